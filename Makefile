@@ -1,0 +1,47 @@
+# One word for each task of a developer's day: `make help` lists them.
+PYTHON := .venv/bin/python
+DRIVER ?= qemu
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast check serve proto bench lock clean
+
+help: ## list these words
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
+
+setup: ## make .venv, install missing Debian packages, build the guest image; quick once done
+	@.ci/setup
+
+demo: ## a managed save of a real guest while every query answers (DRIVER=sim needs no QEMU)
+	@.ci/setup $(DRIVER)
+	@$(PYTHON) -m tests.demo.run $(DRIVER)
+
+test: setup ## every test, real guests included (ARGS='-k name' for some)
+	@$(PYTHON) -m pytest $(ARGS)
+
+test-fast: setup ## the tests that start no hypervisor
+	@$(PYTHON) -m pytest -m 'not hypervisor' $(ARGS)
+
+check: setup ## lint, format, strict types, contract, stubs in step: changes nothing
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy drivers server clients/python tests
+	.venv/bin/buf lint proto
+	.venv/bin/buf breaking proto --against proto/baseline.binpb
+	$(PYTHON) proto/generate.py --check
+
+serve: setup ## run the server here (ARGS='--host NAME=URI')
+	@.venv/bin/virtrpcd $(ARGS)
+
+proto: setup ## generate the stubs from the contract
+	@$(PYTHON) proto/generate.py
+
+bench: setup ## measure the server
+	@$(PYTHON) -m tests.bench.run $(ARGS)
+
+lock: ## write constraints.txt anew from the newest versions that pyproject.toml allows
+	@.ci/lock
+
+clean: ## remove .venv and what tools leave in the checkout (the guest image stays in its cache)
+	rm -rf .venv .setup.lock .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
