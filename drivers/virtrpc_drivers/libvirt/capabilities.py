@@ -1,0 +1,190 @@
+"""What each hypervisor can do with each verb, and what a host says of itself."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit, urlunsplit
+from xml.etree import ElementTree
+
+import libvirt
+import msgspec
+
+from virtrpc_drivers.libvirt.readings import optional
+from virtrpc_drivers.operations import VERBS
+from virtrpc_drivers.values import HostInfo, Slot, VerbSupport
+
+_BASICS = frozenset({"Suspend", "Resume", "Start", "Shutdown", "Reboot", "Destroy", "Define", "Undefine"})
+_DEVICES = frozenset({"AttachDevice", "DetachDevice", "UpdateDevice"})
+_SAVING = frozenset({"ManagedSave", "RemoveManagedSave"})
+_SNAPSHOTS = frozenset({"CreateSnapshot", "RevertToSnapshot", "DeleteSnapshot"})
+
+_VERBS: dict[str, frozenset[str]] = {
+    "qemu": frozenset(VERBS),
+    "xen": _BASICS | _DEVICES | _SAVING | {"Create", "SetMemory", "Migrate"},
+    "lxc": _BASICS | _DEVICES | {"Create", "SetMemory"},
+    "test": _BASICS | _SAVING | _SNAPSHOTS | {"Create", "SetMemory", "SetUserPassword"},
+    "esx": _BASICS | _SNAPSHOTS | {"SetMemory"},
+    "vz": frozenset(VERBS) - {"Create"},
+    "openvz": _BASICS | {"Create", "UpdateDevice", "Migrate"},
+    "vmware": _BASICS | {"Create"},
+    "hyper-v": _BASICS | _SAVING | {"AttachDevice", "SetMemory"},
+    "vbox": _BASICS | _DEVICES | _SNAPSHOTS | {"Create", "SetMemory"},
+    "ch": _BASICS | _SAVING | {"Create"},
+    "bhyve": _BASICS | {"Create"} - {"Suspend", "Resume"},
+}
+"""The verbs of each hypervisor (virConnectGetType in lower case); one that is not here is asked for everything, and answers itself."""
+
+_WAITS_FOR_GUEST: dict[str, frozenset[str]] = {
+    "qemu": frozenset({"Shutdown", "Reboot", "DetachDevice"}),
+    "xen": frozenset({"Shutdown", "Reboot"}),
+    "lxc": frozenset({"Shutdown", "Reboot"}),
+    "test": frozenset({"Shutdown"}),
+    "vz": frozenset({"Shutdown", "Reboot"}),
+}
+_ASKING_BY_DEFAULT = frozenset({"Shutdown"})
+"""A hypervisor without events is asked again and again whether the guest is off; a reboot it cannot show."""
+
+_PROGRESS: dict[str, frozenset[str]] = {
+    "qemu": frozenset({"ManagedSave", "Migrate", "CreateSnapshot"}),
+    "xen": frozenset({"ManagedSave", "Migrate"}),
+    "vz": frozenset({"Migrate"}),
+}
+_ABORTABLE: dict[str, frozenset[str]] = {
+    "qemu": frozenset({"ManagedSave", "Migrate", "CreateSnapshot"}),
+    "vz": frozenset({"Migrate"}),
+}
+_SHARED_ON_VZ = frozenset({"DeleteSnapshot", "RemoveManagedSave"})
+_NEWER_DEVICES = 9_006_000
+"""The libvirt whose test driver attaches and updates devices."""
+_IN_CLIENT_LIBRARY = frozenset({"esx", "hyper-v", "vbox", "vmware"})
+"""Drivers that live in this process: ending it ends their calls."""
+_SCHEMES_WITHOUT_DAEMON = frozenset({"test", "esx", "vpx", "gsx", "hyperv", "vbox", "vmwareplayer", "vmwarews", "vmwarefusion"})
+_PORTS = {"tcp": 16509, "tls": 16514, "ssh": 22, "libssh": 22, "libssh2": 22}
+
+
+def verbs(hypervisor: str, libvirt_version: int) -> tuple[VerbSupport, ...]:
+    """A row for every operation."""
+    has = _VERBS.get(hypervisor, frozenset(VERBS))
+    if hypervisor == "test" and libvirt_version >= _NEWER_DEVICES:
+        has |= {"AttachDevice", "UpdateDevice"}
+    asking = _WAITS_FOR_GUEST.get(hypervisor, _ASKING_BY_DEFAULT)
+    return tuple(
+        VerbSupport(
+            verb=verb,
+            supported=verb in has,
+            slot=_slot(hypervisor, verb, verb in asking),
+            progress=verb in _PROGRESS.get(hypervisor, frozenset()),
+            abortable=verb in _ABORTABLE.get(hypervisor, frozenset()),
+            killable=hypervisor in _IN_CLIENT_LIBRARY,
+        )
+        for verb in VERBS
+    )
+
+
+def _slot(hypervisor: str, verb: str, asking: bool) -> Slot:
+    if verb == "Destroy":
+        return Slot.DESTROY
+    if asking:
+        return Slot.ASKING
+    if verb == "SetUserPassword" and hypervisor == "qemu":
+        return Slot.AGENT
+    if verb in _SHARED_ON_VZ and hypervisor == "vz":
+        return Slot.NONE
+    return Slot.CONDITION
+
+
+def hypervisor_of(connection: Any) -> str:
+    """virConnectGetType in lower case."""
+    kind: str = connection.getType().lower()
+    return "xen" if kind in ("xen", "libxl") else kind
+
+
+def host_info(connection: Any, uri: str, read_only: bool, pushes_events: bool) -> HostInfo:
+    """What a host says of itself at once; what it does not say is None. `with_description` adds the rest."""
+    hypervisor = hypervisor_of(connection)
+    library = optional(connection.getLibVersion)
+    node = optional(connection.getInfo) or [None] * 8
+    model, memory_mib, cpus, mhz, nodes, sockets, cores, threads = node
+    return HostInfo(
+        uri=without_credentials(uri),
+        hypervisor=hypervisor,
+        hostname=optional(connection.getHostname),
+        libvirt_version=_dotted(library),
+        cpu_model=model,
+        cpus=cpus,
+        cpu_mhz=mhz,
+        numa_nodes=nodes,
+        sockets=sockets,
+        cores=cores,
+        threads=threads,
+        memory_bytes=memory_mib << 20 if memory_mib is not None else None,
+        verbs=verbs(hypervisor, library or 0),
+        pushes_events=pushes_events,
+        daemon=daemon_of(uri),
+        local=is_local(uri),
+        read_only=read_only,
+    )
+
+
+def with_description(connection: Any, info: HostInfo) -> HostInfo:
+    """The same with version, capabilities and firmware: QEMU's driver probes every emulator for them, which takes seconds the first time."""
+    described = optional(connection.getCapabilities)
+    model = ElementTree.fromstring(described).findtext("host/cpu/model") if described else None
+    firmware = optional(lambda: connection.getSysinfo(0))
+    return msgspec.structs.replace(
+        info,
+        hypervisor_version=_dotted(optional(connection.getVersion)),
+        capabilities_xml=described,
+        sysinfo_xml=firmware,
+        cpu_model=model or info.cpu_model,
+    )
+
+
+def _dotted(version: int | None) -> str | None:
+    if not version:
+        return None
+    return f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"
+
+
+def without_credentials(uri: str) -> str:
+    """The URI without a user's name or password before the host, and without its query's secrets."""
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
+    query = "&".join(pair for pair in parts.query.split("&") if not pair.lower().startswith(("keyfile=", "password=", "pkipath=")))
+    text = urlunsplit(parts._replace(netloc=host, query=query))
+    # urlunsplit drops an empty authority for schemes that it does not know: qemu:///system.
+    return text if "://" in text or "://" not in uri else text.replace(":/", ":///", 1)
+
+
+def is_local(uri: str) -> bool:
+    """Whether the hypervisor's files are this machine's files: no server's name, and no transport over a network."""
+    parts = urlsplit(uri)
+    transport = parts.scheme.partition("+")[2]
+    return not parts.hostname and transport in ("", "unix")
+
+
+def daemon_of(uri: str) -> str | None:
+    """What names the daemon behind a URI: its socket's path or its address; None where the driver lives in this process."""
+    parts = urlsplit(uri)
+    hypervisor, _, transport = parts.scheme.partition("+")
+    query = parse_qs(parts.query)
+    if (
+        parts.path == "/embed"
+        or hypervisor == "test"
+        or (hypervisor in _IN_CLIENT_LIBRARY | {"vpx", "gsx", "hyperv", "vmwarews", "vmwarefusion"} and not transport)
+    ):
+        return None
+    if parts.hostname or transport in _PORTS:
+        transport = transport or "tls"
+        return f"{transport}:{parts.hostname or 'localhost'}:{parts.port or _PORTS.get(transport, 0)}"
+    if "socket" in query:
+        return query["socket"][0]
+    return "libvirt session socket" if parts.path == "/session" else "/run/libvirt/libvirt-sock"
+
+
+def supports_keepalive(connection: Any) -> bool:
+    """Turn keepalive on (every 5 s, five misses). Whether the connection has it: drivers in this process do not."""
+    try:
+        return bool(connection.setKeepAlive(5, 5) == 0)
+    except libvirt.libvirtError:
+        return False

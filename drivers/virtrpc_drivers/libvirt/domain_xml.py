@@ -1,0 +1,159 @@
+"""Reading libvirt's domain and snapshot XML. What libvirt wrote is parsed plainly; what callers wrote came through `virtrpc_drivers.xml`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+from virtrpc_drivers.values import DiskConfig, InterfaceConfig
+from virtrpc_drivers.xml import parse
+
+Element = ElementTree.Element
+
+_UNITS = {
+    "b": 1, "bytes": 1,
+    "kb": 1000, "k": 1024, "kib": 1024,
+    "mb": 1000**2, "m": 1024**2, "mib": 1024**2,
+    "gb": 1000**3, "g": 1024**3, "gib": 1024**3,
+    "tb": 1000**4, "t": 1024**4, "tib": 1024**4,
+}  # fmt: skip
+_SOURCE_ATTRIBUTES = ("file", "dev", "dir", "volume", "name", "network", "bridge", "path")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Memory in bytes, and virtual CPUs, as a definition states them."""
+
+    os_type: str | None
+    memory_bytes: int | None
+    max_memory_bytes: int | None
+    vcpus: int | None
+    vcpus_maximum: int | None
+
+
+def sizes(xml: str) -> Sizes:
+    """Memory and CPUs of a domain's XML."""
+    root = ElementTree.fromstring(xml)
+    maximum = memory_bytes(root.find("memory"))
+    vcpu = root.find("vcpu")
+    vcpus_maximum = _integer(vcpu.text) if vcpu is not None else None
+    current = _integer(vcpu.get("current")) if vcpu is not None else None
+    return Sizes(
+        os_type=(root.findtext("os/type") or "").strip() or None,
+        memory_bytes=memory_bytes(root.find("currentMemory")) or maximum,
+        max_memory_bytes=maximum,
+        vcpus=current or vcpus_maximum,
+        vcpus_maximum=vcpus_maximum,
+    )
+
+
+def memory_bytes(element: Element | None) -> int | None:
+    """An element such as <memory unit='KiB'>, in bytes; libvirt's default unit is KiB."""
+    if element is None:
+        return None
+    number = _integer(element.text)
+    unit = _UNITS.get(element.get("unit", "KiB").strip().lower())
+    return number * unit if number is not None and unit is not None else None
+
+
+def disks(xml: str) -> tuple[DiskConfig, ...]:
+    """The disks of a domain's XML."""
+    found = ElementTree.fromstring(xml).iterfind("devices/disk")
+    return tuple(
+        DiskConfig(target=_attribute(disk, "target", "dev") or "", source=_source(disk), device=disk.get("device", "disk"), alias=_alias(disk))
+        for disk in found
+    )
+
+
+def interfaces(xml: str) -> tuple[InterfaceConfig, ...]:
+    """The network interfaces of a domain's XML."""
+    found = ElementTree.fromstring(xml).iterfind("devices/interface")
+    return tuple(
+        InterfaceConfig(mac=_attribute(nic, "mac", "address") or "", target=_attribute(nic, "target", "dev"), source=_source(nic), alias=_alias(nic))
+        for nic in found
+    )
+
+
+def alias_of(domain_xml: str, device_xml: str) -> str | None:
+    """The alias, in the running domain's XML, of the device that the given XML means; None where none fits."""
+    device = matching(domain_xml, device_xml)
+    return _alias(device) if device is not None else None
+
+
+def matching(domain_xml: str, device_xml: str) -> Element | None:
+    """The device of a domain that the given device XML means.
+
+    By what libvirt goes by itself: a user's alias, a disk's target, an interface's MAC, a host device's or channel's source
+    address, a guest address. Where the XML names none of these, the only device of its kind that has all it says.
+    """
+    wanted = parse(device_xml)
+    candidates = list(ElementTree.fromstring(domain_xml).iterfind(f"devices/{wanted.tag}"))
+    for key in (("alias", "name"), ("target", "dev"), ("mac", "address")):
+        value = _attribute(wanted, *key)
+        if value is not None:
+            return next((device for device in candidates if (_attribute(device, *key) or "").lower() == value.lower()), None)
+    fitting = [device for device in candidates if contains(device, wanted)]
+    return fitting[0] if fitting else None
+
+
+def element(xml: str) -> Element:
+    """The root element of an XML text. Raises DriverError as `virtrpc_drivers.xml.parse`."""
+    return parse(xml)
+
+
+def contains(whole: Element, part: Element) -> bool:
+    """Whether every attribute, text and child of `part` stands in `whole` as well, at the same place; sizes compare in bytes."""
+    if whole.tag != part.tag or not _same_text(whole, part):
+        return False
+    if any(name != "unit" and whole.get(name) != value for name, value in part.attrib.items()):
+        return False
+    return all(any(contains(mine, theirs) for mine in whole.iterfind(theirs.tag)) for theirs in part)
+
+
+def _same_text(whole: Element, part: Element) -> bool:
+    wanted = (part.text or "").strip()
+    if not wanted or wanted == (whole.text or "").strip():
+        return True
+    return part.tag.lower().endswith("memory") and memory_bytes(part) is not None and memory_bytes(part) == memory_bytes(whole)
+
+
+def snapshot_files(snapshot_xml: str) -> Iterator[str]:
+    """The file paths that a <domainsnapshot> names: memory file, and the source of each disk."""
+    root = parse(snapshot_xml, "domainsnapshot")
+    memory = root.find("memory")
+    if memory is not None and memory.get("file"):
+        yield memory.get("file", "")
+    for source in root.iterfind("disks/disk//source"):
+        for name in ("file", "dev", "dir", "path"):
+            if source.get(name) is not None:
+                yield source.get(name, "")
+
+
+def saves_memory_to_file(snapshot_xml: str) -> bool:
+    """Whether this snapshot writes the guest's memory to a file of its own, which has progress and can be aborted."""
+    memory = parse(snapshot_xml, "domainsnapshot").find("memory")
+    return memory is not None and (memory.get("snapshot") == "external" or memory.get("file") is not None)
+
+
+def _alias(device: Element) -> str | None:
+    return _attribute(device, "alias", "name")
+
+
+def _attribute(element: Element, child: str, name: str) -> str | None:
+    found = element.find(child)
+    return found.get(name) if found is not None else None
+
+
+def _source(element: Element) -> str | None:
+    source = element.find("source")
+    if source is None:
+        return None
+    return next((source.get(name) for name in _SOURCE_ATTRIBUTES if source.get(name)), None)
+
+
+def _integer(text: str | None) -> int | None:
+    try:
+        return int((text or "").strip())
+    except ValueError:
+        return None

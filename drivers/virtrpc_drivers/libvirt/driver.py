@@ -1,0 +1,225 @@
+"""The protocol's Driver for every hypervisor that libvirt reaches: each method picks a lane and hands the blocking call over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import libvirt
+
+from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
+from virtrpc_drivers.libvirt import asking, migration, operations, probing, proofs, readings, snapshots, tracing
+from virtrpc_drivers.libvirt.errors import fault_of
+from virtrpc_drivers.libvirt.events import Events
+from virtrpc_drivers.libvirt.host import NOT_YET, Host
+from virtrpc_drivers.libvirt.progress import clear_completed
+from virtrpc_drivers.libvirt.runs import Run, Runs
+from virtrpc_drivers.libvirt.stats import Sampler
+from virtrpc_drivers.operations import CreateSnapshot, Destroy, Migrate
+from virtrpc_drivers.protocol import Call, Deliver, DriverSettings
+from virtrpc_drivers.values import CancelAnswer, Controls, Group, HostInfo, Listing, Outcome, Phase, Readings, Samples, Slot, Snapshots, VerbSupport
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+class LibvirtDriver:
+    """One host reached through libvirt.
+
+    `give_up` is called where only a new process can reach it again (an embedded driver whose start failed); without it the
+    driver goes on trying.
+    """
+
+    def __init__(self, settings: DriverSettings, give_up: Callable[[], None] | None = None) -> None:
+        self._settings = settings
+        self._give_up = give_up
+        self._clock = readings.Clock(settings.process)
+        self._sampler = Sampler(self._clock)
+        self._started: _Started | None = None
+
+    async def start(self, deliver: Deliver) -> None:
+        """Begin to connect; returns at once."""
+        self._started = _Started(self._settings, deliver, self._clock, self._give_up)
+
+    @property
+    def _up(self) -> _Started:
+        if self._started is None:
+            raise DriverError(NOT_YET)
+        return self._started
+
+    async def list(self) -> Listing:
+        """virConnectListAllDomains."""
+        return await self._read(lambda connection: readings.listing(connection, self._clock))
+
+    async def read(self, uuids: Sequence[str], group: Group) -> Readings:
+        """State, or configuration, of each; bounded in size and time, what was not looked at is in `rest`."""
+        return await self._read(lambda connection: readings.readings(connection, uuids, group, self._clock))
+
+    async def sample(self, uuids: Sequence[str]) -> Samples:
+        """virDomainListGetStats with NOWAIT. Hangs where a monitor does; the next sweep then goes over another connection."""
+        return await self._up.host.lanes.stats.call(lambda connection: self._sampler.sample(connection, uuids))
+
+    async def controls(self, uuids: Sequence[str]) -> Controls:
+        """virDomainGetControlInfo."""
+        return await self._read(lambda connection: readings.controls(connection, uuids))
+
+    async def run(self, call: Call) -> Outcome:
+        """One operation to its end. Abandoning it leaves it running."""
+        return await asyncio.shield(self._up.keep(self._up.carry_out(call)))
+
+    async def resume(self, call: Call) -> Outcome:
+        """What became of a call that an earlier process, or an earlier connection, sent."""
+        return await asyncio.shield(self._up.keep(self._up.conclude(call)))
+
+    async def cancel(self, call_id: str) -> CancelAnswer:
+        """virDomainAbortJob, only where the domain's job is this very call."""
+        return await self._up.runs.cancel(call_id)
+
+    async def probe(self, uuid: str) -> None:
+        """Returns once libvirt's job on this domain could be taken."""
+        await self._up.probes.probe(uuid)
+
+    async def snapshots(self, uuid: str) -> Snapshots:
+        """virDomainListAllSnapshots."""
+        return await self._look("virDomainListAllSnapshots", lambda connection: snapshots.of_domain(connection, uuid))
+
+    async def snapshot_xml(self, uuid: str, name: str) -> str:
+        """virDomainSnapshotGetXMLDesc."""
+        return await self._look("virDomainSnapshotGetXMLDesc", lambda connection: snapshots.xml(connection, uuid, name))
+
+    async def current_snapshot(self, uuid: str) -> str | None:
+        """virDomainSnapshotCurrent."""
+        return await self._look("virDomainSnapshotCurrent", lambda connection: snapshots.current_name(connection.lookupByUUIDString(uuid)))
+
+    async def close(self) -> None:
+        """Close connections, each on a thread of its own; calls that are out are abandoned."""
+        if self._started is not None:
+            started, self._started = self._started, None
+            await started.close()
+
+    async def _read(self, work: Callable[[Any], T]) -> T:
+        return await self._up.host.lanes.reads.call(work)
+
+    async def _look(self, _function: str, work: Callable[[Any], T]) -> T:
+        return await self._up.host.lanes.work.call(work)
+
+
+class _Started:
+    """A driver that was told where to deliver: everything that lives on its loop."""
+
+    def __init__(self, settings: DriverSettings, deliver: Deliver, clock: readings.Clock, give_up: Callable[[], None] | None) -> None:
+        self.settings = settings
+        self.deliver = deliver
+        self.host = Host(settings, give_up)
+        self.events = Events(deliver)
+        self.runs = Runs(self.host.lanes, clock, deliver)
+        self.probes = probing.Probes(self.host.lanes)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.connecting = self.keep(self.host.stay_connected(deliver, self.events))
+
+    def keep(self, work: Any) -> asyncio.Task[Any]:
+        """A task that lives until it is done or the driver is closed."""
+        task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None and not isinstance(task.exception(), DriverError):
+            logger.error("a task of the libvirt driver failed", exc_info=task.exception())
+
+    async def close(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.host.lanes.refuse(Fault(reason=Reason.HOST_UNREACHABLE, message="the driver was closed"))
+
+    async def carry_out(self, call: Call) -> Outcome:
+        support = self._support(call)
+        self._refuse(call)
+        run = Run(call, abortable=support.abortable)
+        self.runs.by_id[call.id] = run
+        try:
+            with tracing.span(self.deliver, self.settings.tracing, f"libvirt {call.operation.verb}", call.traceparent, _attributes(call)):
+                return await self._call_and_wait(run, support.slot is Slot.ASKING)
+        finally:
+            del self.runs.by_id[call.id]
+
+    async def conclude(self, call: Call) -> Outcome:
+        support = self._support(call)
+        run = proofs.resumed(call, support.abortable)
+        self.runs.by_id[call.id] = run
+        try:
+            with tracing.span(self.deliver, self.settings.tracing, f"resume {call.operation.verb}", call.traceparent, _attributes(call)):
+                return await proofs.Conclusion(run, self.runs, self.host.lanes).conclude()
+        finally:
+            del self.runs.by_id[call.id]
+
+    def _support(self, call: Call) -> VerbSupport:
+        if self.host.info is None:
+            raise DriverError(self.host.lanes.work.refused or NOT_YET)
+        support = self.host.info.support(call.operation.verb)
+        if support is None or not support.supported:
+            raise failure(Reason.UNSUPPORTED, f"{self.host.info.hypervisor} cannot do {call.operation.verb}")
+        return support
+
+    def _refuse(self, call: Call) -> None:
+        """What is refused before libvirt hears of it."""
+        if self.settings.read_only:
+            raise failure(Reason.HOST_READ_ONLY, "this host is configured read-only")
+        operation = call.operation
+        if isinstance(operation, CreateSnapshot):
+            snapshots.check_paths(operation.xml, self.settings.path_roots, self.host_is_local)
+        if isinstance(operation, Migrate):
+            migration.check_target(operation, self.settings.migration_schemes)
+
+    @property
+    def host_is_local(self) -> bool:
+        info: HostInfo | None = self.host.info
+        return info is None or info.local
+
+    async def _call_and_wait(self, run: Run, asks: bool) -> Outcome:
+        operation = run.call.operation
+        lane = self.host.lanes.destroy if isinstance(operation, Destroy) else self.host.lanes.work
+        with self.events.listen(operation.uuid) as ear:
+            poller = self.keep(self.runs.follow(run)) if run.operation is not None else None
+            try:
+                outcome, asked = await lane.call(lambda connection: _call(connection, run, asks))
+            finally:
+                if poller is not None:
+                    poller.cancel()
+            if asked is not None:
+                run.gave_up = asyncio.get_running_loop().create_future()
+                self.runs.enter(run, Phase.WAITING_GUEST)
+                await asking.wait(run, asked, ear, self.host.lanes)
+        return outcome
+
+
+def _call(connection: Any, run: Run, asks: bool) -> tuple[Outcome, asking.Question | None]:
+    """The blocking part, on a lane's thread."""
+    operation = run.call.operation
+    asked = asking.question(connection, operation) if asks else None
+    if run.operation is not None:
+        clear_completed(connection.lookupByUUIDString(operation.uuid))
+    run.began = run.now()
+    try:
+        return operations.VERBS[operation.verb](connection, operation), asked
+    except libvirt.libvirtError as error:
+        raise DriverError(_judged(fault_of(error), connection.isAlive())) from None
+
+
+def _judged(fault: Fault, alive: bool) -> Fault:
+    """A connection that broke under a call leaves its outcome open; one that lives spoke of another host's (migration)."""
+    if fault.reason is not Reason.HOST_UNREACHABLE:
+        return fault
+    reason = Reason.FAILED if alive else Reason.DRIVER_LOST
+    return Fault(reason=reason, message=fault.message, libvirt_code=fault.libvirt_code, libvirt_domain=fault.libvirt_domain)
+
+
+def _attributes(call: Call) -> dict[str, str | int | float | bool]:
+    return {"virtrpc.call": call.id, "libvirt.function": operations.function(call.operation), "libvirt.domain.uuid": call.operation.uuid}

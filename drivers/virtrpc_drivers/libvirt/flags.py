@@ -1,0 +1,122 @@
+"""Operations' booleans and words as libvirt's flags."""
+
+from __future__ import annotations
+
+import libvirt
+
+from virtrpc_drivers.errors import Reason, failure
+from virtrpc_drivers.operations import CreateSnapshot, DeleteSnapshot, Migrate, RevertToSnapshot, Scope, Undefine
+
+_SCOPES = {
+    Scope.CURRENT: libvirt.VIR_DOMAIN_AFFECT_CURRENT,
+    Scope.LIVE: libvirt.VIR_DOMAIN_AFFECT_LIVE,
+    Scope.CONFIG: libvirt.VIR_DOMAIN_AFFECT_CONFIG,
+    Scope.BOTH: libvirt.VIR_DOMAIN_AFFECT_LIVE | libvirt.VIR_DOMAIN_AFFECT_CONFIG,
+}
+_SHUTDOWN = {
+    "": 0,
+    "acpi": libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN,
+    "agent": libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT,
+    "initctl": libvirt.VIR_DOMAIN_SHUTDOWN_INITCTL,
+    "signal": libvirt.VIR_DOMAIN_SHUTDOWN_SIGNAL,
+    "paravirt": libvirt.VIR_DOMAIN_SHUTDOWN_PARAVIRT,
+}
+_REBOOT = {
+    "": 0,
+    "acpi": libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN,
+    "agent": libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT,
+    "initctl": libvirt.VIR_DOMAIN_REBOOT_INITCTL,
+    "signal": libvirt.VIR_DOMAIN_REBOOT_SIGNAL,
+    "paravirt": libvirt.VIR_DOMAIN_REBOOT_PARAVIRT,
+}
+_AFTER_SAVE = {"": 0, "running": libvirt.VIR_DOMAIN_SAVE_RUNNING, "paused": libvirt.VIR_DOMAIN_SAVE_PAUSED}
+_AFTER_REVERT = {"": 0, "running": libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING, "paused": libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED}
+
+
+def scope(value: Scope) -> int:
+    """virDomainModificationImpact."""
+    return int(_SCOPES[value])
+
+
+def shutdown(mode: str) -> int:
+    """virDomainShutdownFlagValues. Raises INVALID_ARGUMENT for an unknown mode."""
+    return _word(_SHUTDOWN, mode, "shutdown mode")
+
+
+def reboot(mode: str) -> int:
+    """virDomainRebootFlagValues. Raises INVALID_ARGUMENT for an unknown mode."""
+    return _word(_REBOOT, mode, "reboot mode")
+
+
+def after_save(word: str) -> int:
+    """virDomainSaveRestoreFlags: the state in which a restore leaves the guest."""
+    return _word(_AFTER_SAVE, word, "state after the restore")
+
+
+def revert(operation: RevertToSnapshot) -> int:
+    """virDomainSnapshotRevertFlags."""
+    return _word(_AFTER_REVERT, operation.after, "state after the revert") | union(
+        (operation.force, libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_FORCE),
+        # Newer than libvirt 8: absent from an older libvirt-python.
+        (operation.reset_nvram, getattr(libvirt, "VIR_DOMAIN_SNAPSHOT_REVERT_RESET_NVRAM", 8)),
+    )
+
+
+def create_snapshot(operation: CreateSnapshot) -> int:
+    """virDomainSnapshotCreateFlags."""
+    return union(
+        (operation.disk_only, libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY),
+        (operation.quiesce, libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE),
+        (operation.atomic, libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC),
+        (operation.live, libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_LIVE),
+        (operation.halt, libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_HALT),
+        (operation.reuse_external, libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT),
+        (operation.no_metadata, libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA),
+        (operation.validate, libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_VALIDATE),
+    )
+
+
+def delete_snapshot(operation: DeleteSnapshot) -> int:
+    """virDomainSnapshotDeleteFlags."""
+    return union(
+        (operation.children, libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_CHILDREN),
+        (operation.children_only, libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_CHILDREN_ONLY),
+        (operation.metadata_only, libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY),
+    )
+
+
+def undefine(operation: Undefine) -> int:
+    """virDomainUndefineFlagsValues."""
+    return union(
+        (operation.managed_save, libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE),
+        (operation.snapshots_metadata, libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA),
+        (operation.checkpoints_metadata, libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA),
+        (operation.nvram, libvirt.VIR_DOMAIN_UNDEFINE_NVRAM),
+        (operation.keep_nvram, libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM),
+    )
+
+
+def migrate(operation: Migrate) -> int:
+    """virDomainMigrateFlags."""
+    return union(
+        (operation.live, libvirt.VIR_MIGRATE_LIVE),
+        (operation.peer_to_peer, libvirt.VIR_MIGRATE_PEER2PEER),
+        (operation.persist_destination, libvirt.VIR_MIGRATE_PERSIST_DEST),
+        (operation.undefine_source, libvirt.VIR_MIGRATE_UNDEFINE_SOURCE),
+        (operation.unsafe, libvirt.VIR_MIGRATE_UNSAFE),
+    )
+
+
+def union(*pairs: tuple[bool, int]) -> int:
+    """The flags whose conditions hold."""
+    flags = 0
+    for wanted, flag in pairs:
+        if wanted:
+            flags |= flag
+    return flags
+
+
+def _word(table: dict[str, int], word: str, what: str) -> int:
+    if word not in table:
+        raise failure(Reason.INVALID_ARGUMENT, f"unknown {what} {word!r}: expected one of {', '.join(name for name in table if name)}")
+    return int(table[word])

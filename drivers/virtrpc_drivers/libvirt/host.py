@@ -1,0 +1,144 @@
+"""The life of one host's connection: opened, watched, opened again; every lane lives and falls with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import libvirt
+
+from virtrpc_drivers.errors import DriverError, Fault, Reason
+from virtrpc_drivers.libvirt import capabilities
+from virtrpc_drivers.libvirt.connections import OPEN_SECONDS, Connection, Lanes, Link
+from virtrpc_drivers.libvirt.errors import driver_error
+from virtrpc_drivers.libvirt.events import Events, run_event_loop
+from virtrpc_drivers.libvirt.threads import in_thread, spawn
+from virtrpc_drivers.protocol import Deliver, DriverSettings, HostDown, HostUp
+from virtrpc_drivers.values import HostInfo
+
+FIRST_BACK_OFF = 0.2
+LONGEST_BACK_OFF = 10.0
+CHECK_SECONDS = 5.0
+"""How often a connection without a close callback is asked whether it lives."""
+DESCRIPTION_SECONDS = 1.0
+"""HostUp does not wait longer for the slow part of a host's description."""
+NOT_YET = Fault(reason=Reason.HOST_UNREACHABLE, message="the connection to the hypervisor has not been opened yet")
+
+
+class Host:
+    """Keeps the host connected and says so. `give_up` is called where only a new process can connect again."""
+
+    def __init__(self, settings: DriverSettings, give_up: Callable[[], None] | None = None) -> None:
+        self._settings = settings
+        self._give_up = give_up
+        self._loop = asyncio.get_running_loop()
+        self._lost = asyncio.Event()
+        self.lanes = Lanes(self._open)
+        self.lanes.refuse(NOT_YET)
+        self.info: HostInfo | None = None
+        """What the host said when it was last connected."""
+
+    def _open(self) -> Connection:
+        run_event_loop()
+        opener = libvirt.openReadOnly if self._settings.read_only else libvirt.open
+        connection = opener(self._settings.uri)
+        capabilities.supports_keepalive(connection)
+        return connection
+
+    async def stay_connected(self, deliver: Deliver, events: Events) -> None:
+        """Connect, and connect again whenever the connection is lost, until cancelled."""
+        link = Link(self._open)
+        back_off = FIRST_BACK_OFF
+        told: Fault | None = None
+        while True:
+            try:
+                connection = await self._connect(link, events)
+            except DriverError as error:
+                if error.fault != told:
+                    told = error.fault
+                    deliver(HostDown(fault=told))
+                link.drop()
+                self._despair()
+                await asyncio.sleep(back_off)
+                back_off = min(LONGEST_BACK_OFF, back_off * 2)
+            else:
+                back_off = FIRST_BACK_OFF
+                told = await self._serve(connection, deliver, events)
+                link.drop()
+                self.lanes.refuse(told)
+                deliver(HostDown(fault=told))
+
+    async def _serve(self, connection: Connection, deliver: Deliver, events: Events) -> Fault:
+        """From HostUp until the connection is lost; returns why."""
+
+        def tell(info: HostInfo) -> None:
+            self.info = info
+            events.open = True
+            deliver(HostUp(info=info))
+
+        self.lanes.refuse(None)
+        try:
+            async with asyncio.TaskGroup() as group:
+                description = group.create_task(self._describe(connection, tell))
+                fault = await self._watch(connection)
+                description.cancel()
+            return fault
+        finally:
+            events.open = False
+            spawn(lambda: events.deregister(connection), "libvirt-deregister")
+
+    async def _describe(self, connection: Connection, tell: Callable[[HostInfo], None]) -> None:
+        """Deliver HostUp: soon with what is known, and again where the slow part of the description comes later."""
+        assert self.info is not None
+        brief = self.info
+        described = in_thread(lambda: capabilities.with_description(connection, brief), "libvirt-describe")
+        done, _ = await asyncio.wait({described}, timeout=DESCRIPTION_SECONDS)
+        if not done:
+            tell(brief)
+        try:
+            tell(await described)
+        except libvirt.libvirtError:
+            pass  # the connection broke: its watch says so
+
+    async def _connect(self, link: Link, events: Events) -> Connection:
+        """Open, register for events and ask the host about itself. Raises HOST_UNREACHABLE, or libvirt's reason."""
+        self._lost.clear()
+        connection = await link.open()
+        try:
+            self.info = await asyncio.wait_for(in_thread(lambda: self._introduce(connection, events), "libvirt-introduce"), OPEN_SECONDS)
+        except TimeoutError:
+            raise DriverError(Fault(reason=Reason.HOST_UNREACHABLE, message="the hypervisor does not say what it is")) from None
+        except libvirt.libvirtError as error:
+            raise driver_error(error) from None
+        return connection
+
+    def _introduce(self, connection: Connection, events: Events) -> HostInfo:
+        pushes_events = events.register(connection)
+        self._notice_loss(connection)
+        return capabilities.host_info(connection, self._settings.uri, self._settings.read_only, pushes_events)
+
+    def _notice_loss(self, connection: Connection) -> None:
+        loop, lost = self._loop, self._lost
+
+        def closed(_connection: Any, _reason: int, _opaque: Any) -> None:
+            loop.call_soon_threadsafe(lost.set)
+
+        try:
+            connection.registerCloseCallback(closed, None)
+        except libvirt.libvirtError:
+            pass  # a driver in this process: it is there as long as the process is
+
+    async def _watch(self, connection: Connection) -> Fault:
+        """Returns when the connection is lost, with the fault to tell."""
+        while not self._lost.is_set() and connection.isAlive():
+            try:
+                await asyncio.wait_for(self._lost.wait(), CHECK_SECONDS)
+            except TimeoutError:
+                pass
+        return Fault(reason=Reason.HOST_UNREACHABLE, message="the connection to the hypervisor was lost")
+
+    def _despair(self) -> None:
+        # An embedded driver whose start failed stays failed for as long as its process lives: libvirt starts it once.
+        if self._give_up is not None and "/embed" in self._settings.uri:
+            self._give_up()

@@ -1,0 +1,105 @@
+"""libvirt's job statistics of a domain: whose they are, and what they say of our call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import libvirt
+
+from virtrpc_drivers.libvirt import domain_xml
+from virtrpc_drivers.operations import CreateSnapshot, ManagedSave, Migrate, Operation
+from virtrpc_drivers.protocol import Report
+from virtrpc_drivers.values import Phase, Stamp
+
+POLL_SECONDS = 0.25
+CLOCK_SLACK = 0.5
+"""Seconds by which libvirt's elapsed time may exceed ours, rounding and clock rates included."""
+
+_LIVE = (libvirt.VIR_DOMAIN_JOB_BOUNDED, libvirt.VIR_DOMAIN_JOB_UNBOUNDED)
+
+
+@dataclass(frozen=True)
+class JobLook:
+    """One reading of virDomainGetJobStats: what runs, since how many seconds."""
+
+    kind: int
+    operation: int
+    elapsed: float
+    fields: dict[str, Any]
+
+    @property
+    def live(self) -> bool:
+        """Whether a job is under way that could be aborted."""
+        return self.kind in _LIVE
+
+    @property
+    def present(self) -> bool:
+        """Whether libvirt holds an asynchronous job at all, be it in its last steps."""
+        return bool(self.kind != libvirt.VIR_DOMAIN_JOB_NONE)
+
+
+NO_JOB = JobLook(kind=libvirt.VIR_DOMAIN_JOB_NONE, operation=libvirt.VIR_DOMAIN_JOB_OPERATION_UNKNOWN, elapsed=0.0, fields={})
+
+
+def job_operation(operation: Operation) -> int | None:
+    """The virDomainJobOperation under which libvirt runs this operation; None where it keeps no statistics of it."""
+    if isinstance(operation, ManagedSave):
+        return int(libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE)
+    if isinstance(operation, Migrate):
+        return int(libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT)
+    if isinstance(operation, CreateSnapshot) and not operation.disk_only and domain_xml.saves_memory_to_file(operation.xml):
+        return int(libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT)
+    return None
+
+
+def look(connection: Any, uuid: str) -> JobLook:
+    """virDomainGetJobStats of a domain. Takes libvirt's query job: it can hang, or fail with error 68."""
+    fields: dict[str, Any] = connection.lookupByUUIDString(uuid).jobStats(0)
+    return JobLook(
+        kind=fields.get("type", libvirt.VIR_DOMAIN_JOB_NONE),
+        operation=fields.get(libvirt.VIR_DOMAIN_JOB_OPERATION, libvirt.VIR_DOMAIN_JOB_OPERATION_UNKNOWN),
+        elapsed=fields.get(libvirt.VIR_DOMAIN_JOB_TIME_ELAPSED, 0) / 1000,
+        fields=fields,
+    )
+
+
+def clear_completed(domain: Any) -> None:
+    """Read, and so drop, the statistics of an older job, lest they be taken for ours."""
+    try:
+        domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
+    except libvirt.libvirtError:
+        pass  # none there, or this hypervisor keeps none
+
+
+def is_ours(job: JobLook, operation: int | None, began: float, now: float) -> bool:
+    """Whether a job that was read at `now` can be the call that went out at `began` (seconds of one clock).
+
+    The same operation, and not older than our call: a job that began before it is somebody else's, which ours waits for.
+    """
+    return job.present and operation is not None and job.operation == operation and now - job.elapsed >= began - CLOCK_SLACK
+
+
+def report(call_id: str, job: JobLook, stamp: Stamp) -> Report:
+    """What our job's statistics say. Bytes; the rate in bytes a second."""
+    fields = job.fields
+    remaining = fields.get(libvirt.VIR_DOMAIN_JOB_DATA_REMAINING)
+    rate = fields.get(libvirt.VIR_DOMAIN_JOB_MEMORY_BPS)
+    return Report(
+        call_id=call_id,
+        phase=Phase.CALLING,
+        abortable=job.live,
+        stamp=stamp,
+        processed_bytes=fields.get(libvirt.VIR_DOMAIN_JOB_DATA_PROCESSED),
+        total_bytes=fields.get(libvirt.VIR_DOMAIN_JOB_DATA_TOTAL),
+        remaining_bytes=remaining,
+        rate_bytes_per_second=rate,
+        remaining_seconds=_remaining_seconds(fields, remaining, rate),
+    )
+
+
+def _remaining_seconds(fields: dict[str, Any], remaining: int | None, rate: int | None) -> float | None:
+    stated = fields.get(libvirt.VIR_DOMAIN_JOB_TIME_REMAINING)
+    if stated is not None:
+        return float(stated) / 1000
+    return remaining / rate if remaining is not None and rate else None

@@ -1,0 +1,202 @@
+"""What libvirt says of a domain's state and configuration, as the protocol's values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import libvirt
+import msgspec
+
+from virtrpc_drivers.libvirt import domain_xml
+from virtrpc_drivers.libvirt.errors import fault_of
+from virtrpc_drivers.values import (
+    ACTIVE_STATES,
+    Control,
+    ControlReading,
+    Controls,
+    DomainConfig,
+    DomainReading,
+    DomainState,
+    Failed,
+    Group,
+    Listed,
+    Listing,
+    Missing,
+    Readings,
+    Stamp,
+    State,
+)
+
+T = TypeVar("T")
+
+ANSWER_BYTES = 4 << 20
+"""Readings stop here, well under the socket's 8 MiB message, and name what was not looked at."""
+ANSWER_SECONDS = 2.0
+"""They stop here as well: a domain whose call waits for its job must not hold up the others for long."""
+
+KIB = 1024
+
+_STATES = (
+    State.NOSTATE,
+    State.RUNNING,
+    State.BLOCKED,
+    State.PAUSED,
+    State.SHUTDOWN,
+    State.SHUTOFF,
+    State.CRASHED,
+    State.PMSUSPENDED,
+)
+_REASONS: dict[State, tuple[str, ...]] = {
+    State.RUNNING: ("unknown", "booted", "migrated", "restored", "from_snapshot", "unpaused", "migration_canceled", "save_canceled", "wakeup",
+                    "crashed", "postcopy", "postcopy_failed"),
+    State.PAUSED: ("unknown", "user", "migration", "save", "dump", "io_error", "watchdog", "from_snapshot", "shutting_down", "snapshot",
+                   "crashed", "starting_up", "postcopy", "postcopy_failed", "api_error"),
+    State.SHUTDOWN: ("unknown", "user"),
+    State.SHUTOFF: ("unknown", "shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "from_snapshot", "daemon"),
+    State.CRASHED: ("unknown", "panicked"),
+}  # fmt: skip
+_CONTROLS = (Control.OK, Control.JOB, Control.OCCUPIED, Control.ERROR)
+
+
+class Clock:
+    """Makes stamps for one driver process."""
+
+    def __init__(self, process: int) -> None:
+        self.process = process
+
+    def stamp(self) -> Stamp:
+        """Now: taken before the call that makes a reading."""
+        return Stamp(process=self.process, monotonic=time.monotonic(), wall=time.time())
+
+
+def optional(call: Callable[[], T]) -> T | None:
+    """The call's answer, or None where this hypervisor or this domain has none. A domain that went away, or a lost connection, is raised."""
+    try:
+        return call()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            raise
+        return None
+
+
+def state_of(domain: Any) -> tuple[State, str]:
+    """virDomainGetState: the state and its reason's name."""
+    state, reason = domain.state(0)
+    return state_name(state), reason_name(state, reason)
+
+
+def state_name(state: int) -> State:
+    """The name of a virDomainState; one that is newer than this code is NOSTATE."""
+    return _STATES[state] if 0 <= state < len(_STATES) else State.NOSTATE
+
+
+def reason_name(state: int, reason: int) -> str:
+    """The name of a state's reason."""
+    names = _REASONS.get(state_name(state), ("unknown",))
+    return names[reason] if 0 <= reason < len(names) else "unknown"
+
+
+def listing(connection: Any, clock: Clock) -> Listing:
+    """virConnectListAllDomains, active and inactive."""
+    stamp = clock.stamp()
+    domains = connection.listAllDomains(0)
+    return Listing(stamp=stamp, domains=tuple(Listed(uuid=domain.UUIDString(), name=domain.name()) for domain in domains))
+
+
+def readings(connection: Any, uuids: Sequence[str], group: Group, clock: Clock) -> Readings:
+    """One group of each of these domains, until the answer is full or the time is up."""
+    found: list[DomainReading] = []
+    missing: list[Missing] = []
+    failed: list[Failed] = []
+    size = 0
+    end = time.monotonic() + ANSWER_SECONDS
+    for place, uuid in enumerate(uuids):
+        if place and (size > ANSWER_BYTES or time.monotonic() > end):
+            return Readings(found=tuple(found), missing=tuple(missing), failed=tuple(failed), rest=tuple(uuids[place:]))
+        stamp = clock.stamp()
+        try:
+            reading = _reading(connection.lookupByUUIDString(uuid), group, stamp)
+        except libvirt.libvirtError as error:
+            fault = fault_of(error)
+            if fault.libvirt_code == libvirt.VIR_ERR_NO_DOMAIN:
+                missing.append(Missing(uuid=uuid, stamp=stamp))
+            elif not connection.isAlive():
+                raise
+            else:
+                failed.append(Failed(uuid=uuid, message=fault.message))
+        else:
+            size += len(msgspec.msgpack.encode(reading))
+            found.append(reading)
+    return Readings(found=tuple(found), missing=tuple(missing), failed=tuple(failed))
+
+
+def _reading(domain: Any, group: Group, stamp: Stamp) -> DomainReading:
+    if group is Group.STATE:
+        return DomainReading(uuid=domain.UUIDString(), name=domain.name(), stamp=stamp, state=_state(domain))
+    return DomainReading(uuid=domain.UUIDString(), name=domain.name(), stamp=stamp, config=_config(domain))
+
+
+def _state(domain: Any) -> DomainState:
+    state, reason = state_of(domain)
+    active = state in ACTIVE_STATES
+    info = optional(domain.info)
+    number = domain.ID() if active else -1
+    return DomainState(
+        state=state,
+        reason=reason,
+        id=number if number >= 0 else None,
+        active=active,
+        max_memory_bytes=info[1] * KIB if info else None,
+        memory_bytes=info[2] * KIB if info else None,
+        vcpus=info[3] if info else None,
+        cpu_time_ns=info[4] if info else None,
+        has_managed_save=_flag(optional(lambda: domain.hasManagedSaveImage(0))),
+        updated=_flag(optional(domain.isUpdated)),
+        control=optional(lambda: _control(domain)) if active else None,
+    )
+
+
+def _config(domain: Any) -> DomainConfig:
+    xml = domain.XMLDesc(0)
+    inactive = optional(lambda: domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    live = domain_xml.sizes(xml)
+    config = domain_xml.sizes(inactive) if inactive else live
+    active = bool(optional(domain.isActive))
+    return DomainConfig(
+        xml=xml,
+        inactive_xml=inactive,
+        migratable_xml=optional(lambda: domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE)),
+        os_type=live.os_type or optional(domain.OSType),
+        persistent=_flag(optional(domain.isPersistent)) is not False,
+        autostart=_flag(optional(domain.autostart)),
+        memory_bytes=config.memory_bytes,
+        max_memory_bytes=config.max_memory_bytes,
+        vcpus_live=live.vcpus if active else None,
+        vcpus_config=config.vcpus,
+        vcpus_maximum=config.vcpus_maximum,
+        disks=domain_xml.disks(xml),
+        interfaces=domain_xml.interfaces(xml),
+    )
+
+
+def _flag(answer: int | None) -> bool | None:
+    return None if answer is None or answer < 0 else bool(answer)
+
+
+def _control(domain: Any) -> Control:
+    state = domain.controlInfo(0)[0]
+    return _CONTROLS[state] if 0 <= state < len(_CONTROLS) else Control.ERROR
+
+
+def controls(connection: Any, uuids: Sequence[str]) -> Controls:
+    """virDomainGetControlInfo of each; domains that are gone, off or without one are left out."""
+    read: list[ControlReading] = []
+    for uuid in uuids:
+        try:
+            read.append(ControlReading(uuid=uuid, control=_control(connection.lookupByUUIDString(uuid))))
+        except libvirt.libvirtError:
+            if not connection.isAlive():
+                raise
+    return Controls(controls=tuple(read))

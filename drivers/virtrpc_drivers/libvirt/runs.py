@@ -1,0 +1,116 @@
+"""The calls that are out: what each is doing, its reports, and its cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from virtrpc_drivers.errors import DriverError, Reason, failure
+from virtrpc_drivers.libvirt.connections import Lanes
+from virtrpc_drivers.libvirt.progress import NO_JOB, POLL_SECONDS, JobLook, is_ours, job_operation, look, report
+from virtrpc_drivers.libvirt.readings import Clock
+from virtrpc_drivers.protocol import Call, Deliver, Report
+from virtrpc_drivers.values import CancelAnswer, Phase, Stamp
+
+NOT_YET = "the call has not reached the hypervisor yet"
+NOT_SHOWN = "the hypervisor does not show this operation's job now"
+
+
+@dataclass(eq=False)
+class Run:
+    """One call that is out."""
+
+    call: Call
+    abortable: bool
+    """Whether this verb can be aborted at this hypervisor at all."""
+    began: float | None = None
+    """When it was handed to libvirt: seconds of `now`'s clock; None before."""
+    now: Callable[[], float] = time.monotonic
+    """Monotonic, or wall time for a call that an earlier process sent."""
+    phase: Phase = Phase.CALLING
+    gave_up: asyncio.Future[None] | None = None
+    """Ends the wait for the guest of an asking verb."""
+
+    @property
+    def operation(self) -> int | None:
+        """The job operation under which libvirt's statistics show it."""
+        return job_operation(self.call.operation)
+
+
+@dataclass
+class Runs:
+    """All calls that are out, by id."""
+
+    lanes: Lanes
+    clock: Clock
+    deliver: Deliver
+    by_id: dict[str, Run] = field(default_factory=dict)
+
+    async def cancel(self, call_id: str) -> CancelAnswer:
+        """Abort one call: only where the statistics show that the domain's job is this very call."""
+        run = self.by_id.get(call_id)
+        if run is None:
+            return CancelAnswer(sent=False, message="no such call is out here")
+        if run.gave_up is not None:
+            if not run.gave_up.done():
+                run.gave_up.set_result(None)
+            return CancelAnswer(sent=True)
+        if not run.abortable:
+            return CancelAnswer(sent=False, final=True, message=f"{run.call.operation.verb} cannot be aborted on this hypervisor")
+        if run.began is None:
+            return CancelAnswer(sent=False, message=NOT_YET)
+        return await self._abort(run, run.began)
+
+    async def _abort(self, run: Run, began: float) -> CancelAnswer:
+        def check(connection: Any) -> bool:
+            job = look(connection, run.call.operation.uuid)
+            return job.live and is_ours(job, run.operation, began, run.now())
+
+        try:
+            if not await self.lanes.abort.bounded(check):
+                return CancelAnswer(sent=False, message=NOT_SHOWN)
+            if self.by_id.get(run.call.id) is not run:
+                return CancelAnswer(sent=False, message="the call is over")
+            await self.lanes.abort.call(lambda connection: connection.lookupByUUIDString(run.call.operation.uuid).abortJob())
+        except TimeoutError:
+            return CancelAnswer(sent=False, message="the hypervisor does not answer for this domain's job")
+        except DriverError as error:
+            return CancelAnswer(sent=False, final=error.reason is Reason.UNSUPPORTED, message=error.fault.message)
+        return CancelAnswer(sent=True)
+
+    async def follow(self, run: Run) -> None:
+        """Poll the job's statistics and report them, until cancelled. A poll that does not come back is not repeated."""
+        while True:
+            if run.began is not None:
+                job = await self._look_again(run)
+                if job is None:
+                    return
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _look_again(self, run: Run) -> JobLook | None:
+        stamp = self.clock.stamp()
+        try:
+            job = await self.lanes.progress.call(lambda connection: look(connection, run.call.operation.uuid))
+        except DriverError as error:
+            return None if error.reason in (Reason.UNSUPPORTED, Reason.HOST_UNREACHABLE) else NO_JOB
+        self.report(run, job, stamp)
+        return job
+
+    def report(self, run: Run, job: JobLook, stamp: Stamp) -> bool:
+        """Deliver what the statistics say, where they are ours. Whether they are."""
+        ours = run.began is not None and is_ours(job, run.operation, run.began, run.now())
+        self.deliver(report(run.call.id, job, stamp) if ours else Report(call_id=run.call.id, phase=run.phase, abortable=False))
+        return ours
+
+    def enter(self, run: Run, phase: Phase) -> None:
+        """Report a new phase."""
+        run.phase = phase
+        self.deliver(Report(call_id=run.call.id, phase=phase, abortable=run.gave_up is not None))
+
+
+def given_up(verb: str) -> DriverError:
+    """The error of an asking verb whose wait was cancelled."""
+    return failure(Reason.ABORTED, f"no longer waiting for the guest to {verb}: it was asked, and may still do it")

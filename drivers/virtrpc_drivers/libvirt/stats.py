@@ -1,0 +1,236 @@
+"""One sweep of statistics: in bulk and waiting for no job where the hypervisor can, else domain by domain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import libvirt
+
+from virtrpc_drivers.libvirt import domain_xml
+from virtrpc_drivers.libvirt.readings import KIB, Clock, optional
+from virtrpc_drivers.values import BlockStats, InterfaceStats, MemoryStats, Samples, Stamp, StatsReading, VcpuStats
+
+Record = dict[str, Any]
+
+_GROUPS = (
+    libvirt.VIR_DOMAIN_STATS_STATE
+    | libvirt.VIR_DOMAIN_STATS_CPU_TOTAL
+    | libvirt.VIR_DOMAIN_STATS_BALLOON
+    | libvirt.VIR_DOMAIN_STATS_VCPU
+    | libvirt.VIR_DOMAIN_STATS_INTERFACE
+    | libvirt.VIR_DOMAIN_STATS_BLOCK
+)
+_VCPU_STATES = ("offline", "running", "blocked")
+_NOT_SUPPORTED = (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED, libvirt.VIR_ERR_INVALID_ARG)
+
+# Each value's field, the bulk record's key, the key of virDomainMemoryStats, and the factor to bytes.
+_MEMORY = (
+    ("swap_in_bytes", "swap_in", "swap_in", KIB),
+    ("swap_out_bytes", "swap_out", "swap_out", KIB),
+    ("major_faults", "major_fault", "major_fault", 1),
+    ("minor_faults", "minor_fault", "minor_fault", 1),
+    ("unused_bytes", "unused", "unused", KIB),
+    ("available_bytes", "available", "available", KIB),
+    ("usable_bytes", "usable", "usable", KIB),
+    ("rss_bytes", "rss", "rss", KIB),
+    ("disk_caches_bytes", "disk_caches", "disk_caches", KIB),
+    ("hugetlb_page_allocations", "hugetlb_pgalloc", "hugetlb_pgalloc", 1),
+    ("hugetlb_page_failures", "hugetlb_pgfail", "hugetlb_pgfail", 1),
+    ("last_update", "last-update", "last_update", 1),
+)
+_BLOCK = (
+    ("read_requests", "rd.reqs"),
+    ("read_bytes", "rd.bytes"),
+    ("read_time_ns", "rd.times"),
+    ("write_requests", "wr.reqs"),
+    ("write_bytes", "wr.bytes"),
+    ("write_time_ns", "wr.times"),
+    ("flush_requests", "fl.reqs"),
+    ("flush_time_ns", "fl.times"),
+    ("errors", "errors"),
+    ("allocation_bytes", "allocation"),
+    ("capacity_bytes", "capacity"),
+    ("physical_bytes", "physical"),
+)
+_INTERFACE = (
+    ("rx_bytes", "rx.bytes"),
+    ("rx_packets", "rx.pkts"),
+    ("rx_errors", "rx.errs"),
+    ("rx_drops", "rx.drop"),
+    ("tx_bytes", "tx.bytes"),
+    ("tx_packets", "tx.pkts"),
+    ("tx_errors", "tx.errs"),
+    ("tx_drops", "tx.drop"),
+)
+
+
+class Sampler:
+    """Samples one host; remembers whether it has bulk statistics that wait for nothing."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._bulk: bool | None = None
+
+    def sample(self, connection: Any, uuids: Sequence[str]) -> Samples:
+        """virDomainListGetStats with NOWAIT, or the single calls where a hypervisor lacks it. Domains that are gone or off are left out."""
+        stamp = self._clock.stamp()
+        domains = [domain for domain in (_lookup(connection, uuid) for uuid in uuids) if domain is not None]
+        if not domains:
+            return Samples()
+        if self._bulk is not False:
+            records = self._bulk_records(connection, domains)
+            if records is not None:
+                return Samples(stats=tuple(from_record(domain.UUIDString(), stamp, record, _cpus(domain)) for domain, record in records))
+        return Samples(stats=tuple(_one_by_one(domain, self._clock) for domain in domains if optional(domain.isActive)))
+
+    def _bulk_records(self, connection: Any, domains: list[Any]) -> list[tuple[Any, Record]] | None:
+        try:
+            records: list[tuple[Any, Record]] = connection.domainListGetStats(domains, _GROUPS, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT)
+        except libvirt.libvirtError as error:
+            # Without NOWAIT one busy guest would hold up the whole sweep: then rather guest by guest.
+            if self._bulk is None and error.get_error_code() in _NOT_SUPPORTED:
+                self._bulk = False
+                return None
+            raise
+        if self._bulk is None:
+            self._bulk = any("balloon.current" in record or "vcpu.current" in record for _, record in records)
+            return records if self._bulk else None
+        return records
+
+
+def _lookup(connection: Any, uuid: str) -> Any | None:
+    try:
+        return connection.lookupByUUIDString(uuid)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+
+
+def _cpus(domain: Any) -> dict[int, int]:
+    """The host CPU of each virtual CPU: virDomainGetVcpus takes no job, and bulk statistics do not have it."""
+    answer = optional(domain.vcpus)
+    return {row[0]: row[3] for row in answer[0]} if answer else {}
+
+
+def from_record(uuid: str, stamp: Stamp, record: Record, cpus: dict[int, int] | None = None) -> StatsReading:
+    """One domain's row of a bulk answer; groups that the row lacks are None."""
+    return StatsReading(
+        uuid=uuid,
+        stamp=stamp,
+        cpu_time_ns=record.get("cpu.time"),
+        memory=_memory(record),
+        block=_blocks(record),
+        interfaces=_interfaces(record),
+        vcpus=_vcpus(record, cpus or {}),
+    )
+
+
+def _memory(record: Record) -> MemoryStats | None:
+    # A busy guest's row still has balloon.current from the definition, but nothing that the guest or its process said.
+    if "balloon.rss" not in record and "balloon.unused" not in record:
+        return None
+    fields = {field: record[f"balloon.{key}"] * factor for field, key, _, factor in _MEMORY if f"balloon.{key}" in record}
+    actual = record.get("balloon.current")
+    return MemoryStats(actual_bytes=actual * KIB if actual is not None else None, **fields)
+
+
+def _blocks(record: Record) -> tuple[BlockStats, ...] | None:
+    if "block.count" not in record:
+        return None
+    if record["block.count"] and not any(key.endswith((".rd.reqs", ".capacity")) for key in record if key.startswith("block.")):
+        return None
+    found = []
+    for number in range(record["block.count"]):
+        row = {field: record[f"block.{number}.{key}"] for field, key in _BLOCK if f"block.{number}.{key}" in record}
+        if f"block.{number}.name" in record:
+            found.append(BlockStats(target=record[f"block.{number}.name"], path=record.get(f"block.{number}.path"), **row))
+    return tuple(found)
+
+
+def _interfaces(record: Record) -> tuple[InterfaceStats, ...] | None:
+    if "net.count" not in record:
+        return None
+    found = []
+    for number in range(record["net.count"]):
+        row = {field: record[f"net.{number}.{key}"] for field, key in _INTERFACE if f"net.{number}.{key}" in record}
+        if f"net.{number}.name" in record:
+            found.append(InterfaceStats(target=record[f"net.{number}.name"], **row))
+    return tuple(found)
+
+
+def _vcpus(record: Record, cpus: dict[int, int]) -> tuple[VcpuStats, ...] | None:
+    if "vcpu.current" not in record:
+        return None
+    numbers = [number for number in range(int(record.get("vcpu.maximum") or record["vcpu.current"])) if f"vcpu.{number}.state" in record]
+    return tuple(
+        VcpuStats(
+            number=number,
+            state=_vcpu_state(record[f"vcpu.{number}.state"]),
+            time_ns=record.get(f"vcpu.{number}.time"),
+            cpu=cpus.get(number),
+        )
+        for number in numbers
+    )
+
+
+def _vcpu_state(state: int) -> str | None:
+    return _VCPU_STATES[state] if 0 <= state < len(_VCPU_STATES) else None
+
+
+def _one_by_one(domain: Any, clock: Clock) -> StatsReading:
+    stamp = clock.stamp()
+    info = optional(domain.info)
+    xml = optional(lambda: domain.XMLDesc(0))
+    return StatsReading(
+        uuid=domain.UUIDString(),
+        stamp=stamp,
+        cpu_time_ns=info[4] if info else None,
+        memory=_single_memory(optional(domain.memoryStats)),
+        block=_single_blocks(domain, xml) if xml else None,
+        interfaces=_single_interfaces(domain, xml) if xml else None,
+        vcpus=_single_vcpus(optional(domain.vcpus)),
+    )
+
+
+def _single_memory(answer: Record | None) -> MemoryStats | None:
+    if not answer:
+        return None
+    fields = {field: answer[key] * factor for field, _, key, factor in _MEMORY if key in answer}
+    return MemoryStats(actual_bytes=answer["actual"] * KIB if "actual" in answer else None, **fields)
+
+
+def _single_blocks(domain: Any, xml: str) -> tuple[BlockStats, ...] | None:
+    def read(target: str) -> BlockStats:
+        counts = domain.blockStats(target)
+        # libvirt says -1 for what it does not count.
+        names = ("read_requests", "read_bytes", "write_requests", "write_bytes", "errors")
+        return BlockStats(target=target, **{name: count for name, count in zip(names, counts, strict=False) if count >= 0})
+
+    return _each([disk.target for disk in domain_xml.disks(xml)], read)
+
+
+def _single_interfaces(domain: Any, xml: str) -> tuple[InterfaceStats, ...] | None:
+    def read(target: str) -> InterfaceStats:
+        counts = domain.interfaceStats(target)
+        names = [field for field, _ in _INTERFACE]
+        return InterfaceStats(target=target, **{name: count for name, count in zip(names, counts, strict=False) if count >= 0})
+
+    return _each([nic.target for nic in domain_xml.interfaces(xml) if nic.target], read)
+
+
+def _each(targets: list[str], read: Callable[[str], Any]) -> tuple[Any, ...] | None:
+    """What could be read of each target; None where there are targets and none could be read."""
+    found = []
+    for target in targets:
+        row = optional(lambda target=target: read(target))  # type: ignore[misc]
+        if row is not None:
+            found.append(row)
+    return tuple(found) if found or not targets else None
+
+
+def _single_vcpus(answer: Any | None) -> tuple[VcpuStats, ...] | None:
+    if not answer:
+        return None
+    return tuple(VcpuStats(number=number, state=_vcpu_state(state), time_ns=used, cpu=cpu) for number, state, used, cpu in answer[0])

@@ -1,0 +1,156 @@
+"""`python -m virtrpc_drivers.process FD`: serves one driver over the socket FD until that socket closes.
+
+Its life is the socket's, whatever the hypervisor does: signals that a terminal or a service manager sends to a whole group
+do not end it, since operations may be running that only it can see to their end. Nothing here may import grpc.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from virtrpc_drivers import wire
+from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
+from virtrpc_drivers.protocol import Driver, DriverSettings
+
+logger = logging.getLogger(__name__)
+
+
+def make_driver(settings: DriverSettings, give_up: Callable[[], None]) -> Driver:
+    """The driver for a URI: `sim:` is the simulated hypervisor, everything else is libvirt's. `give_up` ends the process."""
+    if settings.uri.partition(":")[0] == "sim":
+        from virtrpc_drivers.sim.driver import SimDriver
+
+        return SimDriver(settings, crash=lambda: os._exit(70))
+    try:
+        from virtrpc_drivers.libvirt.driver import LibvirtDriver
+    except ImportError as error:
+        raise failure(Reason.UNSUPPORTED, f"libvirt cannot be used here: {error}") from None
+    return LibvirtDriver(settings, give_up)
+
+
+class Server:
+    """Answers the requests of one channel."""
+
+    def __init__(self) -> None:
+        self.channel = wire.Channel(msgspec.msgpack.Decoder(wire.AnyRequest), self._receive, lambda: os._exit(0))
+        self._driver: Driver | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def _receive(self, request: wire.AnyRequest) -> None:
+        task = asyncio.get_running_loop().create_task(self._answer(request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, request: wire.AnyRequest) -> None:
+        bulk = type(request) in wire.BULK
+        try:
+            for body in wire.replies(request.id, await self._ask(request)):
+                self.channel.put(body, bulk=bulk)
+                if bulk:
+                    await asyncio.sleep(0)  # a long answer does not keep cancel requests waiting
+        except DriverError as error:
+            self.channel.put(wire.refusal(request.id, error.fault))
+        except Exception:
+            logger.exception("a driver call failed unexpectedly")
+            self.channel.put(wire.refusal(request.id, Fault(reason=Reason.INTERNAL, message="the driver failed unexpectedly")))
+        if isinstance(request, wire.Close):
+            self.channel.finish()
+
+    async def _ask(self, request: wire.AnyRequest) -> object:
+        if isinstance(request, wire.Hello):
+            self._driver = make_driver(request.settings, self.channel.finish)
+            await self._driver.start(self.channel.notice)
+            return None
+        if self._driver is None:
+            raise failure(Reason.HOST_UNREACHABLE, "the driver process has not been told what to serve")
+        return await dispatch(self._driver, request)
+
+
+async def dispatch(driver: Driver, request: wire.AnyRequest) -> object:
+    """One request as a call of the driver's method."""
+    match request:
+        case wire.ListDomains():
+            return await driver.list()
+        case wire.ReadDomains():
+            return await driver.read(request.uuids, request.group)
+        case wire.SampleDomains():
+            return await driver.sample(request.uuids)
+        case wire.ReadControls():
+            return await driver.controls(request.uuids)
+        case wire.RunCall():
+            return await driver.run(request.call)
+        case wire.ResumeCall():
+            return await driver.resume(request.call)
+        case wire.CancelCall():
+            return await driver.cancel(request.call_id)
+        case wire.Probe():
+            await driver.probe(request.uuid)
+            return None
+        case wire.ListSnapshots():
+            return await driver.snapshots(request.uuid)
+        case wire.ReadSnapshotXml():
+            return await driver.snapshot_xml(request.uuid, request.name)
+        case wire.ReadCurrentSnapshot():
+            return await driver.current_snapshot(request.uuid)
+        case wire.Close():
+            await driver.close()
+            return None
+        case wire.Simulate():
+            return await _simulate(driver, request.command)
+        case _:
+            raise failure(Reason.INTERNAL, f"{type(request).__name__} is not a driver call")
+
+
+async def _simulate(driver: Driver, command: msgspec.Raw) -> object:
+    simulate: Any = getattr(driver, "simulate", None)
+    if simulate is None:
+        raise failure(Reason.UNSUPPORTED, "this driver is not a simulation")
+    answer: object = await simulate(command)
+    return answer
+
+
+def _exit_when_closed(sock: socket.socket) -> None:
+    """Waits for the other end to close, in a thread: a blocked loop must not keep the process alive."""
+    poll = select.poll()
+    poll.register(sock.fileno(), 0)
+    poll.poll()
+    os._exit(0)
+
+
+async def _serve(sock: socket.socket) -> None:
+    await Server().channel.open(sock)
+    await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Serve the socket whose descriptor is the only argument; returns never."""
+    faulthandler.enable()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # A handler, not SIG_IGN: an ignored signal would be inherited by the hypervisors that the driver starts.
+        signal.signal(number, lambda *_: None)
+    logging.basicConfig(level=os.environ.get("VIRTRPC_LOG", "INFO"), format="%(levelname)s driver[%(process)d] %(name)s: %(message)s")
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    sock.set_inheritable(False)
+    sock.setblocking(False)
+    threading.Thread(target=_exit_when_closed, args=(sock,), name="socket-watch", daemon=True).start()
+    try:
+        asyncio.run(_serve(sock))
+    finally:
+        logging.shutdown()
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""What the server asks of a hypervisor: one small asynchronous protocol, the same in process and behind a socket.
+
+A driver knows nothing of jobs, caches or gRPC. Every method may be called from one event loop at any time and in any number;
+a driver keeps its own caps. A caller that stops awaiting abandons an answer and never the call at the hypervisor.
+All methods raise `DriverError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from virtrpc_drivers.errors import Fault
+from virtrpc_drivers.operations import AnyOperation
+from virtrpc_drivers.values import (
+    CancelAnswer,
+    Controls,
+    Group,
+    HostInfo,
+    Listing,
+    Outcome,
+    Phase,
+    Readings,
+    Samples,
+    Snapshots,
+    Stamp,
+    Value,
+)
+
+
+class DriverSettings(Value):
+    """What a driver needs to know to serve one host. `process` is the number that its stamps carry."""
+
+    uri: str
+    read_only: bool = False
+    path_roots: tuple[str, ...] = ()
+    """Directories below which file paths in requests must resolve."""
+    process: int = 0
+    tracing: bool = False
+    migration_schemes: tuple[str, ...] = ()
+
+
+class Call(Value):
+    """One run of one operation. `id` is the server's, unique for ever; `began` is the wall time in seconds at which it is sent."""
+
+    id: str
+    operation: AnyOperation
+    began: float
+    wait_guest: float = 300.0
+    """Seconds that an asking verb waits for the guest."""
+    traceparent: str | None = None
+
+
+class Change(StrEnum):
+    """What an event announces. It only marks the domain dirty: a read decides."""
+
+    LIFECYCLE = "lifecycle"
+    DEFINED = "defined"
+    UNDEFINED = "undefined"
+    DEVICE = "device"
+    METADATA = "metadata"
+    BALLOON = "balloon"
+    REBOOT = "reboot"
+    AGENT = "agent"
+    JOB = "job"
+    BLOCK_JOB = "block_job"
+    OTHER = "other"
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The base of what a driver says unasked. Delivered on the server's loop, in order."""
+
+
+class HostUp(Notice):
+    """The connection is open and events are registered: list everything again."""
+
+    info: HostInfo
+
+
+class HostDown(Notice):
+    """The connection is lost, or cannot be opened; the driver goes on trying with back-off."""
+
+    fault: Fault
+    process_lost: bool = False
+    """The driver process itself ended: calls that were out end with DRIVER_LOST and must be resumed."""
+
+
+class DomainChanged(Notice):
+    """Something about this domain changed, now or a while ago. Repeated and late ones are harmless."""
+
+    uuid: str
+    change: Change
+    detail: str = ""
+
+
+class EventsLost(Notice):
+    """Events were dropped or may have been: list and read everything again."""
+
+
+class Report(Notice):
+    """Where a running call is: its phase, whether an abort would reach it now, and its progress where it has any. Bytes, seconds."""
+
+    call_id: str
+    phase: Phase = Phase.CALLING
+    abortable: bool | None = None
+    stamp: Stamp | None = None
+    processed_bytes: int | None = None
+    total_bytes: int | None = None
+    remaining_bytes: int | None = None
+    rate_bytes_per_second: int | None = None
+    remaining_seconds: float | None = None
+    percent: float | None = None
+    """From the hypervisor, where it counts in per cent (vz); else the server derives it from the bytes."""
+
+
+class SpanRecord(Value):
+    """One finished span: times in nanoseconds since the epoch, ids in hexadecimal."""
+
+    name: str
+    trace_id: str
+    span_id: str
+    parent_id: str | None
+    start_ns: int
+    end_ns: int
+    attributes: dict[str, str | int | float | bool]
+    error: str | None = None
+
+
+class Spans(Notice):
+    """Finished spans: only the server exports them."""
+
+    spans: tuple[SpanRecord, ...]
+
+
+AnyNotice = HostUp | HostDown | DomainChanged | EventsLost | Report | Spans
+Deliver = Callable[[AnyNotice], None]
+
+
+class Driver(Protocol):
+    """One hypervisor host."""
+
+    async def start(self, deliver: Deliver) -> None:
+        """Begin to connect, and to deliver notices; returns at once. The first notice is HostUp or HostDown."""
+
+    async def list(self) -> Listing:
+        """All domains, active or not (virConnectListAllDomains)."""
+
+    async def read(self, uuids: Sequence[str], group: Group) -> Readings:
+        """One group of each of these domains, each with the stamp at which its own call began."""
+
+    async def sample(self, uuids: Sequence[str]) -> Samples:
+        """The statistics of these running domains in one sweep, waiting for no job (virDomainListGetStats with NOWAIT)."""
+
+    async def controls(self, uuids: Sequence[str]) -> Controls:
+        """The state of these domains' monitors; never hangs on one (virDomainGetControlInfo)."""
+
+    async def run(self, call: Call) -> Outcome:
+        """Run one operation to its end; its progress and phases come as `Report`s before this returns.
+
+        Raises DriverError: FOREIGN_JOB where somebody else holds the hypervisor's job, ABORTED where it was aborted.
+        """
+
+    async def resume(self, call: Call) -> Outcome:
+        """Find out what became of a call whose process died.
+
+        While the hypervisor still runs it, it is followed with progress and can be cancelled as in `run`. Returns where success
+        is proven, raises the operation's error where its failure is, INTERRUPTED with the evidence where nothing is proven and
+        nothing runs, OUTCOME_UNKNOWN where it may still be on its way. A success is never guessed.
+        """
+
+    async def cancel(self, call_id: str) -> CancelAnswer:
+        """Abort this call and no other: sent only where the hypervisor's job statistics show this very operation."""
+
+    async def probe(self, uuid: str) -> None:
+        """Returns once the hypervisor's job on this domain could be taken: whatever was stuck there is over."""
+
+    async def snapshots(self, uuid: str) -> Snapshots:
+        """All snapshots of a domain, without XML."""
+
+    async def snapshot_xml(self, uuid: str, name: str) -> str:
+        """One snapshot's XML, without secrets (virDomainSnapshotGetXMLDesc). Raises SNAPSHOT_NOT_FOUND."""
+
+    async def current_snapshot(self, uuid: str) -> str | None:
+        """The current snapshot's name, or None (virDomainSnapshotCurrent)."""
+
+    async def close(self) -> None:
+        """Close connections. Calls that are out are abandoned; guests and daemons are left as they are."""

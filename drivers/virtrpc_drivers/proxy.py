@@ -1,0 +1,336 @@
+"""A driver in a process of its own, as the server sees it: the `Driver` protocol, and a process that is watched and restarted."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from virtrpc_drivers import wire
+from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
+from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DriverSettings, HostDown
+from virtrpc_drivers.values import CancelAnswer, Controls, Group, Listing, Outcome, Readings, Samples, Snapshots
+
+logger = logging.getLogger(__name__)
+
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 5.0
+STEADY = 30.0
+"""Seconds of life after which the next restart begins with the shortest delay again."""
+LAST_WORDS = 0.2
+"""Seconds between the end of the process and the end of its socket, at most."""
+PATIENCE = 5.0
+"""Seconds that a process is given to close, and then to end, before it is killed."""
+
+
+def process_base() -> int:
+    """A number for a first driver process that is greater than any that an earlier server gave: milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class _Pending:
+    """One request that waits for its reply."""
+
+    def __init__(self, kind: type[wire.Request]) -> None:
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._decoder = _decoders[kind]
+        self._parts: list[Any] = []
+
+    def take(self, reply: wire.Reply) -> bool:
+        """Add a piece; True where it was the last."""
+        if self.future.done():
+            return not reply.more
+        try:
+            self._take(reply)
+        except msgspec.MsgspecError as error:
+            self.future.set_exception(failure(Reason.INTERNAL, f"the driver process gave a malformed answer: {error}"))
+        return not reply.more
+
+    def _take(self, reply: wire.Reply) -> None:
+        if reply.fault is not None:
+            self.future.set_exception(DriverError(reply.fault))
+            return
+        self._parts.append(self._decoder.decode(reply.value))
+        if not reply.more:
+            self.future.set_result(wire.join(self._parts))
+
+
+_decoders: dict[type[wire.Request], msgspec.msgpack.Decoder[Any]] = {kind: msgspec.msgpack.Decoder(answer) for kind, answer in wire.ANSWERS.items()}
+
+
+class _Life:
+    """One driver process, from its start to its end."""
+
+    def __init__(self, settings: DriverSettings, deliver: Deliver) -> None:
+        self._settings, self._deliver = settings, deliver
+        self._pending: dict[int, _Pending] = {}
+        self._ids = itertools.count(1)
+        self._channel = wire.Channel(msgspec.msgpack.Decoder(wire.FromDriver), self._receive, self._closed)
+        self._eof = asyncio.Event()
+        self.process: asyncio.subprocess.Process | None = None
+        self.refused: Fault | None = None
+
+    async def start(self) -> None:
+        """Start the process and tell it what to serve. Raises OSError."""
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self.process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-P", "-m", "virtrpc_drivers.process", str(theirs.fileno()),
+                    pass_fds=(theirs.fileno(),), start_new_session=True, stdin=subprocess.DEVNULL, stdout=2,
+                )  # fmt: skip
+            ours.setblocking(False)
+            await self._channel.open(ours)
+        except BaseException:
+            ours.close()
+            raise
+        self._channel.send(wire.Hello(id=0, settings=self._settings))
+
+    async def lost(self) -> str:
+        """Wait until the process cannot be talked to any more; says why. What it said before is handed over first."""
+        assert self.process is not None
+        ends = [asyncio.ensure_future(self.process.wait()), asyncio.ensure_future(self._eof.wait())]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            # One is followed by the other at once: the last words out of the socket, or the status for the message.
+            await asyncio.wait(ends, timeout=LAST_WORDS)
+        finally:
+            for end in ends:
+                end.cancel()
+        self._channel.close()
+        if self.refused is not None:
+            return f"could not start its driver: {self.refused.message}"
+        return "closed its socket" if self.process.returncode is None else _ending(self.process.returncode)
+
+    async def reap(self) -> None:
+        """Make sure that the process is gone."""
+        assert self.process is not None
+        try:
+            # Its socket is closed, so it is ending by itself.
+            await asyncio.wait_for(self.process.wait(), PATIENCE)
+        except TimeoutError:
+            self.kill(signal.SIGKILL)
+            await self.process.wait()
+
+    def kill(self, number: signal.Signals) -> None:
+        """Send the process a signal, where it still runs."""
+        if self.process is not None and self.process.returncode is None:
+            try:
+                self.process.send_signal(number)
+            except ProcessLookupError:
+                pass  # it ended by itself just now
+
+    def fail(self, fault: Fault) -> None:
+        """End all calls that are out."""
+        for pending in self._pending.values():
+            if not pending.future.done():
+                pending.future.set_exception(DriverError(fault))
+        self._pending.clear()
+
+    async def ask(self, kind: type[wire.Request], **fields: Any) -> Any:
+        """Send one request and await its answer. A caller that stops awaiting abandons the answer only."""
+        request = kind(id=next(self._ids), **fields)
+        body = wire.encode(request)
+        pending = self._pending[request.id] = _Pending(kind)
+        self._channel.put(body)
+        return await pending.future
+
+    def close_channel(self) -> None:
+        """Close the socket: the process ends itself."""
+        self._channel.close()
+
+    def _receive(self, message: wire.Reply | AnyNotice) -> None:
+        if not isinstance(message, wire.Reply):
+            self._deliver(message)
+            return
+        pending = self._pending.get(message.id)
+        if pending is not None:
+            if pending.take(message):
+                self._pending.pop(message.id, None)
+        elif message.id == 0 and message.fault is not None:
+            self.refused = message.fault
+            self._channel.close()
+
+    def _closed(self) -> None:
+        self._eof.set()
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"ended with status {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"
+
+
+class ProcessDriver:
+    """A driver in a process of its own.
+
+    When the process dies, calls that are out fail with DRIVER_LOST, HostDown(process_lost=True) is delivered, and it is started
+    again with back-off; calls made meanwhile fail with HOST_UNREACHABLE. Each process has the next process number: they count up
+    from `settings.process`, or from `process_base()` where that is 0.
+    """
+
+    def __init__(self, settings: DriverSettings) -> None:
+        self._settings = msgspec.structs.replace(settings, process=settings.process or process_base())
+        self._deliver_to: Deliver | None = None
+        self._life: _Life | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
+        self.restarts = 0
+        """How many times a process was started again."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id, or None while none runs."""
+        return self._life.process.pid if self._life is not None and self._life.process is not None else None
+
+    @property
+    def process(self) -> int:
+        """The number that the present process's stamps carry."""
+        return self._settings.process
+
+    async def start(self, deliver: Deliver) -> None:
+        """Start the process in the background; its first notice is HostUp or HostDown."""
+        self._deliver_to = deliver
+        self._keeper = asyncio.get_running_loop().create_task(self._keep(), name=f"driver process {self._settings.process}")
+
+    async def list(self) -> Listing:
+        """See Driver.list."""
+        answer: Listing = await self._ask(wire.ListDomains)
+        return answer
+
+    async def read(self, uuids: Sequence[str], group: Group) -> Readings:
+        """See Driver.read."""
+        answer: Readings = await self._ask(wire.ReadDomains, uuids=tuple(uuids), group=group)
+        return answer
+
+    async def sample(self, uuids: Sequence[str]) -> Samples:
+        """See Driver.sample."""
+        answer: Samples = await self._ask(wire.SampleDomains, uuids=tuple(uuids))
+        return answer
+
+    async def controls(self, uuids: Sequence[str]) -> Controls:
+        """See Driver.controls."""
+        answer: Controls = await self._ask(wire.ReadControls, uuids=tuple(uuids))
+        return answer
+
+    async def run(self, call: Call) -> Outcome:
+        """See Driver.run."""
+        answer: Outcome = await self._ask(wire.RunCall, call=call)
+        return answer
+
+    async def resume(self, call: Call) -> Outcome:
+        """See Driver.resume."""
+        answer: Outcome = await self._ask(wire.ResumeCall, call=call)
+        return answer
+
+    async def cancel(self, call_id: str) -> CancelAnswer:
+        """See Driver.cancel."""
+        answer: CancelAnswer = await self._ask(wire.CancelCall, call_id=call_id)
+        return answer
+
+    async def probe(self, uuid: str) -> None:
+        """See Driver.probe."""
+        await self._ask(wire.Probe, uuid=uuid)
+
+    async def snapshots(self, uuid: str) -> Snapshots:
+        """See Driver.snapshots."""
+        answer: Snapshots = await self._ask(wire.ListSnapshots, uuid=uuid)
+        return answer
+
+    async def snapshot_xml(self, uuid: str, name: str) -> str:
+        """See Driver.snapshot_xml."""
+        answer: str = await self._ask(wire.ReadSnapshotXml, uuid=uuid, name=name)
+        return answer
+
+    async def current_snapshot(self, uuid: str) -> str | None:
+        """See Driver.current_snapshot."""
+        answer: str | None = await self._ask(wire.ReadCurrentSnapshot, uuid=uuid)
+        return answer
+
+    async def simulate(self, command: msgspec.Struct) -> Any:
+        """Send a command of virtrpc_drivers.sim.control to a simulated hypervisor; UNSUPPORTED on any other."""
+        return await self._ask(wire.Simulate, command=msgspec.Raw(msgspec.msgpack.encode(command)))
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End the process as a crash would; it is started again."""
+        if self._life is not None:
+            self._life.kill(number)
+
+    async def close(self) -> None:
+        """Close the driver, end its process and wait for it; bounded, whatever the hypervisor does."""
+        self._closing.set()
+        if (life := self._life) is not None:
+            try:
+                await asyncio.wait_for(life.ask(wire.Close), PATIENCE)
+            except (DriverError, TimeoutError):
+                pass  # it is ending already, or is stuck: closing the socket ends it
+            life.close_channel()
+        if self._keeper is not None:
+            await asyncio.wait({self._keeper})
+            self._keeper = None
+
+    async def _ask(self, kind: type[wire.Request], **fields: Any) -> Any:
+        if self._life is None:
+            raise failure(Reason.HOST_UNREACHABLE, "the driver process is not running")
+        return await self._life.ask(kind, **fields)
+
+    async def _keep(self) -> None:
+        """Keep a process running until closed."""
+        delay = FIRST_DELAY
+        while not self._closing.is_set():
+            began = asyncio.get_running_loop().time()
+            await self._live()
+            if asyncio.get_running_loop().time() - began >= STEADY:
+                delay = FIRST_DELAY
+            try:
+                await asyncio.wait_for(self._closing.wait(), delay)
+            except TimeoutError:
+                delay = min(2 * delay, LONGEST_DELAY)
+                self._settings = msgspec.structs.replace(self._settings, process=self._settings.process + 1)
+                self.restarts += 1
+
+    async def _live(self) -> None:
+        """One process's life; by its end all its calls have failed and the host is told to be down."""
+        life = _Life(self._settings, self._deliver)
+        try:
+            await life.start()
+        except OSError as error:
+            self._down(Reason.DRIVER_LOST, f"the driver process could not be started: {error}")
+            return
+        assert life.process is not None
+        name = f"the driver process {life.process.pid}"
+        self._life = life
+        if self._closing.is_set():
+            life.close_channel()  # close() came while the process was being started
+        try:
+            ending = await life.lost()
+        finally:
+            self._life = None
+            life.fail(Fault(reason=Reason.DRIVER_LOST, message=f"{name} ended while the call was out"))
+        self._down(life.refused.reason if life.refused else Reason.DRIVER_LOST, f"{name} {ending}")
+        await life.reap()
+
+    def _down(self, reason: Reason, message: str) -> None:
+        if not self._closing.is_set():
+            logger.warning("%s", message)
+        self._deliver(HostDown(fault=Fault(reason=reason, message=message), process_lost=True))
+
+    def _deliver(self, notice: AnyNotice) -> None:
+        if self._deliver_to is None or self._closing.is_set():
+            return
+        try:
+            self._deliver_to(notice)
+        except Exception:
+            logger.exception("a notice could not be handed over")

@@ -1,0 +1,132 @@
+"""One simulated domain and its snapshots: plain data, changed only by `effects`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from virtrpc_drivers.sim.xmldoc import Document
+from virtrpc_drivers.values import ACTIVE_STATES, Control, DomainConfig, DomainState, Snapshot, State
+
+
+@dataclass(slots=True, frozen=True)
+class SaveImage:
+    """A managed save image: how the guest was, and is to be again."""
+
+    paused: bool
+    document: Document
+    saved_at: float
+    """Wall time in seconds."""
+
+
+@dataclass(slots=True, frozen=True)
+class SimSnapshot:
+    """A snapshot with the definition and state that it keeps."""
+
+    name: str
+    parent: str | None
+    description: str | None
+    state: State
+    document: Document
+    creation_time: int
+    disk_only: bool
+    external: bool
+    call_id: str | None = None
+
+
+@dataclass(slots=True)
+class SimDomain:
+    """A domain as the hypervisor knows it."""
+
+    uuid: str
+    document: Document
+    """The stored definition; of a transient domain, what it was made from."""
+    name: str
+    persistent: bool = True
+    autostart: bool = False
+    state: State = State.SHUTOFF
+    reason: str = "unknown"
+    id: int | None = None
+    live: Document | None = None
+    """The running guest's definition."""
+    started: float = 0.0
+    """Loop time of the start."""
+    cpu_time_ns: int = 0
+    image: SaveImage | None = None
+    updated: bool = False
+    snapshots: dict[str, SimSnapshot] = field(default_factory=dict)
+    current: str | None = None
+    passwords: dict[str, str] = field(default_factory=dict)
+    stopped: asyncio.Event | None = None
+    """Set when the guest's process may go on; None while nothing stopped it."""
+    stuck_calls: int = 0
+    agent: bool = True
+    deaf: bool = False
+    """The guest does nothing that it is asked to."""
+    reboots: int = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether a guest runs, paused or not."""
+        return self.state in ACTIVE_STATES
+
+    @property
+    def definition(self) -> Document:
+        """What it is at present: the live definition where it runs."""
+        return self.live or self.document
+
+    def state_value(self) -> DomainState:
+        """What a state reading says."""
+        config, maximum = self.definition.config, self.definition.config.max_memory_bytes
+        return DomainState(
+            state=self.state,
+            reason=self.reason,
+            id=self.id,
+            active=self.active,
+            memory_bytes=config.memory_bytes if self.active else maximum,
+            max_memory_bytes=maximum,
+            cpu_time_ns=self.cpu_time_ns,
+            vcpus=config.vcpus_config,
+            has_managed_save=self.image is not None,
+            updated=self.updated,
+            control=self.control() if self.active else None,
+        )
+
+    def config_value(self) -> DomainConfig:
+        """What a configuration reading says; its memory and processors are the stored ones, where any are stored."""
+        shown = self.definition.public()
+        base = self.document.config if self.persistent else self.definition.config
+        return DomainConfig(
+            xml=shown.text,
+            inactive_xml=self.document.public().text if self.persistent else None,
+            migratable_xml=shown.text,
+            os_type=base.os_type,
+            persistent=self.persistent,
+            autostart=self.autostart,
+            memory_bytes=base.memory_bytes,
+            max_memory_bytes=base.max_memory_bytes,
+            vcpus_live=self.definition.config.vcpus_config if self.active else None,
+            vcpus_config=base.vcpus_config,
+            vcpus_maximum=base.vcpus_maximum,
+            disks=self.definition.config.disks,
+            interfaces=self.definition.config.interfaces,
+        )
+
+    def control(self) -> Control:
+        """The monitor's state: nobody sees that a guest is stopped before a first call hangs on it."""
+        return Control.OCCUPIED if self.stuck_calls else Control.OK
+
+    def snapshot_value(self, snapshot: SimSnapshot, xml: str | None = None) -> Snapshot:
+        """What a snapshot query says."""
+        return Snapshot(
+            name=snapshot.name,
+            parent=snapshot.parent,
+            current=snapshot.name == self.current,
+            description=snapshot.description,
+            state="disk-snapshot" if snapshot.disk_only else snapshot.state.value,
+            creation_time=snapshot.creation_time,
+            children=sum(other.parent == snapshot.name for other in self.snapshots.values()),
+            external=snapshot.external,
+            disk_only=snapshot.disk_only,
+            xml=xml,
+        )

@@ -1,0 +1,417 @@
+"""The protocol's Driver for a simulated hypervisor, in the server's process or in a driver process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
+from virtrpc_drivers.operations import CreateSnapshot
+from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DomainChanged, DriverSettings, HostDown, HostUp, Report
+from virtrpc_drivers.sim import control, proofs, snapshots, stats
+from virtrpc_drivers.sim.faults import ANY
+from virtrpc_drivers.sim.hypervisor import SimHypervisor
+from virtrpc_drivers.sim.options import from_uri
+from virtrpc_drivers.sim.paths import check_paths
+from virtrpc_drivers.sim.sdk import ForeignJob, JobHandle
+from virtrpc_drivers.sim.shapes import row, verbs
+from virtrpc_drivers.sim.tracing import traced
+from virtrpc_drivers.values import (
+    CancelAnswer,
+    Control,
+    ControlReading,
+    Controls,
+    DomainReading,
+    Group,
+    HostInfo,
+    Listed,
+    Listing,
+    Missing,
+    Outcome,
+    Phase,
+    Readings,
+    Samples,
+    Snapshots,
+    Stamp,
+)
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+NOT_YET = Fault(reason=Reason.HOST_UNREACHABLE, message="the simulated host is not connected")
+
+
+class SimDriver:
+    """A connection to a simulated hypervisor: the given one, or one of its own made from `settings.uri`.
+
+    `crash` ends the process when a fault says so; without it the driver process's death is simulated: calls that are out fail
+    with DRIVER_LOST, and after `reconnect_seconds` the host is up again under the next process number.
+    """
+
+    def __init__(self, settings: DriverSettings, hypervisor: SimHypervisor | None = None, *, crash: Callable[[], None] | None = None) -> None:
+        self._settings = settings
+        self._options = hypervisor.options if hypervisor is not None else from_uri(settings.uri)
+        self._own = hypervisor is None
+        self._hypervisor = hypervisor
+        self._crash = crash
+        self._deliver_to: Deliver | None = None
+        self._process = settings.process
+        self._last_stamp = 0.0
+        self._lost: asyncio.Future[bool] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._calls: dict[str, JobHandle] = {}
+        self._connecting: asyncio.Future[None] | None = None
+        self._cut = False
+        self.restarts = 0
+        """How often its process was lost and came back."""
+
+    @property
+    def hypervisor(self) -> SimHypervisor:
+        """What is simulated."""
+        if self._hypervisor is None:
+            self._hypervisor = SimHypervisor(self._options)
+        return self._hypervisor
+
+    @property
+    def in_process(self) -> bool:
+        """Whether the death of its process is only simulated."""
+        return self._crash is None
+
+    @property
+    def up(self) -> bool:
+        """Whether the host is connected."""
+        return self._lost is not None and not self._lost.done()
+
+    async def start(self, deliver: Deliver) -> None:
+        """Begin to connect; returns at once."""
+        self._deliver_to = deliver
+        self.hypervisor.on_death.append(self._die)
+        self._connecting = self._begin(self._connect(self._options.connect_seconds))
+
+    async def list(self) -> Listing:
+        """See Driver.list."""
+        return await self._query("list", ANY, self._list)
+
+    async def read(self, uuids: Sequence[str], group: Group) -> Readings:
+        """See Driver.read. One domain that hangs holds up the whole answer."""
+        return await self._within(self._read(uuids, group))
+
+    async def sample(self, uuids: Sequence[str]) -> Samples:
+        """See Driver.sample. A stopped guest hangs the sweep; one whose job is held gives a partial answer."""
+        return await self._within(self._sample(uuids))
+
+    async def controls(self, uuids: Sequence[str]) -> Controls:
+        """See Driver.controls."""
+        return await self._query("controls", ANY, lambda _: self._controls(uuids))
+
+    async def run(self, call: Call) -> Outcome:
+        """See Driver.run."""
+        self._check_up()
+        self._refuse(call)
+        work = self._follow(self.hypervisor.begin(call))
+        return await (traced(self._deliver, call, work) if self._settings.tracing else work)
+
+    async def resume(self, call: Call) -> Outcome:
+        """See Driver.resume. A call that is still inside is followed; one that ended is told, where the hypervisor remembers it."""
+        self._check_up()
+        job = self.hypervisor.jobs.get(call.id)
+        if job is not None and (not job.done or self._options.remembers):
+            if not job.done and not self._options.remembers and not job.visible:
+                raise failure(Reason.OUTCOME_UNKNOWN, "the hypervisor does not show this call, and it may still be on its way")
+            return await self._follow(job)
+        return proofs.conclude(self.hypervisor, call)
+
+    async def cancel(self, call_id: str) -> CancelAnswer:
+        """See Driver.cancel."""
+        self._check_up()
+        return await self._within(self._cancel(call_id))
+
+    async def probe(self, uuid: str) -> None:
+        """See Driver.probe; returns at once where the domain is off or gone."""
+        await self._within(self._probe(uuid))
+
+    async def snapshots(self, uuid: str) -> Snapshots:
+        """See Driver.snapshots."""
+        return await self._query("snapshots", uuid, lambda _: self._snapshots(uuid))
+
+    async def snapshot_xml(self, uuid: str, name: str) -> str:
+        """See Driver.snapshot_xml."""
+        return await self._query("snapshot_xml", uuid, lambda _: snapshots.xml(snapshots.find(self.hypervisor.domain(uuid), name)))
+
+    async def current_snapshot(self, uuid: str) -> str | None:
+        """See Driver.current_snapshot."""
+        return await self._query("current_snapshot", uuid, lambda _: self.hypervisor.domain(uuid).current)
+
+    async def simulate(self, command: msgspec.Struct | msgspec.Raw) -> Any:
+        """Carry out a command of virtrpc_drivers.sim.control."""
+        return control.apply(self, command)
+
+    def lose(self, *, process: bool = True, stay_down: bool = False) -> None:
+        """Lose the connection, with the driver process or without; it comes back by itself unless it is to stay down (`mend`).
+
+        Operations go on inside the hypervisor, except where the process carries them (shape=esx).
+        """
+        self._cut = stay_down
+        lost = self._lost
+        if lost is None or lost.done():
+            return
+        lost.set_result(process)
+        carried, self._calls = list(self._calls.values()), {}
+        for job in carried:
+            if process and row(self._options.shape, job.operation.verb).killable:
+                job.kill(failure(Reason.DRIVER_LOST, "the driver process that carried the call ended"))
+        self.hypervisor.events.unsubscribe(self._event)
+        reason = Reason.DRIVER_LOST if process else Reason.HOST_UNREACHABLE
+        self._deliver(HostDown(fault=Fault(reason=reason, message="the connection to the simulated host was lost"), process_lost=process))
+        if process:
+            self._process += 1
+            self.restarts += 1
+        if not stay_down:
+            self._connecting = self._begin(self._connect(self._options.reconnect_seconds))
+
+    def kill(self) -> None:
+        """End the driver process, simulated."""
+        self.lose()
+
+    def mend(self) -> None:
+        """Let a connection that was to stay down come back."""
+        if self._cut and not self.up:
+            self._cut = False
+            self._connecting = self._begin(self._connect(self._options.reconnect_seconds))
+
+    async def close(self) -> None:
+        """See Driver.close. A hypervisor of its own is switched off too."""
+        tasks, self._tasks = list(self._tasks), set()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._hypervisor is None:
+            return
+        self._hypervisor.events.unsubscribe(self._event)
+        if self._die in self._hypervisor.on_death:
+            self._hypervisor.on_death.remove(self._die)
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(False)
+        if self._own:
+            await self._hypervisor.close()
+
+    async def _connect(self, delay: float) -> None:
+        """Connect, and again with back-off while faults forbid it."""
+        while True:
+            await asyncio.sleep(delay)
+            try:
+                await self.hypervisor.faults.strike("connect")
+                break
+            except DriverError as error:
+                self._deliver(HostDown(fault=error.fault))
+                delay = min(5.0, max(0.1, 2 * delay))
+        self._lost = asyncio.get_running_loop().create_future()
+        self.hypervisor.events.subscribe(self._event)
+        self._deliver(HostUp(info=self._info()))
+
+    def _info(self) -> HostInfo:
+        options, cpus = self._options, self.hypervisor.cpus
+        return HostInfo(
+            uri=self._settings.uri,
+            # The server sets no limit to a host that is named "sim".
+            hypervisor="sim-daemon" if options.workers else "sim",
+            hostname=options.host,
+            hypervisor_version="1.0.0",
+            cpu_model="sim",
+            cpus=cpus,
+            cpu_mhz=2000,
+            numa_nodes=1,
+            sockets=1,
+            cores=cpus,
+            threads=1,
+            memory_bytes=256 << 30,
+            capabilities_xml="<capabilities><host><cpu><arch>x86_64</arch></cpu></host></capabilities>",
+            verbs=verbs(options.shape),
+            pushes_events=options.events and options.shape != "esx",
+            daemon=f"sim:{options.host}" if options.workers else None,
+            min_workers=options.workers or None,
+            read_only=self._settings.read_only,
+        )
+
+    def _refuse(self, call: Call) -> None:
+        """What is refused before the hypervisor hears of it."""
+        if not row(self._options.shape, call.operation.verb).supported:
+            raise failure(Reason.UNSUPPORTED, f"this hypervisor cannot do {call.operation.verb}")
+        if self._settings.read_only:
+            raise failure(Reason.HOST_READ_ONLY, "this host is configured read-only")
+        if isinstance(call.operation, CreateSnapshot):
+            check_paths(call.operation.xml, self._settings.path_roots)
+
+    async def _follow(self, job: JobHandle) -> Outcome:
+        """Pass on a job's reports until it ends, or the connection does."""
+        self._calls[job.id] = job
+        job.observers.append(self._report)
+        if job.visible or job.phase is not Phase.CALLING:
+            self._report(job)
+        try:
+            return await self._within(job.wait(), lost_as=Reason.DRIVER_LOST)
+        finally:
+            # A caller that leaves does not end the reports: the call goes on, and others watch it.
+            if job.done or not self.up:
+                job.observers.remove(self._report)
+                self._calls.pop(job.id, None)
+
+    def _report(self, job: JobHandle) -> None:
+        percent = self._options.shape == "vz"
+        remaining = None if job.total_bytes is None or job.processed_bytes is None else job.total_bytes - job.processed_bytes
+        self._deliver(
+            Report(
+                call_id=job.id,
+                phase=job.phase,
+                abortable=job.abortable,
+                stamp=self._stamp(),
+                processed_bytes=None if percent else job.processed_bytes,
+                total_bytes=None if percent else job.total_bytes,
+                remaining_bytes=None if percent else remaining,
+                rate_bytes_per_second=None if percent else job.rate,
+                remaining_seconds=None if percent or remaining is None or not job.rate else remaining / job.rate,
+                percent=100.0 * job.fraction if percent and job.fraction is not None else None,
+            )
+        )
+
+    async def _cancel(self, call_id: str) -> CancelAnswer:
+        job = self.hypervisor.jobs.get(call_id)
+        if job is None or job.done:
+            return CancelAnswer(sent=False, message="no such call is out here")
+        uuid, verb = job.operation.uuid, job.operation.verb
+        await self.hypervisor.faults.strike("cancel", uuid)
+        if job.phase is Phase.WAITING_GUEST:
+            return _answer(job.abort())
+        if not row(self._options.shape, verb).abortable:
+            return CancelAnswer(sent=False, final=True, message=f"{verb} cannot be aborted on this hypervisor")
+        await self.hypervisor.monitor(uuid)
+        if self._options.abort == "domain":
+            shown = self.hypervisor.visible_job(uuid)
+            if shown is not job:
+                whose = "another's job" if isinstance(shown, ForeignJob) else "not this operation"
+                return CancelAnswer(sent=False, message=f"the hypervisor shows {whose} on this domain")
+        await asyncio.sleep(self._options.abort_seconds)
+        return _answer(self.hypervisor.abort_domain(uuid, job.id) if self._options.abort == "domain" else job.abort())
+
+    async def _probe(self, uuid: str) -> None:
+        await self.hypervisor.faults.strike("probe", uuid)
+        await self.hypervisor.free(uuid)
+
+    def _list(self, stamp: Stamp) -> Listing:
+        return Listing(stamp=stamp, domains=tuple(Listed(uuid=domain.uuid, name=domain.name) for domain in self.hypervisor.domains.values()))
+
+    async def _read(self, uuids: Sequence[str], group: Group) -> Readings:
+        found: list[DomainReading] = []
+        missing: list[Missing] = []
+        for uuid in uuids:
+            item = await self._look("read", uuid, lambda stamp, uuid=uuid: self._reading(uuid, group, stamp))  # type: ignore[misc]
+            if isinstance(item, Missing):
+                missing.append(item)
+            else:
+                found.append(item)
+        return Readings(found=tuple(found), missing=tuple(missing))
+
+    def _reading(self, uuid: str, group: Group, stamp: Stamp) -> DomainReading | Missing:
+        domain = self.hypervisor.domains.get(uuid)
+        if domain is None:
+            return Missing(uuid=uuid, stamp=stamp)
+        stats.count_cpu_time(self.hypervisor, domain)
+        state = domain.state_value() if group is Group.STATE else None
+        config = domain.config_value() if group is Group.CONFIG else None
+        return DomainReading(uuid=uuid, name=domain.name, stamp=stamp, state=state, config=config)
+
+    async def _sample(self, uuids: Sequence[str]) -> Samples:
+        hypervisor, readings = self.hypervisor, []
+        await asyncio.sleep(self._options.read_latency)
+        for uuid in uuids:
+            stamp = self._stamp()
+            await hypervisor.faults.strike("sample", uuid)
+            busy = hypervisor.handle(uuid).editor is not None and hypervisor.visible_job(uuid) is None
+            if not busy:
+                await hypervisor.monitor(uuid)
+            domain = hypervisor.domains.get(uuid)
+            if domain is not None and domain.active:
+                readings.append(stats.reading(hypervisor, domain, stamp, partial=busy))
+        return Samples(stats=tuple(readings))
+
+    def _controls(self, uuids: Sequence[str]) -> Controls:
+        known = [self.hypervisor.domains[uuid] for uuid in uuids if uuid in self.hypervisor.domains]
+        return Controls(controls=tuple(ControlReading(uuid=d.uuid, control=d.control() if d.active else Control.ERROR) for d in known))
+
+    def _snapshots(self, uuid: str) -> Snapshots:
+        domain = self.hypervisor.domain(uuid)
+        # In the order in which they were made: parents before children.
+        return Snapshots(snapshots=tuple(domain.snapshot_value(snapshot) for snapshot in domain.snapshots.values()))
+
+    async def _query(self, verb: str, uuid: str, look: Callable[[Stamp], T]) -> T:
+        return await self._within(self._look(verb, uuid, look))
+
+    async def _look(self, verb: str, uuid: str, look: Callable[[Stamp], T]) -> T:
+        """Look at the hypervisor, late and with whatever goes wrong; the stamp is from before all that."""
+        stamp, latency = self._stamp(), self._options.read_latency
+        if latency:
+            await asyncio.sleep(latency / 2)
+        await self.hypervisor.faults.strike(verb, uuid)
+        seen = look(stamp)
+        await self.hypervisor.faults.strike(verb, uuid, -1)
+        if latency:
+            await asyncio.sleep(latency / 2)
+        return seen
+
+    async def _within(self, work: Coroutine[Any, Any, T], lost_as: Reason = Reason.HOST_UNREACHABLE) -> T:
+        """Do something within the life of this connection. Whoever stops waiting leaves it running."""
+        if self._lost is None or self._lost.done():
+            work.close()
+            raise DriverError(NOT_YET)
+        lost, task = self._lost, self._begin(work)
+        ends: set[asyncio.Future[Any]] = {task, lost}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        task.cancel()
+        raise failure(Reason.DRIVER_LOST if lost.result() else lost_as, "the connection was lost while the call was out")
+
+    def _check_up(self) -> None:
+        if not self.up:
+            raise DriverError(NOT_YET)
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen here, so that an abandoned call's error is not reported as forgotten
+
+    def _stamp(self) -> Stamp:
+        """The loop's time, a little later each time: under virtual time many calls share one moment, and readings must not."""
+        self._last_stamp = max(self.hypervisor.now(), self._last_stamp + 1e-7)
+        return Stamp(process=self._process, monotonic=self._last_stamp, wall=self.hypervisor.wall())
+
+    def _event(self, event: DomainChanged) -> None:
+        if self.up:
+            self._deliver(event)
+
+    def _deliver(self, notice: AnyNotice) -> None:
+        if self._deliver_to is None:
+            return
+        try:
+            self._deliver_to(notice)
+        except Exception:
+            logger.exception("a notice could not be handed over")
+
+    def _die(self) -> None:
+        if self._crash is not None:
+            self._crash()
+        self.lose()
+
+
+def _answer(sent: bool) -> CancelAnswer:
+    return CancelAnswer(sent=sent, message="" if sent else "an abort does not reach the operation now")

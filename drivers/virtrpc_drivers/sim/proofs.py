@@ -1,0 +1,60 @@
+"""What became of a call whose caller was away: the truth where the hypervisor remembers, proof or nothing where it does not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from virtrpc_drivers import operations as ops
+from virtrpc_drivers.errors import Reason, failure
+from virtrpc_drivers.protocol import Call
+from virtrpc_drivers.sim.domain import SimDomain
+from virtrpc_drivers.sim.migration import destination
+from virtrpc_drivers.values import Outcome
+
+if TYPE_CHECKING:
+    from virtrpc_drivers.sim.hypervisor import SimHypervisor
+
+
+def conclude(hypervisor: SimHypervisor, call: Call) -> Outcome:
+    """The outcome of a call that nothing runs any more, where the present state proves it. Raises INTERRUPTED with the evidence."""
+    operation = call.operation
+    domain = hypervisor.domains.get(operation.uuid)
+    outcome = _proof(hypervisor, call, domain)
+    if outcome is not None:
+        return outcome
+    seen = "the domain is not there" if domain is None else f"the domain is {domain.state} ({domain.reason})"
+    raise failure(Reason.INTERRUPTED, f"nothing runs and nothing proves that {operation.verb} succeeded: {seen}")
+
+
+def _proof(hypervisor: SimHypervisor, call: Call, domain: SimDomain | None) -> Outcome | None:
+    match call.operation:
+        case ops.Undefine():
+            proven = domain is None or not domain.persistent
+        case ops.Migrate() as operation:
+            return _migrated(hypervisor, operation, domain)
+        case _ if domain is None:
+            proven = False
+        case ops.ManagedSave():
+            proven = not domain.active and domain.reason == "saved" and domain.image is not None and domain.image.saved_at >= call.began
+        case ops.RemoveManagedSave():
+            proven = domain.image is None and domain.reason == "saved"
+        case ops.CreateSnapshot() as operation:
+            snapshot = domain.snapshots.get(operation.name)
+            return None if snapshot is None else Outcome(snapshot=domain.snapshot_value(snapshot))
+        case ops.DeleteSnapshot() as operation:
+            proven = operation.name not in domain.snapshots and not operation.children_only
+        case ops.Define() as operation:
+            proven = domain.persistent and domain.document.text == operation.xml
+        case ops.SetMemory() as operation:
+            config = domain.definition.config
+            proven = operation.memory_bytes == (config.max_memory_bytes if operation.maximum else config.memory_bytes)
+        case _:
+            proven = False
+    return Outcome() if proven else None
+
+
+def _migrated(hypervisor: SimHypervisor, operation: ops.Migrate, domain: SimDomain | None) -> Outcome | None:
+    arrived = destination(hypervisor, operation.destination_uri).domains.get(operation.uuid)
+    if arrived is None or not arrived.active or arrived.reason == "migration" or (domain is not None and domain.active):
+        return None
+    return Outcome(destination_uri=operation.destination_uri)

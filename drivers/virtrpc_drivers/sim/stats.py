@@ -1,0 +1,95 @@
+"""Statistics that move: made of the loop's time and the guest's number, so that a seed and virtual time give the same ones."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+from virtrpc_drivers.sim.domain import SimDomain
+from virtrpc_drivers.values import BlockStats, InterfaceStats, MemoryStats, Stamp, State, StatsReading, VcpuStats
+
+if TYPE_CHECKING:
+    from virtrpc_drivers.sim.hypervisor import SimHypervisor
+
+_SECOND = 1_000_000_000
+_LOAD = 0.25
+"""How much of each processor a guest uses."""
+
+
+def reading(hypervisor: SimHypervisor, domain: SimDomain, stamp: Stamp, *, partial: bool) -> StatsReading:
+    """What a sweep says of one running domain; of one whose job is held (`partial`), only its processor time."""
+    ran = count_cpu_time(hypervisor, domain)
+    vcpus = domain.definition.config.vcpus_config or 1
+    if partial or hypervisor.options.shape == "esx":
+        return StatsReading(uuid=domain.uuid, stamp=stamp, cpu_time_ns=domain.cpu_time_ns)
+    rate = 1 + zlib.crc32(domain.uuid.encode()) % 64
+    return StatsReading(
+        uuid=domain.uuid,
+        stamp=stamp,
+        cpu_time_ns=domain.cpu_time_ns,
+        memory=_memory(hypervisor, domain, ran, rate),
+        block=tuple(_disk(disk.target, disk.source, int(ran * rate)) for disk in domain.definition.config.disks),
+        interfaces=tuple(_interface(card.target or card.mac, card.mac, int(ran * rate)) for card in domain.definition.config.interfaces),
+        vcpus=tuple(
+            VcpuStats(number=number, state="running", time_ns=domain.cpu_time_ns // vcpus, cpu=number % hypervisor.cpus) for number in range(vcpus)
+        ),
+    )
+
+
+def count_cpu_time(hypervisor: SimHypervisor, domain: SimDomain) -> float:
+    """Bring a domain's processor time up to now; returns the seconds since its start, 0 where it does not run."""
+    ran = max(0.0, hypervisor.now() - domain.started) if domain.state is State.RUNNING else 0.0
+    domain.cpu_time_ns = max(domain.cpu_time_ns, int(ran * _LOAD * (domain.definition.config.vcpus_config or 1) * _SECOND))
+    return ran
+
+
+def _memory(hypervisor: SimHypervisor, domain: SimDomain, ran: float, rate: int) -> MemoryStats:
+    size = domain.definition.config.memory_bytes or 0
+    used = size // 4 + int(ran * rate * 4096) % max(1, size // 4)
+    return MemoryStats(
+        actual_bytes=size,
+        swap_in_bytes=0,
+        swap_out_bytes=0,
+        major_faults=int(ran * rate / 16),
+        minor_faults=int(ran * rate),
+        unused_bytes=size - used,
+        available_bytes=size,
+        usable_bytes=size - used,
+        rss_bytes=used,
+        disk_caches_bytes=used // 8,
+        last_update=int(hypervisor.wall()),
+    )
+
+
+def _disk(target: str, path: str | None, units: int) -> BlockStats:
+    return BlockStats(
+        target=target,
+        path=path,
+        read_requests=units,
+        read_bytes=units * 4096,
+        read_time_ns=units * 100_000,
+        write_requests=units // 2,
+        write_bytes=units // 2 * 4096,
+        write_time_ns=units * 80_000,
+        flush_requests=units // 8,
+        flush_time_ns=units * 10_000,
+        errors=0,
+        allocation_bytes=1 << 30,
+        capacity_bytes=8 << 30,
+        physical_bytes=1 << 30,
+    )
+
+
+def _interface(target: str, mac: str, units: int) -> InterfaceStats:
+    return InterfaceStats(
+        target=target,
+        mac=mac,
+        rx_bytes=units * 600,
+        rx_packets=units,
+        rx_errors=0,
+        rx_drops=0,
+        tx_bytes=units * 300,
+        tx_packets=units // 2,
+        tx_errors=0,
+        tx_drops=0,
+    )

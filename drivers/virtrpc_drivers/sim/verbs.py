@@ -1,0 +1,125 @@
+"""The operations: what each asks of a domain, how long it takes, and what it changes.
+
+A verb looks at the domain, lets time pass (`JobHandle.spend`, `strike`), looks again, and changes it through `effects` without
+waiting in between: so whatever happened meanwhile is seen, and nothing is changed by halves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from virtrpc_drivers import operations as ops
+from virtrpc_drivers.errors import Reason
+from virtrpc_drivers.protocol import Change
+from virtrpc_drivers.sim import devices, effects, lifecycle, migration, snapshots
+from virtrpc_drivers.sim.checks import active, targets
+from virtrpc_drivers.sim.sdk import JobHandle, sdk_error
+from virtrpc_drivers.sim.shapes import row
+from virtrpc_drivers.values import Outcome, Phase, Slot
+
+if TYPE_CHECKING:
+    from virtrpc_drivers.sim.hypervisor import SimHypervisor
+
+Waiting = Callable[[], Awaitable[None]]
+"""What is left of an asking verb once the guest was asked."""
+
+
+async def perform(hypervisor: SimHypervisor, job: JobHandle) -> Outcome:
+    """Run one operation to its end, holding what its slot says. Raises DriverError."""
+    operation = job.operation
+    await job.strike(0)
+    support = row(hypervisor.options.shape, operation.verb)
+    if support.slot is Slot.DESTROY:
+        # It does not ask the guest's monitor: a stopped guest can be killed.
+        await asyncio.sleep(hypervisor.options.latency)
+    else:
+        await job.spend(hypervisor.options.latency, abortable=False)
+    work = _VERBS[type(operation)]
+    if support.slot in (Slot.NONE, Slot.DESTROY):
+        return await work(hypervisor, job, operation) or Outcome()
+    key = f"agent {operation.uuid}" if support.slot is Slot.AGENT else operation.uuid
+    async with hypervisor.exclusive(key, job):
+        result = await work(hypervisor, job, operation)
+        if callable(result) and support.slot is Slot.CONDITION:
+            await _wait_for_guest(job, result)
+    if callable(result) and support.slot is Slot.ASKING:
+        job.enter(Phase.WAITING_GUEST)
+        await _wait_for_guest(job, result)
+    return result if isinstance(result, Outcome) else Outcome()
+
+
+async def _wait_for_guest(job: JobHandle, wait: Waiting) -> None:
+    try:
+        async with asyncio.timeout(job.call.wait_guest):
+            await wait()
+    except TimeoutError:
+        raise sdk_error(Reason.GUEST_TIMEOUT, f"the guest did not do it within {job.call.wait_guest:g} s") from None
+
+
+async def set_memory(hypervisor: SimHypervisor, job: JobHandle, operation: ops.SetMemory) -> None:
+    """Set the current or the maximum memory. Raises INVALID_ARGUMENT above the maximum, WRONG_STATE."""
+    domain = hypervisor.domain(operation.uuid)
+    live, config = targets(domain, operation.scope)
+    if live and operation.maximum:
+        raise sdk_error(Reason.WRONG_STATE, "cannot resize the maximum memory on an active domain")
+    documents = ([domain.definition] if live else []) + ([domain.document] if config else [])
+    if operation.memory_bytes <= 0:
+        raise sdk_error(Reason.INVALID_ARGUMENT, "the memory size is not positive")
+    if not operation.maximum and any(operation.memory_bytes > (document.config.max_memory_bytes or 0) for document in documents):
+        raise sdk_error(Reason.INVALID_ARGUMENT, "cannot set memory higher than max memory")
+    await hypervisor.monitor(operation.uuid)
+    await job.strike(1)
+    live, config = targets(hypervisor.domain(operation.uuid), operation.scope)
+    effects.edit(
+        hypervisor,
+        domain,
+        live=domain.definition.with_memory(operation.memory_bytes, maximum=False) if live else None,
+        config=domain.document.with_memory(operation.memory_bytes, maximum=operation.maximum) if config else None,
+    )
+
+
+async def set_user_password(hypervisor: SimHypervisor, job: JobHandle, operation: ops.SetUserPassword) -> None:
+    """Have the guest's agent set a password. Raises AGENT_UNRESPONSIVE, WRONG_STATE."""
+    domain = active(hypervisor, operation.uuid)
+    await job.strike(1)
+    if not domain.agent or domain.stopped is not None:
+        await job.spend(hypervisor.options.agent_seconds)
+        raise sdk_error(Reason.AGENT_UNRESPONSIVE, "Guest agent is not responding: QEMU guest agent is not connected")
+    active(hypervisor, operation.uuid).passwords[operation.user] = operation.password
+
+
+async def remove_managed_save(hypervisor: SimHypervisor, job: JobHandle, operation: ops.RemoveManagedSave) -> None:
+    """Remove the managed save image. Raises WRONG_STATE where there is none."""
+    hypervisor.domain(operation.uuid)
+    await job.strike(1)
+    domain = hypervisor.domain(operation.uuid)
+    if domain.image is None:
+        raise sdk_error(Reason.WRONG_STATE, "the domain has no managed save image")
+    domain.image = None
+    hypervisor.emit(domain.uuid, Change.OTHER, "managed save removed")
+
+
+_VERBS: dict[type[ops.Operation], Callable[[SimHypervisor, JobHandle, Any], Awaitable[Any]]] = {
+    ops.Suspend: lifecycle.suspend,
+    ops.Resume: lifecycle.resume,
+    ops.Start: lifecycle.start,
+    ops.Shutdown: lifecycle.shutdown,
+    ops.Reboot: lifecycle.reboot,
+    ops.Destroy: lifecycle.destroy,
+    ops.Define: lifecycle.define,
+    ops.Create: lifecycle.create,
+    ops.Undefine: lifecycle.undefine,
+    ops.AttachDevice: devices.attach,
+    ops.DetachDevice: devices.detach,
+    ops.UpdateDevice: devices.update,
+    ops.SetUserPassword: set_user_password,
+    ops.ManagedSave: lifecycle.managed_save,
+    ops.SetMemory: set_memory,
+    ops.CreateSnapshot: snapshots.create,
+    ops.RevertToSnapshot: snapshots.revert,
+    ops.DeleteSnapshot: snapshots.delete,
+    ops.RemoveManagedSave: remove_managed_save,
+    ops.Migrate: migration.migrate,
+}

@@ -1,0 +1,206 @@
+"""Definitions as the simulated hypervisor keeps them: immutable documents, parsed when somebody looks inside."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from virtrpc_drivers.errors import Reason
+from virtrpc_drivers.sim.sdk import sdk_error
+from virtrpc_drivers.values import DiskConfig, DomainConfig, InterfaceConfig
+from virtrpc_drivers.xml import parse
+
+Element = ElementTree.Element
+
+_UNITS = {
+    "b": 1, "bytes": 1, "kb": 10**3, "k": 2**10, "kib": 2**10, "mb": 10**6, "m": 2**20, "mib": 2**20,
+    "gb": 10**9, "g": 2**30, "gib": 2**30, "tb": 10**12, "t": 2**40, "tib": 2**40,
+}  # fmt: skip
+
+_TEMPLATE = """<domain type='sim'>
+  <name>{name}</name>
+  <uuid>{uuid}</uuid>
+  <memory unit='KiB'>{memory}</memory>
+  <currentMemory unit='KiB'>{memory}</currentMemory>
+  <vcpu placement='static'>{vcpus}</vcpu>
+  <os>
+    <type arch='x86_64' machine='sim'>hvm</type>
+  </os>
+  <devices>
+    <disk type='file' device='disk'>
+      <source file='/var/lib/sim/{name}.img'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+    <interface type='bridge'>
+      <mac address='{mac}'/>
+      <source bridge='br0'/>
+      <target dev='sim{number}'/>
+    </interface>
+  </devices>
+</domain>
+"""
+
+
+class Document:
+    """One definition. Nothing changes it: an edit makes another."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    @classmethod
+    def made(cls, *, number: int, name: str, uuid: str, memory_bytes: int, vcpus: int) -> Document:
+        """The definition of the guest with this number."""
+        mac = f"52:54:00:{number >> 16 & 255:02x}:{number >> 8 & 255:02x}:{number & 255:02x}"
+        return cls(_TEMPLATE.format(name=escape(name), uuid=uuid, memory=memory_bytes >> 10, vcpus=vcpus, mac=mac, number=number))
+
+    @cached_property
+    def _root(self) -> Element:
+        return parse(self.text, "domain")
+
+    def copy(self) -> Element:
+        """The parsed document, free to be changed."""
+        return parse(self.text, "domain")
+
+    @property
+    def name(self) -> str:
+        """The domain's name."""
+        return (self._root.findtext("name") or "").strip()
+
+    @cached_property
+    def config(self) -> DomainConfig:
+        """All that it says, except what depends on the domain's state."""
+        root = self._root
+        maximum = _memory(root, "memory") or 0
+        vcpu = root.find("vcpu")
+        maximum_vcpus = int((vcpu.text or "1") if vcpu is not None else "1")
+        return DomainConfig(
+            xml=self.text,
+            os_type=(root.findtext("os/type") or "hvm").strip(),
+            memory_bytes=_memory(root, "currentMemory") or maximum,
+            max_memory_bytes=maximum,
+            vcpus_config=int(vcpu.get("current", maximum_vcpus)) if vcpu is not None else maximum_vcpus,
+            vcpus_maximum=maximum_vcpus,
+            disks=tuple(_disk(disk) for disk in root.iterfind("devices/disk")),
+            interfaces=tuple(_interface(interface) for interface in root.iterfind("devices/interface")),
+        )
+
+    def public(self) -> Document:
+        """The document without secrets."""
+        if "passwd" not in self.text:
+            return self
+        root = self.copy()
+        for element in root.iter():
+            element.attrib.pop("passwd", None)
+        return _document(root)
+
+    def named(self, name: str) -> Document:
+        """The same guest under another name."""
+        root = self.copy()
+        _child(root, "name").text = name
+        return _document(root)
+
+    def with_memory(self, size: int, *, maximum: bool) -> Document:
+        """With another memory size in bytes: the current one, or the maximum (which lowers the current one where it must)."""
+        root = self.copy()
+        current = self.config.memory_bytes or 0
+        changed = {"memory": size, "currentMemory": min(size, current)} if maximum else {"currentMemory": size}
+        for tag, value in changed.items():
+            element = _child(root, tag)
+            element.text, element.attrib = str(value >> 10), {"unit": "KiB"}
+        return _document(root)
+
+    def attach(self, xml: str) -> Document:
+        """With one more device. Raises DriverError: XML_INVALID; OPERATION_FAILED where it has that device."""
+        device = parse(xml)
+        root = self.copy()
+        devices = _child(root, "devices")
+        if any(_same(device, other) for other in devices):
+            raise sdk_error(Reason.FAILED, f"the domain has this {device.tag} already")
+        if device.tag == "interface" and device.find("mac") is None:
+            ElementTree.SubElement(device, "mac", address=_free_mac(devices))
+        devices.append(device)
+        return _document(root)
+
+    def detach(self, xml: str) -> Document:
+        """Without a device. Raises DriverError: XML_INVALID; DEVICE_NOT_FOUND."""
+        root = self.copy()
+        devices = _child(root, "devices")
+        devices.remove(_found(devices, parse(xml)))
+        return _document(root)
+
+    def update(self, xml: str) -> Document:
+        """With a device replaced. Raises as `detach`."""
+        device = parse(xml)
+        root = self.copy()
+        devices = _child(root, "devices")
+        devices[list(devices).index(_found(devices, device))] = device
+        return _document(root)
+
+
+def _document(root: Element) -> Document:
+    return Document(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _child(root: Element, tag: str) -> Element:
+    child = root.find(tag)
+    return ElementTree.SubElement(root, tag) if child is None else child
+
+
+def _memory(root: Element, tag: str) -> int | None:
+    element = root.find(tag)
+    if element is None or not (element.text or "").strip():
+        return None
+    try:
+        return int(element.text or "") * _UNITS[element.get("unit", "KiB").lower()]
+    except (ValueError, KeyError):
+        raise sdk_error(Reason.XML_INVALID, f"<{tag}> is not a memory size") from None
+
+
+def _attribute(element: Element, path: str, *names: str) -> str | None:
+    child = element.find(path)
+    return None if child is None else next((value for name in names if (value := child.get(name))), None)
+
+
+def _disk(disk: Element) -> DiskConfig:
+    return DiskConfig(
+        target=_attribute(disk, "target", "dev") or "",
+        source=_attribute(disk, "source", "file", "dev", "name"),
+        device=disk.get("device", "disk"),
+        alias=_attribute(disk, "alias", "name"),
+    )
+
+
+def _interface(interface: Element) -> InterfaceConfig:
+    return InterfaceConfig(
+        mac=_attribute(interface, "mac", "address") or "",
+        target=_attribute(interface, "target", "dev"),
+        source=_attribute(interface, "source", "bridge", "network", "dev"),
+        alias=_attribute(interface, "alias", "name"),
+    )
+
+
+def _key(device: Element) -> tuple[str, str | None]:
+    match device.tag:
+        case "disk":
+            return device.tag, _attribute(device, "target", "dev")
+        case "interface":
+            return device.tag, _attribute(device, "mac", "address")
+        case _:
+            return device.tag, _attribute(device, "alias", "name") or ElementTree.canonicalize(ElementTree.tostring(device), strip_text=True)
+
+
+def _same(one: Element, other: Element) -> bool:
+    return _key(one) == _key(other) and _key(one)[1] is not None
+
+
+def _found(devices: Element, device: Element) -> Element:
+    found = next((other for other in devices if _same(device, other)), None)
+    if found is None:
+        raise sdk_error(Reason.DEVICE_NOT_FOUND, f"the domain has no such {device.tag}")
+    return found
+
+
+def _free_mac(devices: Element) -> str:
+    taken = {_attribute(other, "mac", "address") for other in devices.iterfind("interface")}
+    return next(mac for number in range(1 << 16) if (mac := f"52:54:01:00:{number >> 8:02x}:{number & 255:02x}") not in taken)

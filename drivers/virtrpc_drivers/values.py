@@ -1,0 +1,381 @@
+"""The values that a driver hands to the server: immutable, typed, and small enough to travel in one message.
+
+A reading carries the `Stamp` of the moment at which the call that made it STARTED, so that a late answer never overwrites a
+newer one. `None` means "this reading does not say", never zero.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """The base of all values and messages: frozen, keyword-only, encoded as a map so that fields can be added."""
+
+
+class Stamp(msgspec.Struct, frozen=True, order=True):
+    """When a reading began. Ordered by (process, monotonic): wall time is for people."""
+
+    process: int
+    """Number of the driver process, growing with each restart; 0 for a driver in the server's process."""
+    monotonic: float
+    """Seconds of that process's monotonic clock."""
+    wall: float
+    """Seconds since the epoch."""
+
+
+class Group(StrEnum):
+    """A part of a cache entry that is read, and replaced, as a whole."""
+
+    STATE = "state"
+    CONFIG = "config"
+
+
+class State(StrEnum):
+    """virDomainState, in libvirt's words."""
+
+    NOSTATE = "nostate"
+    RUNNING = "running"
+    BLOCKED = "blocked"
+    PAUSED = "paused"
+    SHUTDOWN = "shutdown"
+    SHUTOFF = "shutoff"
+    CRASHED = "crashed"
+    PMSUSPENDED = "pmsuspended"
+
+
+ACTIVE_STATES = frozenset({State.RUNNING, State.BLOCKED, State.PAUSED, State.SHUTDOWN, State.PMSUSPENDED})
+
+
+class Control(StrEnum):
+    """virDomainControlState: the health of the channel to the hypervisor process. Asynchronous jobs do not show in it."""
+
+    OK = "ok"
+    JOB = "job"
+    OCCUPIED = "occupied"
+    ERROR = "error"
+
+
+class DomainState(Value):
+    """virDomainGetState, virDomainGetInfo and the flags that change with the state. Memory in bytes, time in nanoseconds."""
+
+    state: State
+    reason: str = "unknown"
+    """The state's reason in lower snake case ("booted", "saved", "migrated" …)."""
+    id: int | None = None
+    active: bool = False
+    memory_bytes: int | None = None
+    max_memory_bytes: int | None = None
+    cpu_time_ns: int | None = None
+    vcpus: int | None = None
+    has_managed_save: bool | None = None
+    updated: bool | None = None
+    control: Control | None = None
+
+
+class DiskConfig(Value):
+    """One disk of a definition."""
+
+    target: str
+    source: str | None = None
+    device: str = "disk"
+    alias: str | None = None
+
+
+class InterfaceConfig(Value):
+    """One network interface of a definition; `target` is the host's tap where it is known."""
+
+    mac: str
+    target: str | None = None
+    source: str | None = None
+    alias: str | None = None
+
+
+class DomainConfig(Value):
+    """What virDomainGetXMLDesc and its neighbours say. Both XML texts are without secrets."""
+
+    xml: str
+    inactive_xml: str | None = None
+    migratable_xml: str | None = None
+    os_type: str | None = None
+    persistent: bool = True
+    autostart: bool | None = None
+    memory_bytes: int | None = None
+    max_memory_bytes: int | None = None
+    vcpus_live: int | None = None
+    vcpus_config: int | None = None
+    vcpus_maximum: int | None = None
+    """Of the running guest, or of the definition where it is off."""
+    vcpus_maximum_config: int | None = None
+    disks: tuple[DiskConfig, ...] = ()
+    interfaces: tuple[InterfaceConfig, ...] = ()
+
+
+class DomainReading(Value):
+    """One domain as one call saw it: the groups that were asked for and could be read."""
+
+    uuid: str
+    name: str
+    stamp: Stamp
+    state: DomainState | None = None
+    config: DomainConfig | None = None
+
+
+class Missing(Value):
+    """The hypervisor said, for a call begun at `stamp`, that no domain has this uuid."""
+
+    uuid: str
+    stamp: Stamp
+
+
+class Failed(Value):
+    """A domain that is there, and could not be read this time."""
+
+    uuid: str
+    message: str
+
+
+class Readings(Value):
+    """The answer to a read: each uuid asked for is in one of the three, unless `rest` names it as not looked at (size limit)."""
+
+    found: tuple[DomainReading, ...] = ()
+    missing: tuple[Missing, ...] = ()
+    failed: tuple[Failed, ...] = ()
+    rest: tuple[str, ...] = ()
+
+
+class Listed(Value):
+    """One row of a listing."""
+
+    uuid: str
+    name: str
+
+
+class Listing(Value):
+    """All domains of the host, active or not, at `stamp`."""
+
+    stamp: Stamp
+    domains: tuple[Listed, ...]
+
+
+class MemoryStats(Value):
+    """virDomainMemoryStats in bytes; faults are counts, `last_update` seconds since the epoch by the guest's driver."""
+
+    actual_bytes: int | None = None
+    swap_in_bytes: int | None = None
+    swap_out_bytes: int | None = None
+    major_faults: int | None = None
+    minor_faults: int | None = None
+    unused_bytes: int | None = None
+    available_bytes: int | None = None
+    usable_bytes: int | None = None
+    rss_bytes: int | None = None
+    disk_caches_bytes: int | None = None
+    hugetlb_page_allocations: int | None = None
+    hugetlb_page_failures: int | None = None
+    last_update: int | None = None
+
+
+class BlockStats(Value):
+    """virDomainBlockStatsFlags of one disk: counts, bytes and nanoseconds since the guest's start."""
+
+    target: str
+    path: str | None = None
+    read_requests: int | None = None
+    read_bytes: int | None = None
+    read_time_ns: int | None = None
+    write_requests: int | None = None
+    write_bytes: int | None = None
+    write_time_ns: int | None = None
+    flush_requests: int | None = None
+    flush_time_ns: int | None = None
+    errors: int | None = None
+    allocation_bytes: int | None = None
+    capacity_bytes: int | None = None
+    physical_bytes: int | None = None
+
+
+class InterfaceStats(Value):
+    """virDomainInterfaceStats of one interface, as the host counts it."""
+
+    target: str
+    mac: str | None = None
+    rx_bytes: int | None = None
+    rx_packets: int | None = None
+    rx_errors: int | None = None
+    rx_drops: int | None = None
+    tx_bytes: int | None = None
+    tx_packets: int | None = None
+    tx_errors: int | None = None
+    tx_drops: int | None = None
+
+
+class VcpuStats(Value):
+    """One virtual CPU (virDomainGetVcpus): `state` is offline, running or blocked; `cpu` the host CPU it was last seen on."""
+
+    number: int
+    state: str | None = None
+    time_ns: int | None = None
+    cpu: int | None = None
+
+
+class StatsReading(Value):
+    """The statistics of one domain as one sweep saw them; a group that the answer lacked is None and keeps its old reading."""
+
+    uuid: str
+    stamp: Stamp
+    cpu_time_ns: int | None = None
+    memory: MemoryStats | None = None
+    block: tuple[BlockStats, ...] | None = None
+    interfaces: tuple[InterfaceStats, ...] | None = None
+    vcpus: tuple[VcpuStats, ...] | None = None
+
+
+class Samples(Value):
+    """The answer to a sweep."""
+
+    stats: tuple[StatsReading, ...] = ()
+
+
+class ControlReading(Value):
+    """virDomainGetControlInfo of one domain."""
+
+    uuid: str
+    control: Control
+
+
+class Controls(Value):
+    """The answer to a look at the monitors of many domains; takes no job, so it does not hang."""
+
+    controls: tuple[ControlReading, ...] = ()
+
+
+class Snapshot(Value):
+    """One snapshot's metadata. `state` is the domain's state in it, or "disk-snapshot"."""
+
+    name: str
+    parent: str | None = None
+    current: bool = False
+    has_metadata: bool = True
+    description: str | None = None
+    state: str | None = None
+    creation_time: int | None = None
+    """Seconds since the epoch."""
+    children: int = 0
+    """Direct children."""
+    external: bool = False
+    """Whether any of its disks, or its memory, lies in a file of its own."""
+    disk_only: bool = False
+    xml: str | None = None
+    """Only where it was asked for."""
+
+
+class Snapshots(Value):
+    """All snapshots of a domain, parents before children."""
+
+    snapshots: tuple[Snapshot, ...] = ()
+
+
+class Slot(StrEnum):
+    """What a verb takes while it runs: see the design's chapter "Job condition and slots"."""
+
+    CONDITION = "condition"
+    """The domain's condition, to its end."""
+    ASKING = "asking"
+    """The condition for the call; then it waits for the guest without it (phase WAITING_GUEST)."""
+    BACKGROUND = "background"
+    """The condition to begin and to end; in between a slot of its own."""
+    AGENT = "agent"
+    """The agent's slot, beside the condition."""
+    DESTROY = "destroy"
+    """Sent at once: pre-empts what is queued."""
+    NONE = "none"
+    """Nothing."""
+
+
+class VerbSupport(Value):
+    """What this hypervisor can do with one verb. The server refuses from this table before it makes a job."""
+
+    verb: str
+    """The operation's tag, for example "ManagedSave"."""
+    supported: bool = True
+    slot: Slot = Slot.CONDITION
+    progress: bool = False
+    abortable: bool = False
+    killable: bool = False
+    """Whether ending the driver process ends the call at the hypervisor too (drivers that live in the client library)."""
+
+
+class HostInfo(Value):
+    """What a host says of itself when its connection opens."""
+
+    uri: str
+    """Without credentials."""
+    hypervisor: str
+    """virConnectGetType in lower case: "qemu", "xen", "test" …"""
+    hostname: str | None = None
+    hypervisor_version: str | None = None
+    """Dotted, for example "7.2.22"."""
+    libvirt_version: str | None = None
+    cpu_model: str | None = None
+    cpus: int | None = None
+    cpu_mhz: int | None = None
+    numa_nodes: int | None = None
+    sockets: int | None = None
+    cores: int | None = None
+    threads: int | None = None
+    memory_bytes: int | None = None
+    capabilities_xml: str | None = None
+    sysinfo_xml: str | None = None
+    verbs: tuple[VerbSupport, ...] = ()
+    pushes_events: bool = True
+    """False: the server polls."""
+    daemon: str | None = None
+    """What names the daemon whose workers this host's calls use (socket path or address); None where there is none."""
+    min_workers: int | None = None
+    """The daemon's guaranteed workers where they could be read."""
+    local: bool = True
+    """Whether the hypervisor's files are this machine's files."""
+    read_only: bool = False
+
+    def support(self, verb: str) -> VerbSupport | None:
+        """The row of a verb, or None where this driver does not know it."""
+        return next((row for row in self.verbs if row.verb == verb), None)
+
+
+class Phase(StrEnum):
+    """Where inside its run a verb is, where that matters to others."""
+
+    CALLING = "calling"
+    WAITING_GUEST = "waiting_guest"
+    BACKGROUND = "background"
+    READY = "ready"
+
+
+class Outcome(Value):
+    """What a finished operation has to tell: only the fields that its kind has."""
+
+    uuid: str | None = None
+    """The domain that it made or moved, where that is not the one it was sent to."""
+    snapshot: Snapshot | None = None
+    destination_uri: str | None = None
+    path: str | None = None
+
+
+class CancelAnswer(Value):
+    """What became of one attempt to abort."""
+
+    sent: bool
+    """Whether the abort reached the hypervisor, for this very call."""
+    final: bool = False
+    """No later attempt can succeed (the verb cannot be aborted on this hypervisor)."""
+    message: str = ""
+    """Why it was not sent."""
+
+
+def to_builtins(value: Value) -> Any:
+    """A value as plain dicts and lists, for logs and hashes."""
+    return msgspec.to_builtins(value)

@@ -1,0 +1,67 @@
+"""What the server needs to know of a definition before anything is sent: that it is small, harmless and whose it is."""
+
+from __future__ import annotations
+
+import uuid as uuids
+from xml.etree import ElementTree
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from virtrpc_drivers.errors import Reason, failure
+from virtrpc_drivers.values import Value
+
+MAX_XML_BYTES = 1 << 20
+"""The largest XML text that is accepted, in bytes of UTF-8."""
+
+
+class Definition(Value):
+    """The identity that an XML definition claims, and the text to send (which always has a uuid)."""
+
+    uuid: str
+    name: str
+    xml: str
+
+
+def parse(xml: str, *roots: str) -> ElementTree.Element:
+    """Parse untrusted XML whose root element must be one of `roots` (any where none is given).
+
+    Raises DriverError: XML_TOO_LARGE above MAX_XML_BYTES; XML_INVALID where it is not well-formed, has a document type or
+    entities, or another root.
+    """
+    if len(xml) > MAX_XML_BYTES or len(xml.encode(errors="replace")) > MAX_XML_BYTES:
+        raise failure(Reason.XML_TOO_LARGE, f"the XML is larger than {MAX_XML_BYTES} bytes")
+    try:
+        root: ElementTree.Element = fromstring(xml, forbid_dtd=True)
+    except DefusedXmlException:
+        raise failure(Reason.XML_INVALID, "the XML has a document type or entities, which are not accepted") from None
+    except (ElementTree.ParseError, ValueError) as error:
+        raise failure(Reason.XML_INVALID, f"the XML is not well-formed: {error}") from None
+    if roots and root.tag not in roots:
+        raise failure(Reason.XML_INVALID, f"the XML's root element is <{root.tag}>, expected <{'> or <'.join(roots)}>")
+    return root
+
+
+def definition(xml: str) -> Definition:
+    """The identity of a domain definition; one without a uuid is given a random one. Raises as `parse`, and XML_INVALID without a name."""
+    root = parse(xml, "domain")
+    name = (root.findtext("name") or "").strip()
+    if not name:
+        raise failure(Reason.XML_INVALID, "the definition has no <name>")
+    given = (root.findtext("uuid") or "").strip()
+    if not given:
+        return _with_uuid(root, name)
+    try:
+        return Definition(uuid=str(uuids.UUID(given)), name=name, xml=xml)
+    except ValueError:
+        raise failure(Reason.XML_INVALID, f"the definition's <uuid> is not a uuid: {given[:64]!r}") from None
+
+
+def _with_uuid(root: ElementTree.Element, name: str) -> Definition:
+    for empty in root.findall("uuid"):
+        root.remove(empty)
+    fresh = str(uuids.uuid4())
+    element = ElementTree.Element("uuid")
+    element.text = fresh
+    root.insert(0, element)
+    return Definition(uuid=fresh, name=name, xml=ElementTree.tostring(root, encoding="unicode"))

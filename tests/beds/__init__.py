@@ -1,0 +1,1 @@
+"""Test beds: the guest image and private hypervisors."""
