@@ -1,0 +1,157 @@
+"""What all verbs share on the wire: find the domain, make an order, accept it, and stream its job to the caller."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol, TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from grpc import aio
+
+from virtrpc.v1 import types_pb2
+from virtrpc_drivers.operations import AnyOperation, Create, Define, Migrate
+from virtrpc_server.domains import Entry
+from virtrpc_server.errors import Refusal
+from virtrpc_server.jobs import DEFAULT_WAIT_LIMIT, Jobs, Order
+from virtrpc_server.lookup import Lookup
+from virtrpc_server.messages.jobs import job_message
+from virtrpc_server.orders import invalid
+from virtrpc_server.records import Job, OnDisconnect
+from virtrpc_server.transport import identity
+from virtrpc_server.verbs import ASKING, ASKING_RUN_LIMIT
+
+JOB_ID_METADATA = "virtrpc-job-id"
+MAX_REQUEST_ID = 128
+MAX_SECONDS = 10 * 365 * 86_400
+ON_DISCONNECT = {
+    types_pb2.ON_DISCONNECT_DETACH: OnDisconnect.DETACH,
+    types_pb2.ON_DISCONNECT_CANCEL: OnDisconnect.CANCEL,
+}
+Context = aio.ServicerContext[Any, types_pb2.JobUpdate]
+
+
+class VerbRequest(Protocol):
+    """The request of a verb, whatever it is sent to."""
+
+    @property
+    def options(self) -> types_pb2.JobOptions:
+        """How it is to be run."""
+
+
+class DomainRequest(VerbRequest, Protocol):
+    """The request of a verb that is sent to a domain."""
+
+    @property
+    def domain(self) -> types_pb2.DomainRef:
+        """Which one."""
+
+
+Updates = AsyncIterator[types_pb2.JobUpdate]
+R = TypeVar("R", bound=VerbRequest)
+D = TypeVar("D", bound=DomainRequest)
+
+
+class Acceptance:
+    """Turns requests into jobs, and jobs into streams."""
+
+    def __init__(self, jobs: Jobs, lookup: Lookup) -> None:
+        self._jobs = jobs
+        self._lookup = lookup
+
+    async def existing(self, request: D, context: Context, make: Callable[[D, str], AnyOperation]) -> Updates:
+        """Run a verb on a domain that exists."""
+        entry = self._lookup.domain(request.domain)
+        order = _order(request, make(request, entry.uuid), entry.host, entry.name, generation=entry.generation)
+        async for update in self._run(order, context):
+            yield update
+
+    async def making(self, request: R, context: Context, host: str, make: Callable[[R], Define | Create]) -> Updates:
+        """Run a verb that makes a domain, or replaces its definition."""
+        at = self._lookup.host(host).name
+        operation = make(request)
+        async for update in self._run(_order(request, operation, at, operation.name), context):
+            yield update
+
+    async def migrating(self, request: D, context: Context, make: Callable[[D, Entry], tuple[Migrate, str]]) -> Updates:
+        """Run a migration: `make` gives the operation, and the destination where it is one of our hosts."""
+        entry = self._lookup.domain(request.domain)
+        operation, destination = make(request, entry)
+        order = _order(request, operation, entry.host, entry.name, generation=entry.generation, destination_host=destination)
+        async for update in self._run(order, context):
+            yield update
+
+    async def watching(self, job_id: str) -> Updates:
+        """Follow a job to its end."""
+        with self._jobs.listen(job_id) as listener:
+            async for job in listener.updates():
+                yield self._update(job)
+
+    async def _run(self, order: Order, context: Context) -> Updates:
+        with self._jobs.accept(order) as listener:
+            job = await listener.stored()
+            # From here on nothing ends in trailers only: a proxy would take that for "never began" and run the verb again.
+            await context.send_initial_metadata(((JOB_ID_METADATA, job.id),))
+            async for job in listener.updates():  # the last one decides how the RPC ends
+                yield self._update(job)
+        if job.problem is not None:
+            raise Refusal(job.problem)
+
+    def _update(self, job: Job) -> types_pb2.JobUpdate:
+        return types_pb2.JobUpdate(job=job_message(job, self._jobs.hosts))
+
+
+def _order(
+    request: VerbRequest, operation: AnyOperation, host: str, name: str, *, generation: int | None = None, destination_host: str = ""
+) -> Order:
+    options = request.options
+    return Order(
+        host=host,
+        operation=operation,
+        name=name,
+        generation=generation,
+        destination_host=destination_host,
+        owner=identity.get(),
+        request_id=_request_id(options),
+        on_disconnect=ON_DISCONNECT.get(options.on_disconnect, OnDisconnect.WITHDRAW),
+        wait_limit=_wait_limit(options),
+        run_limit=_run_limit(options, operation.verb),
+        fingerprint=fingerprint(request),
+    )
+
+
+def fingerprint(request: Any) -> str:  # any verb's request message
+    """A hash of the request without its clocks, request_id and on_disconnect."""
+    copy: Message = type(request)()
+    copy.CopyFrom(request)
+    copy.ClearField("options")
+    return hashlib.sha256(type(request).__name__.encode() + copy.SerializeToString(deterministic=True)).hexdigest()
+
+
+def _request_id(options: types_pb2.JobOptions) -> str:
+    if len(options.request_id) > MAX_REQUEST_ID:
+        raise invalid("options.request_id", f"has more than {MAX_REQUEST_ID} characters")
+    return options.request_id
+
+
+def _wait_limit(options: types_pb2.JobOptions) -> float:
+    if not options.HasField("wait_timeout"):
+        return DEFAULT_WAIT_LIMIT
+    seconds = _seconds(options.wait_timeout)
+    if seconds < 0:
+        raise invalid("options.wait_timeout", "must not be negative")
+    return seconds
+
+
+def _run_limit(options: types_pb2.JobOptions, verb: str) -> float | None:
+    if not options.HasField("run_timeout"):
+        return ASKING_RUN_LIMIT if verb in ASKING else None
+    seconds = _seconds(options.run_timeout)
+    if seconds <= 0:
+        raise invalid("options.run_timeout", "must be above zero")
+    return seconds
+
+
+def _seconds(duration: Duration) -> float:
+    return min(duration.seconds + duration.nanos / 1e9, MAX_SECONDS)

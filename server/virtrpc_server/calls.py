@@ -1,0 +1,133 @@
+"""One hypervisor call that is out: waiting for it, aborting it, and finding out what became of it when its driver process died."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+from virtrpc_drivers.errors import DriverError, Reason
+from virtrpc_drivers.protocol import Call
+from virtrpc_drivers.values import Outcome
+from virtrpc_server.hosts import Host
+
+log = logging.getLogger(__name__)
+
+LOST_SECONDS = 15.0
+"""How long a call may stay out after it was cancelled before its job ends OUTCOME_UNKNOWN."""
+BACK_UP_SECONDS = 60.0
+"""How long a job whose driver was lost waits for the host before it ends OUTCOME_UNKNOWN."""
+ABORT_RETRY_SECONDS = 0.25
+PROBE_RETRY_SECONDS = 1.0
+
+
+class Lost(Exception):  # noqa: N818  # not an error of the call: nobody knows how it ends
+    """The call has not returned and may never."""
+
+
+class OutstandingCall:
+    """A call from the moment it is sent until it is known to be over."""
+
+    def __init__(self, host: Host, call: Call) -> None:
+        self._host = host
+        self._call = call
+        self._calling = self._start(host.driver.run(call))
+        self._aborting: asyncio.Task[None] | None = None
+
+    async def finish(self, stop: asyncio.Event, limit: float | None, ran_out: Callable[[], Awaitable[None]]) -> Outcome:
+        """The call's outcome. Aborts it once `stop` is set, or after `limit` seconds (then `ran_out` is called first).
+
+        Raises DriverError as the call does, and Lost where it stays out.
+        """
+        deadline = None if limit is None else asyncio.get_running_loop().time() + limit
+        while True:
+            await self._until_over(stop, deadline, ran_out)
+            try:
+                return self._calling.result()
+            except DriverError as error:
+                if error.reason is Reason.OUTCOME_UNKNOWN:
+                    raise Lost(error.fault.message) from None
+                if error.reason not in (Reason.DRIVER_LOST, Reason.HOST_UNREACHABLE):
+                    raise
+            await self._until_back_up(stop)
+            self._calling = self._start(self._host.driver.resume(self._call))
+
+    async def over(self) -> None:
+        """Returns once the call, and every abort sent for it, has returned, or once the hypervisor's job could be taken."""
+        tasks = [task for task in (self._calling, self._aborting) if task is not None]
+        await asyncio.wait(tasks)
+        error = self._calling.exception()
+        lost = isinstance(error, DriverError) and error.reason in (Reason.DRIVER_LOST, Reason.HOST_UNREACHABLE, Reason.OUTCOME_UNKNOWN)
+        if lost:
+            await self._until_free()
+
+    async def _until_over(self, stop: asyncio.Event, deadline: float | None, ran_out: Callable[[], Awaitable[None]]) -> None:
+        loop = asyncio.get_running_loop()
+        if not stop.is_set():
+            stopping = asyncio.ensure_future(stop.wait())
+            timeout = None if deadline is None else max(0.0, deadline - loop.time())
+            await asyncio.wait([self._calling, stopping], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not self._calling.done() and not stop.is_set():
+                await ran_out()
+        if not self._calling.done():
+            self._aborting = self._start_abort()
+            await asyncio.wait([self._calling], timeout=LOST_SECONDS)
+        await self._aborts_returned()
+        if not self._calling.done():
+            raise Lost(f"the call was cancelled and has not returned after {LOST_SECONDS:g} s")
+
+    async def _aborts_returned(self) -> None:
+        # libvirt's abort hits whatever the domain runs: nothing else may begin there while one is on its way.
+        if self._aborting is None or not self._calling.done():
+            return
+        done, _ = await asyncio.wait([self._aborting], timeout=LOST_SECONDS)
+        if not done:
+            raise Lost("an abort sent for it has not returned")
+        self._aborting = None
+
+    def _start_abort(self) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(self._abort())
+
+    async def _abort(self) -> None:
+        """Try until an abort was sent for this very call, cannot be sent, or is not needed any more."""
+        while not self._calling.done():
+            try:
+                answer = await self._host.driver.cancel(self._call.id)
+            except DriverError as error:
+                log.info("abort of call %s: %s", self._call.id, error)
+            else:
+                if answer.sent or answer.final:
+                    return
+            await asyncio.wait([self._calling], timeout=ABORT_RETRY_SECONDS)
+
+    async def _until_back_up(self, stop: asyncio.Event) -> None:
+        # The call's failure can come before the news that the host is down.
+        await asyncio.sleep(ABORT_RETRY_SECONDS)
+        limit = LOST_SECONDS if stop.is_set() else BACK_UP_SECONDS
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._host.back_up.wait(), limit)
+        if not self._host.back_up.is_set():
+            raise Lost(f"the driver process was lost with the call out, and host {self._host.name} did not come back within {limit:g} s")
+
+    async def _until_free(self) -> None:
+        while True:
+            await self._host.back_up.wait()
+            try:
+                await self._host.driver.probe(self._call.operation.uuid)
+            except DriverError as error:
+                if error.reason is Reason.DOMAIN_NOT_FOUND:
+                    return
+                await asyncio.sleep(PROBE_RETRY_SECONDS)
+            else:
+                return
+
+    def _start(self, work: Awaitable[Outcome]) -> asyncio.Task[Outcome]:
+        async def run() -> Outcome:
+            return await work
+
+        task = asyncio.get_running_loop().create_task(run())
+        # A ghost's error has nobody to go to.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task

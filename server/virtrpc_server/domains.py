@@ -1,0 +1,252 @@
+"""The domain cache: what every query answers from.
+
+Entries are immutable and replaced whole, group by group. A reading is stamped with the moment its call began, and an older one
+never overwrites a newer one. Nothing but a reading sets anything here; an event only asks for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import msgspec
+
+from virtrpc_drivers.values import (
+    BlockStats,
+    DomainConfig,
+    DomainReading,
+    DomainState,
+    InterfaceStats,
+    Listing,
+    MemoryStats,
+    Missing,
+    Stamp,
+    StatsReading,
+    VcpuStats,
+)
+from virtrpc_server.feed import Feed
+from virtrpc_server.order import Order
+
+T_co = TypeVar("T_co", covariant=True)
+Key = tuple[str, str]
+"""(host, uuid)."""
+
+MAX_TOMBSTONES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Observed(Generic[T_co]):
+    """A value and when the call that read it began."""
+
+    value: T_co
+    stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The groups of statistics, each with its own age; None before the first reading."""
+
+    cpu_time_ns: Observed[int] | None = None
+    memory: Observed[MemoryStats] | None = None
+    block: Observed[tuple[BlockStats, ...]] | None = None
+    interfaces: Observed[tuple[InterfaceStats, ...]] | None = None
+    vcpus: Observed[tuple[VcpuStats, ...]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One domain as it was last read. `generation` changes when another domain takes its place."""
+
+    host: str
+    uuid: str
+    name: str
+    generation: int
+    seen: Stamp
+    """The newest reading that showed it, or the listing that showed it first."""
+    state: Observed[DomainState] | None = None
+    config: Observed[DomainConfig] | None = None
+    stats: Stats = Stats()
+
+    @property
+    def key(self) -> Key:
+        """(host, uuid)."""
+        return (self.host, self.uuid)
+
+    @property
+    def active(self) -> bool:
+        """Whether it ran when it was last read."""
+        return self.state is not None and self.state.value.active
+
+
+@dataclass(frozen=True, slots=True)
+class LastListing:
+    """A host's newest listing: which domains it showed, and when it began."""
+
+    stamp: Stamp
+    uuids: frozenset[str]
+
+
+class Domains:
+    """All domains of all hosts, with their indexes.
+
+    `feed` carries changes of state and configuration to watchers, `order` has all domains as (host, name, uuid). Generations
+    count up from `generation`: a number that grows from one life of the server to the next tells them apart across lives.
+    """
+
+    def __init__(self, generation: int = 0) -> None:
+        self.feed: Feed[Key, Entry] = Feed()
+        self.order: Order[tuple[str, str, str]] = Order()
+        self._entries: dict[Key, Entry] = {}
+        self._names: dict[tuple[str, str], set[str]] = {}
+        self._hosts: dict[str, dict[str, Entry]] = {}
+        self._listings: dict[str, LastListing] = {}
+        self._tombstones: dict[Key, Stamp] = {}
+        self._generation = generation
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: Key) -> Entry | None:
+        """The entry of a domain."""
+        return self._entries.get(key)
+
+    def on_host(self, host: str) -> Iterable[Entry]:
+        """The entries of one host, in no order."""
+        return self._hosts.get(host, {}).values()
+
+    def all(self) -> Iterator[Entry]:
+        """Every entry, in no order."""
+        return iter(self._entries.values())
+
+    def by_uuid(self, uuid: str) -> list[Entry]:
+        """The entries with this uuid, on any host: several during a migration."""
+        return [entries[uuid] for entries in self._hosts.values() if uuid in entries]
+
+    def by_name(self, name: str, host: str = "") -> list[Entry]:
+        """The entries with this name, on one host or on any."""
+        hosts = [host] if host else list(self._hosts)
+        return [self._entries[at, uuid] for at in hosts for uuid in sorted(self._names.get((at, name), ()))]
+
+    def read(self, host: str, reading: DomainReading) -> Entry | None:
+        """Take in a reading; None where a later listing has already said that the domain is gone."""
+        entry = self._present(host, reading.uuid, reading.name, reading.stamp)
+        if entry is None:
+            return None
+        state, config = entry.state, entry.config
+        if reading.state is not None and _newer(reading.stamp, state):
+            state = Observed(reading.state, reading.stamp)
+        if reading.config is not None and _newer(reading.stamp, config):
+            config = Observed(reading.config, reading.stamp)
+        name = reading.name if reading.stamp >= entry.seen else entry.name
+        return self._store(replace(entry, name=name, seen=max(entry.seen, reading.stamp), state=state, config=config))
+
+    def sampled(self, host: str, reading: StatsReading) -> None:
+        """Take in statistics: only the groups that the answer had. They are not announced to watchers."""
+        entry = self._entries.get((host, reading.uuid))
+        if entry is None or self._is_buried(entry.key, reading.stamp):
+            return
+        groups = {name: getattr(reading, name) for name in ("cpu_time_ns", "memory", "block", "interfaces", "vcpus")}
+        changes = {
+            name: Observed(value, reading.stamp)
+            for name, value in groups.items()
+            if value is not None and _newer(reading.stamp, getattr(entry.stats, name))
+        }
+        if changes:
+            self._keep(replace(entry, stats=replace(entry.stats, **changes)))
+
+    def listed(self, host: str, listing: Listing) -> list[str]:
+        """Take in a listing: removes what it lacks, unless a later reading has seen it. Returns the uuids to read first."""
+        present = frozenset(row.uuid for row in listing.domains)
+        if host not in self._listings or listing.stamp > self._listings[host].stamp:
+            self._listings[host] = LastListing(listing.stamp, present)
+        for uuid in [uuid for uuid in self._hosts.get(host, {}) if uuid not in present]:
+            self.missing(host, Missing(uuid=uuid, stamp=listing.stamp))
+        unread: list[str] = []
+        for row in listing.domains:
+            entry = self._present(host, row.uuid, row.name, listing.stamp)
+            if entry is None:
+                continue
+            if entry.state is None or entry.config is None or entry.name != row.name:
+                unread.append(row.uuid)
+        return unread
+
+    def missing(self, host: str, gone: Missing) -> bool:
+        """The hypervisor had no such domain when this call began: removes it unless it was seen by a later one."""
+        key = (host, gone.uuid)
+        entry = self._entries.get(key)
+        if entry is not None and self._seen(entry) >= gone.stamp:
+            return False
+        self._bury(key, gone.stamp)
+        if entry is None:
+            return False
+        del self._entries[key]
+        del self._hosts[host][gone.uuid]
+        self._unname(entry)
+        # Who it was, without the texts of its definition.
+        self.feed.remove(key, replace(entry, state=None, config=None, stats=Stats()))
+        return True
+
+    def _seen(self, entry: Entry) -> Stamp:
+        listing = self._listings.get(entry.host)
+        shown = listing is not None and entry.uuid in listing.uuids
+        return max(entry.seen, listing.stamp) if listing is not None and shown else entry.seen
+
+    def _present(self, host: str, uuid: str, name: str, stamp: Stamp) -> Entry | None:
+        key = (host, uuid)
+        # Asked first, and kept beside a new entry: a late reading of the one that is gone must not fill the one in its place.
+        if self._is_buried(key, stamp):
+            return None
+        entry = self._entries.get(key)
+        if entry is not None:
+            return entry
+        self._generation += 1
+        return self._store(Entry(host, uuid, name, self._generation, stamp))
+
+    def _store(self, entry: Entry) -> Entry:
+        before = self._entries.get(entry.key)
+        self._keep(entry)
+        if before is None or before.name != entry.name:
+            if before is not None:
+                self._unname(before)
+            self._names.setdefault((entry.host, entry.name), set()).add(entry.uuid)
+            self.order.add((entry.host, entry.name, entry.uuid))
+        if before is None or _visible(before) != _visible(entry):
+            self.feed.put(entry.key, entry)
+        return entry
+
+    def _keep(self, entry: Entry) -> None:
+        self._entries[entry.key] = entry
+        self._hosts.setdefault(entry.host, {})[entry.uuid] = entry
+
+    def _unname(self, entry: Entry) -> None:
+        self.order.discard((entry.host, entry.name, entry.uuid))
+        uuids = self._names.get((entry.host, entry.name))
+        if uuids is not None:
+            uuids.discard(entry.uuid)
+            if not uuids:
+                del self._names[entry.host, entry.name]
+
+    def _is_buried(self, key: Key, stamp: Stamp) -> bool:
+        buried = self._tombstones.get(key)
+        return buried is not None and buried >= stamp
+
+    def _bury(self, key: Key, stamp: Stamp) -> None:
+        if self._is_buried(key, stamp):
+            return
+        self._tombstones.pop(key, None)
+        self._tombstones[key] = stamp
+        while len(self._tombstones) > MAX_TOMBSTONES:
+            del self._tombstones[next(iter(self._tombstones))]
+
+
+def _newer(stamp: Stamp, held: Observed[object] | None) -> bool:
+    return held is None or stamp > held.stamp
+
+
+def _visible(entry: Entry) -> tuple[object, ...]:
+    # CPU time and the monitor's state move with every reading; a watcher is told of changes, not of the passing of time.
+    state = entry.state.value if entry.state else None
+    if state is not None:
+        state = msgspec.structs.replace(state, cpu_time_ns=None, control=None)
+    return (entry.name, entry.generation, state, entry.config.value if entry.config else None)

@@ -1,0 +1,262 @@
+"""The hosts: one driver each, what it says, and what is read from it. One bad host never touches another."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from virtrpc_drivers.errors import DriverError, Fault
+from virtrpc_drivers.protocol import (
+    AnyNotice,
+    Change,
+    DomainChanged,
+    Driver,
+    EventsLost,
+    HostDown,
+    HostUp,
+    Report,
+    SpanRecord,
+    Spans,
+)
+from virtrpc_drivers.values import Group, HostInfo, Stamp
+from virtrpc_server.budgets import Budget, Budgets
+from virtrpc_server.domains import Domains, Entry, Observed
+from virtrpc_server.refresh import Refresher
+from virtrpc_server.sampling import Sampler
+from virtrpc_server.slots import Slots
+
+log = logging.getLogger(__name__)
+
+AUDIT_PERIOD = 60.0
+AUDIT_LIVE_SECONDS = 120.0
+AUDIT_SLICES = 20
+NEVER = float("-inf")
+POLL_SECONDS = 2.0
+FIRST_READ_SECONDS = 10.0
+NEXT_PASS_SECONDS = 0.01
+RETRY_SECONDS = 1.0
+DESTROYS_AT_ONCE = 3
+
+
+class Freshness(StrEnum):
+    """How far a reading can be trusted to be the present."""
+
+    LIVE = "live"
+    STALE = "stale"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class HostConfig:
+    """What is configured for one host. `migrations` and `saves` run at once; `workers` overrides what the daemon says it guarantees."""
+
+    name: str
+    uri: str
+    read_only: bool = False
+    migrations: int = 4
+    saves: int = 4
+    workers: int | None = None
+    audit_seconds: float = AUDIT_PERIOD
+    migration_uri: str = ""
+    """The URI by which other hosts' daemons reach this one, where that is not `uri`."""
+
+
+class Host:
+    """One configured host: its driver, its connection's state, and the readers that keep its part of the cache."""
+
+    def __init__(
+        self, config: HostConfig, driver: Driver, domains: Domains, budgets: Budgets | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.config = config
+        self.name = config.name
+        self.driver = driver
+        self.info: HostInfo | None = None
+        self.fault: Fault | None = None
+        self.since = clock()
+        self.listed = False
+        self.connected = False
+        self.budget = Budget(None)
+        self.destroys = Slots(DESTROYS_AT_ONCE)
+        self.limits: dict[str, Slots] = {"Migrate": Slots(config.migrations), "ManagedSave": Slots(config.saves)}
+        self.refresher = Refresher(config.name, driver, domains)
+        self.sampler = Sampler(config.name, driver, domains)
+        self.back_up = asyncio.Event()
+        self._domains = domains
+        self._budgets = budgets or Budgets()
+        self._clock = clock
+        self._audited = NEVER
+        self._audit_bound = max(AUDIT_LIVE_SECONDS, 2 * config.audit_seconds)
+        self._audit: asyncio.Task[None] | None = None
+        self._on_report: Callable[[str, Report], None] = lambda _host, _report: None
+        self._on_connection: Callable[[Host], None] = lambda _host: None
+        self._on_spans: Callable[[tuple[SpanRecord, ...]], None] = lambda _spans: None
+
+    async def start(
+        self,
+        on_report: Callable[[str, Report], None],
+        on_connection: Callable[[Host], None],
+        on_spans: Callable[[tuple[SpanRecord, ...]], None],
+    ) -> None:
+        """Begin to connect; reports of running calls, changes of the connection and finished spans go to these."""
+        self._on_report, self._on_connection, self._on_spans = on_report, on_connection, on_spans
+        await self.driver.start(self._deliver)
+
+    async def close(self) -> None:
+        """Stop reading and close the driver; what runs at the hypervisor goes on."""
+        if self._audit is not None:
+            self._audit.cancel()
+            await asyncio.gather(self._audit, return_exceptions=True)
+        await self.sampler.stop()
+        await self.refresher.close()
+        await self.driver.close()
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Its domains as last read."""
+        return list(self._domains.on_host(self.name))
+
+    @property
+    def freshness(self) -> Freshness:
+        """LIVE while connected, listed and audited in time; UNKNOWN before the first listing."""
+        if not self.listed:
+            return Freshness.UNKNOWN
+        audited = asyncio.get_running_loop().time() - self._audited < self._audit_bound
+        return Freshness.LIVE if self.connected and audited else Freshness.STALE
+
+    def group_freshness(self, entry: Entry, group: Group) -> Freshness:
+        """Of a domain's state or configuration."""
+        own = self.own_freshness(entry, group)
+        return Freshness.STALE if own is Freshness.LIVE and self.freshness is not Freshness.LIVE else own
+
+    def own_freshness(self, entry: Entry, group: Group) -> Freshness:
+        """The same without the host's part: what a watch tells with each domain, as it tells of the host apart."""
+        reading: Observed[object] | None = getattr(entry, group.value)
+        if reading is None:
+            return Freshness.UNKNOWN
+        # Each audit reads everything: what is older was passed over, for instance because its guest is wedged.
+        old = self.connected and self.age(reading.stamp) >= self._audit_bound
+        return Freshness.STALE if old or self.refresher.is_dirty(entry.uuid, group) else Freshness.LIVE
+
+    def stats_freshness(self, reading: Observed[object] | None) -> Freshness:
+        """Of a group of statistics, by its age."""
+        if reading is None:
+            return Freshness.UNKNOWN
+        return Freshness.LIVE if self.connected and self.age(reading.stamp) <= self.sampler.live_seconds else Freshness.STALE
+
+    def age(self, stamp: Stamp) -> float:
+        """Seconds since the call that made a reading began."""
+        return self._clock() - stamp.wall
+
+    def _deliver(self, notice: AnyNotice) -> None:
+        match notice:
+            case DomainChanged(uuid=uuid, change=change):
+                self.refresher.mark([uuid], (Group.STATE,) if change is Change.BALLOON else (Group.STATE, Group.CONFIG))
+            case Report():
+                self._on_report(self.name, notice)
+            case EventsLost():
+                self._begin_audit()
+            case HostUp(info=info):
+                self._up(info)
+            case HostDown(fault=fault):
+                self._down(fault)
+            case Spans(spans=spans):
+                self._on_spans(spans)
+
+    def _up(self, info: HostInfo) -> None:
+        log.info("host %s: connected (%s)", self.name, info.hypervisor)
+        self.info, self.fault, self.since = info, None, self._clock()
+        self.connected = True
+        # What happened meanwhile raised no event: STALE until everything is listed again.
+        self._audited = NEVER
+        self.budget = self._budgets.of(info.daemon, self.config.workers or info.min_workers, unlimited=info.hypervisor == "sim")
+        self.refresher.go_on()
+        self.sampler.start()
+        self._begin_audit()
+        self._on_connection(self)
+        self.back_up.set()
+
+    def _down(self, fault: Fault) -> None:
+        if self.connected or self.fault is None:
+            log.warning("host %s: unreachable: %s", self.name, fault.message)
+            self.since = self._clock()
+        self.fault = fault
+        self.connected = False
+        self.back_up.clear()
+        self.refresher.pause()
+        self._on_connection(self)
+
+    def _begin_audit(self) -> None:
+        if self._audit is not None:
+            self._audit.cancel()
+        self._audit = asyncio.get_running_loop().create_task(self._audit_for_ever())
+
+    async def _audit_for_ever(self) -> None:
+        """List and read everything at once, then again and again, spread over the period."""
+        spread = False
+        while True:
+            try:
+                pause = await self._audit_once(spread=spread)
+                spread = True
+            except DriverError as error:
+                log.info("host %s: listing failed: %s", self.name, error)
+                pause = RETRY_SECONDS
+            await asyncio.sleep(pause)
+
+    async def _audit_once(self, *, spread: bool) -> float:
+        listing = await self.driver.list()
+        new = self._domains.listed(self.name, listing)
+        uuids = [row.uuid for row in listing.domains]
+        self.refresher.mark(new)
+        polled = self.info is not None and not self.info.pushes_events
+        if spread and not polled:
+            await self._mark_in_slices(uuids, self.config.audit_seconds)
+        else:
+            self.refresher.mark(uuids, announced=not spread)
+        if not self.listed:
+            # A domain that cannot be read must not keep the others unknown.
+            await self.refresher.drained(FIRST_READ_SECONDS)
+        before = self.freshness
+        self.listed = True
+        self._audited = asyncio.get_running_loop().time()
+        if self.freshness is not before:
+            self._on_connection(self)
+        return POLL_SECONDS if polled else NEXT_PASS_SECONDS
+
+    async def _mark_in_slices(self, uuids: list[str], period: float) -> None:
+        for slice_number in range(AUDIT_SLICES):
+            self.refresher.mark(uuids[slice_number::AUDIT_SLICES], announced=False)
+            await asyncio.sleep(period / AUDIT_SLICES)
+
+
+class Hosts:
+    """All configured hosts by name."""
+
+    def __init__(self, hosts: list[Host]) -> None:
+        self._hosts = {host.name: host for host in hosts}
+
+    def __iter__(self) -> Iterator[Host]:
+        return iter(self._hosts.values())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._hosts
+
+    def get(self, name: str) -> Host | None:
+        """The host of this name."""
+        return self._hosts.get(name)
+
+    def __getitem__(self, name: str) -> Host:
+        return self._hosts[name]
+
+    @property
+    def not_live(self) -> list[Host]:
+        """The hosts whose data may be out of date or missing."""
+        return [host for host in self if host.freshness is not Freshness.LIVE]
+
+    @property
+    def unlisted(self) -> list[Host]:
+        """The hosts that have not been listed yet."""
+        return [host for host in self if not host.listed]

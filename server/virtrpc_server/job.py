@@ -1,0 +1,141 @@
+"""JobService: every verb is one exclusive, observable, cancellable job."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from grpc import aio
+
+from virtrpc.v1 import job_pb2, job_pb2_grpc, types_pb2
+from virtrpc_server import orders
+from virtrpc_server.acceptance import Acceptance, Context
+from virtrpc_server.job_filter import job_filter
+from virtrpc_server.jobs import CancelOutcome, Jobs
+from virtrpc_server.lookup import Lookup
+from virtrpc_server.messages.common import enum_table
+from virtrpc_server.messages.hosts import unreachable_message
+from virtrpc_server.messages.jobs import job_message
+from virtrpc_server.migration import Migrations
+from virtrpc_server.paging import Pager
+from virtrpc_server.watching import Watches
+
+CANCEL_OUTCOMES = enum_table(CancelOutcome, job_pb2.CancelOutcome, "CANCEL_OUTCOME_")
+CANCEL_MESSAGES = {
+    CancelOutcome.WITHDRAWN: "withdrawn before it began; nothing was changed",
+    CancelOutcome.ABORTING: "the hypervisor is being asked to abort it; its last update says what became of it",
+    CancelOutcome.NOT_ABORTABLE: "",
+    CancelOutcome.ALREADY_FINISHED: "the job is over",
+}
+
+
+class JobService(job_pb2_grpc.JobServiceServicer):
+    """The verbs, and what can be asked of jobs without waiting for one."""
+
+    def __init__(self, jobs: Jobs, lookup: Lookup, acceptance: Acceptance, migrations: Migrations, pager: Pager, watches: Watches) -> None:
+        self._jobs = jobs
+        self._lookup = lookup
+        self._accept = acceptance
+        self._migrations = migrations
+        self._pager = pager
+        self._watches = watches
+
+    def StartDomain(self, request: job_pb2.StartDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainCreateWithFlags."""
+        return self._accept.existing(request, context, orders.start)
+
+    def ShutdownDomain(self, request: job_pb2.ShutdownDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainShutdownFlags; ends when the guest is off."""
+        return self._accept.existing(request, context, orders.shutdown)
+
+    def RebootDomain(self, request: job_pb2.RebootDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainReboot; ends when the guest has restarted."""
+        return self._accept.existing(request, context, orders.reboot)
+
+    def SuspendDomain(self, request: job_pb2.SuspendDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSuspend."""
+        return self._accept.existing(request, context, orders.suspend)
+
+    def ResumeDomain(self, request: job_pb2.ResumeDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainResume."""
+        return self._accept.existing(request, context, orders.resume)
+
+    def DestroyDomain(self, request: job_pb2.DestroyDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainDestroyFlags, past whatever the domain is busy with."""
+        return self._accept.existing(request, context, orders.destroy)
+
+    def ManagedSaveDomain(self, request: job_pb2.ManagedSaveDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainManagedSave."""
+        return self._accept.existing(request, context, orders.managed_save)
+
+    def DefineDomain(self, request: job_pb2.DefineDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainDefineXMLFlags."""
+        return self._accept.making(request, context, request.host, orders.define)
+
+    def CreateDomain(self, request: job_pb2.CreateDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainCreateXML."""
+        return self._accept.making(request, context, request.host, orders.create)
+
+    def UndefineDomain(self, request: job_pb2.UndefineDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainUndefineFlags."""
+        return self._accept.existing(request, context, orders.undefine)
+
+    def AttachDevice(self, request: job_pb2.AttachDeviceRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainAttachDeviceFlags."""
+        return self._accept.existing(request, context, orders.attach_device)
+
+    def DetachDevice(self, request: job_pb2.DetachDeviceRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainDetachDeviceFlags; ends when the device is gone."""
+        return self._accept.existing(request, context, orders.detach_device)
+
+    def UpdateDevice(self, request: job_pb2.UpdateDeviceRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainUpdateDeviceFlags."""
+        return self._accept.existing(request, context, orders.update_device)
+
+    def SetMemory(self, request: job_pb2.SetMemoryRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSetMemoryFlags."""
+        return self._accept.existing(request, context, orders.set_memory)
+
+    def SetUserPassword(self, request: job_pb2.SetUserPasswordRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSetUserPassword, through the guest agent."""
+        return self._accept.existing(request, context, orders.set_user_password)
+
+    def CreateSnapshot(self, request: job_pb2.CreateSnapshotRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSnapshotCreateXML."""
+        return self._accept.existing(request, context, orders.create_snapshot)
+
+    def RevertToSnapshot(self, request: job_pb2.RevertToSnapshotRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainRevertToSnapshot."""
+        return self._accept.existing(request, context, orders.revert_to_snapshot)
+
+    def MigrateDomain(self, request: job_pb2.MigrateDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainMigrateToURI3."""
+        return self._accept.migrating(request, context, self._migrations.order)
+
+    async def GetJob(self, request: job_pb2.GetJobRequest, context: aio.ServicerContext[Any, Any]) -> job_pb2.GetJobResponse:
+        """A job, as it was last told."""
+        return job_pb2.GetJobResponse(job=job_message(self._jobs.known(request.job_id), self._jobs.hosts))
+
+    async def ListJobs(self, request: job_pb2.ListJobsRequest, context: aio.ServicerContext[Any, Any]) -> job_pb2.ListJobsResponse:
+        """Jobs, newest first."""
+        fits = job_filter(request.filter, self._lookup)
+        place = self._pager.open(request)
+        before = str(place.after[0]) if place.after is not None else None
+        rows = (((job.id,), job_message(job, self._jobs.hosts) if fits(job) else None) for job in self._jobs.before(before))
+        page = place.cut(rows)
+        unreachable = [unreachable_message(host) for host in self._lookup.unreachable(request.filter.hosts)]
+        return job_pb2.ListJobsResponse(jobs=page.messages, next_page_token=page.next_page_token, unreachable=unreachable)
+
+    def WatchJob(self, request: job_pb2.WatchJobRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """Follow one job to its end; ends OK whatever became of the job."""
+        return self._accept.watching(request.job_id)
+
+    def WatchJobs(self, request: job_pb2.WatchJobsRequest, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[job_pb2.WatchJobsResponse]:
+        """Follow many jobs."""
+        return self._watches.jobs(request)
+
+    async def CancelJob(self, request: job_pb2.CancelJobRequest, context: aio.ServicerContext[Any, Any]) -> job_pb2.CancelJobResponse:
+        """Ask a job to stop; answered at once."""
+        job, outcome = await self._jobs.cancel(request.job_id)
+        message = CANCEL_MESSAGES[outcome] or job.abort_reason
+        return job_pb2.CancelJobResponse(job=job_message(job, self._jobs.hosts), outcome=CANCEL_OUTCOMES[outcome], message=message)

@@ -1,0 +1,352 @@
+"""The jobs: accepting them, telling of them, stopping them. The life of one job is in `running.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from bisect import bisect_left, insort
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+
+from virtrpc_drivers.operations import AnyOperation
+from virtrpc_drivers.protocol import Report
+from virtrpc_drivers.values import Group, Slot, VerbSupport
+from virtrpc_server import verbs
+from virtrpc_server.domains import Domains, Entry
+from virtrpc_server.errors import Refusal, refuse
+from virtrpc_server.feed import Feed
+from virtrpc_server.hosts import Freshness, Host, Hosts
+from virtrpc_server.records import CancelReason, Holder, Job, JobState, OnDisconnect
+from virtrpc_server.running import Run
+from virtrpc_server.slots import Conditions, Slots
+from virtrpc_server.store import Store
+
+log = logging.getLogger(__name__)
+
+MAX_HISTORY = 10_000
+"""Finished jobs that are remembered."""
+DEFAULT_WAIT_LIMIT = 30.0
+
+
+class CancelOutcome(StrEnum):
+    """What a cancel could do at once."""
+
+    WITHDRAWN = "withdrawn"
+    ABORTING = "aborting"
+    NOT_ABORTABLE = "not_abortable"
+    ALREADY_FINISHED = "already_finished"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a caller asks for. Limits in seconds; `run_limit` None is no limit."""
+
+    host: str
+    operation: AnyOperation
+    name: str
+    generation: int | None = None
+    owner: str = ""
+    request_id: str = ""
+    on_disconnect: OnDisconnect = OnDisconnect.WITHDRAW
+    wait_limit: float = DEFAULT_WAIT_LIMIT
+    run_limit: float | None = None
+    destination_host: str = ""
+    fingerprint: str = ""
+    """A hash of the request without its clocks and on_disconnect: what a repeated request_id must match."""
+
+
+class Jobs:
+    """All jobs of this server, and the conditions that they take."""
+
+    def __init__(self, hosts: Hosts, domains: Domains, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self.hosts = hosts
+        self.domains = domains
+        self.store = store
+        self.clock = clock
+        self.feed: Feed[str, Job] = Feed()
+        self.conditions: Conditions[tuple[str, ...]] = Conditions()
+        self.draining = False
+        self._runs: dict[str, Run] = {}
+        self._ghosts: set[asyncio.Task[None]] = set()
+        self._requests: dict[tuple[str, str], str] = {}
+        self._news: dict[str, asyncio.Event] = {}
+        self._history: OrderedDict[str, None] = OrderedDict()
+        self._order: list[str] = []
+
+    # Accepting
+
+    def accept(self, order: Order) -> Listener:
+        """Accept a verb and begin its job, or attach to the one that the same request_id began. Takes its place in the queue at once.
+
+        Raises Refusal for what is wrong before acceptance. Await `Listener.stored` before telling anybody.
+        """
+        run = self._repeated(order)
+        if run is None:
+            if self.draining:
+                raise refuse("DRAINING", "this server is going down and takes no new jobs")
+            support = self._check(order)
+            run = self._begin(order, support)
+        return Listener(self, run, order.on_disconnect)
+
+    def _repeated(self, order: Order) -> Run | None:
+        if not order.request_id:
+            return None
+        job_id = self._requests.get((order.owner, order.request_id))
+        if job_id is None:
+            return None
+        run = self._runs.get(job_id)
+        job = run.job if run is not None else self.feed.get(job_id)
+        if job is None:
+            return None
+        if job.fingerprint != order.fingerprint:
+            raise refuse("REQUEST_ID_REUSED", f"request_id {order.request_id!r} was used for another request", job_id=job_id)
+        return run if run is not None else Run.finished(self, job)
+
+    def _check(self, order: Order) -> VerbSupport:
+        host = self.hosts[order.host]
+        operation = order.operation
+        if host.config.read_only:
+            raise refuse("HOST_READ_ONLY", f"host {host.name} is configured read-only", host=host.name)
+        if host.info is None or not host.connected:
+            text = host.fault.message if host.fault else "it has not been reached yet"
+            raise refuse("HOST_UNREACHABLE", f"host {host.name} cannot be reached: {text}", host=host.name)
+        support = host.info.support(operation.verb)
+        if support is None or not support.supported:
+            message = f"{host.info.hypervisor} on host {host.name} has no {operation.verb}; GetHost shows what it can do"
+            raise refuse("UNSUPPORTED_BY_HYPERVISOR", message, host=host.name, method=operation.verb)
+        entry = self.domains.get((order.host, operation.uuid))
+        if entry is not None and self._certain(host, entry, operation, support.slot):
+            problem = verbs.invalid(operation, entry) or verbs.wrong_state(operation, entry)
+            if problem is not None:
+                raise Refusal(problem)
+        return support
+
+    def _certain(self, host: Host, entry: Entry, operation: AnyOperation, slot: Slot) -> bool:
+        # What a job ahead of this one may still change is judged after the wait, as the job's own error.
+        if host.group_freshness(entry, Group.STATE) is not Freshness.LIVE:
+            return False
+        return slot is Slot.DESTROY or self.conditions.peek((entry.host, entry.uuid)) is None
+
+    def _begin(self, order: Order, support: VerbSupport) -> Run:
+        now = self.clock()
+        job = Job(
+            id=_new_id(now),
+            host=order.host,
+            uuid=order.operation.uuid,
+            name=order.name,
+            generation=order.generation,
+            operation=verbs.without_secrets(order.operation),
+            owner=order.owner,
+            request_id=order.request_id,
+            fingerprint=order.fingerprint,
+            on_disconnect=order.on_disconnect,
+            wait_limit=order.wait_limit,
+            run_limit=order.run_limit,
+            created=now,
+            updated=now,
+            destination_host=order.destination_host,
+        )
+        run = Run(self, self.hosts[order.host], job, order.operation, support)
+        self._runs[job.id] = run
+        if order.request_id:
+            self._requests[order.owner, order.request_id] = job.id
+        run.begin()
+        return run
+
+    # Telling
+
+    def get(self, job_id: str) -> Job | None:
+        """A job as it was last told."""
+        return self.feed.get(job_id)
+
+    def known(self, job_id: str) -> Job:
+        """A job as it was last told; raises Refusal (JOB_NOT_FOUND)."""
+        job = self.feed.get(job_id)
+        if job is None:
+            raise not_found(job_id)
+        return job
+
+    def before(self, job_id: str | None) -> Iterator[Job]:
+        """The jobs that were accepted before this one, newest first; all of them for None."""
+        order = self._order
+        start = len(order) if job_id is None else bisect_left(order, job_id)
+        return (job for place in range(start - 1, -1, -1) if (job := self.feed.get(order[place])) is not None)
+
+    def listen(self, job_id: str) -> Listener:
+        """Follow a job without a say in whether it goes on. Raises Refusal (JOB_NOT_FOUND)."""
+        run = self._runs.get(job_id)
+        if run is not None:
+            return Listener(self, run, OnDisconnect.DETACH)
+        return Listener(self, Run.finished(self, self.known(job_id)), OnDisconnect.DETACH)
+
+    async def follow(self, job_id: str) -> AsyncIterator[Job]:
+        """The job's present form, then each later one that the caller is quick enough to see; the final one is last."""
+        seen = 0
+        while True:
+            job = self.feed.get(job_id)
+            if job is None:
+                return
+            news = self._news.get(job_id)
+            if job.revision > seen:
+                seen = job.revision
+                yield job
+                continue
+            if job.finished or news is None:
+                return
+            await news.wait()
+
+    def publish(self, job: Job) -> None:
+        """Tell of a job's newest form; called by its run, once that is stored."""
+        if self.feed.get(job.id) is None:
+            insort(self._order, job.id)
+        self.feed.put(job.id, job)
+        news = self._news.pop(job.id, None)
+        if not job.finished:
+            self._news[job.id] = asyncio.Event()
+        if news is not None:
+            news.set()
+
+    def report(self, host: str, report: Report) -> None:
+        """A driver's report of a running call."""
+        run = self._runs.get(report.call_id.partition(".")[0])
+        if run is not None and run.job.host == host:
+            run.reported(report)
+
+    # Stopping
+
+    async def cancel(self, job_id: str) -> tuple[Job, CancelOutcome]:
+        """Ask a job to stop: sticky, idempotent, answered at once. Raises Refusal (JOB_NOT_FOUND)."""
+        run = self._runs.get(job_id)
+        if run is None or run.job.finished:
+            return self.known(job_id), CancelOutcome.ALREADY_FINISHED
+        queued = run.job.state is JobState.QUEUED
+        await run.request_stop(CancelReason.REQUESTED)
+        job = run.job
+        if queued:
+            return job, CancelOutcome.WITHDRAWN
+        return job, CancelOutcome.ABORTING if job.abortable else CancelOutcome.NOT_ABORTABLE
+
+    def preempt(self, key: tuple[str, str], by: str) -> None:
+        """A destroy is about to be sent: what is queued on the domain ends PREEMPTED, what runs is told why it failed."""
+        for run in list(self._runs.values()):
+            if (run.job.host, run.job.uuid) == key and run.job.id != by and not run.job.finished:
+                run.preempt(by)
+
+    def left(self, run: Run, listener: Listener) -> None:
+        """A caller left before the job's end; a drain of the server is never a disconnect."""
+        run.listeners.discard(listener)
+        if self.draining or run.job.finished:
+            return
+        others = {other.on_disconnect for other in run.listeners}
+        cancels = listener.on_disconnect is OnDisconnect.CANCEL and OnDisconnect.CANCEL not in others
+        withdraws = listener.on_disconnect is OnDisconnect.WITHDRAW and run.job.state is JobState.QUEUED and not run.listeners
+        if cancels or withdraws:
+            self.keep(run.request_stop(CancelReason.CALLER_LEFT))
+
+    async def drain(self, limit: float) -> None:
+        """Take no new jobs, end queued ones INTERRUPTED, wait at most `limit` seconds for running ones. Cancels nothing."""
+        self.draining = True
+        for run in list(self._runs.values()):
+            if run.job.state is JobState.QUEUED:
+                await run.request_stop(CancelReason.DRAIN)
+        tasks = [run.task for run in self._runs.values() if run.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=limit)
+
+    async def close(self) -> None:
+        """Abandon what is still out; the hypervisor goes on with it."""
+        tasks = [run.task for run in self._runs.values() if run.task is not None] + list(self._ghosts)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.store.close()
+
+    # For runs
+
+    def keep(self, work: Coroutine[None, None, None]) -> None:
+        """Run something that outlives its caller, and keep hold of it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._ghosts.add(task)
+        task.add_done_callback(self._ghosts.discard)
+
+    def ended(self, run: Run) -> None:
+        """A run told its end: it becomes history, and the oldest history is forgotten."""
+        self._runs.pop(run.job.id, None)
+        self._history[run.job.id] = None
+        forgotten: list[str] = []
+        while len(self._history) > MAX_HISTORY:
+            job_id, _ = self._history.popitem(last=False)
+            job = self.feed.get(job_id)
+            self.feed.remove(job_id)
+            del self._order[bisect_left(self._order, job_id)]
+            forgotten.append(job_id)
+            if job is not None:
+                self._requests.pop((job.owner, job.request_id), None)
+        if forgotten:
+            self.keep(self.store.forget(forgotten))
+
+    def holders(self, slots: Slots) -> tuple[Holder, ...]:
+        """Who holds these places, in a caller's words."""
+        return tuple(self._holder(ticket.owner) for ticket in slots.holders) or tuple(
+            self._holder(owner) for owner in (slots.busy_with,) if owner is not None
+        )
+
+    def _holder(self, owner: str) -> Holder:
+        run = self._runs.get(owner)
+        job = run.job if run is not None else self.feed.get(owner)
+        if job is None:
+            return Holder(text=owner)
+        text = "its call has not returned: the domain is kept until it does" if job.finished else ""
+        return Holder(job_id=job.id, verb=job.verb, owner=job.owner, since=job.started or job.created, text=text)
+
+    def moved_up(self, slots: Slots) -> None:
+        """A queue moved: tell those who wait in it who is in the way now, and where they stand."""
+        for ticket in slots.waiters:
+            run = self._runs.get(ticket.owner)
+            if run is not None:
+                run.moved_up(ticket)
+
+
+class Listener:
+    """One caller that listens to a job; leaving the `with` block before the job's end is a disconnect."""
+
+    def __init__(self, jobs: Jobs, run: Run, on_disconnect: OnDisconnect) -> None:
+        self._jobs = jobs
+        self._run = run
+        self.on_disconnect = on_disconnect
+        run.listeners.add(self)
+
+    @property
+    def job(self) -> Job:
+        """The job as it is now."""
+        return self._run.job
+
+    async def stored(self) -> Job:
+        """Wait until the job is in the store; raises what the store raised, and then there is no job."""
+        await asyncio.shield(self._run.stored)
+        return self._run.job
+
+    def updates(self) -> AsyncIterator[Job]:
+        """The job as `Jobs.follow` tells it."""
+        return self._jobs.follow(self._run.job.id)
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._jobs.left(self._run, self)
+
+
+def not_found(job_id: str) -> Refusal:
+    """The refusal of an unknown job."""
+    return refuse("JOB_NOT_FOUND", f"there is no job {job_id!r}, or it was forgotten", job_id=job_id)
+
+
+def _new_id(now: float) -> str:
+    # Sorted by time of acceptance, so that lists need no other order.
+    return f"{int(now * 1e6):014x}-{secrets.token_hex(6)}"

@@ -1,0 +1,186 @@
+"""The command `virtrpcd`: `serve` (also without any word), `doctor`, `--version`.
+
+Exit codes: 0 ended in good order; 1 something failed, or is wrong with a host; 2 the command line or the configuration; 128 + signal
+where a second signal cut a drain short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from virtrpc_server.settings import DEFAULT_CONFIG, ConfigurationError, Settings, load
+
+if TYPE_CHECKING:
+    from virtrpc_server.app import App
+
+log = logging.getLogger(__name__)
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class ServeByDefault(TyperGroup):
+    """Takes `virtrpcd --host …` for `virtrpcd serve --host …`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the missing word in front, unless the option is the group's own."""
+        own = {name for param in self.get_params(ctx) for name in param.opts}
+        if not args or (args[0].startswith("-") and args[0].partition("=")[0] not in own):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+
+cli = typer.Typer(cls=ServeByDefault, help="Serves hypervisors over gRPC, and stays responsive whatever they do.", pretty_exceptions_enable=False)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(envvar="VIRTRPC_CONFIG", help=f"A TOML file. Without it {DEFAULT_CONFIG}, where that exists.", show_default=False),
+]
+HostOption = Annotated[
+    list[str] | None,
+    typer.Option("--host", metavar="NAME=URI", help="A host, any number of times; a URI alone is called local.", show_default="local=qemu:///system"),
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"virtrpcd {version('virtrpc')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _group(
+    _version: Annotated[bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    """Serves hypervisors over gRPC, and stays responsive whatever they do."""
+
+
+@cli.command()
+def serve(
+    host: HostOption = None,
+    socket: Annotated[
+        Path | None, typer.Option(help="The Unix socket to listen on.", show_default="virtrpc/virtrpc.sock in /run or the user's")
+    ] = None,
+    listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="A TCP address to listen on as well.")] = None,
+    insecure: Annotated[bool | None, typer.Option("--insecure", help="Allow --listen to be reachable from other machines.")] = None,
+    drain_timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long running jobs are waited for.", show_default="60")] = None,
+    path_root: Annotated[
+        list[Path] | None,
+        typer.Option(help="Where files named in requests may be, any number of times.", show_default="/var/lib/libvirt"),
+    ] = None,
+    migration_scheme: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A scheme that a migration's destination URI may have, any number of times.", show_default="qemu+tls qemu+tcp xen+tls xen+tcp"
+        ),
+    ] = None,
+    heartbeat: Annotated[float | None, typer.Option(metavar="SECONDS", help="How often an idle watch says so.", show_default="15")] = None,
+    log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.", show_default="INFO")] = None,
+    tracing: Annotated[str | None, typer.Option(help="none, console or otlp.", show_default="none")] = None,
+    tracing_endpoint: Annotated[str | None, typer.Option(metavar="URL", help="For otlp: such as http://127.0.0.1:4317.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Serve the hosts. Flags go before the environment (VIRTRPC_SOCKET and so on), that before the file."""
+    flags = {
+        "hosts": host or None, "socket": socket, "listen": listen, "insecure": insecure, "drain_timeout": drain_timeout,
+        "path_roots": path_root or None, "migration_schemes": migration_scheme or None, "heartbeat": heartbeat, "log_level": log_level,
+        "tracing": tracing, "tracing_endpoint": tracing_endpoint,
+    }  # fmt: skip
+    settings = _load(flags, config)
+    _log(settings.log_level)
+    raise typer.Exit(asyncio.run(run(settings)))
+
+
+@cli.command()
+def doctor(
+    host: HostOption = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Raise the limits of the running daemons that are too low.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Say what is wrong with each host. Ends with 1 where something is."""
+    from virtrpc_server import doctor as doctors
+
+    settings = _load({"hosts": host or None}, config)
+    _log("WARNING")
+    diagnoses = doctors.examine(settings, fix=fix)
+    if as_json:
+        print(json.dumps(doctors.as_json(diagnoses), indent=2))
+    else:
+        doctors.render(diagnoses, Console())
+    raise typer.Exit(0 if all(diagnosis.healthy for diagnosis in diagnoses) else EXIT_FAILED)
+
+
+def _load(flags: dict[str, Any], config: Path | None) -> Settings:
+    try:
+        return load(flags, config)
+    except ConfigurationError as error:
+        print(*(f"virtrpcd: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
+        raise typer.Exit(EXIT_USAGE) from None
+
+
+def _log(level: str) -> None:
+    logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
+    # The driver processes read it.
+    os.environ["VIRTRPC_LOG"] = level
+
+
+async def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once. Returns the exit code."""
+    from virtrpc_server import tracing
+    from virtrpc_server.app import build
+    from virtrpc_server.transport import ListenError
+
+    tracing.configure(tracing.make_exporter(settings.tracing, settings.tracing_endpoint))
+    app = build(settings)
+    asked = _on_signals(app)
+    try:
+        await app.start()
+        print(f"virtrpcd {version('virtrpc')} listens on {' and '.join(app.transport.addresses)}", file=sys.stderr, flush=True)
+        log.info("%s: draining", signal.Signals(await asked).name)
+        await app.drain()
+    except ListenError as error:
+        print(f"virtrpcd: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    finally:
+        await app.stop()
+        await asyncio.to_thread(tracing.shutdown)
+    return 0
+
+
+def _on_signals(app: App) -> asyncio.Future[int]:
+    """The first signal's number, once it has come."""
+    loop = asyncio.get_running_loop()
+    asked: asyncio.Future[int] = loop.create_future()
+
+    def on_signal(number: int) -> None:
+        if not asked.done():
+            asked.set_result(number)
+            return
+        log.warning("a second signal: ending at once")
+        app.transport.remove_socket()
+        logging.shutdown()
+        # Driver processes end with their sockets; anything gentler could wait for what the first signal already waits for.
+        os._exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    return asked
+
+
+def main() -> None:
+    """The entry of `virtrpcd`."""
+    cli(prog_name="virtrpcd")

@@ -1,0 +1,145 @@
+"""A job record as a Job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from virtrpc.v1 import types_pb2
+from virtrpc_drivers.operations import CreateSnapshot, Define, Migrate
+from virtrpc_drivers.values import Phase
+from virtrpc_server.errors import code_of
+from virtrpc_server.hosts import Hosts
+from virtrpc_server.messages.common import duration, enum_table, timestamp
+from virtrpc_server.messages.domains import domain_message
+from virtrpc_server.messages.snapshots import snapshot_message
+from virtrpc_server.messages.verbs import kind_of
+from virtrpc_server.records import CancelReason, Holder, Job, JobState, OnDisconnect, Problem, Progress, WaitingFor
+
+JOB_STATES = enum_table(JobState, types_pb2.JobState, "JOB_STATE_")
+PHASES = enum_table(Phase, types_pb2.JobPhase, "JOB_PHASE_", {Phase.CALLING: "UNSPECIFIED"})
+WAITING_FOR = enum_table(WaitingFor, types_pb2.JobWaitingFor, "JOB_WAITING_FOR_")
+CANCEL_REASONS = enum_table(CancelReason, types_pb2.CancelReason, "CANCEL_REASON_")
+ON_DISCONNECT = enum_table(OnDisconnect, types_pb2.OnDisconnect, "ON_DISCONNECT_", {OnDisconnect.WITHDRAW: "UNSPECIFIED"})
+
+
+def job_message(job: Job, hosts: Hosts) -> types_pb2.Job:
+    """A job whole, as of its revision; `hosts` say how fresh the domain in its result is."""
+    return types_pb2.Job(
+        job_id=job.id,
+        kind=kind_of(job.verb),
+        domain=_identity(job),
+        owner=job.owner,
+        request_id=job.request_id,
+        revision=job.revision,
+        **_standing(job),
+        **_times(job),
+        **_stopping(job),
+        **_result(job, hosts),
+    )
+
+
+def _identity(job: Job) -> types_pb2.DomainIdentity:
+    return types_pb2.DomainIdentity(host=job.host, uuid=job.uuid, name=job.name)
+
+
+def _standing(job: Job) -> dict[str, Any]:
+    return {
+        "state": JOB_STATES[job.state],
+        "phase": PHASES[job.phase] if job.phase is not None else None,
+        "waiting_for": WAITING_FOR[job.waiting_for] if job.waiting_for is not None else None,
+        "holders": [_holder(holder, job.updated) for holder in job.holders],
+        "queue_position": job.queue_position,
+        "progress": _progress(job.progress) if job.progress is not None else None,
+    }
+
+
+def _times(job: Job) -> dict[str, Any]:
+    return {
+        "create_time": timestamp(job.created),
+        "start_time": timestamp(job.started),
+        "end_time": timestamp(job.ended),
+        "update_time": timestamp(job.updated),
+        "wait_timeout": duration(job.wait_limit),
+        "run_timeout": duration(job.run_limit),
+        "on_disconnect": ON_DISCONNECT[job.on_disconnect],
+    }
+
+
+def _stopping(job: Job) -> dict[str, Any]:
+    return {
+        "abortable": job.abortable and not job.finished,
+        "abort_reason": "" if job.finished else job.abort_reason,
+        "cancel_requested": job.cancel_reason is not None,
+        "cancel_reason": CANCEL_REASONS[job.cancel_reason] if job.cancel_reason is not None else None,
+        "error": error_message(job.problem) if job.problem is not None else None,
+        "may_still_apply": job.may_still_apply,
+        "evidence": job.evidence,
+    }
+
+
+def _holder(holder: Holder, now: float) -> types_pb2.JobHolder:
+    ours = bool(holder.job_id)
+    return types_pb2.JobHolder(
+        job_id=holder.job_id,
+        kind=kind_of(holder.verb),
+        owner=holder.owner,
+        since_time=timestamp(holder.since),
+        age=duration(max(0.0, now - holder.since)) if holder.since is not None else None,
+        foreign_text="" if ours else holder.text,
+        # Of our own jobs only one that ended without its call has a text to go with it.
+        ghost=ours and bool(holder.text),
+    )
+
+
+def _progress(progress: Progress) -> types_pb2.JobProgress:
+    return types_pb2.JobProgress(
+        processed_bytes=progress.processed_bytes,
+        total_bytes=progress.total_bytes,
+        remaining_bytes=progress.remaining_bytes,
+        rate_bytes_per_second=progress.rate_bytes_per_second,
+        eta=duration(progress.remaining_seconds),
+        percent=progress.percent,
+        observed_time=timestamp(progress.observed),
+    )
+
+
+def error_message(problem: Problem) -> types_pb2.JobError:
+    """What went wrong with a job: the same as the status of its verb."""
+    return types_pb2.JobError(
+        code=code_of(problem),
+        reason=problem.reason,
+        message=problem.message,
+        metadata=problem.metadata,
+        libvirt_code=problem.libvirt_code,
+        libvirt_domain=problem.libvirt_domain,
+    )
+
+
+def _result(job: Job, hosts: Hosts) -> dict[str, Any]:
+    if job.state is not JobState.SUCCEEDED:
+        return {}
+    match job.operation:
+        case Define():
+            return {"define_domain_result": types_pb2.DefineDomainResult(domain=_domain(job, hosts), created=job.created_domain)}
+        case CreateSnapshot():
+            return {"create_snapshot_result": types_pb2.CreateSnapshotResult(snapshot=_snapshot(job))}
+        case Migrate():
+            return {"migrate_domain_result": _migrated(job, job.operation)}
+        case _:
+            return {"domain_result": types_pb2.DomainResult(domain=_domain(job, hosts))}
+
+
+def _domain(job: Job, hosts: Hosts) -> types_pb2.Domain | None:
+    return domain_message(job.domain, hosts.get(job.domain.host)) if job.domain is not None else None
+
+
+def _snapshot(job: Job) -> types_pb2.Snapshot | None:
+    if job.outcome is None or job.outcome.snapshot is None:
+        return None
+    return snapshot_message(job.outcome.snapshot, _identity(job), job.ended)
+
+
+def _migrated(job: Job, operation: Migrate) -> types_pb2.MigrateDomainResult:
+    uri = job.outcome.destination_uri if job.outcome is not None else None
+    uuid = job.outcome.uuid if job.outcome is not None else None
+    return types_pb2.MigrateDomainResult(host=job.destination_host, uri=uri or "", uuid=uuid or job.uuid, name=operation.new_name or job.name)

@@ -1,0 +1,121 @@
+"""Pages of long lists. A token names the last entry of a page, is bound to the request that it came from, and is good for one life of the server."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+from google.protobuf.message import Message
+
+from virtrpc_server.errors import Refusal, refuse
+
+DEFAULT_SIZE = 100
+MAX_SIZE = 1000
+MAX_BYTES = 1 << 20
+MAX_LOOKED_AT = 10_000
+"""Entries that one page may pass over in search of those that fit: then it ends short, so that the loop is free again."""
+TAG_BYTES = 16
+CLOCKWORK = frozenset({"page_size", "page_token", "resume_token"})
+
+M = TypeVar("M", bound=Message)
+Key = tuple[str | int, ...]
+
+
+class Paged(Protocol):
+    """A request for a page."""
+
+    page_size: int
+    page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[M]):
+    """The messages of one page, and the token of the next; empty at the end."""
+
+    messages: list[M]
+    next_page_token: str
+
+
+class Pager:
+    """Opens and makes page tokens."""
+
+    def __init__(self, secret: bytes | None = None) -> None:
+        self._secret = secret or secrets.token_bytes(32)
+
+    def open(self, request: Message) -> Place:
+        """Where the page begins that a request asks for, and how long it may be. Raises INVALID_ARGUMENT, PAGE_TOKEN_INVALID."""
+        paged: Paged = request  # type: ignore[assignment] # every list's request has the two fields; tests/test_contract.py holds it
+        if paged.page_size < 0:
+            raise refuse("INVALID_ARGUMENT", f"page_size {paged.page_size} is negative", field="page_size")
+        bound_to = fingerprint(request)
+        after = self._open(paged.page_token, bound_to) if paged.page_token else None
+        return Place(self, bound_to, after, min(paged.page_size or DEFAULT_SIZE, MAX_SIZE))
+
+    def token(self, bound_to: bytes, key: Key) -> str:
+        """The token of the page after this key."""
+        body = msgspec.json.encode(key)
+        return base64.urlsafe_b64encode(self._tag(bound_to, body) + body).decode().rstrip("=")
+
+    def _open(self, token: str, bound_to: bytes) -> Key:
+        try:
+            raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        except ValueError:
+            raise _foreign() from None
+        tag, body = raw[:TAG_BYTES], raw[TAG_BYTES:]
+        if not hmac.compare_digest(tag, self._tag(bound_to, body)):
+            raise _foreign()
+        return msgspec.json.decode(body, type=Key)
+
+    def _tag(self, bound_to: bytes, body: bytes) -> bytes:
+        return hmac.digest(self._secret, bound_to + body, "sha256")[:TAG_BYTES]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a list: the page of at most `size` entries that begins after the key `after`."""
+
+    pager: Pager
+    bound_to: bytes
+    after: Key | None
+    size: int
+
+    def cut(self, rows: Iterable[tuple[Key, M | None]]) -> Page[M]:
+        """The page that these rows make. They come in the list's order and begin after `after`; one without a message does not fit the filter.
+
+        Ends at `size` entries, at 1 MiB of messages (one is always sent), or after many rows that do not fit.
+        """
+        messages: list[M] = []
+        room = MAX_BYTES
+        last: Key | None = None
+        for looked_at, (key, message) in enumerate(rows):
+            bytes_ = message.ByteSize() if message is not None else 0
+            full = len(messages) == self.size or (messages and bytes_ > room)
+            if last is not None and (full or looked_at >= MAX_LOOKED_AT):
+                return Page(messages, self.pager.token(self.bound_to, last))
+            if message is not None:
+                messages.append(message)
+                room -= bytes_
+            last = key
+        return Page(messages, "")
+
+
+def fingerprint(request: Message) -> bytes:
+    """A hash of what a request asks for, whichever page or batch of it: its kind and all fields but those."""
+    asked: Any = type(request)()
+    asked.CopyFrom(request)
+    for name in CLOCKWORK & set(request.DESCRIPTOR.fields_by_name):
+        asked.ClearField(name)
+    text = request.DESCRIPTOR.full_name.encode() + b"\0" + asked.SerializeToString(deterministic=True)
+    return hashlib.blake2b(text, digest_size=16).digest()
+
+
+def _foreign() -> Refusal:
+    return refuse(
+        "PAGE_TOKEN_INVALID", "the page token is not of this list and filter, or is too old: start again from the first page", field="page_token"
+    )

@@ -1,0 +1,161 @@
+"""A job as a value: what is stored, and what watchers see. Replaced whole with every change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from virtrpc_drivers.operations import AnyOperation
+from virtrpc_drivers.protocol import Report
+from virtrpc_drivers.values import Outcome, Phase
+from virtrpc_server.domains import Entry
+
+
+class JobState(StrEnum):
+    """Where a job stands; all but the first two are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    PREEMPTED = "preempted"
+    INTERRUPTED = "interrupted"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+
+
+class WaitingFor(StrEnum):
+    """What a queued job waits for."""
+
+    CONDITION = "condition"
+    HOST_LIMIT = "host_limit"
+    DAEMON_BUDGET = "daemon_budget"
+    BLOCKED_BY_OTHER = "blocked_by_other"
+
+
+class OnDisconnect(StrEnum):
+    """What happens to a job when the callers that listen to it leave."""
+
+    WITHDRAW = "withdraw"
+    DETACH = "detach"
+    CANCEL = "cancel"
+
+
+class CancelReason(StrEnum):
+    """Why a job was asked to stop."""
+
+    REQUESTED = "requested"
+    CALLER_LEFT = "caller_left"
+    RUN_TIMEOUT = "run_timeout"
+    DESTROYED = "destroyed"
+    DRAIN = "drain"
+    FOREIGN = "foreign"
+    """Somebody else aborted it at the hypervisor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error in the contract's words: `reason` is an ErrorReason without its prefix; its status follows from the error table."""
+
+    reason: str
+    message: str
+    metadata: dict[str, str] = field(default_factory=dict)
+    libvirt_code: int | None = None
+    libvirt_domain: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who is in the way of a queued job. A foreign holder has only a text."""
+
+    job_id: str = ""
+    verb: str = ""
+    owner: str = ""
+    since: float | None = None
+    """Wall time in seconds at which it got what it holds."""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the hypervisor has come: bytes, bytes a second, seconds. `percent` never runs backwards."""
+
+    processed_bytes: int | None = None
+    total_bytes: int | None = None
+    remaining_bytes: int | None = None
+    rate_bytes_per_second: int | None = None
+    remaining_seconds: float | None = None
+    percent: float | None = None
+    observed: float | None = None
+    """Wall time in seconds."""
+
+    @classmethod
+    def after(cls, last: Progress | None, report: Report) -> Progress:
+        """The progress after a report: what the report lacks is unset, and the per cent only grows."""
+        percent = report.percent
+        if percent is None and report.total_bytes and report.processed_bytes is not None:
+            percent = 100.0 * report.processed_bytes / max(report.total_bytes, report.processed_bytes)
+        floor = last.percent if last is not None else None
+        if floor is not None:
+            percent = floor if percent is None else max(floor, percent)
+        return cls(
+            report.processed_bytes,
+            report.total_bytes,
+            report.remaining_bytes,
+            report.rate_bytes_per_second,
+            report.remaining_seconds,
+            None if percent is None else min(percent, 100.0),
+            report.stamp.wall if report.stamp else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One verb on its way, or done. Times are wall time in seconds, limits seconds."""
+
+    id: str
+    host: str
+    uuid: str
+    name: str
+    generation: int | None
+    """The domain's at acceptance; None for one that is only being made."""
+    operation: AnyOperation
+    owner: str
+    request_id: str
+    fingerprint: str
+    """Hash of the request without its clocks: what a repeated request_id must match."""
+    on_disconnect: OnDisconnect
+    wait_limit: float
+    run_limit: float | None
+    created: float
+    revision: int = 1
+    state: JobState = JobState.QUEUED
+    phase: Phase | None = None
+    waiting_for: WaitingFor | None = None
+    holders: tuple[Holder, ...] = ()
+    queue_position: int | None = None
+    started: float | None = None
+    ended: float | None = None
+    updated: float = 0.0
+    progress: Progress | None = None
+    abortable: bool = True
+    abort_reason: str = ""
+    cancel_reason: CancelReason | None = None
+    problem: Problem | None = None
+    may_still_apply: bool = False
+    evidence: str = ""
+    outcome: Outcome | None = None
+    domain: Entry | None = None
+    """The domain as read after the job, where it still exists."""
+    created_domain: bool = False
+    destination_host: str = ""
+
+    @property
+    def verb(self) -> str:
+        """The operation's tag."""
+        return self.operation.verb
+
+    @property
+    def finished(self) -> bool:
+        """Whether the state is final."""
+        return self.state not in (JobState.QUEUED, JobState.RUNNING)

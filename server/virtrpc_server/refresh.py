@@ -1,0 +1,193 @@
+"""Reading what was announced, and in time everything: the only writer of state and configuration.
+
+An event marks a domain dirty and a read decides. Dirty again while a read is in flight means another read. What no event
+announces is found by the audit, which has everything read, spread over its period.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from virtrpc_drivers.errors import DriverError
+from virtrpc_drivers.protocol import Driver
+from virtrpc_drivers.values import Group, Readings
+from virtrpc_server.domains import Domains
+
+log = logging.getLogger(__name__)
+
+BATCH = 32
+"""Domains in one read."""
+IN_FLIGHT = 2
+"""Reads of one group at a time: one stuck read leaves the other going."""
+RETRY_SECONDS = 2.0
+TICK = 0.001
+GROUPS = (Group.STATE, Group.CONFIG)
+
+
+@dataclass(slots=True)
+class Wish:
+    """A read that is due. Only one that was `announced` says that what is held may be wrong: an audit looks at what may well be right."""
+
+    announced: bool = False
+    not_before: float = 0.0
+    """Loop time until which it rests, after a read that failed."""
+    waiters: list[asyncio.Future[bool]] = field(default_factory=list)
+
+    def finish(self, *, read: bool) -> None:
+        """Let those who waited for it go on: True where the domain was read, or was seen to be gone."""
+        for wait in self.waiters:
+            if not wait.done():
+                wait.set_result(read)
+        self.waiters.clear()
+
+
+class Refresher:
+    """Reads the domains of one host that are due, each group apart, so that a slow group does not make the other stale."""
+
+    def __init__(self, host: str, driver: Driver, domains: Domains) -> None:
+        self._host = host
+        self._driver = driver
+        self._domains = domains
+        self._due: dict[Group, dict[str, Wish]] = {group: {} for group in GROUPS}
+        self._reading: dict[Group, dict[str, Wish]] = {group: {} for group in GROUPS}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._paused = True
+        self._drained = asyncio.Event()
+
+    def is_dirty(self, uuid: str, group: Group) -> bool:
+        """Whether a change was announced that no finished read has seen."""
+        due, reading = self._due[group].get(uuid), self._reading[group].get(uuid)
+        return (due is not None and due.announced) or (reading is not None and reading.announced)
+
+    async def drained(self, limit: float) -> bool:
+        """Wait until nothing is due but what failed and rests, for at most `limit` seconds."""
+        self._note_drained()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._drained.wait(), limit)
+        return self._drained.is_set()
+
+    def _note_drained(self) -> None:
+        waits = any(not wish.not_before for group in GROUPS for wish in self._due[group].values())
+        if waits or any(self._reading.values()):
+            self._drained.clear()
+        else:
+            self._drained.set()
+
+    def pause(self) -> None:
+        """The host is not connected: keep what is due, read nothing, and let nobody wait."""
+        self._paused = True
+        for group in GROUPS:
+            for wish in self._due[group].values():
+                wish.finish(read=False)
+
+    def go_on(self) -> None:
+        """The host is connected."""
+        self._paused = False
+        self._spawn()
+
+    def mark(self, uuids: Iterable[str], groups: Iterable[Group] = GROUPS, *, announced: bool = True) -> None:
+        """These domains must be read by a read that starts after now; where it was `announced`, what is held is STALE until then."""
+        uuids = list(uuids)
+        for group in groups:
+            for uuid in uuids:
+                self._wish(group, uuid, announced=announced)
+        self._spawn()
+
+    def _wish(self, group: Group, uuid: str, *, announced: bool) -> Wish:
+        wish = self._due[group].setdefault(uuid, Wish())
+        wish.announced = wish.announced or announced
+        return wish
+
+    async def refresh(self, uuid: str, limit: float) -> bool:
+        """Read this domain now; False where no read that began after this call came back with an answer within `limit` seconds."""
+        if self._paused:
+            return False
+        waits = [self._first_in_line(group, uuid) for group in GROUPS]
+        self._spawn()
+        done, _ = await asyncio.wait(waits, timeout=limit)
+        return len(done) == len(waits) and all(wait.result() for wait in done)
+
+    def _first_in_line(self, group: Group, uuid: str) -> asyncio.Future[bool]:
+        # A finished job waits for it.
+        wish = self._wish(group, uuid, announced=True)
+        wish.not_before = 0.0
+        self._due[group] = {uuid: wish, **self._due[group]}
+        wait: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        wish.waiters.append(wait)
+        return wait
+
+    async def close(self) -> None:
+        """Stop reading."""
+        self.pause()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self) -> None:
+        if self._paused:
+            return
+        for group in GROUPS:
+            running = sum(task.get_name() == group.value for task in self._tasks)
+            if running < IN_FLIGHT and self._ready(group):
+                task = asyncio.get_running_loop().create_task(self._read_some(group), name=group.value)
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    def _ready(self, group: Group) -> list[str]:
+        reading, now = self._reading[group], asyncio.get_running_loop().time()
+        ready = (uuid for uuid, wish in self._due[group].items() if uuid not in reading and wish.not_before <= now)
+        return list(itertools.islice(ready, BATCH))
+
+    async def _read_some(self, group: Group) -> None:
+        while not self._paused and (taken := self._take(group)):
+            read: set[str] = set()
+            failed = set(taken)
+            try:
+                readings = await self._driver.read(list(taken), group)
+                read = self._keep(readings)
+                failed -= read | set(readings.rest)
+            except DriverError as error:
+                log.info("host %s: reading %s failed: %s", self._host, group, error)
+            finally:
+                self._settle(group, taken, read, failed)
+            self._note_drained()
+
+    def _take(self, group: Group) -> dict[str, Wish]:
+        taken = {uuid: self._due[group].pop(uuid) for uuid in self._ready(group)}
+        self._reading[group].update(taken)
+        return taken
+
+    def _keep(self, readings: Readings) -> set[str]:
+        for gone in readings.missing:
+            self._domains.missing(self._host, gone)
+        for reading in readings.found:
+            self._domains.read(self._host, reading)
+        return {*(gone.uuid for gone in readings.missing), *(reading.uuid for reading in readings.found)}
+
+    def _settle(self, group: Group, taken: dict[str, Wish], read: set[str], failed: set[str]) -> None:
+        loop = asyncio.get_running_loop()
+        again = loop.time() + RETRY_SECONDS
+        for uuid, wish in taken.items():
+            del self._reading[group][uuid]
+            if uuid in read:
+                wish.finish(read=True)
+                continue
+            if uuid in failed:
+                wish.finish(read=False)
+                wish.not_before = again
+            self._put_back(group, uuid, wish)
+        if failed:
+            # A timer may fire a clock's tick early.
+            loop.call_at(again + TICK, self._spawn)
+
+    def _put_back(self, group: Group, uuid: str, wish: Wish) -> None:
+        due = self._due[group].setdefault(uuid, wish)
+        if due is not wish:
+            # Marked again meanwhile: that one need not rest.
+            due.announced = due.announced or wish.announced
+            due.waiters.extend(wish.waiters)

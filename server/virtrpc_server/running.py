@@ -1,0 +1,454 @@
+"""The life of one job: it waits, its call is out, it ends. Exactly one end is told, whatever races with it.
+
+`Run.task` is the only writer of the job's state. Others ask it to stop and report its progress; every change is stored before
+it is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from virtrpc_drivers.errors import DriverError, Reason
+from virtrpc_drivers.operations import AnyOperation
+from virtrpc_drivers.protocol import Call, Report
+from virtrpc_drivers.values import Outcome, Phase, Slot, VerbSupport
+from virtrpc_server import tracing, verbs
+from virtrpc_server.calls import Lost, OutstandingCall
+from virtrpc_server.domains import Entry
+from virtrpc_server.errors import problem_of
+from virtrpc_server.hosts import Host
+from virtrpc_server.records import CancelReason, Holder, Job, JobState, Problem, Progress, WaitingFor
+from virtrpc_server.slots import Slots, Ticket
+
+if TYPE_CHECKING:
+    from virtrpc_server.jobs import Jobs, Listener
+
+log = logging.getLogger(__name__)
+
+REFRESH_SECONDS = 5.0
+BLOCKED_RETRY_SECONDS = 1.0
+STORE_RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job ends. With `ghost` its call is still out, and keeps what the job held."""
+
+    state: JobState
+    problem: Problem | None = None
+    outcome: Outcome | None = None
+    evidence: str = ""
+    ghost: bool = False
+    waited_for: WaitingFor | None = None
+    """What it waited for in vain, and who held it."""
+    holders: tuple[Holder, ...] = ()
+
+
+class Over(Exception):  # noqa: N818  # not an error: the job's end, found while it waited
+    """Carries the ending out of nested waits."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.state)
+        self.ending = ending
+
+
+class Run:
+    """One unfinished job at work."""
+
+    def __init__(self, jobs: Jobs, host: Host, job: Job, operation: AnyOperation, support: VerbSupport) -> None:
+        loop = asyncio.get_running_loop()
+        self.job = job
+        self.listeners: set[Listener] = set()
+        self.stored: asyncio.Future[None] = loop.create_future()
+        self.task: asyncio.Task[None] | None = None
+        self._jobs = jobs
+        self._host = host
+        self._operation = operation
+        self._support = support
+        self._deadline = loop.time() + job.wait_limit
+        self._stop = asyncio.Event()
+        self._preempted_by = ""
+        self._keys = verbs.conditions(operation, support.slot, job.host, job.destination_host)
+        self._held: list[Ticket] = []
+        self._held_off: list[Slots] = []
+        self._budget: Ticket | None = None
+        self._writing = asyncio.Lock()
+        self._told = 0
+        self._out: OutstandingCall | None = None
+        self._attempts = 0
+        self._foreign = ""
+        self._made = False
+
+    @classmethod
+    def finished(cls, jobs: Jobs, job: Job) -> Run:
+        """A run of a job that is over: what a late listener holds."""
+        run = cls(jobs, jobs.hosts[job.host], job, job.operation, VerbSupport(verb=job.verb))
+        run.stored.set_result(None)
+        return run
+
+    # What others may do
+
+    def begin(self) -> None:
+        """Take the first place in the queue now, in order of arrival, and live on in a task of its own."""
+        if self._keys:
+            self._held.append(self._jobs.conditions.of(self._keys[0]).take(self.job.id))
+        elif self._support.slot is Slot.DESTROY:
+            self._jobs.preempt((self.job.host, self.job.uuid), self.job.id)
+            self._hold_off()
+        self.task = asyncio.get_running_loop().create_task(self._live(), name=f"job {self.job.id}")
+
+    async def request_stop(self, reason: CancelReason) -> None:
+        """Ask the job to stop; the first reason stays."""
+        if self.job.finished or self._stop.is_set():
+            return
+        self._stop.set()
+        await self._tell(cancel_reason=reason)
+
+    def preempt(self, by: str) -> None:
+        """The domain is being destroyed by that job. A queued job ends; a running one ends with its call."""
+        self._preempted_by = self._preempted_by or by
+        if self.job.state is JobState.QUEUED:
+            self._stop.set()
+
+    def reported(self, report: Report) -> None:
+        """The driver says where the call is."""
+        if self.job.state is not JobState.RUNNING or report.call_id != f"{self.job.id}.{self._attempts}":
+            return
+        changes: dict[str, Any] = {}
+        if report.stamp is not None:
+            changes["progress"] = Progress.after(self.job.progress, report)
+        if report.abortable is not None and report.abortable != self.job.abortable:
+            changes["abortable"] = report.abortable
+            changes["abort_reason"] = "" if report.abortable else "the hypervisor cannot abort it in this phase"
+        if report.phase is not self.job.phase:
+            changes["phase"] = report.phase
+            if report.phase in (Phase.WAITING_GUEST, Phase.BACKGROUND) and self._support.slot in (Slot.ASKING, Slot.BACKGROUND):
+                # The call has returned: what it waits for now needs neither the condition nor a worker of the daemon.
+                self._release()
+        if changes:
+            self._change(**changes)
+            if not self._writing.locked():
+                self._publish()
+
+    def moved_up(self, ticket: Ticket) -> None:
+        """The queue that this job waits in has moved."""
+        if self.job.state is JobState.QUEUED and not ticket.granted.is_set():
+            self._change(holders=self._jobs.holders(ticket.slots), queue_position=_place(ticket))
+            if not self._writing.locked() and self.stored.done():
+                self._publish()
+
+    # Its life
+
+    async def _live(self) -> None:
+        try:
+            await self._store_first()
+            ending = await self._work()
+        except Over as over:
+            ending = over.ending
+        except asyncio.CancelledError:
+            self._release()
+            raise
+        except Exception:
+            if self.stored.done() and self.stored.exception() is not None:
+                return
+            log.exception("job %s ended by a fault of this server", self.job.id)
+            ending = Ending(JobState.FAILED, Problem("INTERNAL", "a fault of this server ended the job"), ghost=False)
+        await self._end(ending)
+
+    async def _store_first(self) -> None:
+        try:
+            async with self._writing:
+                await self._jobs.store.put(self.job)
+        except BaseException as error:
+            self._release()
+            self._jobs.ended(self)
+            if isinstance(error, Exception):
+                self.stored.set_exception(error)
+                self.stored.exception()
+            else:
+                self.stored.cancel()
+            raise
+        self.stored.set_result(None)
+        self._publish()
+
+    async def _work(self) -> Ending:
+        with tracing.start_span("wait", job_id=self.job.id, domain=self.job.uuid):
+            await self._queue_up()
+        while True:
+            if self._support.slot is not Slot.DESTROY:
+                await self._take_budget()
+            self._recheck()
+            ending = await self._call()
+            if ending is not None:
+                return ending
+            await self._blocked()
+
+    async def _queue_up(self) -> None:
+        for number, key in enumerate(self._keys):
+            if number >= len(self._held):
+                self._held.append(self._jobs.conditions.of(key).take(self.job.id))
+            await self._granted(self._held[number], WaitingFor.CONDITION)
+        limit = self._host.destroys if self._support.slot is Slot.DESTROY else self._host.limits.get(self.job.verb)
+        if limit is not None:
+            self._held.append(limit.take(self.job.id))
+            await self._granted(self._held[-1], WaitingFor.HOST_LIMIT)
+
+    async def _take_budget(self) -> None:
+        self._budget = self._host.budget.take(self.job.id)
+        await self._granted(self._budget, WaitingFor.DAEMON_BUDGET)
+
+    async def _granted(self, ticket: Ticket, waiting_for: WaitingFor) -> None:
+        if not ticket.granted.is_set() and not self._stop.is_set():
+            await self._tell(waiting_for=waiting_for, holders=self._jobs.holders(ticket.slots), queue_position=_place(ticket))
+        granted = await ticket.wait(self._time_left(), self._stop)
+        if self._stop.is_set():
+            raise Over(self._stopped())
+        if not granted:
+            raise Over(self._waited_in_vain(waiting_for, ticket.slots))
+        self._jobs.moved_up(ticket.slots)
+
+    def _time_left(self) -> float:
+        return max(0.0, self._deadline - asyncio.get_running_loop().time())
+
+    def _recheck(self) -> None:
+        # After every wait: the same domain, in a state that makes sense, on a host that is there.
+        entry = self._entry()
+        if not self._host.connected:
+            text = self._host.fault.message if self._host.fault else ""
+            raise Over(_failed("HOST_UNREACHABLE", f"host {self._host.name} cannot be reached: {text}", host=self._host.name))
+        self._made = entry is None
+        if entry is None and verbs.makes_domain(self._operation):
+            return
+        if entry is None or (self.job.generation is not None and entry.generation != self.job.generation):
+            raise Over(_failed("DOMAIN_NOT_FOUND", f"domain {self.job.name} went away while the job waited", domain=self.job.uuid))
+        problem = verbs.invalid(self._operation, entry) or verbs.wrong_state(self._operation, entry)
+        if problem is not None:
+            raise Over(Ending(JobState.FAILED, problem))
+
+    # Its call
+
+    async def _call(self) -> Ending | None:
+        """Send the operation; None where a foreign job was in the way."""
+        await self._tell(
+            state=JobState.RUNNING,
+            started=self.job.started or self._jobs.clock(),
+            phase=Phase.CALLING,
+            waiting_for=None,
+            holders=(),
+            queue_position=None,
+            abortable=self._support.abortable,
+            abort_reason="" if self._support.abortable else f"the hypervisor cannot abort {self.job.verb}; DestroyDomain is the way out",
+        )
+        if self._stop.is_set():
+            return self._stopped()
+        limit = self.job.run_limit
+        self._attempts += 1
+        call = Call(
+            # Ids are unique for ever: a call that is sent again is another call.
+            id=f"{self.job.id}.{self._attempts}",
+            operation=self._operation,
+            began=self._jobs.clock(),
+            wait_guest=limit * 2 if limit is not None else 86_400.0,
+            traceparent=tracing.traceparent(),
+        )
+        self._out = OutstandingCall(self._host, call)
+        try:
+            outcome = await self._out.finish(self._stop, limit, self._ran_out)
+        except Lost as lost:
+            return Ending(JobState.OUTCOME_UNKNOWN, Problem("OUTCOME_UNKNOWN", str(lost)), evidence=str(lost), ghost=True)
+        except DriverError as error:
+            return self._failed_call(error)
+        return Ending(JobState.SUCCEEDED, outcome=outcome)
+
+    async def _ran_out(self) -> None:
+        await self.request_stop(CancelReason.RUN_TIMEOUT)
+
+    def _failed_call(self, error: DriverError) -> Ending | None:
+        if self._preempted_by:
+            return self._preempted()
+        match error.reason:
+            case Reason.FOREIGN_JOB:
+                self._foreign = error.fault.message
+                return self._stopped() if self._stop.is_set() else None
+            case Reason.ABORTED:
+                return self._stopped(error.fault.message)
+            case Reason.INTERRUPTED:
+                return Ending(JobState.INTERRUPTED, problem_of(error.fault), evidence=error.fault.message)
+        return Ending(JobState.FAILED, problem_of(error.fault, host=self.job.host, domain=self.job.uuid))
+
+    async def _blocked(self) -> None:
+        """Wait with what we have until the foreign job may be over; then the call is sent again."""
+        if self._budget is not None:
+            self._budget.release()
+            self._jobs.moved_up(self._budget.slots)
+        holder = Holder(text=self._foreign)
+        await self._tell(state=JobState.QUEUED, phase=None, waiting_for=WaitingFor.BLOCKED_BY_OTHER, holders=(holder,))
+        left = self._time_left()
+        if left > 0:
+            stop = asyncio.ensure_future(self._stop.wait())
+            await asyncio.wait([stop], timeout=min(left, BLOCKED_RETRY_SECONDS))
+            stop.cancel()
+        if self._stop.is_set():
+            raise Over(self._stopped())
+        if self._time_left() <= 0:
+            raise Over(self._waited_in_vain(WaitingFor.BLOCKED_BY_OTHER, None))
+
+    # Its end
+
+    def _stopped(self, message: str = "") -> Ending:
+        if self._preempted_by:
+            return self._preempted()
+        match self.job.cancel_reason:
+            case CancelReason.RUN_TIMEOUT:
+                return _failed("RUN_TIMEOUT", message or f"it had not finished after {self.job.run_limit} s", domain=self.job.uuid)
+            case CancelReason.DRAIN:
+                return Ending(JobState.INTERRUPTED, Problem("INTERRUPTED", "the server went down before the job began; nothing was sent"))
+            case reason:
+                why = (reason or CancelReason.FOREIGN).value
+                return Ending(JobState.CANCELLED, Problem("CANCELLED", message or "the job was cancelled", {"cancel_reason": why}))
+
+    def _preempted(self) -> Ending:
+        problem = Problem("PREEMPTED", f"domain {self.job.name} was destroyed", {"job_id": self._preempted_by})
+        return Ending(JobState.PREEMPTED, problem)
+
+    def _waited_in_vain(self, waiting_for: WaitingFor, slots: Slots | None) -> Ending:
+        holders = self._jobs.holders(slots) if slots is not None else self.job.holders
+        metadata = {"waiting_for": waiting_for.value, "domain": self.job.uuid, "host": self.job.host}
+        if holders:
+            metadata |= _described(holders[0], self._jobs.clock())
+        reason = "BUSY" if self.job.wait_limit == 0 else "WAIT_TIMEOUT"
+        who = ", ".join(_named(holder, self._jobs.clock()) for holder in holders) or "others"
+        message = f"waited {self.job.wait_limit:g} s for {waiting_for.value.replace('_', ' ')}, held by {who}; nothing was changed"
+        return Ending(JobState.FAILED, Problem(reason, message, metadata), waited_for=waiting_for, holders=holders)
+
+    async def _end(self, ending: Ending) -> None:
+        if self._out is not None and not ending.ghost:
+            await self._host.refresher.refresh(self.job.uuid, REFRESH_SECONDS)
+            ending = self._judged(ending)
+            await self._refresh_destination(ending)
+        entry = self._entry()
+        self._change(
+            state=ending.state,
+            phase=None,
+            queue_position=None,
+            waiting_for=ending.waited_for,
+            holders=ending.holders,
+            ended=self._jobs.clock(),
+            abortable=False,
+            abort_reason="",
+            problem=ending.problem,
+            outcome=ending.outcome,
+            evidence=ending.evidence,
+            may_still_apply=ending.ghost,
+            domain=entry if ending.state is JobState.SUCCEEDED else None,
+            created_domain=self._made,
+        )
+        await self._write()
+        if ending.ghost:
+            self._jobs.keep(self._haunt())
+        else:
+            self._release()
+        self._publish()
+        self._jobs.ended(self)
+
+    def _judged(self, ending: Ending) -> Ending:
+        # libvirt kills the process first and takes the job after: a destroy that failed may well have destroyed.
+        if self._support.slot is not Slot.DESTROY or ending.state is not JobState.FAILED:
+            return ending
+        entry = self._entry()
+        if entry is None or (entry.state is not None and not entry.active and not self._host.refresher.is_dirty(self.job.uuid, verbs.STATE)):
+            return Ending(JobState.SUCCEEDED, outcome=Outcome(), evidence=ending.problem.message if ending.problem else "")
+        return ending
+
+    async def _refresh_destination(self, ending: Ending) -> None:
+        destination = self._jobs.hosts.get(self.job.destination_host)
+        if destination is not None and ending.state is JobState.SUCCEEDED:
+            await destination.refresher.refresh(self.job.uuid, REFRESH_SECONDS)
+
+    async def _haunt(self) -> None:
+        """The call is still out: keep what the job held until the hypervisor says that it is over."""
+        try:
+            if self._out is not None:
+                await self._out.over()
+            await self._host.refresher.refresh(self.job.uuid, REFRESH_SECONDS)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        tickets = [*self._held, *([self._budget] if self._budget else [])]
+        for ticket in tickets:
+            ticket.release()
+        for slots in self._held_off:
+            slots.let_go(self.job.id)
+        for ticket in tickets:
+            self._jobs.moved_up(ticket.slots)
+
+    def _hold_off(self) -> None:
+        # While the destroy is out nothing new begins on the domain, whoever holds its condition now.
+        key = (self.job.host, self.job.uuid)
+        self._held_off = [self._jobs.conditions.of(key), self._jobs.conditions.of((*key, "agent"))]
+        for slots in self._held_off:
+            slots.hold_off(self.job.id)
+
+    # Telling
+
+    def _entry(self) -> Entry | None:
+        return self._jobs.domains.get((self.job.host, self.job.uuid))
+
+    def _change(self, **changes: Any) -> None:  # the fields of Job
+        if self.job.finished:
+            raise RuntimeError(f"job {self.job.id} has already ended")
+        self.job = replace(self.job, revision=self.job.revision + 1, updated=self._jobs.clock(), **changes)
+
+    async def _tell(self, **changes: Any) -> None:  # the fields of Job
+        self._change(**changes)
+        await self._write()
+        self._publish()
+
+    async def _write(self) -> None:
+        async with self._writing:
+            while True:
+                try:
+                    await self._jobs.store.put(self.job)
+                except Exception:
+                    # Told means stored: rather late than wrong.
+                    log.exception("job %s cannot be stored; trying again", self.job.id)
+                    await asyncio.sleep(STORE_RETRY_SECONDS)
+                else:
+                    return
+
+    def _publish(self) -> None:
+        if self.job.revision > self._told:
+            self._told = self.job.revision
+            self._jobs.publish(self.job)
+
+
+def _failed(reason: str, message: str, **metadata: str) -> Ending:
+    return Ending(JobState.FAILED, Problem(reason, message, metadata))
+
+
+def _place(ticket: Ticket) -> int | None:
+    position = ticket.slots.position(ticket)
+    return None if position is None else position + 1
+
+
+def _named(holder: Holder, now: float) -> str:
+    if not holder.job_id:
+        return holder.text
+    age = f" for {now - holder.since:.0f} s" if holder.since is not None else ""
+    return f"job {holder.job_id} ({holder.verb} by {holder.owner or 'unknown'}{age})"
+
+
+def _described(holder: Holder, now: float) -> dict[str, str]:
+    age = "" if holder.since is None else f"{max(0.0, now - holder.since):.1f}"
+    pairs = {
+        "holder_job_id": holder.job_id,
+        "holder_kind": holder.verb,
+        "holder_owner": holder.owner,
+        "holder_age_seconds": age,
+        "holder_foreign_text": holder.text,
+    }
+    return {key: value for key, value in pairs.items() if value}

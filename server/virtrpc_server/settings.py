@@ -1,0 +1,276 @@
+"""What can be configured: one schema for flags, environment (VIRTRPC_…) and a TOML file, in that order of precedence."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qs, urlsplit, urlunsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+DEFAULT_CONFIG = Path("/etc/virtrpc/virtrpcd.toml")
+DEFAULT_HOST = "local"
+DEFAULT_URI = "qemu:///system"
+
+_NAMED_HOST = re.compile(r"([A-Za-z0-9._-]+)=(.+)", re.DOTALL)
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SCHEME = re.compile(r"[a-z][a-z0-9]*(\+[a-z0-9]+)?")
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; each line names a key and says what was expected."""
+
+
+def default_socket() -> Path:
+    """Where root's server listens, and where everybody else's."""
+    if os.geteuid() == 0:
+        return Path("/run/virtrpc/virtrpc.sock")
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}") / "virtrpc/virtrpc.sock"
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of "host:port" or "[ipv6]:port". Raises ValueError."""
+    host, colon, port = address.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    if not colon or not bare or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535 or (":" in bare and bare == host):
+        raise ValueError(f"expected HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051, not {address!r}")
+    return bare, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address. Names other than "localhost" may resolve to anything: they are not."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower() == "localhost"
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def shown(uri: str) -> str:
+    """A URI without its password, for people and logs."""
+    parts = urlsplit(uri)
+    user, at, place = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{place}")) if ":" in user else uri
+
+
+class Strict(BaseModel):
+    """Refuses keys that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HostSettings(Strict):
+    """One host. `migrations` and `saves` run at once; `workers` overrides what the daemon says it guarantees."""
+
+    name: str = DEFAULT_HOST
+    uri: str
+    read_only: bool = False
+    path_roots: tuple[Path, ...] | None = None
+    """Directories below which file paths in requests must resolve; None means the server's."""
+    migration_uri: str = ""
+    """How other hosts' daemons reach this one, where that is not `uri`."""
+    migrations: int = Field(default=4, ge=1)
+    saves: int = Field(default=4, ge=1)
+    workers: int | None = Field(default=None, ge=1)
+    audit_seconds: float = Field(default=60.0, gt=0)
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not _HOST_NAME.fullmatch(name):
+            raise ValueError(f"expected up to 64 letters, digits, dots, dashes and underscores, not {name!r}")
+        return name
+
+    @field_validator("uri")
+    @classmethod
+    def _check_uri(cls, uri: str) -> str:
+        if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", uri) or re.search(r"\s", uri):
+            raise ValueError("expected a libvirt URI, such as qemu:///system")
+        return uri
+
+    @field_validator("path_roots")
+    @classmethod
+    def _check_roots(cls, roots: tuple[Path, ...] | None) -> tuple[Path, ...] | None:
+        return roots if roots is None else _absolute(roots)
+
+
+def _absolute(roots: tuple[Path, ...]) -> tuple[Path, ...]:
+    for root in roots:
+        if not root.is_absolute() or ".." in root.parts:
+            raise ValueError(f"expected absolute directories without .., not {root}")
+    return roots
+
+
+def parse_host(text: str) -> dict[str, str]:
+    """NAME=URI, or a URI alone for the host "local". A URI may hold an = of its own."""
+    named = _NAMED_HOST.fullmatch(text)
+    return {"name": named[1], "uri": named[2]} if named else {"name": DEFAULT_HOST, "uri": text}
+
+
+def _read_hosts(value: Any) -> Any:
+    """A list of tables or of NAME=URI; as one text (the environment) JSON, or NAME=URI separated by blanks."""
+    if isinstance(value, str):
+        value = _read_list(value)
+    if isinstance(value, list | tuple):
+        return [parse_host(item) if isinstance(item, str) else item for item in value]
+    return value
+
+
+def _read_list(value: Any) -> Any:
+    """A list; as one text (the environment) JSON, or items separated by blanks."""
+    if not isinstance(value, str):
+        return value
+    if not value.lstrip().startswith("["):
+        return value.split()
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"expected a JSON list, or items separated by blanks: {error}") from None
+
+
+class Settings(BaseSettings):
+    """All settings of `virtrpcd`. Made by `load`."""
+
+    model_config = SettingsConfigDict(env_prefix="VIRTRPC_", extra="forbid", frozen=True, env_ignore_empty=True)
+
+    hosts: Annotated[tuple[HostSettings, ...], NoDecode, BeforeValidator(_read_hosts)] = (HostSettings(name=DEFAULT_HOST, uri=DEFAULT_URI),)
+    socket: Path = Field(default_factory=default_socket)
+    """The Unix socket to listen on, created with mode 0600."""
+    listen: str | None = None
+    """A TCP address to listen on as well, HOST:PORT."""
+    insecure: bool = False
+    """Allow `listen` to be reachable from other machines although callers are not authenticated."""
+    drain_timeout: float = Field(default=60.0, ge=0)
+    """Seconds that running jobs are waited for when the server is asked to end."""
+    path_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_read_list)] = (Path("/var/lib/libvirt"),)
+    """Directories below which file paths in requests must resolve, unless a host has its own."""
+    migration_schemes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_read_list)] = ("qemu+tls", "qemu+tcp", "xen+tls", "xen+tcp")
+    """Schemes with transports that a migration's destination URI may have. ssh is not among them: the daemon would run a program as root."""
+    heartbeat: float = Field(default=15.0, gt=0)
+    """Seconds between the empty batches of an idle watch."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    tracing: Literal["none", "console", "otlp"] = "none"
+    """Where spans go."""
+    tracing_endpoint: str | None = None
+    """For otlp: such as http://127.0.0.1:4317. Without it OTEL_EXPORTER_OTLP_ENDPOINT decides."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the file; no .env and no secrets directory."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("path_roots")
+    @classmethod
+    def _check_roots(cls, roots: tuple[Path, ...]) -> tuple[Path, ...]:
+        return _absolute(roots)
+
+    @field_validator("migration_schemes")
+    @classmethod
+    def _check_schemes(cls, schemes: tuple[str, ...]) -> tuple[str, ...]:
+        for scheme in schemes:
+            if not _SCHEME.fullmatch(scheme):
+                raise ValueError(f"expected schemes such as qemu+tls, not {scheme!r}")
+            if scheme.endswith("+ext"):
+                raise ValueError(f"{scheme} runs any program that a caller names: it cannot be allowed")
+        return schemes
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, listen: str | None) -> str | None:
+        if listen is not None:
+            split_address(listen)
+        return listen
+
+    @field_validator("hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[HostSettings, ...]) -> tuple[HostSettings, ...]:
+        if not hosts:
+            raise ValueError("expected at least one host")
+        names = [host.name for host in hosts]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two hosts are called {name!r}: names must differ")
+        roots = [_embed_root(host.uri) for host in hosts if _embed_root(host.uri) is not None]
+        if len(set(roots)) < len(roots):
+            raise ValueError("two hosts embed a hypervisor in the same root: one process at a time can have it")
+        return hosts
+
+    @model_validator(mode="after")
+    def _check_reach(self) -> Self:
+        if self.listen is not None and not self.insecure and not is_loopback(split_address(self.listen)[0]):
+            raise ValueError(
+                f"listen: {self.listen} is not a loopback address: whoever reaches it commands the hypervisors. Set insecure if that is meant"
+            )
+        return self
+
+    def roots_of(self, host: HostSettings) -> tuple[str, ...]:
+        """The directories below which file paths in requests to this host must resolve."""
+        return tuple(str(root) for root in (self.path_roots if host.path_roots is None else host.path_roots))
+
+
+def _embed_root(uri: str) -> str | None:
+    parts = urlsplit(uri)
+    if parts.path != "/embed":
+        return None
+    return os.path.normpath((parse_qs(parts.query).get("root") or [""])[0])
+
+
+def load(flags: Mapping[str, Any] | None = None, config: Path | None = None) -> Settings:
+    """The settings from these flags (None means not given), the environment and the file.
+
+    Without `config` the file is /etc/virtrpc/virtrpcd.toml, where it exists. Raises ConfigurationError.
+    """
+    if config is not None and not config.exists():
+        raise ConfigurationError(f"{config}: there is no such file")
+
+    class Loaded(Settings):
+        model_config = SettingsConfigDict(toml_file=config or DEFAULT_CONFIG)
+
+    try:
+        return Loaded(**{key: value for key, value in (flags or {}).items() if value is not None})
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(_line(detail) for detail in error.errors(include_url=False))) from None
+    except (SettingsError, OSError, ValueError) as error:  # a file that is not TOML, or cannot be read
+        raise ConfigurationError(f"{config or DEFAULT_CONFIG}: {error}") from None
+
+
+def _line(detail: ErrorDetails) -> str:
+    key = ""
+    for part in detail["loc"]:
+        key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else part
+    if detail["type"] == "extra_forbidden":
+        model: type[BaseModel] = HostSettings if key.startswith("hosts[") else Settings
+        return f"{key}: there is no such key; there are {', '.join(model.model_fields)}"
+    text = detail["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    text = {"path_type": "expected a path", "missing": "is required"}.get(detail["type"], text)
+    # A URI may hold a password; a whole table may hold a URI.
+    plain = isinstance(detail["input"], str | int | float) and not key.endswith("uri") and detail["type"] != "value_error"
+    got = f", not {detail['input']!r}" if plain else ""
+    return f"{key}: {text}{got}" if key else text

@@ -1,0 +1,158 @@
+"""Who may go on, and who waits: FIFO slots for the domain's condition, the host's limits and the daemon's budget.
+
+One mechanism, four uses. Nothing here awaits but `Ticket.wait`; granting and releasing happen under the domain lock, so a
+ticket is granted, waiting or gone, and never two of these.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """A place in one queue. `owner` is the id of the job (or other user) that asked."""
+
+    slots: Slots
+    owner: str
+    since: float
+    """Loop time at which it was taken, later at which it was granted."""
+    granted: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def wait(self, limit: float | None, stop: asyncio.Event) -> bool:
+        """Wait to be granted, for at most `limit` seconds or until `stop` is set. True where it was granted.
+
+        Invariant: afterwards the ticket is granted or withdrawn, also when this is cancelled.
+        """
+        try:
+            if not self.granted.is_set() and not stop.is_set():
+                await self._first_of(stop, limit)
+        finally:
+            if not self.granted.is_set():
+                self.slots.withdraw(self)
+        return self.granted.is_set()
+
+    async def _first_of(self, stop: asyncio.Event, limit: float | None) -> None:
+        waits = [asyncio.ensure_future(self.granted.wait()), asyncio.ensure_future(stop.wait())]
+        try:
+            await asyncio.wait(waits, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def release(self) -> None:
+        """Give the place back, granted or not. Giving it back twice is harmless."""
+        self.slots.withdraw(self)
+
+
+class Slots:
+    """`limit` places, granted in order of arrival. `limit` None grants everything at once."""
+
+    def __init__(self, limit: int | None = 1) -> None:
+        self._limit = limit
+        self._holders: OrderedDict[Ticket, None] = OrderedDict()
+        self._waiters: OrderedDict[Ticket, None] = OrderedDict()
+        self._held_off: set[str] = set()
+
+    @property
+    def limit(self) -> int | None:
+        """How many may hold a place at once."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int | None) -> None:
+        self._limit = limit
+        self._grant()
+
+    @property
+    def holders(self) -> list[Ticket]:
+        """Who holds a place, oldest first."""
+        return list(self._holders)
+
+    @property
+    def waiters(self) -> list[Ticket]:
+        """Who waits, next first."""
+        return list(self._waiters)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody holds, waits or holds off."""
+        return not (self._holders or self._waiters or self._held_off)
+
+    @property
+    def busy_with(self) -> str | None:
+        """The owner that a new arrival would wait for, or None where it would wait for nobody."""
+        if self._held_off:
+            return next(iter(self._held_off))
+        if self._full() and self._holders:
+            return next(iter(self._holders)).owner
+        return None
+
+    def position(self, ticket: Ticket) -> int | None:
+        """How many wait before this ticket, or None where it does not wait."""
+        return next((place for place, waiter in enumerate(self._waiters) if waiter is ticket), None)
+
+    def take(self, owner: str) -> Ticket:
+        """Queue up; granted before this returns where a place is free and nobody waits."""
+        ticket = Ticket(self, owner, asyncio.get_running_loop().time())
+        self._waiters[ticket] = None
+        self._grant()
+        return ticket
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Take a ticket out, wherever it stands, and grant what that frees."""
+        self._waiters.pop(ticket, None)
+        self._holders.pop(ticket, None)
+        self._grant()
+
+    def hold_off(self, owner: str) -> None:
+        """Grant nothing until `let_go(owner)`: what destroy does while it is out, without waiting for the holder."""
+        self._held_off.add(owner)
+
+    def let_go(self, owner: str) -> None:
+        """End `hold_off`."""
+        self._held_off.discard(owner)
+        self._grant()
+
+    def _full(self) -> bool:
+        return self._limit is not None and len(self._holders) >= self._limit
+
+    def _grant(self) -> None:
+        while self._waiters and not self._held_off and not self._full():
+            ticket, _ = self._waiters.popitem(last=False)
+            self._holders[ticket] = None
+            ticket.since = asyncio.get_running_loop().time()
+            ticket.granted.set()
+
+
+class Conditions(Generic[K]):
+    """One exclusive condition for each key, made when somebody asks and dropped when nobody does."""
+
+    def __init__(self) -> None:
+        self._slots: dict[K, Slots] = {}
+
+    def __iter__(self) -> Iterator[K]:
+        return iter([key for key, slots in self._slots.items() if not slots.idle])
+
+    def of(self, key: K) -> Slots:
+        """The condition of this key."""
+        self._drop_idle()
+        return self._slots.setdefault(key, Slots())
+
+    def peek(self, key: K) -> Slots | None:
+        """The condition of this key where somebody holds or awaits it."""
+        slots = self._slots.get(key)
+        return slots if slots is not None and not slots.idle else None
+
+    def _drop_idle(self) -> None:
+        # Amortised: a sweep only once the idle ones could be in the majority.
+        if len(self._slots) < 64 or len(self._slots) & (len(self._slots) - 1):
+            return
+        for key in [key for key, slots in self._slots.items() if slots.idle]:
+            del self._slots[key]

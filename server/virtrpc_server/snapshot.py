@@ -1,0 +1,95 @@
+"""SnapshotService: reads that wait for the hypervisor and hold nobody up, and the two deletions, which are jobs where the driver says so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from grpc import aio
+
+from virtrpc.v1 import snapshot_pb2, snapshot_pb2_grpc, types_pb2
+from virtrpc_drivers.values import Snapshot
+from virtrpc_server import orders
+from virtrpc_server.acceptance import Acceptance, Context
+from virtrpc_server.domains import Entry
+from virtrpc_server.errors import refuse
+from virtrpc_server.hosts import Hosts
+from virtrpc_server.lookup import Lookup
+from virtrpc_server.messages.common import identity_message
+from virtrpc_server.messages.snapshots import snapshot_message
+from virtrpc_server.paging import Pager
+from virtrpc_server.slow import SlowReads
+from virtrpc_server.snapshot_filter import chosen
+
+Unary = aio.ServicerContext[Any, Any]
+
+
+class SnapshotService(snapshot_pb2_grpc.SnapshotServiceServicer):
+    """What is known of a domain's snapshots, asked of the hypervisor each time."""
+
+    def __init__(self, hosts: Hosts, lookup: Lookup, acceptance: Acceptance, slow: SlowReads, pager: Pager) -> None:
+        self._hosts = hosts
+        self._lookup = lookup
+        self._accept = acceptance
+        self._slow = slow
+        self._pager = pager
+
+    async def ListSnapshots(self, request: snapshot_pb2.ListSnapshotsRequest, context: Unary) -> snapshot_pb2.ListSnapshotsResponse:
+        """virDomainListAllSnapshots and virDomainSnapshotListAllChildren."""
+        entry, snapshots, observed = await self._all(request.domain)
+        if request.parent:
+            _find(snapshots, request.parent, entry)
+        fitting = chosen(snapshots, request)
+        place = self._pager.open(request)
+        first = int(place.after[0]) + 1 if place.after is not None else 0
+        rows = (((number,), snapshot_message(fitting[number], identity_message(entry), observed)) for number in range(first, len(fitting)))
+        page = place.cut(rows)
+        return snapshot_pb2.ListSnapshotsResponse(snapshots=page.messages, next_page_token=page.next_page_token, total_size=len(fitting))
+
+    async def GetSnapshot(self, request: snapshot_pb2.GetSnapshotRequest, context: Unary) -> snapshot_pb2.GetSnapshotResponse:
+        """virDomainSnapshotLookupByName and what hangs on it."""
+        entry, snapshots, observed = await self._all(request.domain)
+        snapshot = _find(snapshots, request.name, entry)
+        return snapshot_pb2.GetSnapshotResponse(snapshot=snapshot_message(snapshot, identity_message(entry), observed))
+
+    async def GetSnapshotXml(self, request: snapshot_pb2.GetSnapshotXmlRequest, context: Unary) -> snapshot_pb2.GetSnapshotXmlResponse:
+        """virDomainSnapshotGetXMLDesc, without secrets."""
+        entry, snapshots, observed = await self._all(request.domain)
+        snapshot = _find(snapshots, request.name, entry)
+        xml = await self._slow.ask(entry, lambda: self._hosts[entry.host].driver.snapshot_xml(entry.uuid, request.name))
+        message = snapshot_message(snapshot, identity_message(entry), observed)
+        return snapshot_pb2.GetSnapshotXmlResponse(snapshot=message, xml=xml)
+
+    async def GetCurrentSnapshot(self, request: snapshot_pb2.GetCurrentSnapshotRequest, context: Unary) -> snapshot_pb2.GetCurrentSnapshotResponse:
+        """virDomainSnapshotCurrent; NOT_FOUND where there is none."""
+        entry, snapshots, observed = await self._all(request.domain)
+        current = next((snapshot for snapshot in snapshots if snapshot.current), None)
+        if current is None:
+            raise refuse("SNAPSHOT_NOT_FOUND", f"domain {entry.name} has no current snapshot", domain=entry.uuid, host=entry.host)
+        return snapshot_pb2.GetCurrentSnapshotResponse(snapshot=snapshot_message(current, identity_message(entry), observed))
+
+    def DeleteSnapshot(self, request: snapshot_pb2.DeleteSnapshotRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSnapshotDelete."""
+        return self._accept.existing(request, context, orders.delete_snapshot)
+
+    def RemoveManagedSave(self, request: snapshot_pb2.RemoveManagedSaveRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainManagedSaveRemove."""
+        return self._accept.existing(request, context, orders.remove_managed_save)
+
+    async def PlanMigration(self, request: snapshot_pb2.PlanMigrationRequest, context: Unary) -> snapshot_pb2.PlanMigrationResponse:
+        """Stands in the contract for a later version of this server."""
+        raise refuse("UNIMPLEMENTED", "this server is too old to plan migrations; MigrateDomain says what stands in the way")
+
+    async def _all(self, ref: types_pb2.DomainRef) -> tuple[Entry, tuple[Snapshot, ...], float]:
+        entry = self._lookup.domain(ref)
+        began = time.time()
+        answer = await self._slow.ask(entry, lambda: self._hosts[entry.host].driver.snapshots(entry.uuid))
+        return entry, answer.snapshots, began
+
+
+def _find(snapshots: tuple[Snapshot, ...], name: str, entry: Entry) -> Snapshot:
+    for snapshot in snapshots:
+        if snapshot.name == name:
+            return snapshot
+    raise refuse("SNAPSHOT_NOT_FOUND", f"domain {entry.name} has no snapshot {name!r}", snapshot=name, domain=entry.uuid, host=entry.host)

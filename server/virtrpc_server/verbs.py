@@ -1,0 +1,103 @@
+"""What the server knows of each verb before it asks a hypervisor: which states it makes sense in, and what it needs besides."""
+
+from __future__ import annotations
+
+import msgspec
+
+from virtrpc_drivers.operations import (
+    AnyOperation,
+    Create,
+    Define,
+    Migrate,
+    Scope,
+    SetMemory,
+    SetUserPassword,
+)
+from virtrpc_drivers.values import DomainState, Group, Slot, State
+from virtrpc_server.domains import Entry
+from virtrpc_server.records import Problem
+
+ASKING_RUN_LIMIT = 300.0
+"""Seconds that a verb which only asks the guest may run unless the caller says otherwise."""
+STATE = Group.STATE
+ASKING = frozenset({"Shutdown", "Reboot", "DetachDevice"})
+NEEDS_ACTIVE = frozenset({"Suspend", "Resume", "Shutdown", "Reboot", "Destroy", "ManagedSave", "SetUserPassword"})
+NEEDS_INACTIVE = frozenset({"Start"})
+
+
+def makes_domain(operation: AnyOperation) -> bool:
+    """Whether the domain need not exist beforehand."""
+    return isinstance(operation, Define | Create)
+
+
+def wrong_state(operation: AnyOperation, entry: Entry) -> Problem | None:
+    """Why the operation makes no sense in the state that was last read. What is not known here, the hypervisor judges."""
+    if entry.state is None:
+        return None
+    text = _wrong_state(operation, entry, entry.state.value)
+    if text is None:
+        return None
+    state = entry.state.value.state.value
+    return Problem("WRONG_STATE", f"domain {entry.name} is {state}: {text}", {"domain": entry.uuid, "host": entry.host, "state": state})
+
+
+def _wrong_state(operation: AnyOperation, entry: Entry, state: DomainState) -> str | None:
+    verb = operation.verb
+    if verb in NEEDS_ACTIVE and not state.active:
+        return "the domain is not running"
+    if verb in NEEDS_INACTIVE and state.active:
+        return "the domain is already running"
+    if verb == "Resume" and state.state is State.RUNNING:
+        return "the domain is not paused"
+    if verb == "ManagedSave" and not _persistent(entry):
+        return "the domain is transient: it has no place for a managed save image"
+    if isinstance(operation, Migrate) and not state.active and not operation.offline:
+        return "the domain is not running, and offline is not set"
+    return _wrong_scope(operation, entry, active=state.active)
+
+
+def _wrong_scope(operation: AnyOperation, entry: Entry, *, active: bool) -> str | None:
+    scope = getattr(operation, "scope", None)
+    if scope in (Scope.LIVE, Scope.BOTH) and not active:
+        return "the domain is not running, and the change was asked for the running guest"
+    if scope in (Scope.CONFIG, Scope.BOTH) and not _persistent(entry):
+        return "the domain is transient: it has no stored definition to change"
+    return None
+
+
+def _persistent(entry: Entry) -> bool:
+    return entry.config is None or entry.config.value.persistent
+
+
+def invalid(operation: AnyOperation, entry: Entry) -> Problem | None:
+    """What is wrong with the operation's values for this very domain, as far as the last reading says."""
+    if isinstance(operation, SetMemory) and not operation.maximum and entry.config is not None:
+        maximum = entry.config.value.max_memory_bytes
+        if maximum is not None and operation.memory_bytes > maximum:
+            message = f"memory_bytes {operation.memory_bytes} is above the domain's maximum of {maximum}"
+            return Problem("INVALID_ARGUMENT", message, {"field": "memory_bytes"})
+    return None
+
+
+def conditions(operation: AnyOperation, slot: Slot, host: str, destination: str = "") -> list[tuple[str, ...]]:
+    """The keys that the operation needs for itself, in the one order that everybody takes them in.
+
+    A domain that is being made reserves its name beside its uuid, and a migration the uuid at its destination.
+    """
+    if slot in (Slot.NONE, Slot.DESTROY):
+        return []
+    if slot is Slot.AGENT:
+        return [(host, operation.uuid, "agent")]
+    keys: list[tuple[str, ...]] = [(host, operation.uuid)]
+    if isinstance(operation, Define | Create):
+        keys.append((host, "name", operation.name))
+    if isinstance(operation, Migrate) and destination:
+        keys.append((destination, operation.uuid))
+    return sorted(keys)
+
+
+def without_secrets(operation: AnyOperation) -> AnyOperation:
+    """The operation as it may be stored and shown."""
+    if isinstance(operation, SetUserPassword):
+        return msgspec.structs.replace(operation, password="")
+    return operation

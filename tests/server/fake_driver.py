@@ -1,0 +1,154 @@
+"""A driver that answers what a test lays out, when the test lets it; and short forms of the values it answers with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from virtrpc_drivers.errors import Reason, failure
+from virtrpc_drivers.protocol import Call, Change, Deliver, DomainChanged, HostDown, HostUp
+from virtrpc_drivers.values import (
+    CancelAnswer,
+    Controls,
+    DomainConfig,
+    DomainReading,
+    DomainState,
+    Group,
+    HostInfo,
+    Listed,
+    Listing,
+    Missing,
+    Outcome,
+    Readings,
+    Samples,
+    Snapshots,
+    Stamp,
+    State,
+    StatsReading,
+)
+
+WALL = 1_700_000_000.0
+
+
+def stamp(moment: float, process: int = 0) -> Stamp:
+    """A call that began `moment` seconds into the test."""
+    return Stamp(process, moment, WALL + moment)
+
+
+def uuid(number: int) -> str:
+    """The UUID of domain NUMBER."""
+    return f"00000000-0000-4000-8000-{number:012x}"
+
+
+def reading(number: int, moment: float, name: str = "", **fields: Any) -> DomainReading:
+    """Both groups of domain NUMBER, running unless `state` says otherwise; other fields go where they belong."""
+    state: State = fields.pop("state", State.RUNNING)
+    active = state not in (State.SHUTOFF, State.CRASHED)
+    config = {key: fields.pop(key) for key in list(fields) if key in DomainConfig.__struct_fields__}
+    return DomainReading(
+        uuid=uuid(number),
+        name=name or f"guest-{number}",
+        stamp=stamp(moment),
+        state=DomainState(state=state, active=active, id=number if active else None, **fields),
+        config=DomainConfig(**{"xml": f"<domain n='{number}'/>", **config}),
+    )
+
+
+def only(whole: DomainReading, group: Group) -> DomainReading:
+    """One group of a reading."""
+    kept = {"state": whole.state} if group is Group.STATE else {"config": whole.config}
+    return DomainReading(uuid=whole.uuid, name=whole.name, stamp=whole.stamp, **kept)
+
+
+def listing(moment: float, numbers: Iterable[int], names: dict[int, str] | None = None) -> Listing:
+    """All domains of a host."""
+    rows = tuple(Listed(uuid=uuid(number), name=(names or {}).get(number, f"guest-{number}")) for number in numbers)
+    return Listing(stamp=stamp(moment), domains=rows)
+
+
+class FakeDriver:
+    """Holds `domains`, by number; `gate` is awaited by each read, before it looks."""
+
+    def __init__(self, *readings: DomainReading) -> None:
+        self.domains = {whole.uuid: whole for whole in readings}
+        self.stats: dict[str, StatsReading] = {}
+        self.reads: list[tuple[Group, tuple[str, ...]]] = []
+        self.gate: Callable[[Group, Sequence[str]], Awaitable[None]] | None = None
+        self.deliver: Deliver = lambda _notice: None
+
+    def _now(self) -> Stamp:
+        return stamp(asyncio.get_running_loop().time())
+
+    async def start(self, deliver: Deliver) -> None:
+        """Connected at once."""
+        self.deliver = deliver
+        self.up()
+
+    def up(self, **info: Any) -> None:
+        """Say that the host is connected."""
+        self.deliver(HostUp(info=HostInfo(**{"uri": "fake:///", "hypervisor": "fake", **info})))
+
+    def down(self, message: str = "connection refused") -> None:
+        """Say that the connection is lost."""
+        self.deliver(HostDown(fault=failure(Reason.HOST_UNREACHABLE, message).fault))
+
+    def changed(self, number: int) -> None:
+        """Say that something about a domain changed."""
+        self.deliver(DomainChanged(uuid=uuid(number), change=Change.LIFECYCLE))
+
+    async def list(self) -> Listing:
+        """What is there now."""
+        return Listing(stamp=self._now(), domains=tuple(Listed(uuid=whole.uuid, name=whole.name) for whole in self.domains.values()))
+
+    async def read(self, uuids: Sequence[str], group: Group) -> Readings:
+        """Stamped when it is asked, read when the gate opens."""
+        began = self._now()
+        self.reads.append((group, tuple(uuids)))
+        if self.gate is not None:
+            await self.gate(group, uuids)
+        found = [self.domains[which] for which in uuids if which in self.domains]
+        return Readings(
+            found=tuple(
+                DomainReading(uuid=whole.uuid, name=whole.name, stamp=began, **{group.value: getattr(whole, group.value)}) for whole in found
+            ),
+            missing=tuple(Missing(uuid=which, stamp=began) for which in uuids if which not in self.domains),
+        )
+
+    async def sample(self, uuids: Sequence[str]) -> Samples:
+        """The statistics that were laid out."""
+        return Samples(stats=tuple(self.stats[which] for which in uuids if which in self.stats))
+
+    async def controls(self, uuids: Sequence[str]) -> Controls:
+        """All well."""
+        return Controls()
+
+    async def run(self, call: Call) -> Outcome:
+        """It can do nothing."""
+        raise failure(Reason.UNSUPPORTED, call.operation.verb)
+
+    async def resume(self, call: Call) -> Outcome:
+        """It can do nothing."""
+        raise failure(Reason.UNSUPPORTED, call.operation.verb)
+
+    async def cancel(self, call_id: str) -> CancelAnswer:
+        """It can do nothing."""
+        return CancelAnswer(sent=False)
+
+    async def probe(self, uuid: str) -> None:
+        """Nothing is ever stuck."""
+
+    async def snapshots(self, uuid: str) -> Snapshots:
+        """None."""
+        return Snapshots()
+
+    async def snapshot_xml(self, uuid: str, name: str) -> str:
+        """None."""
+        raise failure(Reason.SNAPSHOT_NOT_FOUND, name)
+
+    async def current_snapshot(self, uuid: str) -> str | None:
+        """None."""
+        return None
+
+    async def close(self) -> None:
+        """Nothing to close."""

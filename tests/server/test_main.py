@@ -1,0 +1,113 @@
+"""The command `virtrpcd` as a process: where it says it listens, how it ends, what it exits with."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from tests.beds.wait import wait_until
+from virtrpc.v1 import query_pb2, query_pb2_grpc
+
+COMMAND = [sys.executable, "-c", "from virtrpc_server.main import main; main()"]
+GUARD_SECONDS = 30
+
+
+class Daemon:
+    """A running virtrpcd."""
+
+    def __init__(self, home: Path, *flags: str) -> None:
+        self.socket = home / "v.sock"
+        self._log = home / "log"
+        with self._log.open("wb") as log:
+            command = [*COMMAND, "--socket", str(self.socket), *flags]
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, env={**os.environ, "VIRTRPC_CONFIG": ""})
+
+    @property
+    def log(self) -> str:
+        """What it has said so far."""
+        return self._log.read_text()
+
+    def until(self, text: str) -> None:
+        """Return once it has said this."""
+        wait_until(lambda: text in self.log or self.process.poll() is not None, f"virtrpcd to say {text!r}", GUARD_SECONDS)
+        assert text in self.log
+
+    def ends(self) -> int:
+        """Its exit code."""
+        return self.process.wait(GUARD_SECONDS)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """A virtrpcd with libvirt's test driver, ready."""
+    daemon = Daemon(tmp_path, "--host", "t=test:///default")
+    try:
+        daemon.until(f"listens on unix:{daemon.socket}\n")
+        yield daemon
+    finally:
+        daemon.process.kill()
+        daemon.process.wait()
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A virtrpcd that ends by itself."""
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=GUARD_SECONDS, check=False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_ends_in_good_order(daemon: Daemon, number: signal.Signals) -> None:
+    """SIGTERM and SIGINT end it with 0; its socket goes with it."""
+    daemon.process.send_signal(number)
+    assert daemon.ends() == 0
+    assert "draining" in daemon.log
+    assert "Traceback" not in daemon.log
+    assert not daemon.socket.exists()
+
+
+def test_a_second_signal_ends_at_once(daemon: Daemon) -> None:
+    """While a stream is being given its time, a second signal ends the process with 128 + its number and takes the socket away."""
+    # Stopped, it gets both signals in one turn of its loop, however quickly the drain would have been over.
+    with grpc.insecure_channel(f"unix:{daemon.socket}") as channel:
+        stub: Any = query_pb2_grpc.QueryServiceStub(channel)
+        stream = stub.WatchDomains(query_pb2.WatchDomainsRequest())
+        next(stream)
+        daemon.process.send_signal(signal.SIGSTOP)
+        daemon.process.send_signal(signal.SIGINT)
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.process.send_signal(signal.SIGCONT)
+        assert daemon.ends() in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+    assert not daemon.socket.exists()
+
+
+def test_a_socket_in_use_ends_it_with_1(daemon: Daemon) -> None:
+    """A second server on the same socket says why it ends, in one line, and leaves the first one alone."""
+    second = run("serve", "--socket", str(daemon.socket), "--host", "t=test:///default")
+    assert second.returncode == 1
+    assert f"virtrpcd: another server answers on {daemon.socket}" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert daemon.process.poll() is None
+
+
+def test_a_wrong_configuration_ends_it_with_2(tmp_path: Path) -> None:
+    """Each mistake is one line on stderr."""
+    (tmp_path / "v.toml").write_text("nonsense = 1\nheartbeat = 0\n")
+    done = run("serve", "--config", str(tmp_path / "v.toml"))
+    assert done.returncode == 2
+    assert [line.partition(": ")[0] for line in done.stderr.splitlines()] == ["virtrpcd", "virtrpcd"]
+    assert run("--listen", "0.0.0.0:1").returncode == 2
+    assert run("--no-such-flag").returncode == 2
+
+
+def test_it_says_its_version() -> None:
+    """--version needs no subcommand and no configuration."""
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"virtrpcd {version('virtrpc')}\n")

@@ -1,0 +1,380 @@
+"""The real server on a real channel, with a servicer of a few lines: what every RPC passes through, and where the server listens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import pytest
+import pytest_asyncio
+from google.rpc import error_details_pb2  # type: ignore[import-untyped] # googleapis-common-protos has no py.typed
+from grpc import StatusCode, aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_status import rpc_status
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from virtrpc.v1 import job_pb2, job_pb2_grpc, query_pb2, query_pb2_grpc, types_pb2
+from virtrpc_drivers.errors import Reason, failure
+from virtrpc_server import tracing
+from virtrpc_server.errors import refuse
+from virtrpc_server.transport import SERVICES, ListenError, Transport, identity
+
+GUARD_SECONDS = 30.0
+Context = aio.ServicerContext[Any, Any]
+Serving = health_pb2.HealthCheckResponse
+
+GetDomain = query_pb2.GetDomainRequest
+Answer = query_pb2.GetDomainResponse
+Watch = query_pb2.WatchDomainsRequest
+Batch = query_pb2.WatchDomainsResponse
+
+
+class Fake:
+    """One unary method and one stream, each doing what a test sets."""
+
+    def __init__(self) -> None:
+        self.unary: Callable[[], Any] = Answer
+        self.ended = asyncio.Event()
+        self.identity = ""
+        self.stream: Callable[[], AsyncIterator[Any]] = self.for_ever
+
+    async def for_ever(self) -> AsyncIterator[Any]:
+        """One batch, then nothing."""
+        try:
+            yield Batch(resume_token="first")
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+
+    async def GetDomain(self, request: query_pb2.GetDomainRequest, context: Context) -> Any:  # noqa: N802 # the contract's name
+        """Call the test's function."""
+        self.identity = identity.get()
+        return self.unary()
+
+    async def WatchDomains(self, request: query_pb2.WatchDomainsRequest, context: Context) -> AsyncIterator[Any]:  # noqa: N802 # the contract's name
+        """Stream what the test says."""
+        async for batch in self.stream():
+            yield batch
+
+
+def serve(transport: Transport, fake: Fake) -> None:
+    """Register the fake as the QueryService."""
+    methods: Any = {
+        "GetDomain": grpc.unary_unary_rpc_method_handler(fake.GetDomain, GetDomain.FromString, Answer.SerializeToString),
+        "WatchDomains": grpc.unary_stream_rpc_method_handler(fake.WatchDomains, Watch.FromString, Batch.SerializeToString),
+    }
+    transport.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICES[0], methods),))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the server listens."""
+    return tmp_path / "made" / "v.sock"
+
+
+@pytest_asyncio.fixture
+async def fake() -> Fake:
+    """The servicer."""
+    return Fake()
+
+
+@pytest_asyncio.fixture
+async def transport(path: Path, fake: Fake) -> AsyncIterator[Transport]:
+    """A started server on a Unix socket and on a loopback port."""
+    transport = Transport(path, "127.0.0.1:0", hosts=["a"])
+    serve(transport, fake)
+    await transport.start()
+    yield transport
+    await transport.stop()
+
+
+@pytest_asyncio.fixture
+async def channel(transport: Transport) -> AsyncIterator[aio.Channel]:
+    """A channel over the Unix socket."""
+    async with aio.insecure_channel(transport.addresses[1]) as channel:
+        yield channel
+
+
+def query(channel: aio.Channel) -> Any:
+    """The generated stub, whose types differ between sync and aio."""
+    return query_pb2_grpc.QueryServiceStub(channel)
+
+
+async def error_of(call: Any) -> tuple[aio.AioRpcError, Any]:
+    """The error that a call ends with, and its ErrorInfo."""
+    with pytest.raises(aio.AioRpcError) as caught:
+        await asyncio.wait_for(call, GUARD_SECONDS)
+    return caught.value, info_of(caught.value)
+
+
+def info_of(error: Any) -> Any:
+    """The ErrorInfo of an error."""
+    status = rpc_status.from_call(error)
+    info = error_details_pb2.ErrorInfo()
+    assert status is not None
+    assert status.details[0].Unpack(info)
+    return info
+
+
+def raiser(error: BaseException) -> Callable[[], Any]:
+    """A function that raises."""
+
+    def raising() -> Any:
+        raise error
+
+    return raising
+
+
+async def last_error(call: Any) -> aio.AioRpcError:
+    """Read a stream to its end."""
+
+    async def read() -> None:
+        while await call.read() is not aio.EOF:
+            pass
+
+    with pytest.raises(aio.AioRpcError) as caught:
+        await asyncio.wait_for(read(), GUARD_SECONDS)
+    return caught.value
+
+
+async def test_a_refusal_is_a_status_with_its_reason(fake: Fake, channel: aio.Channel) -> None:
+    """A Refusal raised anywhere below a handler reaches the caller with status, message and ErrorInfo."""
+    fake.unary = raiser(refuse("DOMAIN_NOT_FOUND", "no domain 'web'", domain="web", host="a"))
+    error, info = await error_of(query(channel).GetDomain(GetDomain()))
+    assert (error.code(), error.details()) == (StatusCode.NOT_FOUND, "no domain 'web'")
+    assert (info.domain, info.reason, dict(info.metadata)) == ("virtrpc", "DOMAIN_NOT_FOUND", {"domain": "web", "host": "a"})
+
+
+async def test_a_drivers_error_is_a_status_too(fake: Fake, channel: aio.Channel) -> None:
+    """A DriverError that a handler lets pass goes through the same table."""
+    fake.unary = raiser(failure(Reason.AGENT_UNRESPONSIVE, "the agent does not answer"))
+    error, info = await error_of(query(channel).GetDomain(GetDomain()))
+    assert (error.code(), info.reason) == (StatusCode.FAILED_PRECONDITION, "AGENT_UNRESPONSIVE")
+
+
+@pytest.mark.parametrize("unary", [raiser(RuntimeError("secret detail")), lambda: "secret detail", raiser(KeyError("secret detail"))])
+async def test_nothing_unexpected_leaks_its_text(
+    fake: Fake, channel: aio.Channel, caplog: pytest.LogCaptureFixture, unary: Callable[[], Any]
+) -> None:
+    """What a handler did not mean to raise, or a wrong answer, is INTERNAL with an error_id that the log explains."""
+    fake.unary = unary
+    with caplog.at_level(logging.ERROR):
+        error, info = await error_of(query(channel).GetDomain(GetDomain()))
+    assert (error.code(), info.reason) == (StatusCode.INTERNAL, "INTERNAL")
+    assert "secret" not in f"{error} {info}"
+    assert info.metadata["error_id"] in caplog.text
+
+
+async def test_a_stream_that_fails_leaks_nothing_and_closes_its_generator(fake: Fake, channel: aio.Channel) -> None:
+    """A stream's error arrives after what was sent, without its text, and its generator is finished."""
+
+    async def stream() -> AsyncIterator[Any]:
+        yield Batch(resume_token="first")
+        raise RuntimeError("secret detail")
+
+    fake.stream = stream
+    call = query(channel).WatchDomains(Watch())
+    assert (await call.read()).resume_token == "first"
+    error = await last_error(call)
+    assert (error.code(), info_of(error).reason) == (StatusCode.INTERNAL, "INTERNAL")
+    assert "secret" not in str(error)
+
+
+async def test_a_stream_may_send_bytes_as_they_are(fake: Fake, channel: aio.Channel) -> None:
+    """A message that was serialised once for many streams is sent without being made again."""
+
+    async def stream() -> AsyncIterator[Any]:
+        yield Batch(resume_token="ready").SerializeToString()
+
+    fake.stream = stream
+    assert [batch.resume_token async for batch in query(channel).WatchDomains(Watch())] == ["ready"]
+
+
+async def test_a_caller_that_leaves_ends_the_generator(fake: Fake, channel: aio.Channel) -> None:
+    """Cancelling a stream runs its generator's `finally` at once."""
+    call = query(channel).WatchDomains(Watch())
+    await call.read()
+    call.cancel()
+    await asyncio.wait_for(fake.ended.wait(), GUARD_SECONDS)
+
+
+async def test_a_malformed_request_is_the_callers_fault(channel: aio.Channel) -> None:
+    """Bytes that are no message are INVALID_ARGUMENT, with nothing of the parser's text."""
+    for method, make in (("GetDomain", channel.unary_unary), ("WatchDomains", channel.unary_stream)):
+        call: Any = make(f"/{SERVICES[0]}/{method}")(cast(Any, b"\xff\xff\xff"))
+        error = await last_error(call) if method == "WatchDomains" else (await error_of(call))[0]
+        assert (error.code(), info_of(error).reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+        assert "Decode" not in str(error)
+
+
+async def test_an_unknown_method_is_unimplemented(fake: Fake, channel: aio.Channel) -> None:
+    """A method that this server lacks, or that nobody wrote, is UNIMPLEMENTED with its ErrorInfo."""
+    stub: Any = job_pb2_grpc.JobServiceStub(channel)
+    error, info = await error_of(stub.GetJob(job_pb2.GetJobRequest()))
+    assert (error.code(), info.reason) == (StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
+    fake.unary = raiser(NotImplementedError())
+    error, info = await error_of(query(channel).GetDomain(GetDomain()))
+    assert (error.code(), info.reason) == (StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
+
+
+async def test_the_callers_way_in_is_its_identity(fake: Fake, transport: Transport) -> None:
+    """Handlers see "tcp" or "unix" in `identity`."""
+    tcp, unix = transport.addresses
+    for address, expected in ((tcp, "tcp"), (unix, "unix")):
+        async with aio.insecure_channel(address) as channel:
+            await query(channel).GetDomain(GetDomain())
+        assert fake.identity == expected
+
+
+async def test_each_rpc_is_a_span_of_the_callers_trace(fake: Fake, channel: aio.Channel) -> None:
+    """With tracing on, an RPC is a server span with its status, below the caller's traceparent; a handler's spans are below it."""
+    exporter = InMemorySpanExporter()
+    tracing.configure(exporter)
+    try:
+        fake.unary = raiser(refuse("BUSY", "later"))
+        await error_of(query(channel).GetDomain(GetDomain(), metadata=(("traceparent", f"00-{'a' * 32}-{'b' * 16}-01"),)))
+        tracing.flush()
+    finally:
+        tracing.shutdown()
+    (span,) = exporter.get_finished_spans()
+    assert span.parent is not None
+    assert span.parent.span_id == int("b" * 16, 16)
+    assert span.attributes is not None
+    assert (span.name, span.attributes["rpc.grpc.status_code"]) == (f"{SERVICES[0]}/GetDomain", StatusCode.ABORTED.value[0])
+
+
+async def test_health_speaks_for_the_server_and_for_each_host(transport: Transport, channel: aio.Channel) -> None:
+    """The services serve from the start; a host's name follows set_host and touches no other; an unknown name is NOT_FOUND."""
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+
+    async def status(name: str) -> int:
+        answer: int = (await stub.Check(health_pb2.HealthCheckRequest(service=name))).status
+        return answer
+
+    names = ("", *SERVICES)
+    assert [await status(name) for name in names] == [Serving.SERVING] * 4
+    assert await status("virtrpc.host/a") == Serving.NOT_SERVING
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service="virtrpc.host/a"))
+    assert (await watch.read()).status == Serving.NOT_SERVING
+    transport.set_host("a", serving=True)
+    assert (await watch.read()).status == Serving.SERVING
+    transport.set_host("a", serving=False)
+    assert [await status(name) for name in names] == [Serving.SERVING] * 4
+    with pytest.raises(aio.AioRpcError) as caught:
+        await status("virtrpc.host/b")
+    assert caught.value.code() is StatusCode.NOT_FOUND
+
+
+async def test_reflection_names_the_services(channel: aio.Channel) -> None:
+    """grpcurl and the like find all three services, health and reflection itself."""
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(cast(Any, channel))
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    (answer,) = [answer async for answer in stub.ServerReflectionInfo(iter([request]))]
+    names = {service.name for service in answer.list_services_response.service}
+    assert names >= {*SERVICES, "grpc.health.v1.Health"}
+
+
+async def test_the_socket_is_the_owners_alone_and_goes_with_the_server(path: Path, fake: Fake) -> None:
+    """The socket has mode 0600 in a directory made for it, and is removed when the server stops; the umask is left as it was."""
+    mask = os.umask(0o022)
+    try:
+        transport = Transport(path)
+        await transport.start()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) & 0o022 == 0
+        await transport.stop()
+        assert not path.exists()
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(mask)
+
+
+async def test_a_stale_socket_is_replaced(path: Path) -> None:
+    """A socket that nobody answers on is in nobody's way."""
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+        dead.listen()
+    transport = Transport(path)
+    await transport.start()
+    async with aio.insecure_channel(transport.addresses[0]) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        assert (await stub.Check(health_pb2.HealthCheckRequest())).status == Serving.SERVING
+    await transport.stop()
+
+
+async def test_a_socket_in_use_is_left_alone(transport: Transport, path: Path, channel: aio.Channel) -> None:
+    """A second server on the same path is refused, and the first one goes on."""
+    second = Transport(path)
+    with pytest.raises(ListenError, match="another server answers"):
+        await second.start()
+    await second.stop()
+    assert path.exists()
+    await query(channel).GetDomain(GetDomain())
+
+
+async def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    """What stands in the way and is not a socket is reported, not removed."""
+    (tmp_path / "file").write_text("precious")
+    transport = Transport(tmp_path / "file")
+    with pytest.raises(ListenError, match="not a socket"):
+        await transport.start()
+    await transport.stop()
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+async def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    """The kernel's limit on socket paths is named instead of a failed bind."""
+    with pytest.raises(ListenError, match="too long"):
+        await Transport(tmp_path / ("x" * 120)).start()
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:50051", "example.org:50051"])
+async def test_other_machines_are_let_in_only_on_request(address: str) -> None:
+    """A non-loopback address is refused without `insecure`."""
+    with pytest.raises(ListenError, match="--insecure"):
+        await Transport(None, address).start()
+
+
+async def test_insecure_opens_every_address(caplog: pytest.LogCaptureFixture) -> None:
+    """With `insecure` it listens, names the port that it got, and warns."""
+    transport = Transport(None, "0.0.0.0:0", insecure=True)
+    await transport.start()
+    assert int(transport.addresses[0].removeprefix("0.0.0.0:")) > 0
+    assert "without any authentication" in caplog.text
+    await transport.stop()
+
+
+async def test_a_port_in_use_is_reported(transport: Transport) -> None:
+    """An address that is taken is a ListenError that names it."""
+    with pytest.raises(ListenError, match=r"127\.0\.0\.1"):
+        await Transport(None, transport.addresses[0]).start()
+
+
+async def test_drain_ends_streams_with_draining(transport: Transport, fake: Fake, channel: aio.Channel) -> None:
+    """At the end of a drain a stream gets UNAVAILABLE (DRAINING), never a bare cancel, and its generator is finished."""
+    call = query(channel).WatchDomains(Watch())
+    await call.read()
+    await transport.drain(0.01)
+    error = await last_error(call)
+    assert (error.code(), info_of(error).reason) == (StatusCode.UNAVAILABLE, "DRAINING")
+    assert fake.ended.is_set()
+    assert transport.draining
+
+
+async def test_a_draining_server_answers_but_does_not_serve(transport: Transport, channel: aio.Channel) -> None:
+    """After set_draining health says NOT_SERVING for good, hosts included, and queries are answered still."""
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    transport.set_draining()
+    transport.set_host("a", serving=True)
+    for name in ("", *SERVICES, "virtrpc.host/a"):
+        assert (await stub.Check(health_pb2.HealthCheckRequest(service=name))).status == Serving.NOT_SERVING
+    await query(channel).GetDomain(GetDomain(domain=types_pb2.DomainRef(name="x")))

@@ -1,0 +1,436 @@
+"""Watches below the transport, on virtual time: what a stream is told, when, and where it may be taken up again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests import virtual_time
+from tests.server.fake_driver import FakeDriver, listing, reading, stamp, uuid
+from virtrpc.v1 import query_pb2, types_pb2
+from virtrpc_drivers.values import Group, Missing, State
+from virtrpc_server import feed as feeds
+from virtrpc_server.domains import Domains
+from virtrpc_server.errors import Refusal
+from virtrpc_server.following import INTERVAL_SECONDS, MAX_CHANGES
+from virtrpc_server.hosts import Host, HostConfig, Hosts
+from virtrpc_server.jobs import Jobs
+from virtrpc_server.lookup import Lookup
+from virtrpc_server.store import MemoryStore
+from virtrpc_server.watching import Watches
+
+HEARTBEAT = 15.0
+Batch = query_pb2.WatchDomainsResponse
+Request = query_pb2.WatchDomainsRequest
+RUNNING = types_pb2.DomainFilter(states=[types_pb2.DOMAIN_STATE_RUNNING])
+
+
+@dataclass
+class Client:
+    """What a watcher holds: it applies batches as the contract says."""
+
+    held: dict[str, types_pb2.Domain] = field(default_factory=dict)
+    strays: int = 0
+    """Removals of what it never held."""
+    token: str = ""
+    batches: list[query_pb2.WatchDomainsResponse] = field(default_factory=list)
+
+    def apply(self, batch: query_pb2.WatchDomainsResponse) -> None:
+        """Take in a batch."""
+        if batch.reset:
+            self.held.clear()
+        for change in batch.changes:
+            if change.HasField("current"):
+                self.held[change.current.uuid] = change.current
+            elif self.held.pop(change.removed.domain.uuid, None) is None:
+                self.strays += 1
+        self.token = batch.resume_token
+        self.batches.append(batch)
+
+    @property
+    def names(self) -> list[str]:
+        """What it holds."""
+        return sorted(domain.name for domain in self.held.values())
+
+    async def catch_up(self, stream: AsyncIterator[query_pb2.WatchDomainsResponse]) -> None:
+        """Read until the present state is held, then what follows at once."""
+        while True:
+            self.apply(await anext(stream))
+            if self.batches[-1].caught_up:
+                return
+
+
+class Bed:
+    """One host that is up, listed, and has the domains that a test reads into it."""
+
+    def __init__(self) -> None:
+        self.domains = Domains()
+        self.driver = FakeDriver()
+        self.host = Host(HostConfig("h", "fake:", audit_seconds=1e6), self.driver, self.domains, clock=virtual_time.wall)
+        self.hosts = Hosts([self.host])
+        lookup = Lookup(self.hosts, self.domains)
+        self.jobs = Jobs(self.hosts, self.domains, MemoryStore())
+        self.watches = Watches(self.hosts, self.domains, self.jobs, lookup, HEARTBEAT)
+
+    async def __aenter__(self) -> Bed:
+        await self.host.start(lambda _host, _report: None, lambda _host: self.domains.feed.nudge(), lambda _spans: None)
+        await asyncio.sleep(1.0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.host.close()
+
+    def read(self, number: int, name: str = "", state: State = State.RUNNING) -> None:
+        """A domain as a read that begins now sees it."""
+        self.domains.read("h", reading(number, self.now, name, state=state))
+
+    def gone(self, number: int) -> None:
+        """A domain is no longer there."""
+        self.domains.missing("h", Missing(uuid=uuid(number), stamp=stamp(self.now + 0.001)))
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds."""
+        return asyncio.get_running_loop().time()
+
+    @asynccontextmanager
+    async def watch(self, request: query_pb2.WatchDomainsRequest | None = None) -> AsyncIterator[AsyncGenerator[Batch, None]]:
+        """An open stream."""
+        stream = self.watches.domains(request or Request())
+        assert isinstance(stream, AsyncGenerator)
+        async with aclosing(stream):
+            yield stream
+
+
+def test_the_present_state_comes_first_then_each_change() -> None:
+    """The first batch says reset and caught_up; a change follows without polling; what is gone is removed with its name."""
+
+    async def work() -> None:
+        async with Bed() as bed, bed.watch() as stream:
+            bed.read(1, "web")
+            bed.read(2, "db")
+            client = Client()
+            await client.catch_up(stream)
+            assert client.batches[0].reset
+            assert client.names == ["db", "web"]
+            bed.read(1, "web", State.PAUSED)
+            client.apply(await anext(stream))
+            assert client.held[uuid(1)].state == types_pb2.DOMAIN_STATE_PAUSED
+            bed.gone(2)
+            client.apply(await anext(stream))
+            assert client.names == ["web"]
+            assert client.batches[-1].changes[0].removed.domain.name == "db"
+            assert not client.batches[-1].reset
+
+    virtual_time.run(work())
+
+
+def test_an_empty_server_is_told_of_at_once() -> None:
+    """Nothing to show is an answer, too."""
+
+    async def work() -> None:
+        async with Bed() as bed, bed.watch() as stream:
+            began = bed.now
+            batch = await anext(stream)
+            assert (batch.reset, batch.caught_up, len(batch.changes)) == (True, True, 0)
+            assert bed.now == began
+
+    virtual_time.run(work())
+
+
+def test_changes_within_the_interval_come_as_one() -> None:
+    """At most one batch in 100 ms, and of many changes of a domain the last."""
+
+    async def work() -> None:
+        async with Bed() as bed, bed.watch() as stream:
+            await anext(stream)
+            began = bed.now
+            for state in (State.PAUSED, State.RUNNING, State.SHUTOFF):
+                bed.read(1, state=state)
+                await asyncio.sleep(0.01)
+            batch = await anext(stream)
+            assert [change.current.state for change in batch.changes] == [types_pb2.DOMAIN_STATE_SHUTOFF]
+            assert bed.now - began >= INTERVAL_SECONDS - 1e-9
+
+    virtual_time.run(work())
+
+
+def test_silence_is_broken_by_heartbeats() -> None:
+    """An empty batch after each heartbeat's time, with a token that is good."""
+
+    async def work() -> None:
+        async with Bed() as bed, bed.watch() as stream:
+            first = await anext(stream)
+            began = bed.now
+            beats = [await anext(stream) for _ in range(3)]
+            assert bed.now - began == pytest.approx(3 * HEARTBEAT)
+            assert all(beat.caught_up and not beat.changes and not beat.reset for beat in beats)
+            assert beats[-1].resume_token == first.resume_token
+
+    virtual_time.run(work())
+
+
+def test_leaving_the_filter_is_a_removal() -> None:
+    """And entering it shows the domain; what never fitted causes nothing."""
+
+    async def work() -> None:
+        async with Bed() as bed, bed.watch(Request(filter=RUNNING)) as stream:
+            bed.read(1, "on")
+            bed.read(2, "off", State.SHUTOFF)
+            client = Client()
+            await client.catch_up(stream)
+            assert client.names == ["on"]
+            bed.gone(2)
+            bed.read(1, "on", State.SHUTOFF)
+            client.apply(await anext(stream))
+            assert (client.names, client.strays) == ([], 0)
+            bed.read(1, "on")
+            client.apply(await anext(stream))
+            assert client.names == ["on"]
+
+    virtual_time.run(work())
+
+
+def test_a_domain_replaced_by_one_that_does_not_fit_is_removed_by_the_generation_that_was_shown() -> None:
+    """The watcher holds the old one, and is told that that one is gone."""
+
+    async def work() -> None:
+        async with Bed() as bed, bed.watch(Request(filter=RUNNING)) as stream:
+            bed.read(1)
+            client = Client()
+            await client.catch_up(stream)
+            shown = client.held[uuid(1)].generation
+            bed.gone(1)
+            await asyncio.sleep(0.01)
+            bed.read(1, state=State.SHUTOFF)
+            batch = await anext(stream)
+            assert [change.removed.generation for change in batch.changes] == [shown]
+
+    virtual_time.run(work())
+
+
+def test_a_long_present_state_comes_in_parts() -> None:
+    """No batch holds more than it may, only the last says caught_up, and changes meanwhile are neither lost nor doubled."""
+
+    async def work() -> None:
+        count = 3 * MAX_CHANGES
+        async with Bed() as bed, bed.watch() as stream:
+            for number in range(count):
+                bed.read(number)
+            client = Client()
+            client.apply(await anext(stream))
+            assert not client.batches[0].caught_up
+            bed.gone(0)
+            bed.gone(count - 1)
+            bed.read(1, state=State.PAUSED)
+            await client.catch_up(stream)
+            assert [batch.caught_up for batch in client.batches] == [False] * (len(client.batches) - 1) + [True]
+            assert max(len(batch.changes) for batch in client.batches) == MAX_CHANGES
+            assert [batch.reset for batch in client.batches] == [True] + [False] * (len(client.batches) - 1)
+            assert (len(client.held), client.strays) == (count - 2, 0)
+            assert client.held[uuid(1)].state == types_pb2.DOMAIN_STATE_PAUSED
+
+    virtual_time.run(work())
+
+
+def test_a_token_brings_only_what_changed_since() -> None:
+    """After a broken connection: new, changed, gone and no longer fitting domains, and no reset."""
+
+    async def work() -> None:
+        async with Bed() as bed:
+            for number in range(5):
+                bed.read(number)
+            client = Client()
+            async with bed.watch(Request(filter=RUNNING)) as stream:
+                await client.catch_up(stream)
+            bed.gone(0)
+            bed.read(1, state=State.SHUTOFF)
+            bed.read(2, "renamed")
+            bed.read(9)
+            async with bed.watch(Request(filter=RUNNING, resume_token=client.token)) as stream:
+                await client.catch_up(stream)
+            assert not client.batches[-1].reset
+            assert len(client.batches[-1].changes) == 4
+            assert client.names == ["guest-3", "guest-4", "guest-9", "renamed"]
+
+    virtual_time.run(work())
+
+
+def test_a_token_from_the_middle_of_a_present_state_goes_on_there() -> None:
+    """A connection that broke during a long beginning need not begin again."""
+
+    async def work() -> None:
+        async with Bed() as bed:
+            for number in range(3 * MAX_CHANGES):
+                bed.read(number)
+            client = Client()
+            async with bed.watch() as stream:
+                client.apply(await anext(stream))
+            bed.gone(0)
+            async with bed.watch(Request(resume_token=client.token)) as stream:
+                await client.catch_up(stream)
+            assert [batch.reset for batch in client.batches] == [True, False, False]
+            assert len(client.held) == 3 * MAX_CHANGES - 1
+
+    virtual_time.run(work())
+
+
+def test_a_token_that_tombstones_no_longer_reach_brings_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old is no error: the present state comes, and what is gone is gone."""
+
+    async def work() -> None:
+        monkeypatch.setattr(feeds, "MAX_TOMBSTONES", 2)
+        async with Bed() as bed:
+            for number in range(6):
+                bed.read(number)
+            client = Client()
+            async with bed.watch() as stream:
+                await client.catch_up(stream)
+            for number in range(4):
+                bed.gone(number)
+            async with bed.watch(Request(resume_token=client.token)) as stream:
+                await client.catch_up(stream)
+            assert client.batches[-1].reset
+            assert client.names == ["guest-4", "guest-5"]
+
+    virtual_time.run(work())
+
+
+def test_a_token_of_an_earlier_life_brings_a_reset() -> None:
+    """Revisions of another server's life mean nothing in this one."""
+
+    async def work() -> None:
+        client = Client()
+        async with Bed() as earlier:
+            earlier.read(1, "old")
+            async with earlier.watch() as stream:
+                await client.catch_up(stream)
+        async with Bed() as bed:
+            bed.read(2, "new")
+            async with bed.watch(Request(resume_token=client.token)) as stream:
+                await client.catch_up(stream)
+        assert client.batches[-1].reset
+        assert client.names == ["new"]
+
+    virtual_time.run(work())
+
+
+def test_what_is_no_token_of_this_watch_is_refused() -> None:
+    """Garbage, and a token of another filter."""
+
+    async def work() -> None:
+        async with Bed() as bed:
+            async with bed.watch() as stream:
+                token = (await anext(stream)).resume_token
+            for request in (Request(resume_token="x"), Request(resume_token="é"), Request(filter=RUNNING, resume_token=token)):
+                with pytest.raises(Refusal) as caught:
+                    async with bed.watch(request) as stream:
+                        await anext(stream)
+                assert caught.value.problem.reason == "RESUME_TOKEN_INVALID"
+
+    virtual_time.run(work())
+
+
+def test_hosts_that_go_and_come_are_told_once_each_time() -> None:
+    """A lost host is in the next batch and every later one, without its domains; its return is told as well."""
+
+    async def work() -> None:
+        async with Bed() as bed, bed.watch() as stream:
+            bed.driver.domains[uuid(1)] = reading(1, 0.0)
+            bed.driver.changed(1)
+            client = Client()
+            await client.catch_up(stream)
+            while not client.held:
+                client.apply(await anext(stream))
+            bed.driver.down("connection refused")
+            batch = await anext(stream)
+            assert [(host.host, host.freshness) for host in batch.unreachable] == [("h", types_pb2.FRESHNESS_STALE)]
+            assert "connection refused" in batch.unreachable[0].message
+            assert not batch.changes
+            assert len((await anext(stream)).unreachable) == 1
+            began = bed.now
+            bed.driver.up()
+            while (await anext(stream)).unreachable:
+                pass
+            assert bed.now - began < HEARTBEAT
+
+    virtual_time.run(work())
+
+
+def test_a_host_never_reached_is_unknown() -> None:
+    """Its domains are missing, and the first batch says so."""
+
+    async def work() -> None:
+        async with Bed() as bed:
+            bed.host.listed = False
+            async with bed.watch() as stream:
+                batch = await anext(stream)
+            assert [host.freshness for host in batch.unreachable] == [types_pb2.FRESHNESS_UNKNOWN]
+
+    virtual_time.run(work())
+
+
+def test_a_domain_shown_while_a_read_was_due_is_shown_again_when_it_is_live() -> None:
+    """A read that finds nothing new makes no change; the watcher does not keep STALE for ever."""
+
+    async def work() -> None:
+        async with Bed() as bed, bed.watch() as stream:
+            bed.driver.domains[uuid(1)] = reading(1, 0.0)
+            opened = asyncio.Event()
+            bed.driver.changed(1)
+            await bed.host.refresher.drained(60.0)
+
+            async def gate(_group: Group, _uuids: object) -> None:
+                await opened.wait()
+
+            bed.driver.gate = gate
+            bed.driver.changed(1)
+            await asyncio.sleep(1.0)
+            client = Client()
+            await client.catch_up(stream)
+            assert client.held[uuid(1)].state_observation.freshness == types_pb2.FRESHNESS_STALE
+            opened.set()
+            client.apply(await anext(stream))
+            assert client.held[uuid(1)].state_observation.freshness == types_pb2.FRESHNESS_LIVE
+
+    virtual_time.run(work())
+
+
+def test_a_watcher_that_does_not_read_costs_nothing_and_misses_nothing() -> None:
+    """Thousands of changes behind, it is told the last form of each domain in one go."""
+
+    async def work() -> None:
+        async with Bed() as bed, bed.watch() as stream:
+            client = Client()
+            await client.catch_up(stream)
+            for turn in range(2000):
+                bed.read(turn % 10, state=State.PAUSED if turn % 3 else State.RUNNING)
+                await asyncio.sleep(0.01)
+            await client.catch_up(stream)
+            assert len(client.batches[-1].changes) == 10
+            for number in range(10):
+                entry = bed.domains.get(("h", uuid(number)))
+                assert entry is not None
+                assert client.held[uuid(number)].active == entry.active
+
+    virtual_time.run(work())
+
+
+def test_a_listed_domain_that_was_not_read_is_shown_without_zeros() -> None:
+    """UNKNOWN, and its fields unset."""
+
+    async def work() -> None:
+        async with Bed() as bed, bed.watch() as stream:
+            bed.domains.listed("h", listing(bed.now, [1]))
+            client = Client()
+            await client.catch_up(stream)
+            domain = client.held[uuid(1)]
+            assert domain.state_observation.freshness == types_pb2.FRESHNESS_UNKNOWN
+            assert not domain.state_observation.HasField("observed_time")
+            assert not any(domain.HasField(name) for name in ("id", "active", "memory_bytes", "persistent", "cpu_time", "vcpus"))
+
+    virtual_time.run(work())
