@@ -1,0 +1,54 @@
+"""Where the server is, and how a channel to it is set up."""
+
+from __future__ import annotations
+
+import json
+import os
+
+DEFAULT_ADDRESS = "unix:///run/virtrpc/virtrpc.sock"
+ADDRESS_VARIABLE = "VIRTRPC_ADDRESS"
+
+# Pages and XML stay below 1 MiB by contract, capabilities of large hosts and unary answers with several parts may not.
+_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+# Reads and cancels are harmless to repeat. Verbs are not listed: repeating one is the job handle's business, under its request_id.
+_RETRY = {
+    "methodConfig": [
+        {
+            "name": [
+                {"service": "virtrpc.v1.QueryService"},
+                *({"service": "virtrpc.v1.JobService", "method": method} for method in ("GetJob", "ListJobs", "CancelJob")),
+            ],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+
+CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+    # Only while a call is open: an idle client costs the server nothing.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 0),
+    # A restarted server is found again within seconds, not within gRPC's usual two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 3_000),
+    ("grpc.service_config", json.dumps(_RETRY)),
+)
+
+
+def resolve_address(address: str | None = None) -> str:
+    """The address to call: `address`, else $VIRTRPC_ADDRESS, else the default Unix socket.
+
+    A path that starts with / stands for its Unix socket; everything else is handed to gRPC: `unix:///path`, `host:port`, `dns:///host:port`.
+    """
+    chosen = address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
+    return f"unix://{chosen}" if chosen.startswith("/") else chosen

@@ -1,0 +1,51 @@
+"""What to do next, in a line, for each reason that a server can give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+ADVICE: Mapping[str, str] = {
+    "INVALID_ARGUMENT": "correct the request; repeating it is useless",
+    "XML_INVALID": "correct the XML",
+    "XML_TOO_LARGE": "1 MiB of XML is the most",
+    "PAGE_TOKEN_INVALID": "list again from the first page",
+    "RESUME_TOKEN_INVALID": "watch again without a token",
+    "PATH_NOT_ALLOWED": "use a path inside the roots that the server is configured with",
+    "MIGRATION_TARGET_NOT_ALLOWED": "name a configured host (see `virtrpc hosts`)",
+    "REQUEST_ID_REUSED": "repeat it with a new request id",
+    "HOST_NOT_CONFIGURED": "`virtrpc hosts` names the configured hosts",
+    "DOMAIN_NOT_FOUND": "`virtrpc list` names the domains",
+    "SNAPSHOT_NOT_FOUND": "`virtrpc snapshot list DOMAIN` names the snapshots",
+    "DEVICE_NOT_FOUND": "look for the device with `virtrpc xml DOMAIN`",
+    "JOB_NOT_FOUND": "`virtrpc jobs` lists the jobs; of a forgotten job, look at the domain before you repeat it",
+    "ALREADY_EXISTS": "take another name, or change what exists",
+    "HOST_UNREACHABLE": "retry later; `virtrpc host NAME` says why",
+    "HOST_READ_ONLY": "this host takes queries only",
+    "AGENT_UNRESPONSIVE": "check the agent inside the guest, then retry",
+    "UNSUPPORTED_BY_HYPERVISOR": "`virtrpc host NAME` shows what its hypervisor can do",
+    "AMBIGUOUS_NAME": "say HOST/NAME, or use the UUID",
+    "WRONG_STATE": "look at it with `virtrpc show DOMAIN`, then decide again",
+    "MONITOR_UNRESPONSIVE": "the guest may be wedged: retry later, or `virtrpc destroy DOMAIN`",
+    "OPERATION_FAILED": "the message is the hypervisor's",
+    "MIGRATION_UNSAFE": "make the storage safe, or say --unsafe",
+    "RESOURCE_LACKING": "free memory, disk space or devices, then retry",
+    "WAIT_TIMEOUT": "nothing was changed: retry, give a longer --wait-timeout, or cancel what is in the way",
+    "BUSY": "nothing was changed: retry, give a --wait-timeout, or cancel what is in the way",
+    "CANCELLED": "",
+    "RUN_TIMEOUT": "give a longer --run-timeout",
+    "PREEMPTED": "the domain was destroyed meanwhile",
+    "DAEMON_BUDGET_FULL": "the hypervisor's daemon is full of calls that hang: retry later",
+    "INTERRUPTED": "look at the domain before you repeat it",
+    "OUTCOME_UNKNOWN": "it may still take effect: look at the domain before you repeat it; `virtrpc destroy DOMAIN` is the way out",
+    "UNAUTHENTICATED": "say who you are",
+    "PERMISSION_DENIED": "ask for the right to do this",
+    "HYPERVISOR_DENIED": "the hypervisor refuses the server's own account; `virtrpcd doctor` says more",
+    "DRAINING": "the server is going down: retry soon, or at another",
+    "INTERNAL": "a fault of the server; its log has the details",
+    "UNIMPLEMENTED": "this server is older than your client",
+}
+
+
+def advice(reason: str) -> str:
+    """What to do about an error with this reason; empty where there is nothing to say."""
+    return ADVICE.get(reason, "")

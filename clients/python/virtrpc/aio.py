@@ -1,0 +1,149 @@
+"""The asynchronous client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from types import TracebackType
+from typing import Any, Generic, Self
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from virtrpc import errors
+from virtrpc.address import CHANNEL_OPTIONS, resolve_address
+from virtrpc.core import DEFAULT_TIMEOUT, Core
+from virtrpc.jobs import AsyncJobHandle
+from virtrpc.listing import AsyncListing, Page
+from virtrpc.table import Item, Lister, Read, Verb, Watcher
+from virtrpc.watch import AsyncWatch, Batch
+from virtrpc.wire import Req, Resp, Rpc
+
+
+class AsyncClient(Core):
+    """A connection to a virtrpc server, to be used on one event loop; `async with` closes it.
+
+    `address` is a Unix socket (`unix:///path`, or the path alone) or `host:port`; without one, $VIRTRPC_ADDRESS or the default socket. `timeout`
+    and `listen_timeout` are the clocks of `within`. Nothing is connected before the first call.
+    """
+
+    def __init__(self, address: str | None = None, *, timeout: float | None = DEFAULT_TIMEOUT, listen_timeout: float | None = None) -> None:
+        self.address = resolve_address(address)
+        super().__init__(AioWire(self.address), timeout, listen_timeout)
+
+    def watch_job(self, job_id: str) -> AsyncJobHandle:
+        """A handle on a job that somebody has started. Nothing is asked before it is iterated or waited for; closing it leaves the job alone."""
+        return self._attach(job_id)
+
+    async def close(self) -> None:
+        """Ends all calls and the connection."""
+        await self._wire.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        await self.close()
+
+    def _read(self, row: Read[..., Any], request: Message) -> Coroutine[Any, Any, Any]:
+        return self._ask(row, request)
+
+    def _list(self, row: Lister[..., Page, Item], request: Message) -> AsyncListing[Page, Item]:
+        return self._pages(row, request)
+
+    def _verb(self, row: Verb[...], request: Message) -> Coroutine[Any, Any, AsyncJobHandle]:
+        return self._accept(row, request)
+
+    def _watch(self, row: Watcher[..., Batch], request: Message) -> AsyncWatch[Batch]:
+        return self._follow(row, request)
+
+
+class AioWire:
+    """grpc.aio behind the seam."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._channel: grpc.aio.Channel | None = None
+
+    async def unary(self, rpc: Rpc[Req, Resp], request: Req, timeout: float | None) -> Resp:
+        """See Wire."""
+        call: Callable[..., Any] = self._open().unary_unary(rpc.path, _encode, rpc.answer.FromString)
+        try:
+            answer: Resp = await call(request, timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            raise _error(error) from None
+        return answer
+
+    def stream(self, rpc: Rpc[Req, Resp], request: Req, timeout: float | None) -> AioStream[Resp]:
+        """See Wire."""
+        call: Callable[..., Any] = self._open().unary_stream(rpc.path, _encode, rpc.answer.FromString)
+        return AioStream(call(request, timeout=timeout))
+
+    async def sleep(self, seconds: float) -> None:
+        """See Wire."""
+        await asyncio.sleep(seconds)
+
+    async def close(self) -> None:
+        """See Wire."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    def _open(self) -> grpc.aio.Channel:
+        # Not in the constructor: a channel belongs to the loop that is running when it is made.
+        if self._channel is None:
+            self._channel = grpc.aio.insecure_channel(self._address, options=list(CHANNEL_OPTIONS))
+        return self._channel
+
+
+class AioStream(Generic[Resp]):
+    """An open call of grpc.aio."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._closed = False
+
+    async def initial_metadata(self) -> Mapping[str, str]:
+        """See Stream."""
+        try:
+            return {key: value for key, value in await self._call.initial_metadata() or () if isinstance(value, str)}
+        except grpc.aio.AioRpcError as error:
+            raise _error(error) from None
+        except asyncio.CancelledError:
+            if not self._is_our_doing():
+                raise
+            return {}
+
+    async def read(self, timeout: float | None = None) -> Resp | None:
+        """See Stream."""
+        try:
+            async with asyncio.timeout(timeout):
+                message = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise _error(error) from None
+        except TimeoutError:
+            self.close()
+            raise errors.make_error(grpc.StatusCode.UNAVAILABLE, message=f"nothing was heard for {timeout:g} s") from None
+        except asyncio.CancelledError:
+            if not self._is_our_doing():
+                raise
+            return None
+        return None if message is grpc.aio.EOF else message
+
+    def close(self) -> None:
+        """See Stream."""
+        self._closed = True
+        self._call.cancel()
+
+    def _is_our_doing(self) -> bool:
+        # grpc.aio raises CancelledError in readers of a call that was closed here, though nobody cancelled their task.
+        task = asyncio.current_task()
+        return self._closed and not (task is not None and task.cancelling())
+
+
+def _encode(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _error(error: grpc.aio.AioRpcError) -> errors.VirtrpcError:
+    return errors.from_status(error.code(), error.details() or "", error.trailing_metadata())

@@ -1,0 +1,9 @@
+"""`python -m virtrpc.cli`: the same as `virtrpc`."""
+
+from __future__ import annotations
+
+import sys
+
+from virtrpc.cli.main import main
+
+sys.exit(main())

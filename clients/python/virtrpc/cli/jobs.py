@@ -1,0 +1,154 @@
+"""Commands that show, follow and cancel jobs."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+
+from virtrpc.aio import AsyncClient
+from virtrpc.cli import complete, follow, text
+from virtrpc.cli.command import command
+from virtrpc.cli.display import progress, status
+from virtrpc.cli.panels import JOBS
+from virtrpc.cli.parts import Hosts
+from virtrpc.cli.session import Session, complain
+from virtrpc.jobs import AsyncJobHandle
+from virtrpc.refs import domain_ref
+from virtrpc.v1 import job_pb2 as j
+from virtrpc.v1 import types_pb2 as t
+
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", autocompletion=complete.jobs)]
+OfDomain = Annotated[str, typer.Option("--domain", metavar="DOMAIN", help="Of this domain.", autocompletion=complete.domains)]
+Kinds = Annotated[list[str], typer.Option("--kind", metavar="KIND", help="Of this kind, such as start-domain; may be repeated.")]
+States = Annotated[list[str], typer.Option("--state", metavar="STATE", help="In this state, such as running; may be repeated.")]
+Owner = Annotated[str, typer.Option("--owner", metavar="OWNER", help="Begun by this identity.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds `jobs`, and `job` with its commands."""
+    command(app, "jobs", panel=JOBS)(list_jobs)
+    group = typer.Typer(no_args_is_help=True)
+    app.add_typer(group, name="job", help="Show, follow or cancel one job.", rich_help_panel=JOBS)
+    command(group, "show")(show)
+    command(group, "watch")(watch)
+    command(group, "cancel")(cancel)
+
+
+def list_jobs(
+    session: Session,
+    domain: OfDomain = "",
+    host: Hosts = [],  # noqa: B006 # Typer makes the lists, and nothing here changes them
+    kind: Kinds = [],  # noqa: B006
+    state: States = [],  # noqa: B006
+    owner: Owner = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=0, help="At most so many; 0 is all.")] = 100,
+) -> None:
+    """List jobs, newest first."""
+    chosen = job_filter(domain, host, kind, state, owner)
+    with session.client() as client:
+        listing = client.list_jobs(filter=chosen, page_size=min(limit, 1000))
+        found = list(islice(listing, limit + 1 if limit else None))
+    shown = found[:limit] if limit else found
+    if session.json:
+        session.document(j.ListJobsResponse(jobs=shown, unreachable=listing.unreachable))
+    else:
+        headers = ("JOB", "KIND", "HOST", "DOMAIN", "STATE", "PROGRESS", "OWNER", "CREATED", "ERROR")
+        session.table(headers, (_row(job) for job in shown))
+    if len(found) > len(shown):
+        complain(f"only the newest {limit} are shown; --limit shows more", "note")
+    session.unreachable(listing.unreachable)
+
+
+def job_filter(domain: str, hosts: list[str], kinds: list[str], states: list[str], owner: str) -> j.JobFilter:
+    """The filter that these options make."""
+    return j.JobFilter(
+        domain=domain_ref(domain) if domain else None,
+        hosts=hosts,
+        kinds=[_value(t.JobKind, kind) for kind in kinds],
+        states=[_value(t.JobState, state) for state in states],
+        owner=owner,
+    )
+
+
+def _value(kind: Any, word: str) -> Any:
+    words = {text.enum(kind, number).replace(" ", "-"): number for number in kind.values() if number}
+    number = words.get(word, words.get(f"{word}-domain"))
+    if number is None:
+        raise typer.BadParameter(f"{word!r} is none of {', '.join(words)}")
+    return number
+
+
+def _row(job: t.Job) -> tuple[str, ...]:
+    return (
+        job.job_id,
+        text.enum(t.JobKind, job.kind),
+        job.domain.host,
+        job.domain.name or job.domain.uuid,
+        text.enum(t.JobState, job.state),
+        f"{job.progress.percent:.0f} %" if job.progress.HasField("percent") else text.NONE,
+        job.owner,
+        text.moment(job, "create_time"),
+        job.error.reason or text.NONE,
+    )
+
+
+def show(session: Session, job_id: JobId) -> None:
+    """Show one job."""
+    with session.client() as client:
+        job = client.get_job(job_id=job_id)
+    if session.json:
+        session.document(job)
+    else:
+        session.facts(_facts(job))
+
+
+def _facts(job: t.Job) -> list[tuple[str, str]]:
+    pairs = [
+        ("Job", job.job_id),
+        ("Kind", text.enum(t.JobKind, job.kind)),
+        ("Domain", f"{job.domain.host}/{job.domain.name or job.domain.uuid}"),
+        ("State", status(job)),
+        ("Owner", job.owner or text.NONE),
+        ("Created", text.moment(job, "create_time")),
+        ("Began", text.moment(job, "start_time")),
+        ("Ended", text.moment(job, "end_time")),
+        ("May wait", text.duration(job, "wait_timeout")),
+        ("May run", text.duration(job, "run_timeout")),
+        ("Progress", ", ".join(progress(job.progress)) or text.NONE),
+        ("Abortable", text.yes(job.abortable) + (f": {job.abort_reason}" if job.abort_reason else "")),
+        ("Cancel asked for", text.enum(t.CancelReason, job.cancel_reason) if job.cancel_requested else "no"),
+    ]
+    if job.HasField("error"):
+        pairs.append(("Error", f"{job.error.message} [{job.error.reason}]"))
+    if job.may_still_apply:
+        pairs.append(("May still apply", "yes: look at the domain before you repeat it"))
+    if job.evidence:
+        pairs.append(("Found", job.evidence))
+    return pairs
+
+
+def watch(session: Session, job_id: JobId) -> int:
+    """Follow a job to its end. Ctrl-C leaves it alone."""
+
+    async def attach(client: AsyncClient) -> AsyncJobHandle:
+        return client.watch_job(job_id)
+
+    return follow.follow(session, attach, ours=False)
+
+
+def cancel(
+    session: Session,
+    job_id: JobId,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end.")] = False,
+) -> int | None:
+    """Ask a job to stop. Answered at once, with what could be done about it; --wait follows it to its end."""
+    with session.client() as client:
+        answer = client.cancel_job(job_id=job_id)
+    if not session.json:
+        said = answer.message or text.enum(j.CancelOutcome, answer.outcome)
+        session.say(f"{job_id}: {said}")
+    elif not wait:
+        session.document(answer)
+    return watch(session, job_id) if wait else None

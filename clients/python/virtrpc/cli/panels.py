@@ -1,0 +1,12 @@
+"""The headings that commands stand under in `virtrpc --help`."""
+
+from __future__ import annotations
+
+QUERIES = "Queries: answered at once"
+STATISTICS = "Statistics: answered at once"
+LIFECYCLE = "Start and stop"
+CHANGES = "Definitions, devices and memory"
+SNAPSHOTS = "Snapshots"
+MIGRATION = "Migration"
+JOBS = "Jobs"
+WATCHES = "Watches"

@@ -1,0 +1,71 @@
+"""Arguments and options that several commands share, and how their texts are read."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from virtrpc.v1 import types_pb2 as t
+
+MAX_XML_BYTES = 1024 * 1024
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]+)?")
+_SIZE_FACTORS: dict[str, int] = {
+    "b": 1,
+    **{name: 1024**power for power, letter in enumerate("kmgtpe", 1) for name in (letter, f"{letter}ib")},
+    **{f"{letter}b": 1000**power for power, letter in enumerate("kmgtpe", 1)},
+}
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)?")
+_TIME_FACTORS: dict[str, float] = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def parse_size(value: str) -> int:
+    """Bytes of a text like 2GiB, 512M or 1.5GiB; KB, MB, GB are powers of 1000. A unit is demanded: virsh takes bare numbers for KiB."""
+    match = _SIZE.fullmatch(value.strip())
+    unit = (match.group(2) or "").lower() if match else ""
+    if match is None or (unit and unit not in _SIZE_FACTORS):
+        raise typer.BadParameter(f"{value!r} is no size: say 2GiB, 512MiB, 1048576KiB or 4096B")
+    if not unit:
+        raise typer.BadParameter(f"{value!r} has no unit: say {value}B for bytes, or {value}KiB as virsh would take it")
+    return round(float(match.group(1)) * _SIZE_FACTORS[unit])
+
+
+def parse_seconds(value: str) -> float:
+    """Seconds of a text like 30, 1.5s, 500ms, 5m or 2h."""
+    match = _TIME.fullmatch(value.strip())
+    if match is None:
+        raise typer.BadParameter(f"{value!r} is no length of time: say 30, 1.5s, 500ms, 5m or 2h")
+    return float(match.group(1)) * _TIME_FACTORS[match.group(2) or ""]
+
+
+def read_xml(path: Path) -> str:
+    """The text of an XML file; of stdin where the path is `-`."""
+    try:
+        data = sys.stdin.buffer.read(MAX_XML_BYTES + 1) if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > MAX_XML_BYTES:
+        raise typer.BadParameter(f"{path} has more than 1 MiB of XML")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{path} is not UTF-8") from error
+
+
+def resume_state(running: bool, paused: bool) -> t.ResumeState.ValueType:
+    """virsh's --running and --paused."""
+    if running and paused:
+        raise typer.BadParameter("--running and --paused exclude each other")
+    return t.RESUME_STATE_RUNNING if running else t.RESUME_STATE_PAUSED if paused else t.RESUME_STATE_UNSPECIFIED
+
+
+Size = Annotated[int, typer.Argument(parser=parse_size, metavar="SIZE", help="With a unit: 2GiB, 512M, 1048576KiB.")]
+XmlFile = Annotated[Path, typer.Argument(metavar="FILE", help="libvirt XML; - reads it from stdin.")]
+Paused = Annotated[bool, typer.Option("--paused", help="Leave the guest paused.")]
+Running = Annotated[bool, typer.Option("--running", help="Let the guest run, however it was when it was saved.")]
+Force = Annotated[bool, typer.Option("--force")]
+BypassCache = Annotated[bool, typer.Option("--bypass-cache", help="Go past the host's file cache.")]

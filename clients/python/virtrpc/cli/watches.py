@@ -1,0 +1,113 @@
+"""Commands that go on until they are stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from virtrpc.cli import text
+from virtrpc.cli.command import command
+from virtrpc.cli.display import status, title
+from virtrpc.cli.jobs import Kinds, OfDomain, Owner, States, job_filter
+from virtrpc.cli.panels import WATCHES
+from virtrpc.cli.parts import Hosts
+from virtrpc.cli.queries import domain_filter
+from virtrpc.cli.session import Session, complain
+from virtrpc.sync import Watch
+from virtrpc.v1 import job_pb2 as j
+from virtrpc.v1 import query_pb2 as q
+from virtrpc.v1 import types_pb2 as t
+from virtrpc.watch import Batch
+
+Token = Annotated[str, typer.Option("--resume-token", metavar="TOKEN", help="Go on after the batch that had this token (--json shows them).")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds this module's commands."""
+    command(app, "watch", panel=WATCHES, aliases=("event",))(watch)
+    command(app, "watch-jobs", panel=WATCHES)(watch_jobs)
+
+
+def watch(
+    session: Session,
+    host: Hosts = [],  # noqa: B006 # Typer makes the lists, and nothing here changes them
+    name: Annotated[str, typer.Option(metavar="GLOB", help="Names that fit, with * and ?.")] = "",
+    state: Annotated[list[str], typer.Option(metavar="STATE", help="In this state; may be repeated.")] = [],  # noqa: B006
+    resume_token: Token = "",
+) -> None:
+    """Follow state and configuration of domains, the present state first. --timeout ends it."""
+    with session.client() as client:
+        batches = client.watch_domains(filter=domain_filter(host, name, state), resume_token=resume_token)
+        for batch in _told(session, batches):
+            for change in batch.changes:
+                _domain_line(session, change)
+
+
+def _domain_line(session: Session, change: q.DomainChange) -> None:
+    if change.WhichOneof("change") == "removed":
+        gone = change.removed.domain
+        session.say(f"{_now()} {gone.host}/{gone.name or gone.uuid} gone")
+    elif change.WhichOneof("change") == "current":
+        domain = change.current
+        reason = f" ({domain.state_reason.replace('_', ' ')})" if domain.state_reason else ""
+        old = "" if domain.state_observation.freshness == t.FRESHNESS_LIVE else f" [{text.observed(domain.state_observation)}]"
+        session.say(f"{_now()} {domain.host}/{domain.name} {text.state(domain.state)}{reason}{old}")
+
+
+def watch_jobs(
+    session: Session,
+    domain: OfDomain = "",
+    host: Hosts = [],  # noqa: B006 # Typer makes the lists, and nothing here changes them
+    kind: Kinds = [],  # noqa: B006
+    state: States = [],  # noqa: B006
+    owner: Owner = "",
+    resume_token: Token = "",
+) -> None:
+    """Follow jobs, the present state first. --timeout ends it."""
+    with session.client() as client:
+        batches = client.watch_jobs(filter=job_filter(domain, host, kind, state, owner), resume_token=resume_token)
+        for batch in _told(session, batches):
+            for change in batch.changes:
+                _job_line(session, change)
+
+
+def _job_line(session: Session, change: j.JobChange) -> None:
+    if change.WhichOneof("change") == "removed":
+        session.say(f"{_now()} {change.removed.job_id} gone")
+    elif change.WhichOneof("change") == "current":
+        job = change.current
+        percent = f" {job.progress.percent:.0f} %" if job.progress.HasField("percent") else ""
+        failure = f" [{job.error.reason}] {job.error.message}" if job.HasField("error") else ""
+        session.say(f"{_now()} {job.job_id} {title(job)}: {status(job)}{percent}{failure}")
+
+
+def _told(session: Session, batches: Watch[Batch]) -> Iterable[Batch]:
+    """The batches that are to be printed as lines; with --json they are printed here, without heartbeats."""
+    before: tuple[str, ...] | None = None
+    for batch in batches:
+        down = tuple(sorted(host.host for host in batch.unreachable))
+        news = bool(batch.changes) or batch.reset or down != (before or ())
+        if session.json:
+            if news or before is None:
+                session.line(batch)
+        else:
+            if batch.reset and before is not None:
+                complain("starting over: what follows is the present state", "note")
+            if down != (before or ()):
+                _hosts_changed(session, batch.unreachable, down, before or ())
+            yield batch
+        before = down
+
+
+def _hosts_changed(session: Session, hosts: Iterable[t.UnreachableHost], down: tuple[str, ...], before: tuple[str, ...]) -> None:
+    session.unreachable(host for host in hosts if host.host not in before)
+    for host in before:
+        if host not in down:
+            complain(f"host {host} is live again", "note")
+
+
+def _now() -> str:
+    return datetime.now().astimezone().strftime("%H:%M:%S")

@@ -1,0 +1,68 @@
+"""What both clients are made of: the table's rows brought together with a wire."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Coroutine
+from typing import Any, Self
+
+from google.protobuf.message import Message
+
+from virtrpc.backoff import Deadline
+from virtrpc.jobs import AsyncJobHandle, accept
+from virtrpc.listing import AsyncListing, Page
+from virtrpc.methods import Methods
+from virtrpc.table import Item, Lister, Read, Verb, Watcher
+from virtrpc.watch import AsyncWatch, Batch
+from virtrpc.wire import Wire
+
+DEFAULT_TIMEOUT = 10.0
+
+
+class Core(Methods):
+    """A wire and its two clocks."""
+
+    def __init__(self, wire: Wire, timeout: float | None, listen_timeout: float | None) -> None:
+        self._wire = wire
+        self._timeout = timeout
+        self._listen_timeout = listen_timeout
+
+    def within(self, *, timeout: float | None = DEFAULT_TIMEOUT, listen_timeout: float | None = None) -> Self:
+        """The same client on the same connection with other clocks, in seconds; None is without limit.
+
+        `timeout` bounds each read. `listen_timeout` is how long job handles and watches made from here listen: DeadlineExceeded then ends a
+        handle, and a watch just ends.
+        """
+        other = copy.copy(self)
+        other._timeout, other._listen_timeout = timeout, listen_timeout
+        return other
+
+    def _ask(self, row: Read[..., Any], request: Message) -> Coroutine[Any, Any, Any]:
+        async def answer() -> Any:
+            return row.pick(await self._wire.unary(row.rpc, request, self._timeout))
+
+        return answer()
+
+    def _pages(self, row: Lister[..., Page, Item], request: Message) -> AsyncListing[Page, Item]:
+        async def fetch(token: str) -> Page:
+            asked: Any = copy.deepcopy(request)
+            asked.page_token = token or asked.page_token
+            return await self._wire.unary(row.rpc, asked, self._timeout)
+
+        return AsyncListing(fetch, row.items)
+
+    def _accept(self, row: Verb[...], request: Message) -> Coroutine[Any, Any, AsyncJobHandle]:
+        return accept(self._wire, row.rpc, request, Deadline(self._listen_timeout))
+
+    def _follow(self, row: Watcher[..., Batch], request: Any) -> AsyncWatch[Batch]:
+        deadline = Deadline(self._listen_timeout)
+
+        def open_stream(token: str) -> Any:
+            asked = copy.deepcopy(request)
+            asked.resume_token = token
+            return self._wire.stream(row.rpc, asked, deadline.left)
+
+        return AsyncWatch(self._wire, open_stream, resume_token=request.resume_token, deadline=deadline)
+
+    def _attach(self, job_id: str) -> AsyncJobHandle:
+        return AsyncJobHandle(self._wire, job_id, deadline=Deadline(self._listen_timeout))

@@ -1,0 +1,60 @@
+"""The table of methods: every RPC of the contract, once, for the asynchronous and the blocking client."""
+
+from __future__ import annotations
+
+from virtrpc.table import Lister, Read, Verb, Watcher, for_domain
+from virtrpc.v1 import job_pb2 as j
+from virtrpc.v1 import query_pb2 as q
+from virtrpc.v1 import snapshot_pb2 as s
+
+
+class Methods:
+    """Reads give the answer's one message, or the whole answer where it has several. Lists are iterated. Verbs give a job handle once the server
+    has accepted them. Watches are iterated and resume by themselves."""
+
+    get_domain = Read("QueryService/GetDomain", for_domain(q.GetDomainRequest), q.GetDomainResponse, lambda a: a.domain)
+    get_domain_by_id = Read("QueryService/GetDomain", q.GetDomainRequest, q.GetDomainResponse, lambda a: a.domain)
+    list_domains = Lister("QueryService/ListDomains", q.ListDomainsRequest, q.ListDomainsResponse, lambda a: a.domains)
+    get_domain_xml = Read("QueryService/GetDomainXml", for_domain(q.GetDomainXmlRequest), q.GetDomainXmlResponse, lambda a: a)
+    list_vcpus = Lister("QueryService/ListVcpus", for_domain(q.ListVcpusRequest), q.ListVcpusResponse, lambda a: a.vcpus)
+    get_block_stats = Read("QueryService/GetBlockStats", for_domain(q.GetBlockStatsRequest), q.GetBlockStatsResponse, lambda a: a)
+    get_interface_stats = Read("QueryService/GetInterfaceStats", for_domain(q.GetInterfaceStatsRequest), q.GetInterfaceStatsResponse, lambda a: a)
+    get_memory_stats = Read("QueryService/GetMemoryStats", for_domain(q.GetMemoryStatsRequest), q.GetMemoryStatsResponse, lambda a: a)
+    list_domain_stats = Lister("QueryService/ListDomainStats", q.ListDomainStatsRequest, q.ListDomainStatsResponse, lambda a: a.stats)
+    watch_domains = Watcher("QueryService/WatchDomains", q.WatchDomainsRequest, q.WatchDomainsResponse)
+    list_hosts = Lister("QueryService/ListHosts", q.ListHostsRequest, q.ListHostsResponse, lambda a: a.hosts)
+    get_host = Read("QueryService/GetHost", q.GetHostRequest, q.GetHostResponse, lambda a: a.host)
+
+    start_domain = Verb("JobService/StartDomain", for_domain(j.StartDomainRequest))
+    shutdown_domain = Verb("JobService/ShutdownDomain", for_domain(j.ShutdownDomainRequest))
+    reboot_domain = Verb("JobService/RebootDomain", for_domain(j.RebootDomainRequest))
+    suspend_domain = Verb("JobService/SuspendDomain", for_domain(j.SuspendDomainRequest))
+    resume_domain = Verb("JobService/ResumeDomain", for_domain(j.ResumeDomainRequest))
+    destroy_domain = Verb("JobService/DestroyDomain", for_domain(j.DestroyDomainRequest))
+    managed_save_domain = Verb("JobService/ManagedSaveDomain", for_domain(j.ManagedSaveDomainRequest))
+    define_domain = Verb("JobService/DefineDomain", j.DefineDomainRequest)
+    undefine_domain = Verb("JobService/UndefineDomain", for_domain(j.UndefineDomainRequest))
+    create_domain = Verb("JobService/CreateDomain", j.CreateDomainRequest)
+    attach_device = Verb("JobService/AttachDevice", for_domain(j.AttachDeviceRequest))
+    detach_device = Verb("JobService/DetachDevice", for_domain(j.DetachDeviceRequest))
+    update_device = Verb("JobService/UpdateDevice", for_domain(j.UpdateDeviceRequest))
+    set_memory = Verb("JobService/SetMemory", for_domain(j.SetMemoryRequest))
+    set_user_password = Verb("JobService/SetUserPassword", for_domain(j.SetUserPasswordRequest))
+    create_snapshot = Verb("JobService/CreateSnapshot", for_domain(j.CreateSnapshotRequest))
+    revert_to_snapshot = Verb("JobService/RevertToSnapshot", for_domain(j.RevertToSnapshotRequest))
+    migrate_domain = Verb("JobService/MigrateDomain", for_domain(j.MigrateDomainRequest))
+
+    get_job = Read("JobService/GetJob", j.GetJobRequest, j.GetJobResponse, lambda a: a.job)
+    list_jobs = Lister("JobService/ListJobs", j.ListJobsRequest, j.ListJobsResponse, lambda a: a.jobs)
+    watch_jobs = Watcher("JobService/WatchJobs", j.WatchJobsRequest, j.WatchJobsResponse)
+    cancel_job = Read("JobService/CancelJob", j.CancelJobRequest, j.CancelJobResponse, lambda a: a)
+
+    list_snapshots = Lister("SnapshotService/ListSnapshots", for_domain(s.ListSnapshotsRequest), s.ListSnapshotsResponse, lambda a: a.snapshots)
+    get_snapshot = Read("SnapshotService/GetSnapshot", for_domain(s.GetSnapshotRequest), s.GetSnapshotResponse, lambda a: a.snapshot)
+    get_snapshot_xml = Read("SnapshotService/GetSnapshotXml", for_domain(s.GetSnapshotXmlRequest), s.GetSnapshotXmlResponse, lambda a: a)
+    get_current_snapshot = Read(
+        "SnapshotService/GetCurrentSnapshot", for_domain(s.GetCurrentSnapshotRequest), s.GetCurrentSnapshotResponse, lambda a: a.snapshot
+    )
+    delete_snapshot = Verb("SnapshotService/DeleteSnapshot", for_domain(s.DeleteSnapshotRequest))
+    remove_managed_save = Verb("SnapshotService/RemoveManagedSave", for_domain(s.RemoveManagedSaveRequest))
+    plan_migration = Read("SnapshotService/PlanMigration", for_domain(s.PlanMigrationRequest), s.PlanMigrationResponse, lambda a: a)
