@@ -7,10 +7,12 @@ again raises `DeadlockError` instead of hanging.
 from __future__ import annotations
 
 import asyncio
+import functools
 import selectors
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 EPOCH = 1_700_000_000.0
@@ -64,3 +66,13 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end on virtual time; returns its result. Raises DeadlockError."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(work)
+
+
+def on_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Make a test of a coroutine function: it runs on a virtual loop of its own."""
+
+    @functools.wraps(test)
+    def run_test(*args: P.args, **kwargs: P.kwargs) -> None:
+        run(test(*args, **kwargs))
+
+    return run_test

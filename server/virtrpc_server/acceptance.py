@@ -24,6 +24,8 @@ from virtrpc_server.verbs import ASKING, ASKING_RUN_LIMIT
 
 JOB_ID_METADATA = "virtrpc-job-id"
 MAX_REQUEST_ID = 128
+MAX_SERIALISED = 256
+"""Jobs whose newest update is kept ready."""
 MAX_SECONDS = 10 * 365 * 86_400
 ON_DISCONNECT = {
     types_pb2.ON_DISCONNECT_DETACH: OnDisconnect.DETACH,
@@ -59,6 +61,7 @@ class Acceptance:
     def __init__(self, jobs: Jobs, lookup: Lookup) -> None:
         self._jobs = jobs
         self._lookup = lookup
+        self._serialised: dict[str, tuple[int, bytes]] = {}
 
     async def existing(self, request: D, context: Context, make: Callable[[D, str], AnyOperation]) -> Updates:
         """Run a verb on a domain that exists."""
@@ -99,7 +102,14 @@ class Acceptance:
             raise Refusal(job.problem)
 
     def _update(self, job: Job) -> types_pb2.JobUpdate:
-        return types_pb2.JobUpdate(job=job_message(job, self._jobs.hosts))
+        """The update as bytes, which the transport sends as they are: serialised once for each revision, however many listen."""
+        held = self._serialised.get(job.id)
+        if held is None or held[0] != job.revision:
+            held = (job.revision, types_pb2.JobUpdate(job=job_message(job, self._jobs.hosts)).SerializeToString())
+            self._serialised[job.id] = held
+            if len(self._serialised) > MAX_SERIALISED:
+                del self._serialised[next(iter(self._serialised))]
+        return held[1]  # type: ignore[return-value]  # Guard takes bytes for a message that is serialised already
 
 
 def _order(

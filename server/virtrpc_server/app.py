@@ -9,7 +9,7 @@ from collections.abc import Callable
 from virtrpc.v1 import job_pb2_grpc, query_pb2_grpc, snapshot_pb2_grpc
 from virtrpc_drivers.protocol import Driver, DriverSettings
 from virtrpc_drivers.proxy import ProcessDriver
-from virtrpc_server import tracing
+from virtrpc_server import admin, tracing
 from virtrpc_server.acceptance import Acceptance
 from virtrpc_server.budgets import Budgets
 from virtrpc_server.domains import Domains
@@ -87,7 +87,8 @@ def _host(settings: HostSettings, server: Settings, make_driver: DriverFactory, 
             path_roots=server.roots_of(settings),
             process=_process_number(),
             tracing=server.tracing != "none",
-            migration_schemes=server.migration_schemes,
+            # Migrations has judged every destination before the driver sees it.
+            migration_schemes=(),
         )
     )
     config = HostConfig(
@@ -100,7 +101,7 @@ def _host(settings: HostSettings, server: Settings, make_driver: DriverFactory, 
         audit_seconds=settings.audit_seconds,
         migration_uri=settings.migration_uri,
     )
-    return Host(config, driver, domains, budgets)
+    return Host(config, driver, domains, budgets, read_workers=lambda: admin.min_workers(settings.uri, read_only=settings.read_only))
 
 
 def _process_number() -> int:

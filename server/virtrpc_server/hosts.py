@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -69,7 +69,13 @@ class Host:
     """One configured host: its driver, its connection's state, and the readers that keep its part of the cache."""
 
     def __init__(
-        self, config: HostConfig, driver: Driver, domains: Domains, budgets: Budgets | None = None, clock: Callable[[], float] = time.time
+        self,
+        config: HostConfig,
+        driver: Driver,
+        domains: Domains,
+        budgets: Budgets | None = None,
+        clock: Callable[[], float] = time.time,
+        read_workers: Callable[[], Awaitable[int | None]] | None = None,
     ) -> None:
         self.config = config
         self.name = config.name
@@ -88,6 +94,8 @@ class Host:
         self._domains = domains
         self._budgets = budgets or Budgets()
         self._clock = clock
+        self._read_workers = read_workers
+        self._workers: int | None = None
         self._audited = NEVER
         self._audit_bound = max(AUDIT_LIVE_SECONDS, 2 * config.audit_seconds)
         self._audit: asyncio.Task[None] | None = None
@@ -172,12 +180,23 @@ class Host:
         self.connected = True
         # What happened meanwhile raised no event: STALE until everything is listed again.
         self._audited = NEVER
-        self.budget = self._budgets.of(info.daemon, self.config.workers or info.min_workers, unlimited=info.hypervisor == "sim")
+        self._set_budget(info)
         self.refresher.go_on()
         self.sampler.start()
         self._begin_audit()
         self._on_connection(self)
         self.back_up.set()
+
+    def _set_budget(self, info: HostInfo) -> None:
+        workers = self.config.workers or self._workers or info.min_workers
+        self.budget = self._budgets.of(info.daemon, workers, unlimited=info.hypervisor == "sim" and info.daemon is None)
+
+    async def _learn_workers(self) -> None:
+        # With each audit: an administrator may raise the daemon's limits while it runs (`virtrpcd doctor --fix`).
+        if self._read_workers is None or self.info is None or self.info.daemon is None:
+            return
+        self._workers = await self._read_workers()
+        self._set_budget(self.info)
 
     def _down(self, fault: Fault) -> None:
         if self.connected or self.fault is None:

@@ -55,6 +55,8 @@ class Refresher:
         self._domains = domains
         self._due: dict[Group, dict[str, Wish]] = {group: {} for group in GROUPS}
         self._reading: dict[Group, dict[str, Wish]] = {group: {} for group in GROUPS}
+        # Counted apart from the tasks, which end a moment after they have looked for work for the last time.
+        self._readers = dict.fromkeys(GROUPS, 0)
         self._tasks: set[asyncio.Task[None]] = set()
         self._paused = True
         self._drained = asyncio.Event()
@@ -132,8 +134,8 @@ class Refresher:
         if self._paused:
             return
         for group in GROUPS:
-            running = sum(task.get_name() == group.value for task in self._tasks)
-            if running < IN_FLIGHT and self._ready(group):
+            if self._readers[group] < IN_FLIGHT and self._ready(group):
+                self._readers[group] += 1
                 task = asyncio.get_running_loop().create_task(self._read_some(group), name=group.value)
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -144,6 +146,12 @@ class Refresher:
         return list(itertools.islice(ready, BATCH))
 
     async def _read_some(self, group: Group) -> None:
+        try:
+            await self._read_until_done(group)
+        finally:
+            self._readers[group] -= 1
+
+    async def _read_until_done(self, group: Group) -> None:
         while not self._paused and (taken := self._take(group)):
             read: set[str] = set()
             failed = set(taken)

@@ -108,6 +108,10 @@ class Libvirtd:
         capabilities.keep(self.path / "cache")
         rmtree(self.path)
 
+    def define(self, xml: str) -> None:
+        """Define a domain from XML that may be longer than a command line."""
+        subprocess.run(["virsh", "-c", self.uri, "define", "/dev/stdin"], input=xml, text=True, check=True, capture_output=True)
+
     def virsh(self, *arguments: str, check: bool = True) -> str:
         """What virsh prints for a command; with ``check`` a failure raises CalledProcessError, which carries stderr."""
         return self._tool("virsh", self.uri, arguments, check)

@@ -165,5 +165,5 @@ def serving_apart() -> Iterator[Fake]:
 
 async def until(condition: Callable[[], object]) -> None:
     """Lets the loop run until the condition holds."""
-    while not condition():
-        await asyncio.sleep(0.01)  # noqa: ASYNC110 # what is waited for happens in a server or on another thread, which have no Event to set
+    while not condition():  # noqa: ASYNC110 # what is waited for happens in grpc or on another thread, which have no Event to set
+        await asyncio.sleep(0.01)

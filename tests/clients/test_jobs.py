@@ -220,8 +220,10 @@ def refusing(code: grpc.StatusCode, reason: str, metadata: dict[str, str] | None
 
 async def cut(_: Any, context: Context) -> AsyncIterator[t.JobUpdate]:
     """Ends as a proxy ends a call whose server went away."""
+    nothing: tuple[t.JobUpdate, ...] = ()
+    for update in nothing:
+        yield update
     await context.abort(grpc.StatusCode.UNAVAILABLE, "upstream connect error")
-    yield t.JobUpdate()
 
 
 def ended_by(event: asyncio.Event, state: t.JobState.ValueType) -> Any:

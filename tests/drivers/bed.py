@@ -70,9 +70,9 @@ async def eventually(condition: Callable[[], Awaitable[bool]], what: str) -> Non
         raise TimeoutError(f"gave up waiting: {what}") from None
 
 
-def call_of(operation: ops.AnyOperation, **fields: Any) -> Call:
-    """A call with an id of its own."""
-    return Call(id=f"call-{next(_numbers)}", operation=operation, began=time.time(), **fields)
+def call_of(operation: ops.AnyOperation, *, began: float | None = None, **fields: Any) -> Call:
+    """A call with an id of its own, begun now unless another wall time is given."""
+    return Call(id=f"call-{next(_numbers)}", operation=operation, began=time.time() if began is None else began, **fields)
 
 
 class Kind:

@@ -10,8 +10,8 @@ import pytest
 
 from virtrpc_drivers import wire
 from virtrpc_drivers.errors import DriverError, Fault, Reason
-from virtrpc_drivers.protocol import Change, DomainChanged, EventsLost, HostDown, Phase, Report, SpanRecord, Spans
-from virtrpc_drivers.values import DomainConfig, DomainReading, Listed, Listing, Missing, Readings, Stamp
+from virtrpc_drivers.protocol import Change, DomainChanged, EventsLost, HostDown, Report, SpanRecord, Spans
+from virtrpc_drivers.values import DomainConfig, DomainReading, Listed, Listing, Missing, Phase, Readings, Stamp
 
 STAMP = Stamp(process=1, monotonic=2.0, wall=3.0)
 DECODER = msgspec.msgpack.Decoder(wire.FromDriver)

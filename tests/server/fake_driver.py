@@ -45,7 +45,7 @@ def reading(number: int, moment: float, name: str = "", **fields: Any) -> Domain
     """Both groups of domain NUMBER, running unless `state` says otherwise; other fields go where they belong."""
     state: State = fields.pop("state", State.RUNNING)
     active = state not in (State.SHUTOFF, State.CRASHED)
-    config = {key: fields.pop(key) for key in list(fields) if key in DomainConfig.__struct_fields__}
+    config = {key: fields.pop(key) for key in list(fields) if key not in DomainState.__struct_fields__}
     return DomainReading(
         uuid=uuid(number),
         name=name or f"guest-{number}",

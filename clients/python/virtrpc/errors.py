@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped] # has neither stubs nor a marker
 
 if TYPE_CHECKING:
@@ -132,7 +133,11 @@ class Unauthenticated(VirtrpcError):
 
 
 class PermissionDenied(VirtrpcError):
-    """You may not do this, or the hypervisor does not let the server do it."""
+    """You may not call this, or not for this domain."""
+
+
+class HypervisorDenied(VirtrpcError):
+    """The hypervisor refuses the server's own account or credentials; yours are not in question. Its administrator must act."""
 
 
 class ServerUnavailable(VirtrpcError):
@@ -186,7 +191,8 @@ BY_REASON: Mapping[str, type[VirtrpcError]] = {
     "OUTCOME_UNKNOWN": OutcomeUnknown,
     "UNAUTHENTICATED": Unauthenticated,
     "PERMISSION_DENIED": PermissionDenied,
-    "HYPERVISOR_DENIED": PermissionDenied,
+    "HYPERVISOR_PERMISSION_DENIED": HypervisorDenied,
+    "HYPERVISOR_UNAUTHENTICATED": HypervisorDenied,
     "DRAINING": ServerUnavailable,
     "INTERNAL": Internal,
     "UNIMPLEMENTED": Unimplemented,
@@ -247,6 +253,6 @@ def _error_info(trailers: Iterable[tuple[str, str | bytes]]) -> error_details_pb
 def _details(value: bytes) -> Iterable[any_pb2.Any]:
     try:
         details: Iterable[any_pb2.Any] = status_pb2.Status.FromString(value).details
-    except ValueError:  # protobuf's DecodeError is one: a proxy's garbage must not hide the status itself
+    except DecodeError:  # a proxy's garbage must not hide the status itself
         return ()
     return details

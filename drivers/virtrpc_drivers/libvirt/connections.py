@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import libvirt
+import msgspec
 
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
-from virtrpc_drivers.libvirt.errors import driver_error
+from virtrpc_drivers.libvirt.errors import driver_error, fault_of
 from virtrpc_drivers.libvirt.threads import in_thread, spawn
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ class Link:
             raise failure(Reason.HOST_UNREACHABLE, f"opening a connection took longer than {OPEN_SECONDS:.0f} s") from None
         except libvirt.libvirtError as error:
             self._opening = None
-            raise driver_error(error) from None
+            raise DriverError(_unreachable(fault_of(error))) from None
         self._opening = None
         self._connection = connection
         return connection
@@ -76,6 +77,13 @@ class Link:
         if self._connection is not None:
             closed(self._connection)
             self._connection = None
+
+
+def _unreachable(fault: Fault) -> Fault:
+    """Whatever keeps a connection from opening, the host cannot be reached: only a refusal of rights keeps its own word."""
+    if fault.reason in (Reason.PERMISSION_DENIED, Reason.UNAUTHENTICATED):
+        return fault
+    return msgspec.structs.replace(fault, reason=Reason.HOST_UNREACHABLE)
 
 
 @dataclass(eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree
@@ -19,6 +20,11 @@ _UNITS = {
     "tb": 1000**4, "t": 1024**4, "tib": 1024**4,
 }  # fmt: skip
 _SOURCE_ATTRIBUTES = ("file", "dev", "dir", "volume", "name", "network", "bridge", "path")
+
+
+HIDDEN = "*****"
+_PASSWORD = re.compile(r"(<graphics\b[^>]*\spasswd=')[^']*(')")
+_COOKIE = re.compile(r"(<cookie\b[^>]*>)[^<]*(</cookie>)")
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,11 @@ def memory_bytes(element: Element | None) -> int | None:
     number = _integer(element.text)
     unit = _UNITS.get(element.get("unit", "KiB").strip().lower())
     return number * unit if number is not None and unit is not None else None
+
+
+def without_secrets(xml: str) -> str:
+    """A text that libvirt wrote WITH secrets, as it writes it without: the migratable form carries passwords and cookies even unasked."""
+    return _COOKIE.sub(rf"\1{HIDDEN}\2", _PASSWORD.sub(rf"\1{HIDDEN}\2", xml))
 
 
 def disks(xml: str) -> tuple[DiskConfig, ...]:

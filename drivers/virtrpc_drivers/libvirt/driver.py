@@ -84,15 +84,15 @@ class LibvirtDriver:
 
     async def snapshots(self, uuid: str) -> Snapshots:
         """virDomainListAllSnapshots."""
-        return await self._look("virDomainListAllSnapshots", lambda connection: snapshots.of_domain(connection, uuid))
+        return await self._look(lambda connection: snapshots.of_domain(connection, uuid))
 
     async def snapshot_xml(self, uuid: str, name: str) -> str:
         """virDomainSnapshotGetXMLDesc."""
-        return await self._look("virDomainSnapshotGetXMLDesc", lambda connection: snapshots.xml(connection, uuid, name))
+        return await self._look(lambda connection: snapshots.xml(connection, uuid, name))
 
     async def current_snapshot(self, uuid: str) -> str | None:
         """virDomainSnapshotCurrent."""
-        return await self._look("virDomainSnapshotCurrent", lambda connection: snapshots.current_name(connection.lookupByUUIDString(uuid)))
+        return await self._look(lambda connection: snapshots.current_name(connection.lookupByUUIDString(uuid)))
 
     async def close(self) -> None:
         """Close connections, each on a thread of its own; calls that are out are abandoned."""
@@ -103,7 +103,7 @@ class LibvirtDriver:
     async def _read(self, work: Callable[[Any], T]) -> T:
         return await self._up.host.lanes.reads.call(work)
 
-    async def _look(self, _function: str, work: Callable[[Any], T]) -> T:
+    async def _look(self, work: Callable[[Any], T]) -> T:
         return await self._up.host.lanes.work.call(work)
 
 
@@ -142,11 +142,11 @@ class _Started:
     async def carry_out(self, call: Call) -> Outcome:
         support = self._support(call)
         self._refuse(call)
-        run = Run(call, abortable=support.abortable)
+        run = Run(call, abortable=support.abortable, asks=support.slot is Slot.ASKING)
         self.runs.by_id[call.id] = run
         try:
             with tracing.span(self.deliver, self.settings.tracing, f"libvirt {call.operation.verb}", call.traceparent, _attributes(call)):
-                return await self._call_and_wait(run, support.slot is Slot.ASKING)
+                return await self._call_and_wait(run)
         finally:
             del self.runs.by_id[call.id]
 
@@ -183,13 +183,13 @@ class _Started:
         info: HostInfo | None = self.host.info
         return info is None or info.local
 
-    async def _call_and_wait(self, run: Run, asks: bool) -> Outcome:
+    async def _call_and_wait(self, run: Run) -> Outcome:
         operation = run.call.operation
         lane = self.host.lanes.destroy if isinstance(operation, Destroy) else self.host.lanes.work
         with self.events.listen(operation.uuid) as ear:
             poller = self.keep(self.runs.follow(run)) if run.operation is not None else None
             try:
-                outcome, asked = await lane.call(lambda connection: _call(connection, run, asks))
+                outcome, asked = await lane.call(lambda connection: _call(connection, run))
             finally:
                 if poller is not None:
                     poller.cancel()
@@ -200,10 +200,10 @@ class _Started:
         return outcome
 
 
-def _call(connection: Any, run: Run, asks: bool) -> tuple[Outcome, asking.Question | None]:
+def _call(connection: Any, run: Run) -> tuple[Outcome, asking.Question | None]:
     """The blocking part, on a lane's thread."""
     operation = run.call.operation
-    asked = asking.question(connection, operation) if asks else None
+    asked = asking.question(connection, operation) if run.asks else None
     if run.operation is not None:
         clear_completed(connection.lookupByUUIDString(operation.uuid))
     run.began = run.now()

@@ -59,8 +59,8 @@ class Host:
                     told = error.fault
                     deliver(HostDown(fault=told))
                 link.drop()
-                self._despair()
                 await asyncio.sleep(back_off)
+                self._despair()
                 back_off = min(LONGEST_BACK_OFF, back_off * 2)
             else:
                 back_off = FIRST_BACK_OFF

@@ -82,7 +82,8 @@ def is_ours(job: JobLook, operation: int | None, began: float, now: float) -> bo
 
 def report(call_id: str, job: JobLook, stamp: Stamp) -> Report:
     """What our job's statistics say. Bytes; the rate in bytes a second."""
-    fields = job.fields
+    # Before the first pass begins, the statistics are there and all zero: that says nothing.
+    fields = job.fields if job.fields.get(libvirt.VIR_DOMAIN_JOB_DATA_TOTAL) else {}
     remaining = fields.get(libvirt.VIR_DOMAIN_JOB_DATA_REMAINING)
     rate = fields.get(libvirt.VIR_DOMAIN_JOB_MEMORY_BPS)
     return Report(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import libvirt
 import msgspec
 
+from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.libvirt import domain_xml
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.values import (
@@ -76,7 +77,7 @@ def optional(call: Callable[[], T]) -> T | None:
     try:
         return call()
     except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+        if fault_of(error).reason in (Reason.DOMAIN_NOT_FOUND, Reason.HOST_UNREACHABLE):
             raise
         return None
 
@@ -161,13 +162,14 @@ def _state(domain: Any) -> DomainState:
 def _config(domain: Any) -> DomainConfig:
     xml = domain.XMLDesc(0)
     inactive = optional(lambda: domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    migratable = optional(lambda: domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE))
     live = domain_xml.sizes(xml)
     config = domain_xml.sizes(inactive) if inactive else live
     active = bool(optional(domain.isActive))
     return DomainConfig(
         xml=xml,
         inactive_xml=inactive,
-        migratable_xml=optional(lambda: domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE)),
+        migratable_xml=domain_xml.without_secrets(migratable) if migratable else None,
         os_type=live.os_type or optional(domain.OSType),
         persistent=_flag(optional(domain.isPersistent)) is not False,
         autostart=_flag(optional(domain.autostart)),

@@ -26,6 +26,8 @@ class Run:
     call: Call
     abortable: bool
     """Whether this verb can be aborted at this hypervisor at all."""
+    asks: bool = False
+    """Whether it only asks the guest: then the wait for the guest is what a cancel ends."""
     began: float | None = None
     """When it was handed to libvirt: seconds of `now`'s clock; None before."""
     now: Callable[[], float] = time.monotonic
@@ -58,6 +60,8 @@ class Runs:
             if not run.gave_up.done():
                 run.gave_up.set_result(None)
             return CancelAnswer(sent=True)
+        if run.asks:
+            return CancelAnswer(sent=False, message="the guest is being asked; its answer is not waited for yet")
         if not run.abortable:
             return CancelAnswer(sent=False, final=True, message=f"{run.call.operation.verb} cannot be aborted on this hypervisor")
         if run.began is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -65,7 +66,6 @@ class SimDriver:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._calls: dict[str, JobHandle] = {}
         self._connecting: asyncio.Future[None] | None = None
-        self._cut = False
         self.restarts = 0
         """How often its process was lost and came back."""
 
@@ -119,7 +119,7 @@ class SimDriver:
         """See Driver.resume. A call that is still inside is followed; one that ended is told, where the hypervisor remembers it."""
         self._check_up()
         job = self.hypervisor.jobs.get(call.id)
-        if job is not None and (not job.done or self._options.remembers):
+        if job is not None and (not job.done or self._options.remembers) and not job.carried_away:
             if not job.done and not self._options.remembers and not job.visible:
                 raise failure(Reason.OUTCOME_UNKNOWN, "the hypervisor does not show this call, and it may still be on its way")
             return await self._follow(job)
@@ -155,15 +155,17 @@ class SimDriver:
 
         Operations go on inside the hypervisor, except where the process carries them (shape=esx).
         """
-        self._cut = stay_down
+        if stay_down and self._connecting is not None:
+            self._connecting.cancel()
         lost = self._lost
         if lost is None or lost.done():
             return
         lost.set_result(process)
-        carried, self._calls = list(self._calls.values()), {}
-        for job in carried:
+        known, self._calls = list(self._calls.values()), {}
+        for job in known:
+            job.observers.remove(self._report)
             if process and row(self._options.shape, job.operation.verb).killable:
-                job.kill(failure(Reason.DRIVER_LOST, "the driver process that carried the call ended"))
+                job.carry_away()
         self.hypervisor.events.unsubscribe(self._event)
         reason = Reason.DRIVER_LOST if process else Reason.HOST_UNREACHABLE
         self._deliver(HostDown(fault=Fault(reason=reason, message="the connection to the simulated host was lost"), process_lost=process))
@@ -173,14 +175,13 @@ class SimDriver:
         if not stay_down:
             self._connecting = self._begin(self._connect(self._options.reconnect_seconds))
 
-    def kill(self) -> None:
+    def kill(self, _number: int = signal.SIGKILL) -> None:
         """End the driver process, simulated."""
         self.lose()
 
     def mend(self) -> None:
         """Let a connection that was to stay down come back."""
-        if self._cut and not self.up:
-            self._cut = False
+        if not self.up and (self._connecting is None or self._connecting.done()):
             self._connecting = self._begin(self._connect(self._options.reconnect_seconds))
 
     async def close(self) -> None:
@@ -247,18 +248,14 @@ class SimDriver:
             check_paths(call.operation.xml, self._settings.path_roots)
 
     async def _follow(self, job: JobHandle) -> Outcome:
-        """Pass on a job's reports until it ends, or the connection does."""
-        self._calls[job.id] = job
-        job.observers.append(self._report)
+        """Pass on a job's reports until it ends, or the connection does: not only while its caller waits."""
+        if job.id not in self._calls and job.task is not None:
+            self._calls[job.id] = job
+            job.observers.append(self._report)
+            job.task.add_done_callback(lambda _: self._calls.pop(job.id, None))
         if job.visible or job.phase is not Phase.CALLING:
             self._report(job)
-        try:
-            return await self._within(job.wait(), lost_as=Reason.DRIVER_LOST)
-        finally:
-            # A caller that leaves does not end the reports: the call goes on, and others watch it.
-            if job.done or not self.up:
-                job.observers.remove(self._report)
-                self._calls.pop(job.id, None)
+        return await self._within(job.wait(), lost_as=Reason.DRIVER_LOST)
 
     def _report(self, job: JobHandle) -> None:
         percent = self._options.shape == "vz"

@@ -7,7 +7,7 @@ import itertools
 import time
 import uuid as uuids
 import zlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakValueDictionary
@@ -26,7 +26,7 @@ from virtrpc_drivers.values import Outcome, State
 MAX_REMEMBERED = 10_000
 """Ended calls that a hypervisor can still tell about."""
 
-Network = WeakValueDictionary[str, "SimHypervisor"]
+Network = MutableMapping[str, "SimHypervisor"]
 NETWORK: Network = WeakValueDictionary()
 """The simulated hosts of this process by name: where a migration looks for its destination."""
 

@@ -55,6 +55,8 @@ class JobHandle:
         self.fraction: float | None = None
         self.applied = False
         """Its effect is there; only the answer is missing."""
+        self.carried_away = False
+        """It ended with the process that carried it: what it says of itself is no truth about its effect."""
         self.observers: list[Callable[[JobHandle], None]] = []
         self.task: asyncio.Task[Outcome] | None = None
         self._end: DriverError | None = None
@@ -91,6 +93,12 @@ class JobHandle:
         if not self.done and not self.applied and self._end is None:
             self._stop(error)
 
+    def carry_away(self) -> None:
+        """It ends with the process that carries it."""
+        if not self.done:
+            self.carried_away = True
+            self._stop(sdk_error(Reason.DRIVER_LOST, "the driver process that carried the call ended"))
+
     def failed_by(self) -> DriverError | None:
         """What stopped it from outside."""
         return self._end
@@ -102,6 +110,12 @@ class JobHandle:
             await self._hypervisor.faults.strike(self.operation.verb, self.operation.uuid, step)
         finally:
             self.abortable = abortable
+
+    async def pause(self, seconds: float, *, abortable: bool = False) -> None:
+        """Let time pass on the way to the hypervisor, whatever its guest does."""
+        self.abortable = abortable
+        await asyncio.sleep(seconds)
+        self.abortable = False
 
     async def spend(self, seconds: float, total_bytes: int | None = None, *, abortable: bool = False, progress: bool = False) -> None:
         """Let time pass, with progress. Stands still while the guest's process is stopped."""

@@ -31,11 +31,8 @@ async def perform(hypervisor: SimHypervisor, job: JobHandle) -> Outcome:
     operation = job.operation
     await job.strike(0)
     support = row(hypervisor.options.shape, operation.verb)
-    if support.slot is Slot.DESTROY:
-        # It does not ask the guest's monitor: a stopped guest can be killed.
-        await asyncio.sleep(hypervisor.options.latency)
-    else:
-        await job.spend(hypervisor.options.latency, abortable=False)
+    # Virtuozzo's jobs hear an abort from their first moment; on QEMU there is nothing to abort yet.
+    await job.pause(hypervisor.options.latency, abortable=support.abortable and hypervisor.options.shape == "vz")
     work = _VERBS[type(operation)]
     if support.slot in (Slot.NONE, Slot.DESTROY):
         return await work(hypervisor, job, operation) or Outcome()
@@ -43,6 +40,7 @@ async def perform(hypervisor: SimHypervisor, job: JobHandle) -> Outcome:
     async with hypervisor.exclusive(key, job):
         result = await work(hypervisor, job, operation)
         if callable(result) and support.slot is Slot.CONDITION:
+            job.abortable = support.abortable
             await _wait_for_guest(job, result)
     if callable(result) and support.slot is Slot.ASKING:
         job.enter(Phase.WAITING_GUEST)

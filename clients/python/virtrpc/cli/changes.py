@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -12,8 +11,8 @@ from virtrpc.cli import complete
 from virtrpc.cli.command import verb
 from virtrpc.cli.lifecycle import Begun
 from virtrpc.cli.panels import CHANGES
-from virtrpc.cli.params import Paused, Size, XmlFile, read_xml
-from virtrpc.cli.parts import Scope
+from virtrpc.cli.params import Paused, Size, Xml
+from virtrpc.cli.parts import Password, Scope
 from virtrpc.v1 import types_pb2 as t
 
 OnHost = Annotated[str, typer.Option("--host", metavar="HOST", help="Where; not needed with one host.", autocompletion=complete.hosts)]
@@ -28,9 +27,9 @@ def add_to(app: typer.Typer) -> None:
     verb(app, "set-password", panel=CHANGES, aliases=("set-user-password",))(set_password)
 
 
-def define(client: AsyncClient, file: XmlFile, options: t.JobOptions, host: OnHost = "") -> Begun:
+def define(client: AsyncClient, xml: Xml, options: t.JobOptions, host: OnHost = "") -> Begun:
     """Store a domain's definition: a new domain, or a new definition of one that exists."""
-    return client.define_domain(host=host, options=options, xml=read_xml(file))
+    return client.define_domain(host=host, options=options, xml=xml)
 
 
 def undefine(
@@ -54,9 +53,9 @@ def undefine(
     )
 
 
-def create(client: AsyncClient, file: XmlFile, options: t.JobOptions, host: OnHost = "", paused: Paused = False) -> Begun:
+def create(client: AsyncClient, xml: Xml, options: t.JobOptions, host: OnHost = "", paused: Paused = False) -> Begun:
     """Start a domain that is not stored: when it stops, it is gone."""
-    return client.create_domain(host=host, options=options, paused=paused, xml=read_xml(file))
+    return client.create_domain(host=host, options=options, paused=paused, xml=xml)
 
 
 def set_memory(
@@ -76,19 +75,8 @@ def set_password(
     domain: t.DomainRef,
     user: Annotated[str, typer.Argument(metavar="USER", help="The user's name in the guest.")],
     options: t.JobOptions,
-    stdin: Annotated[bool, typer.Option("--stdin", help="Read the password from stdin's first line instead of asking for it.")] = False,
+    password: Password,
     encrypted: Annotated[bool, typer.Option("--encrypted", help="It is a hash as crypt(3) makes it.")] = False,
 ) -> Begun:
     """Set a user's password inside the guest, through its agent. The password is asked for, or read from stdin."""
-    return client.set_user_password(domain, options=options, user=user, password=_password(stdin), encrypted=encrypted)
-
-
-def _password(stdin: bool) -> str:
-    """Never out of the arguments: every user of this machine can read those."""
-    if stdin or not sys.stdin.isatty():
-        password = sys.stdin.readline().rstrip("\r\n")
-    else:
-        password = str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
-    if not password:
-        raise typer.BadParameter("the password is empty")
-    return password
+    return client.set_user_password(domain, options=options, user=user, password=password.text, encrypted=encrypted)

@@ -10,7 +10,7 @@ from virtrpc.aio import AsyncClient
 from virtrpc.cli.command import verb
 from virtrpc.cli.lifecycle import Begun
 from virtrpc.cli.panels import CHANGES
-from virtrpc.cli.params import XmlFile, read_xml
+from virtrpc.cli.params import Xml
 from virtrpc.cli.parts import Scope
 from virtrpc.v1 import types_pb2 as t
 
@@ -22,23 +22,23 @@ def add_to(app: typer.Typer) -> None:
     verb(app, "update", panel=CHANGES, aliases=("update-device",))(update)
 
 
-def attach(client: AsyncClient, domain: t.DomainRef, file: XmlFile, options: t.JobOptions, scope: Scope) -> Begun:
+def attach(client: AsyncClient, domain: t.DomainRef, xml: Xml, options: t.JobOptions, scope: Scope) -> Begun:
     """Plug a device in."""
-    return client.attach_device(domain, options=options, scope=scope.value, xml=read_xml(file))
+    return client.attach_device(domain, options=options, scope=scope.value, xml=xml)
 
 
-def detach(client: AsyncClient, domain: t.DomainRef, file: XmlFile, options: t.JobOptions, scope: Scope) -> Begun:
+def detach(client: AsyncClient, domain: t.DomainRef, xml: Xml, options: t.JobOptions, scope: Scope) -> Begun:
     """Unplug a device, and wait until the guest has let it go (5 minutes unless --run-timeout says else)."""
-    return client.detach_device(domain, options=options, scope=scope.value, xml=read_xml(file))
+    return client.detach_device(domain, options=options, scope=scope.value, xml=xml)
 
 
 def update(
     client: AsyncClient,
     domain: t.DomainRef,
-    file: XmlFile,
+    xml: Xml,
     options: t.JobOptions,
     scope: Scope,
     force: Annotated[bool, typer.Option("--force", help="Do it although the guest has the device in use.")] = False,
 ) -> Begun:
     """Change a device in place: a CD's medium, an interface's link, a graphics password."""
-    return client.update_device(domain, options=options, scope=scope.value, force=force, xml=read_xml(file))
+    return client.update_device(domain, options=options, scope=scope.value, force=force, xml=xml)

@@ -7,7 +7,7 @@ from typing import Protocol, Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from virtrpc.cli import text
 from virtrpc.cli.session import Session, complain, console
@@ -136,14 +136,14 @@ class BarDisplay(_Display):
     """A live bar on a terminal."""
 
     def __init__(self, screen: Console) -> None:
+        # The bar takes what the words leave, so that they fit on 80 columns.
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=None),
             TextColumn("{task.fields[percent]}"),
             TextColumn("{task.fields[status]}"),
-            TimeElapsedColumn(),
         )
-        self._bar = Progress(*columns, console=screen, transient=True)
+        self._bar = Progress(*columns, console=screen, transient=True, expand=True)
         self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
@@ -163,7 +163,7 @@ class BarDisplay(_Display):
             total=100 if known else None,
             completed=job.progress.percent if known else 0,
             percent=f"{job.progress.percent:3.0f} %" if known else "",
-            status=escape(text.one_line(status(job))),
+            status=escape(text.one_line(status(job).removeprefix("running, "))),
         )
 
     def note(self, words: str) -> None:

@@ -42,10 +42,10 @@ def parse_seconds(value: str) -> float:
     return float(match.group(1)) * _TIME_FACTORS[match.group(2) or ""]
 
 
-def read_xml(path: Path) -> str:
+def read_xml(path: str) -> str:
     """The text of an XML file; of stdin where the path is `-`."""
     try:
-        data = sys.stdin.buffer.read(MAX_XML_BYTES + 1) if str(path) == "-" else path.read_bytes()
+        data = sys.stdin.buffer.read(MAX_XML_BYTES + 1) if path == "-" else Path(path).read_bytes()
     except OSError as error:
         raise typer.BadParameter(f"cannot read {path}: {error.strerror}") from error
     if len(data) > MAX_XML_BYTES:
@@ -64,7 +64,7 @@ def resume_state(running: bool, paused: bool) -> t.ResumeState.ValueType:
 
 
 Size = Annotated[int, typer.Argument(parser=parse_size, metavar="SIZE", help="With a unit: 2GiB, 512M, 1048576KiB.")]
-XmlFile = Annotated[Path, typer.Argument(metavar="FILE", help="libvirt XML; - reads it from stdin.")]
+Xml = Annotated[str, typer.Argument(parser=read_xml, metavar="FILE", help="libvirt XML; - reads it from stdin.")]
 Paused = Annotated[bool, typer.Option("--paused", help="Leave the guest paused.")]
 Running = Annotated[bool, typer.Option("--running", help="Let the guest run, however it was when it was saved.")]
 Force = Annotated[bool, typer.Option("--force")]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
 
 from virtrpc.address import ADDRESS_VARIABLE, DEFAULT_ADDRESS, resolve_address
 from virtrpc.cli import complete, params
-from virtrpc.cli.session import Session
+from virtrpc.cli.session import INTERRUPTED, Session
 from virtrpc.refs import domain_ref, job_options
 from virtrpc.v1 import types_pb2 as t
 
@@ -32,6 +33,13 @@ class Scope:
         if self.live and self.config:
             return t.CHANGE_SCOPE_BOTH
         return t.CHANGE_SCOPE_LIVE if self.live else t.CHANGE_SCOPE_CONFIG if self.config else t.CHANGE_SCOPE_UNSPECIFIED
+
+
+@dataclass(frozen=True)
+class Password:
+    """A password, asked for or read from stdin; never out of the arguments, which every user of this machine can read."""
+
+    text: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,24 @@ PARTS: dict[Any, Part] = {
         Scope,
     ),
 }
+
+
+def _password(stdin: bool) -> Password:
+    # Here and not where it is sent: under the event loop Ctrl-C would not end the prompt.
+    try:
+        asked = not stdin and sys.stdin.isatty()
+        text = str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)) if asked else sys.stdin.readline().rstrip("\r\n")
+    except (typer.Abort, KeyboardInterrupt):
+        raise typer.Exit(INTERRUPTED) from None
+    if not text:
+        raise typer.BadParameter("the password is empty")
+    return Password(text)
+
+
+PARTS[Password] = Part(
+    (option("stdin", Annotated[bool, typer.Option("--stdin", help="Read the password from stdin's first line instead of asking for it.")], False),),
+    _password,
+)
 
 
 def _job_options(detach: bool, wait_timeout: str | None, run_timeout: str | None, on_disconnect: str, request_id: str) -> t.JobOptions:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,7 +29,7 @@ def add_to(app: typer.Typer) -> None:
     verb(group, "create")(create)
     command(group, "list")(list_snapshots)
     command(group, "show", aliases=("info",))(show)
-    command(group, "xml", aliases=("dumpxml",))(xml)
+    command(group, "xml", aliases=("dumpxml",))(show_xml)
     command(group, "current")(current)
     verb(group, "revert")(revert)
     verb(group, "delete")(delete)
@@ -42,7 +41,9 @@ def create(
     options: t.JobOptions,
     name: Annotated[str, typer.Option(metavar="NAME", help="Its name; the server chooses one where none is given.")] = "",
     description: Annotated[str, typer.Option(metavar="TEXT")] = "",
-    xml_file: Annotated[Path | None, typer.Option("--xml", metavar="FILE", help="libvirt XML instead of name, description and specs.")] = None,
+    xml: Annotated[
+        str | None, typer.Option("--xml", parser=read_xml, metavar="FILE", help="libvirt XML instead of name, description and specs.")
+    ] = None,
     memspec: Annotated[str, typer.Option(metavar="[file=]PATH[,snapshot=KIND]", help="Where memory goes.")] = "",
     diskspec: Annotated[list[str], typer.Option(metavar="DISK[,snapshot=KIND][,file=PATH]", help="One disk; may be repeated.")] = [],  # noqa: B006 # Typer makes the list, and nothing here changes it
     disk_only: Annotated[bool, typer.Option("--disk-only", help="Disks without memory.")] = False,
@@ -55,7 +56,7 @@ def create(
 ) -> Begun:
     """Take a snapshot."""
     definition = _definition(name, description, memspec, diskspec)
-    if xml_file is not None and definition != j.SnapshotDefinition():
+    if xml is not None and definition != j.SnapshotDefinition():
         raise typer.BadParameter("--xml excludes --name, --description, --memspec and --diskspec")
     make = partial(
         client.create_snapshot,
@@ -69,7 +70,7 @@ def create(
         halt=halt,
         reuse_external=reuse_external,
     )
-    return make(definition=definition) if xml_file is None else make(xml=read_xml(xml_file))
+    return make(definition=definition) if xml is None else make(xml=xml)
 
 
 def _definition(name: str, description: str, memory: str, disks: list[str]) -> j.SnapshotDefinition:
@@ -140,7 +141,7 @@ def _show(session: Session, snapshot: t.Snapshot) -> None:
     )
 
 
-def xml(session: Session, domain: t.DomainRef, name: Name) -> None:
+def show_xml(session: Session, domain: t.DomainRef, name: Name) -> None:
     """Print a snapshot's XML, without secrets."""
     with session.client() as client:
         answer = client.get_snapshot_xml(domain, name=name)

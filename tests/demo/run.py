@@ -1,0 +1,253 @@
+"""The main job, shown: a guest is saved under a stream of progress while every query answers at once.
+
+Usage: python -m tests.demo.run [qemu|sim]. Ends with 0 unless a step failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from tests.demo.rows import Window, observations, row, table
+from tests.demo.stage import Stage, stage
+from virtrpc import AsyncClient
+from virtrpc.errors import VirtrpcError
+from virtrpc.jobs import AsyncJobHandle
+from virtrpc.v1 import types_pb2
+
+RATE = 200.0
+READS = 2000
+"""Reads in each row."""
+IDLE_SECONDS = 3.0
+MAX_ROUNDS = 12
+START_SECONDS = 60.0
+MARGIN = 1.03
+"""A little more time than the reads need: those that span a window's edge do not count."""
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+class StepFailed(Exception):  # noqa: N818  # says what happened; not an error of the program
+    """A step of the demo did not come out as it should."""
+
+
+def say(text: str) -> None:
+    """One line about what happens now."""
+    console.print(f"[bold]•[/bold] {text}")
+
+
+@asynccontextmanager
+async def serving(here: Stage) -> AsyncIterator[AsyncClient]:
+    """The server on the stage's host, and a client of it."""
+    socket = here.directory / "virtrpc.sock"
+    with (here.directory / "virtrpcd.log").open("w") as log:
+        command = [sys.executable, "-m", "virtrpc.daemon", "serve", "--socket", str(socket), "--host", f"demo={here.uri}"]
+        server = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, start_new_session=True)
+        try:
+            async with AsyncClient(f"unix:{socket}") as client:
+                await _until_live(client, server)
+                yield client
+        except BaseException:
+            console.print((here.directory / "virtrpcd.log").read_text()[-4000:], markup=False, style="dim")
+            raise
+        finally:
+            if server.returncode is None:
+                server.send_signal(signal.SIGTERM)
+            code = await server.wait()
+    if code != 0:
+        raise StepFailed(f"the server ended with {code}")
+
+
+async def _until_live(client: AsyncClient, server: Process) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.returncode is not None:
+            raise StepFailed(f"the server ended with {server.returncode}")
+        try:
+            host = await client.get_host(host="demo")
+        except VirtrpcError:
+            await asyncio.sleep(0.05)
+            continue
+        if host.state == types_pb2.FRESHNESS_LIVE:
+            return
+        await asyncio.sleep(0.05)
+    raise StepFailed(f"the host was not reached within {START_SECONDS:g} s")
+
+
+@asynccontextmanager
+async def reading(here: Stage, reads: list[dict[str, Any]]) -> AsyncIterator[None]:
+    """Reads go on in another process; what they measured is in `reads` afterwards."""
+    socket = str(here.directory / "virtrpc.sock")
+    command = [sys.executable, "-m", "tests.demo.reads", socket, here.domain, str(RATE)]
+    reader = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=1 << 26)
+    assert reader.stdout is not None
+    try:
+        if await reader.stdout.readline() != b"reading\n":
+            raise StepFailed("the reading process did not begin")
+        yield
+    finally:
+        output, _ = await reader.communicate()
+        reads += [json.loads(line) for line in output.splitlines()]
+    if reader.returncode != 0:
+        raise StepFailed("a read failed: not every query answered")
+
+
+async def saved(client: AsyncClient, here: Stage) -> Window:
+    """A managed save under its progress bar; from RUNNING to the terminal update."""
+    handle = await client.managed_save_domain(here.domain)
+    began = time.monotonic()
+    ended = began
+    with bar() as progress:
+        task = progress.add_task("managed save", total=None)
+        running = False
+        async for job in handle:
+            ended = time.monotonic()
+            if job.state == types_pb2.JOB_STATE_RUNNING and not running:
+                running, began = True, ended
+            show(progress, task, job)
+    await handle.wait()
+    return began, ended
+
+
+async def cancelled_half_way(client: AsyncClient, here: Stage) -> types_pb2.Job:
+    """A managed save that is cancelled once half of it is written; its last state."""
+    handle: AsyncJobHandle = await client.managed_save_domain(here.domain)
+    asked, last = False, None
+    with bar() as progress:
+        task = progress.add_task("managed save", total=None)
+        async for job in handle:
+            show(progress, task, job)
+            last = job
+            if job.progress.percent >= 50 and not asked:
+                asked = True
+                answer = await handle.cancel()
+                progress.console.print(f"  cancelled at {job.progress.percent:.0f} %, answered: {answer.message}")
+    if last is None:
+        raise StepFailed("the save told nothing")
+    return last
+
+
+def bar() -> Progress:
+    """A progress bar in bytes."""
+    columns = (TextColumn("  {task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, refresh_per_second=4)
+
+
+def show(progress: Progress, task: Any, job: types_pb2.Job) -> None:
+    """Move the bar to where the job is."""
+    if job.progress.total_bytes:
+        progress.update(task, total=job.progress.total_bytes, completed=job.progress.processed_bytes)
+
+
+async def prepared(client: AsyncClient, here: Stage) -> None:
+    """Define and start the guest, and wait until it sleeps on its filled memory."""
+    if here.xml is None:
+        return
+    say("defining and starting a Linux guest of 2 GiB, which fills its memory and then sleeps")
+    await (await client.define_domain(host="demo", xml=here.xml)).wait()
+    await (await client.start_domain(here.domain)).wait()
+    await asyncio.to_thread(here.wait_until_asleep)
+
+
+async def described(client: AsyncClient, here: Stage) -> types_pb2.Domain:
+    """Show the guest as GetDomain has it."""
+    domain = await client.get_domain(here.domain)
+    state = types_pb2.DomainState.Name(domain.state).removeprefix("DOMAIN_STATE_").lower()
+    freshness = types_pb2.Freshness.Name(domain.state_observation.freshness).removeprefix("FRESHNESS_")
+    console.print(f"  {domain.name}  {domain.uuid}  {state} ({domain.state_reason})  {domain.memory_bytes >> 20} MiB  {freshness}")
+    return domain
+
+
+async def rounds(client: AsyncClient, here: Stage) -> tuple[list[Window], list[Window]]:
+    """Idle and saved in turn, until both rows have their reads."""
+    idle: list[Window] = []
+    saves: list[Window] = []
+    for number in range(MAX_ROUNDS):
+        began = time.monotonic()
+        await asyncio.sleep(IDLE_SECONDS)
+        idle.append((began, time.monotonic()))
+        saves.append(await saved(client, here))
+        await (await client.start_domain(here.domain)).wait()
+        if min(_length(idle), _length(saves)) * RATE >= READS * MARGIN:
+            return idle, saves
+        if _length(idle) * RATE < READS * MARGIN and number == MAX_ROUNDS - 2:
+            break
+    # Saves that are over quickly leave the idle row short, or the other way round: what is missing is made up for.
+    while _length(idle) * RATE < READS * MARGIN:
+        began = time.monotonic()
+        await asyncio.sleep(IDLE_SECONDS)
+        idle.append((began, time.monotonic()))
+    return idle, saves
+
+
+def _length(windows: list[Window]) -> float:
+    return sum(end - start for start, end in windows)
+
+
+async def demo(driver: str) -> float:
+    """The whole demo; returns p99 during the saves over p99 while idle."""
+    began = time.monotonic()
+    reads: list[dict[str, Any]] = []
+    with stage(driver) as here:
+        async with serving(here) as client:
+            await prepared(client, here)
+            say("the guest")
+            await described(client, here)
+            say(f"reading {RATE:g} times a second while it sleeps, is saved, restored, sleeps, is saved …")
+            async with reading(here, reads):
+                idle, saves = await rounds(client, here)
+            say("one more save, cancelled half-way")
+            last = await cancelled_half_way(client, here)
+            if last.state != types_pb2.JOB_STATE_CANCELLED:
+                raise StepFailed(f"the cancelled save ended {types_pb2.JobState.Name(last.state)}: {last.error.message}")
+            domain = await described(client, here)
+            if domain.state != types_pb2.DOMAIN_STATE_RUNNING:
+                raise StepFailed("the guest does not run after the cancelled save")
+            await _cleared(client, here)
+        left = here.left_behind
+    if left:
+        raise StepFailed(f"guests were left behind: {left}")
+    rows = [row("guest idle", reads, idle), row("during a managed save", reads, saves)]
+    console.print(table(rows))
+    seen = max(observations(reads, window) for window in saves)
+    say(f"the memory statistics were read {seen} times during one save; took {time.monotonic() - began:.0f} s, nothing is left behind")
+    if seen < 3 and driver != "sim":
+        raise StepFailed("the memory statistics did not move during a save")
+    for each in rows:
+        if len(each.seconds) < READS:
+            raise StepFailed(f"only {len(each.seconds)} reads of {READS}: {each.name}")
+    return rows[1].p99 / rows[0].p99
+
+
+async def _cleared(client: AsyncClient, here: Stage) -> None:
+    await (await client.destroy_domain(here.domain)).wait()
+    if here.xml is not None:
+        await (await client.undefine_domain(here.domain)).wait()
+
+
+def main() -> int:
+    """Run it; the last line is the ratio."""
+    driver = sys.argv[1] if len(sys.argv) > 1 else "qemu"
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    try:
+        ratio = asyncio.run(demo(driver))
+    except StepFailed as failed:
+        console.print(f"[bold red]failed:[/bold red] {failed}")
+        return 1
+    print(f"p99 during the save / idle: {ratio:.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""Whose job libvirt's statistics show, and the one abort that may be sent."""
+
+from typing import Any
+
+import libvirt
+import pytest
+
+from virtrpc_drivers import operations as ops
+from virtrpc_drivers.libvirt.connections import Lanes
+from virtrpc_drivers.libvirt.progress import JobLook, is_ours, job_operation, report
+from virtrpc_drivers.libvirt.readings import Clock
+from virtrpc_drivers.libvirt.runs import Run, Runs
+from virtrpc_drivers.protocol import Call
+from virtrpc_drivers.values import CancelAnswer
+
+SAVE = libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE
+DUMP = libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP
+LIVE = libvirt.VIR_DOMAIN_JOB_UNBOUNDED
+NONE = libvirt.VIR_DOMAIN_JOB_NONE
+COMPLETED = libvirt.VIR_DOMAIN_JOB_COMPLETED
+
+
+class Domain:
+    """A domain whose job statistics a test chooses; remembers aborts. It is its own connection."""
+
+    def __init__(self, kind: int, operation: int, elapsed_ms: int) -> None:
+        self.fields = {"type": kind, "operation": operation, "time_elapsed": elapsed_ms}
+        self.aborts = 0
+
+    def lookupByUUIDString(self, _uuid: str) -> "Domain":  # noqa: N802 - libvirt's name
+        return self
+
+    def jobStats(self, _flags: int) -> dict[str, Any]:  # noqa: N802 - libvirt's name
+        return self.fields
+
+    def abortJob(self) -> None:  # noqa: N802 - libvirt's name
+        self.aborts += 1
+
+    def isAlive(self) -> bool:  # noqa: N802 - libvirt's name
+        return True
+
+
+async def cancel(domain: Domain, began: float | None = 10.0, operation: ops.AnyOperation | None = None, abortable: bool = True) -> CancelAnswer:
+    """Cancel a call that went out 10 s ago, seen from second 20."""
+    call = Call(id="c", operation=operation or ops.ManagedSave(uuid="u"), began=0.0)
+    runs = Runs(Lanes(lambda: domain), Clock(0), lambda _: None)
+    runs.by_id["c"] = Run(call, abortable=abortable, began=began, now=lambda: 20.0)
+    return await runs.cancel("c")
+
+
+@pytest.mark.parametrize(
+    ("kind", "operation", "elapsed_ms"),
+    [
+        pytest.param(NONE, 0, 0, id="no job"),
+        pytest.param(LIVE, DUMP, 1_000, id="another's dump"),
+        pytest.param(LIVE, SAVE, 15_000, id="another's save, older than our call"),
+        pytest.param(COMPLETED, SAVE, 1_000, id="ours, in its last steps"),
+    ],
+)
+async def test_another_job_is_never_aborted(kind: int, operation: int, elapsed_ms: int) -> None:
+    """The abort is not sent where the domain's job is not this call; a later attempt may still find it."""
+    domain = Domain(kind, operation, elapsed_ms)
+    answer = await cancel(domain)
+    assert (answer.sent, answer.final, domain.aborts) == (False, False, 0)
+    assert answer.message
+
+
+async def test_our_job_is_aborted() -> None:
+    """The same operation, begun after our call went out."""
+    domain = Domain(LIVE, SAVE, 9_000)
+    assert (await cancel(domain)).sent
+    assert domain.aborts == 1
+
+
+async def test_a_call_that_has_not_reached_libvirt_is_not_aborted() -> None:
+    """Nothing is sent before the call itself is."""
+    domain = Domain(LIVE, SAVE, 1_000)
+    answer = await cancel(domain, began=None)
+    assert (answer.sent, answer.final, domain.aborts) == (False, False, 0)
+
+
+async def test_a_verb_without_abort_says_so_for_good() -> None:
+    """No later attempt can succeed."""
+    answer = await cancel(Domain(LIVE, SAVE, 1_000), operation=ops.Suspend(uuid="u"), abortable=False)
+    assert (answer.sent, answer.final) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("operation", "shown_as"),
+    [
+        (ops.ManagedSave(uuid="u"), SAVE),
+        (ops.Migrate(uuid="u", destination_uri="x"), libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT),
+        (ops.CreateSnapshot(uuid="u", name="s", xml="<domainsnapshot/>"), None),
+        (
+            ops.CreateSnapshot(uuid="u", name="s", xml="<domainsnapshot><memory file='/m'/></domainsnapshot>"),
+            libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT,
+        ),
+        (ops.Start(uuid="u"), None),
+    ],
+)
+def test_what_has_statistics(operation: ops.AnyOperation, shown_as: int | None) -> None:
+    """Only what libvirt keeps job statistics of is looked for in them."""
+    assert job_operation(operation) == shown_as
+
+
+def test_clock_slack() -> None:
+    """libvirt's rounding does not make our own job look older than our call."""
+    job = JobLook(kind=LIVE, operation=SAVE, elapsed=10.2, fields={})
+    assert is_ours(job, SAVE, began=10.0, now=20.0)
+    assert not is_ours(job, SAVE, began=11.0, now=20.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"data_total": 0, "data_processed": 0, "data_remaining": 0}, (None, None, None)),
+        ({"data_total": 100, "data_processed": 20, "data_remaining": 60, "memory_bps": 30}, (20, 60, 2.0)),
+        ({"data_total": 100, "data_processed": 20, "data_remaining": 60, "time_remaining": 5000}, (20, 60, 5.0)),
+    ],
+)
+def test_reports(fields: dict[str, int], expected: tuple[int | None, int | None, float | None]) -> None:
+    """Bytes and seconds as libvirt counts them; nothing before it counts."""
+    made = report("c", JobLook(kind=LIVE, operation=SAVE, elapsed=0.0, fields=fields), Clock(0).stamp())
+    assert (made.processed_bytes, made.remaining_bytes, made.remaining_seconds) == expected

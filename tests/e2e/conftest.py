@@ -1,0 +1,54 @@
+"""Fixtures of the end-to-end tests. Daemons and servers last for a session, since they are slow to start; clients belong to a test's own loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import libvirt
+import pytest
+
+from tests.beds.daemon import Libvirtd
+from tests.e2e import server as harness
+from tests.e2e.server import Channel, QemuHost
+from virtrpc import AsyncClient
+
+
+@pytest.fixture(scope="session")
+def daemon() -> Iterator[Libvirtd]:
+    """A private libvirtd with the limits that libvirt ships."""
+    with Libvirtd("first") as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="session")
+def second_daemon() -> Iterator[Libvirtd]:
+    """Another private libvirtd, which guests of the first can be moved to."""
+    with Libvirtd("second") as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="session")
+def qemu_host(daemon: Libvirtd) -> Iterator[QemuHost]:
+    """A server with one host, `kvm`, on `daemon`."""
+    with harness.qemu_host(daemon) as host:
+        yield host
+
+
+@pytest.fixture
+def direct(qemu_host: QemuHost) -> libvirt.virConnect:
+    """Our own connection to the daemon of `qemu_host`, to read effects back past virtrpc."""
+    return qemu_host.direct
+
+
+@pytest.fixture
+async def client(qemu_host: QemuHost) -> AsyncIterator[AsyncClient]:
+    """A client of `qemu_host`'s server."""
+    async with qemu_host.server.client() as client:
+        yield client
+
+
+@pytest.fixture
+async def channel(qemu_host: QemuHost) -> AsyncIterator[Channel]:
+    """A bare channel to `qemu_host`'s server."""
+    async with qemu_host.server.channel() as channel:
+        yield channel

@@ -1,0 +1,511 @@
+"""The command line against a small fake server: what is asked of it, what is printed, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.clients.fake import MODULES, WEB, Context, Fake, accepted, job, refuse, serving_apart, then, until
+from virtrpc.cli.main import app
+from virtrpc.refs import duration
+from virtrpc.v1 import job_pb2 as j
+from virtrpc.v1 import query_pb2 as q
+from virtrpc.v1 import snapshot_pb2 as s
+from virtrpc.v1 import types_pb2 as t
+
+Run = Callable[..., Result]
+
+DISK = "<disk/>"
+NOW = datetime.now(UTC)
+SUCCEEDED, RUNNING, QUEUED, CANCELLED = t.JOB_STATE_SUCCEEDED, t.JOB_STATE_RUNNING, t.JOB_STATE_QUEUED, t.JOB_STATE_CANCELLED
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    """A fake server."""
+    with serving_apart() as server:
+        yield server
+
+
+@pytest.fixture
+def run(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the program in this process, in a directory with a device in `d.xml`."""
+    (tmp_path / "d.xml").write_text(DISK)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VIRTRPC_ADDRESS", fake.address)
+    return lambda *words, stdin="": CliRunner().invoke(app, [str(word) for word in words], input=stdin)
+
+
+COMMANDS: list[tuple[str, str]] = [
+    ("list", "ListDomains"),
+    ("show web", "GetDomain"),
+    ("xml web", "GetDomainXml"),
+    ("vcpus web", "ListVcpus"),
+    ("block-stats web", "GetBlockStats"),
+    ("interface-stats web", "GetInterfaceStats"),
+    ("memory-stats web", "GetMemoryStats"),
+    ("stats", "ListDomainStats"),
+    ("hosts", "ListHosts"),
+    ("host local", "GetHost"),
+    ("watch", "WatchDomains"),
+    ("start web", "StartDomain"),
+    ("shutdown web", "ShutdownDomain"),
+    ("reboot web", "RebootDomain"),
+    ("suspend web", "SuspendDomain"),
+    ("resume web", "ResumeDomain"),
+    ("destroy web", "DestroyDomain"),
+    ("save web", "ManagedSaveDomain"),
+    ("remove-save web", "RemoveManagedSave"),
+    ("define d.xml", "DefineDomain"),
+    ("undefine web", "UndefineDomain"),
+    ("create d.xml", "CreateDomain"),
+    ("attach web d.xml", "AttachDevice"),
+    ("detach web d.xml", "DetachDevice"),
+    ("update web d.xml", "UpdateDevice"),
+    ("set-memory web 1GiB", "SetMemory"),
+    ("set-password web root --stdin", "SetUserPassword"),
+    ("snapshot create web", "CreateSnapshot"),
+    ("snapshot list web", "ListSnapshots"),
+    ("snapshot show web s1", "GetSnapshot"),
+    ("snapshot xml web s1", "GetSnapshotXml"),
+    ("snapshot current web", "GetCurrentSnapshot"),
+    ("snapshot revert web s1", "RevertToSnapshot"),
+    ("snapshot delete web s1", "DeleteSnapshot"),
+    ("migrate web other", "MigrateDomain"),
+    ("plan-migration web other", "PlanMigration"),
+    ("jobs", "ListJobs"),
+    ("job show job-1", "GetJob"),
+    ("job watch job-1", "WatchJob"),
+    ("job cancel job-1", "CancelJob"),
+    ("watch-jobs", "WatchJobs"),
+]
+
+
+def test_every_rpc_has_a_command() -> None:
+    """No RPC of the contract is without a command in the list that the next test runs."""
+    rpcs = {method.name for module, _ in MODULES for service in module.DESCRIPTOR.services_by_name.values() for method in service.methods}
+    assert rpcs == {rpc for _, rpc in COMMANDS}
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+@pytest.mark.parametrize(("words", "rpc"), COMMANDS)
+def test_each_command_calls_its_rpc(fake: Fake, run: Run, words: str, rpc: str, as_json: bool) -> None:
+    """Each command asks its RPC and ends with 0, as text and as JSON; everything on stdout is JSON then. A watch ends when it is refused."""
+    fake.on["WatchDomains"] = ending(q.WatchDomainsResponse(caught_up=True))
+    fake.on["WatchJobs"] = ending(j.WatchJobsResponse(caught_up=True))
+    fake.on["PlanMigration"] = lambda *_: s.PlanMigrationResponse(feasible=True)
+    result = run(*words.split(), *(["--json"] if as_json else []), stdin="secret\n")
+    assert result.exit_code == words.startswith("watch"), result.output
+    assert len(fake.asked(rpc)) == 1
+    if as_json:
+        assert documents(result.stdout)
+
+
+def test_a_table_of_domains(fake: Fake, run: Run) -> None:
+    """`list` prints a table without control codes, and warns on stderr of hosts that are not live."""
+    down = t.UnreachableHost(host="b", freshness=t.FRESHNESS_STALE, reason="HOST_UNREACHABLE", message="connection refused")
+    fake.on["ListDomains"] = lambda *_: q.ListDomainsResponse(domains=[WEB], unreachable=[down])
+    result = run("list", "--state", "running", "--active", "--host", "local")
+    assert result.stdout.splitlines()[1].split()[:4] == ["local", "7", "web", "running"]
+    assert "host b is not live [HOST_UNREACHABLE]: connection refused" in result.stderr
+    assert "\x1b" not in result.output
+    assert fake.asked("ListDomains") == [q.ListDomainsRequest(filter=t.DomainFilter(hosts=["local"], states=[t.DOMAIN_STATE_RUNNING], active=True))]
+
+
+def test_pages_become_one_document(fake: Fake, run: Run) -> None:
+    """`list --json` asks for every page, and prints one document with the contract's field names."""
+    pages = {"": q.ListDomainsResponse(domains=[WEB], next_page_token="2"), "2": q.ListDomainsResponse(domains=[t.Domain(name="db")])}
+    fake.on["ListDomains"] = lambda request, _: pages[request.page_token]
+    (document,) = documents(run("list", "--json").stdout)
+    assert [domain["name"] for domain in document["domains"]] == ["web", "db"]
+    assert document["next_page_token"] == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["web"], t.DomainRef(name="web")),
+        (["a/web"], t.DomainRef(host="a", name="web")),
+        (["web", "--host", "a"], t.DomainRef(host="a", name="web")),
+        ([WEB.uuid], t.DomainRef(uuid=WEB.uuid)),
+        ([f"a/{WEB.uuid.upper()}"], t.DomainRef(host="a", uuid=WEB.uuid.upper())),
+    ],
+)
+def test_how_a_domain_is_named(fake: Fake, run: Run, words: list[str], expected: t.DomainRef) -> None:
+    """A domain is a name or a UUID, with its host before a slash or in --host."""
+    run("show", *words)
+    assert fake.asked("GetDomain") == [q.GetDomainRequest(domain=expected)]
+
+
+def test_a_running_domain_s_number(fake: Fake, run: Run) -> None:
+    """`show --id` asks by number; what is no number is wrong usage."""
+    assert run("show", "--id", "a/7").exit_code == 0
+    assert fake.asked("GetDomain") == [q.GetDomainRequest(host_domain_id=q.HostDomainId(host="a", id=7))]
+    assert run("show", "--id", "web").exit_code == 2
+
+
+@pytest.mark.parametrize(("text", "size"), [("2GiB", 2 << 30), ("512M", 512 << 20), ("1.5GiB", 3 << 29), ("1GB", 10**9), ("4096B", 4096)])
+def test_sizes_have_units(fake: Fake, run: Run, text: str, size: int) -> None:
+    """Sizes are taken with a unit."""
+    run("set-memory", "web", text, "--live", "--config")
+    (request,) = fake.asked("SetMemory")
+    assert (request.memory_bytes, request.scope) == (size, t.CHANGE_SCOPE_BOTH)
+
+
+@pytest.mark.parametrize("text", ["2048", "much", "-1GiB", "2XB"])
+def test_sizes_without_a_unit_are_refused(fake: Fake, run: Run, text: str) -> None:
+    """A bare number is wrong usage: virsh would take it for KiB."""
+    assert run("set-memory", "web", text).exit_code == 2
+    assert not fake.calls
+
+
+def test_job_options(fake: Fake, run: Run) -> None:
+    """The three job options reach the request, and each call has a request id of its own."""
+    run("suspend", "web", "--wait-timeout", "0", "--run-timeout", "2m", "--on-disconnect", "cancel")
+    options = fake.asked("SuspendDomain")[0].options
+    assert (options.wait_timeout.ToSeconds(), options.HasField("wait_timeout"), options.run_timeout.ToSeconds()) == (0, True, 120)
+    assert options.on_disconnect == t.ON_DISCONNECT_CANCEL
+    assert options.request_id
+    assert run("suspend", "web", "--on-disconnect", "never").exit_code == 2
+
+
+def test_the_password_comes_from_stdin(fake: Fake, run: Run) -> None:
+    """A password is the first line of stdin; it is not printed, and an empty one is not sent."""
+    result = run("set-password", "web", "root", stdin="s3cret word\n")
+    assert fake.asked("SetUserPassword")[0].password == "s3cret word"
+    assert "s3cret" not in result.output
+    assert run("set-password", "web", "root", stdin="\n").exit_code == 2
+
+
+def test_snapshot_specs(fake: Fake, run: Run) -> None:
+    """virsh's memspec and diskspec make the typed definition."""
+    run("snapshot", "create", "web", "--name", "s1", "--memspec", "/m,,m", "--diskspec", "vda,file=/d", "--diskspec", "vdb,snapshot=no")
+    expected = j.SnapshotDefinition(
+        name="s1",
+        memory_location=j.SNAPSHOT_LOCATION_EXTERNAL,
+        memory_path="/m,m",
+        disks=[
+            j.SnapshotDisk(device="vda", location=j.SNAPSHOT_LOCATION_EXTERNAL, path="/d"),
+            j.SnapshotDisk(device="vdb", location=j.SNAPSHOT_LOCATION_NONE),
+        ],
+    )
+    assert fake.asked("CreateSnapshot")[0].definition == expected
+    assert run("snapshot", "create", "web", "--diskspec", "vda,driver=qcow2").exit_code == 2
+    assert run("snapshot", "create", "web", "--xml", "d.xml", "--name", "s1").exit_code == 2
+
+
+def test_migration_settings(fake: Fake, run: Run) -> None:
+    """A destination is a host's name, or a URI where it looks like one; unset choices are left to the server."""
+    run("migrate", "web", "qemu+tls://there/system", "--no-live", "--bandwidth", "100MiB", "--undefinesource")
+    run("migrate", "web", "there")
+    first, second = (request.settings for request in fake.asked("MigrateDomain"))
+    assert first == t.MigrationSettings(uri="qemu+tls://there/system", live=False, bandwidth_bytes_per_second=100 << 20, undefine_source=True)
+    assert second == t.MigrationSettings(host="there")
+
+
+def test_xml_is_read_from_a_file_or_stdin(fake: Fake, run: Run, tmp_path: Path) -> None:
+    """XML comes from a file or stdin; a missing, oversized or garbled one is wrong usage and nothing is sent."""
+    run("attach", "web", "d.xml")
+    run("attach", "web", "-", stdin="<hostdev/>")
+    assert [request.xml for request in fake.asked("AttachDevice")] == [DISK, "<hostdev/>"]
+    (tmp_path / "big.xml").write_text("x" * (1024 * 1024 + 1))
+    (tmp_path / "bad.xml").write_bytes(b"\xff\xfe")
+    assert [run("define", name).exit_code for name in ("none.xml", "big.xml", "bad.xml")] == [2, 2, 2]
+    assert not fake.asked("DefineDomain")
+
+
+def test_progress_as_lines(fake: Fake, run: Run) -> None:
+    """Without a terminal progress is a few plain lines on stderr: who is in the way, bytes, rate, time to go; stdout has the result alone."""
+    holder = t.JobHolder(job_id="job-0", kind=t.JOB_KIND_SUSPEND_DOMAIN, owner="unix", age=duration(3))
+    readings = [
+        t.JobProgress(processed_bytes=percent << 20, total_bytes=100 << 20, percent=percent, rate_bytes_per_second=10 << 20, eta=duration(9))
+        for percent in range(1, 100)
+    ]
+    fake.on["ManagedSaveDomain"] = then(
+        job(QUEUED, 1, waiting_for=t.JOB_WAITING_FOR_CONDITION, holders=[holder]),
+        *(job(RUNNING, 2 + index, progress=reading) for index, reading in enumerate(readings)),
+        job(SUCCEEDED, 200, start_time=NOW, end_time=NOW + timedelta(seconds=12)),
+    )
+    result = run("save", "web")
+    assert result.stdout == "managed save web: done in 12 s\n"
+    lines = result.stderr.splitlines()
+    assert lines[0] == "virtrpc: managed save web: queued, waiting for the domain: suspend domain job-0, by unix, for 3.0 s"
+    assert lines[1] == "virtrpc: managed save web: running, 1.00 MiB of 100 MiB, 10.0 MiB/s, 9.0 s left 1 %"
+    assert len(lines) == 1 + 10 + 1
+    assert "\x1b" not in result.output
+
+
+def test_json_lines_of_a_job(fake: Fake, run: Run) -> None:
+    """`--json` prints every state of the job as a line, and nothing on stderr."""
+    fake.on["StartDomain"] = then(job(QUEUED, 1), job(RUNNING, 2), job(SUCCEEDED, 3))
+    result = run("start", "web", "--json")
+    assert [line["state"] for line in documents(result.stdout)] == ["JOB_STATE_QUEUED", "JOB_STATE_RUNNING", "JOB_STATE_SUCCEEDED"]
+    assert not result.stderr
+
+
+def test_a_failed_job(fake: Fake, run: Run) -> None:
+    """A failed job ends with 1 and one line: what happened, the reason, what is in the way, what to do next."""
+    error = t.JobError(code=10, reason="WAIT_TIMEOUT", message="waited 30 s\nfor the domain", metadata={"holder_job_id": "job-0"})
+    fake.on["SuspendDomain"] = then(job(t.JOB_STATE_FAILED, 1, kind=t.JOB_KIND_SUSPEND_DOMAIN, error=error))
+    result = run("suspend", "web")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == (
+        "virtrpc: error: suspend web: failed: waited 30 s for the domain [WAIT_TIMEOUT] (holder_job_id: job-0) - "
+        "nothing was changed: retry, give a longer --wait-timeout, or cancel what is in the way"
+    )
+
+
+def test_a_refused_call(fake: Fake, run: Run) -> None:
+    """A refusal ends with 1 and one line with its reason and advice."""
+    fake.on["GetDomain"] = lambda _, context: refuse(context, grpc.StatusCode.NOT_FOUND, "DOMAIN_NOT_FOUND", "no domain web", {"domain": "web"})
+    result = run("show", "web")
+    assert result.exit_code == 1
+    assert result.stderr == "virtrpc: error: no domain web [DOMAIN_NOT_FOUND] - `virtrpc list` names the domains\n"
+
+
+@pytest.mark.parametrize("words", ["list", "start web", "watch", "job watch job-1 --timeout 500ms"])
+def test_no_server(words: str) -> None:
+    """Where no server answers, every kind of command ends with 3 and says where it looked; following a job does when its time is up."""
+    result = CliRunner().invoke(app, ["-a", "unix:///nowhere/s", *words.split()])
+    assert result.exit_code == (1 if words.startswith("job") else 3)
+    assert "Traceback" not in result.output
+    if not words.startswith("job"):
+        assert result.stderr.startswith("virtrpc: error: cannot reach the virtrpc server at unix:///nowhere/s")
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_detach(fake: Fake, run: Run) -> None:
+    """`--detach` asks the job to go on alone, prints its id and leaves."""
+    fake.on["ManagedSaveDomain"] = running_until(threading.Event())
+    result = run("save", "web", "--detach")
+    assert (result.exit_code, result.stdout) == (0, "job-1\n")
+    assert fake.asked("ManagedSaveDomain")[0].options.on_disconnect == t.ON_DISCONNECT_DETACH
+
+
+def test_time_to_listen_is_up(fake: Fake, run: Run) -> None:
+    """`--timeout` ends the listening with 1, says what becomes of the job, and cancels nothing."""
+    fake.on["ManagedSaveDomain"] = running_until(threading.Event())
+    result = run("save", "web", "--timeout", "1s")
+    assert result.exit_code == 1
+    assert "it goes on; `virtrpc job watch job-1` follows it" in result.stderr
+    assert not fake.asked("CancelJob")
+
+
+def test_watching_domains(fake: Fake, run: Run) -> None:
+    """`watch` prints a line for each change, and says when a host goes and comes back."""
+    down = t.UnreachableHost(host="local", freshness=t.FRESHNESS_STALE, reason="HOST_UNREACHABLE", message="gone")
+    removed = q.DomainRemoval(domain=t.DomainIdentity(host="local", name="web"))
+    fake.on["WatchDomains"] = ending(
+        q.WatchDomainsResponse(changes=[q.DomainChange(current=WEB)], reset=True, resume_token="1"),
+        q.WatchDomainsResponse(unreachable=[down], resume_token="2"),
+        q.WatchDomainsResponse(changes=[q.DomainChange(removed=removed)], resume_token="3"),
+    )
+    result = run("watch")
+    assert result.exit_code == 1
+    assert [line.split(maxsplit=1)[1] for line in result.stdout.splitlines()] == ["local/web running [-]", "local/web gone"]
+    assert "host local is not live" in result.stderr
+    assert "host local is live again" in result.stderr
+
+
+def test_names_are_completed(fake: Fake, run: Run) -> None:
+    """The shell completes domain names, with their host where a name is not unique; without a server it completes nothing."""
+    other = t.Domain(host="b", name="web")
+    fake.on["ListDomains"] = lambda *_: q.ListDomainsResponse(domains=[WEB, other, t.Domain(host="b", name="wiki")])
+    assert completions(fake.address, "virtrpc show w") == ["wiki"]
+    assert completions(fake.address, "virtrpc show b/") == ["b/web", "b/wiki"]
+    assert completions("unix:///nowhere/s", "virtrpc show w") == []
+
+
+def test_help_says_how_it_ends(run: Run) -> None:
+    """`--help` documents the exit codes, and works without a server."""
+    assert "130" in run("--help").stdout
+    assert run("save", "--help").exit_code == 0
+
+
+def test_ctrl_c_cancels_and_goes_on(fake: Fake) -> None:
+    """Ctrl-C cancels the job and follows it to its end; cancelled so, the program ends with 130."""
+    stop = threading.Event()
+    fake.on["ManagedSaveDomain"] = running_until(stop, job(CANCELLED, 9, error=t.JobError(code=10, reason="CANCELLED", message="on request")))
+    fake.on["CancelJob"] = answering(stop, j.CancelJobResponse(outcome=j.CANCEL_OUTCOME_ABORTING))
+    with Program(fake, "save", "web") as program:
+        program.says("running")
+        program.interrupt()
+        code, _, stderr = program.ended()
+    assert code == 130
+    assert "cancelling; Ctrl-C again leaves it to itself" in stderr
+    assert "managed save web: cancelled: on request [CANCELLED]" in stderr
+
+
+def test_ctrl_c_on_what_cannot_be_aborted(fake: Fake) -> None:
+    """Where the job cannot be aborted Ctrl-C says why, and goes on watching; a job that succeeds after all ends with 0."""
+    stop = threading.Event()
+    fake.on["StartDomain"] = running_until(stop, job(SUCCEEDED, 9))
+    fake.on["CancelJob"] = lambda *_: j.CancelJobResponse(outcome=j.CANCEL_OUTCOME_NOT_ABORTABLE, message="a start cannot be taken back")
+    with Program(fake, "start", "web") as program:
+        program.says("running")
+        program.interrupt()
+        program.says("it cannot be aborted now, still watching")
+        stop.set()
+        code, stdout, stderr = program.ended()
+    assert code == 0
+    assert "a start cannot be taken back" in stderr
+    assert "done" in stdout
+
+
+def test_a_second_ctrl_c_leaves(fake: Fake) -> None:
+    """A second Ctrl-C leaves with 130 and says that the job goes on."""
+    fake.on["ManagedSaveDomain"] = running_until(threading.Event())
+    fake.on["CancelJob"] = lambda *_: j.CancelJobResponse(outcome=j.CANCEL_OUTCOME_NOT_ABORTABLE)
+    with Program(fake, "save", "web") as program:
+        program.says("running")
+        program.interrupt()
+        program.says("Ctrl-C again")
+        program.interrupt()
+        code, _, stderr = program.ended()
+    assert code == 130
+    assert "it goes on; `virtrpc job watch job-1` follows it" in stderr
+    assert "Traceback" not in stderr
+    assert len(fake.asked("CancelJob")) == 1
+
+
+@pytest.mark.parametrize(("words", "rpc"), [("job watch job-1", "WatchJob"), ("watch", "WatchDomains")])
+def test_ctrl_c_leaves_what_is_only_watched(fake: Fake, words: str, rpc: str) -> None:
+    """Ctrl-C leaves a watch, and a job that somebody else began, at once and cancels nothing."""
+    fake.on["WatchJob"] = running_until(threading.Event())
+    fake.on["WatchDomains"] = endless(q.WatchDomainsResponse(changes=[q.DomainChange(current=WEB)]))
+    with Program(fake, *words.split()) as program:
+        program.says("running")
+        program.interrupt()
+        code, _, stderr = program.ended()
+    assert code == 130
+    assert "Traceback" not in stderr
+    assert not fake.asked("CancelJob")
+
+
+class Program:
+    """The program in a process of its own, to be interrupted; killed where a test leaves it."""
+
+    def __init__(self, fake: Fake, *words: str) -> None:
+        environment = {**os.environ, "VIRTRPC_ADDRESS": fake.address, "PYTHONUNBUFFERED": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "virtrpc.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+        self._lines: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        self._heard = threading.Condition()
+        self._readers = [threading.Thread(target=self._read, args=(name,), daemon=True) for name in self._lines]
+        for reader in self._readers:
+            reader.start()
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for reader in self._readers:
+            reader.join()
+
+    def says(self, words: str) -> None:
+        """Waits for a line with these words."""
+        with self._heard:
+            assert self._heard.wait_for(lambda: any(words in line for lines in self._lines.values() for line in lines), timeout=30), self._lines
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self._process.send_signal(signal.SIGINT)
+
+    def ended(self) -> tuple[int, str, str]:
+        """Waits for its end: exit code, stdout, stderr."""
+        code = self._process.wait(30)
+        for reader in self._readers:
+            reader.join()
+        return code, "".join(self._lines["stdout"]), "".join(self._lines["stderr"])
+
+    def _read(self, name: str) -> None:
+        with getattr(self._process, name) as pipe:
+            for line in pipe:
+                with self._heard:
+                    self._lines[name].append(line)
+                    self._heard.notify_all()
+
+
+def documents(text: str) -> list[Any]:
+    """The JSON documents in a text."""
+    decoder, found, text = json.JSONDecoder(), [], text.strip()
+    while text:
+        document, end = decoder.raw_decode(text)
+        found.append(document)
+        text = text[end:].strip()
+    return found
+
+
+def completions(address: str, line: str) -> list[str]:
+    """What a bash would offer."""
+    words = line.split()
+    environment = {
+        **os.environ,
+        "VIRTRPC_ADDRESS": address,
+        "_VIRTRPC_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    offered = subprocess.run([sys.executable, "-m", "virtrpc.cli"], env=environment, capture_output=True, text=True, check=False)
+    assert not offered.stderr
+    return sorted(offered.stdout.split())
+
+
+def endless(*batches: Any) -> Any:
+    """A watch that sends these batches and stays open."""
+
+    async def answer(*_: Any) -> AsyncIterator[Any]:
+        for batch in batches:
+            yield batch
+        await asyncio.Event().wait()
+
+    return answer
+
+
+def ending(*batches: Any) -> Any:
+    """A watch that sends these batches and is refused then, which is the one thing that ends a watch for good."""
+
+    async def answer(_: Any, context: Context) -> AsyncIterator[Any]:
+        for batch in batches:
+            yield batch
+        await refuse(context, grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED", "no longer")
+
+    return answer
+
+
+def running_until(event: threading.Event, last: t.Job | None = None) -> Any:
+    """A job that runs until the event, which any thread may set, and ends as `last`."""
+
+    async def answer(_: Any, context: Context) -> AsyncIterator[t.JobUpdate]:
+        await accepted(context)
+        yield t.JobUpdate(job=job(RUNNING, 1, abortable=True))
+        await until(event.is_set)
+        yield t.JobUpdate(job=last or job(SUCCEEDED, 9))
+
+    return answer
+
+
+def answering(event: threading.Event, answer: Any) -> Any:
+    """Sets the event, and answers."""
+
+    def set_and_answer(*_: Any) -> Any:
+        event.set()
+        return answer
+
+    return set_and_answer
