@@ -28,8 +28,10 @@ STEADY = 30.0
 """Seconds of life after which the next restart begins with the shortest delay again."""
 LAST_WORDS = 0.2
 """Seconds between the end of the process and the end of its socket, at most."""
-PATIENCE = 5.0
-"""Seconds that a process is given to close, and then to end, before it is killed."""
+CLOSING = 5.0
+"""Seconds that a driver is given to close its connections before its socket is closed."""
+ENDING = 5.0
+"""Seconds after which a process that has no socket any more, and should have ended itself, is killed."""
 
 
 def process_base() -> int:
@@ -116,7 +118,7 @@ class _Life:
         assert self.process is not None
         try:
             # Its socket is closed, so it is ending by itself.
-            await asyncio.wait_for(self.process.wait(), PATIENCE)
+            await asyncio.wait_for(self.process.wait(), ENDING)
         except TimeoutError:
             self.kill(signal.SIGKILL)
             await self.process.wait()
@@ -273,7 +275,7 @@ class ProcessDriver:
         self._closing.set()
         if (life := self._life) is not None:
             try:
-                await asyncio.wait_for(life.ask(wire.Close), PATIENCE)
+                await asyncio.wait_for(life.ask(wire.Close), CLOSING)
             except (DriverError, TimeoutError):
                 pass  # it is ending already, or is stuck: closing the socket ends it
             life.close_channel()

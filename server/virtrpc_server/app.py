@@ -35,7 +35,8 @@ class App:
 
     def __init__(self, settings: Settings, make_driver: DriverFactory = ProcessDriver, store: Store | None = None) -> None:
         self.settings = settings
-        self.domains = Domains()
+        # Generations of a later server must not look like those of an earlier one.
+        self.domains = Domains(generation=int(time.time() * 1000))
         budgets = Budgets()
         self.hosts = Hosts([_host(host, settings, make_driver, self.domains, budgets) for host in settings.hosts])
         self.jobs = Jobs(self.hosts, self.domains, store or MemoryStore())

@@ -19,7 +19,7 @@ from virtrpc_server import tracing, verbs
 from virtrpc_server.calls import Lost, OutstandingCall
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import problem_of
-from virtrpc_server.hosts import Host
+from virtrpc_server.hosts import Freshness, Host
 from virtrpc_server.records import CancelReason, Holder, Job, JobState, Problem, Progress, WaitingFor
 from virtrpc_server.slots import Slots, Ticket
 
@@ -224,7 +224,9 @@ class Run:
             return
         if entry is None or (self.job.generation is not None and entry.generation != self.job.generation):
             raise Over(_failed("DOMAIN_NOT_FOUND", f"domain {self.job.name} went away while the job waited", domain=self.job.uuid))
-        problem = verbs.invalid(self._operation, entry) or verbs.wrong_state(self._operation, entry)
+        # A reading that is known to be out of date judges nothing: the hypervisor does.
+        known = self._host.group_freshness(entry, verbs.STATE) is Freshness.LIVE
+        problem = verbs.invalid(self._operation, entry) or (verbs.wrong_state(self._operation, entry) if known else None)
         if problem is not None:
             raise Over(Ending(JobState.FAILED, problem))
 
@@ -327,7 +329,7 @@ class Run:
     async def _end(self, ending: Ending) -> None:
         if self._out is not None and not ending.ghost:
             await self._host.refresher.refresh(self.job.uuid, REFRESH_SECONDS)
-            ending = self._judged(ending)
+            ending = self._stated(self._judged(ending))
             await self._refresh_destination(ending)
         entry = self._entry()
         self._change(
@@ -362,6 +364,14 @@ class Run:
         if entry is None or (entry.state is not None and not entry.active and not self._host.refresher.is_dirty(self.job.uuid, verbs.STATE)):
             return Ending(JobState.SUCCEEDED, outcome=Outcome(), evidence=ending.problem.message if ending.problem else "")
         return ending
+
+    def _stated(self, ending: Ending) -> Ending:
+        # Where the hypervisor judged, its words do not say the state; the reading after the call does.
+        entry = self._entry()
+        if ending.problem is None or ending.problem.reason != "WRONG_STATE" or entry is None or entry.state is None:
+            return ending
+        metadata = {"state": entry.state.value.state.value, **ending.problem.metadata}
+        return replace(ending, problem=replace(ending.problem, metadata=metadata))
 
     async def _refresh_destination(self, ending: Ending) -> None:
         destination = self._jobs.hosts.get(self.job.destination_host)

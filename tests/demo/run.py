@@ -92,12 +92,15 @@ async def reading(here: Stage, reads: list[dict[str, Any]]) -> AsyncIterator[Non
     command = [sys.executable, "-m", "tests.demo.reads", socket, here.domain, str(RATE)]
     reader = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=1 << 26)
     assert reader.stdout is not None
+    assert reader.stdin is not None
     try:
         if await reader.stdout.readline() != b"reading\n":
             raise StepFailed("the reading process did not begin")
         yield
     finally:
-        output, _ = await reader.communicate()
+        reader.stdin.close()
+        output = await reader.stdout.read()
+        await reader.wait()
         reads += [json.loads(line) for line in output.splitlines()]
     if reader.returncode != 0:
         raise StepFailed("a read failed: not every query answered")

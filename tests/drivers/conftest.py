@@ -17,11 +17,6 @@ HYPERVISORS = [
 ]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Known whichever tests are chosen."""
-    config.addinivalue_line("markers", "hypervisor: starts a real hypervisor")
-
-
 @pytest_asyncio.fixture(params=HYPERVISORS, scope="module", loop_scope="module")
 async def shared_bed(request: pytest.FixtureRequest) -> AsyncIterator[Bed]:
     """A connected driver of each kind, one for a module."""

@@ -18,7 +18,7 @@ from virtrpc_drivers.sim.driver import SimDriver
 from virtrpc_drivers.sim.events import LoopDeliverer
 from virtrpc_drivers.sim.hypervisor import Network, SimHypervisor
 from virtrpc_drivers.sim.options import SimOptions
-from virtrpc_drivers.values import DomainState, Group, Outcome
+from virtrpc_drivers.values import DomainState, Group, HostInfo, Outcome
 
 
 class World:
@@ -33,6 +33,11 @@ class World:
     def uuid(self) -> str:
         """The domain that runs at first."""
         return next(iter(self.hypervisor.domains))
+
+    @property
+    def info(self) -> HostInfo:
+        """What the host said of itself."""
+        return self.notices.since(0, HostUp)[-1].info
 
     @property
     def off(self) -> str:

@@ -78,13 +78,17 @@ async def test_ignores_what_a_terminal_sends(bed: Bed, number: signal.Signals) -
 async def test_ends_with_its_socket_whatever_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process whose loop is stuck for ever ends as soon as its socket closes; closing the driver is bounded."""
     bed = await Bed.open(Kind())
-    pid = pid_of(bed)
+    life = driver_of(bed)._life
+    assert life is not None
+    process = life.process
     stuck = asyncio.ensure_future(driver_of(bed).simulate(control.BlockLoop()))
     await asyncio.sleep(0)
-    monkeypatch.setattr(proxy, "PATIENCE", 0.1)
+    monkeypatch.setattr(proxy, "CLOSING", 0.1)
     async with asyncio.timeout(GUARD):
         await bed.close()
-    assert not Path(f"/proc/{pid}").exists()
+    # It ended by itself: it was not killed.
+    assert process is not None
+    assert process.returncode == 0
     with pytest.raises(DriverError):
         await stuck
 

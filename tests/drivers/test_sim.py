@@ -223,7 +223,7 @@ async def test_progress_counts_up() -> None:
 async def test_vz_shape() -> None:
     """Virtuozzo's shape: progress in per cent, everything abortable, asking verbs hold the handle, snapshot deletion holds nothing."""
     async with world(shape="vz", shutdown_seconds=10) as sim:
-        table = {row.verb: row for row in sim.driver._info().verbs}
+        table = {row.verb: row for row in sim.info.verbs}
         assert (table["DeleteSnapshot"].slot, table["Shutdown"].slot, table["SetUserPassword"].slot) == (Slot.NONE, Slot.CONDITION, Slot.CONDITION)
         await sim.run(ops.CreateSnapshot(uuid=sim.uuid, name="a", xml="<domainsnapshot/>"))
         call, saving = sim.begin(ops.ManagedSave(uuid=sim.uuid))
@@ -240,10 +240,21 @@ async def test_vz_shape() -> None:
 
 
 @on_virtual_time
+async def test_vz_waits_can_be_aborted() -> None:
+    """On Virtuozzo a shutdown that waits for its guest hears an abort."""
+    async with world(shape="vz", shutdown_seconds=60) as sim:
+        call, shutdown = sim.begin(ops.Shutdown(uuid=sim.uuid))
+        await asyncio.sleep(1)
+        assert (await sim.driver.cancel(call.id)).sent
+        assert await reason(shutdown) is Reason.ABORTED
+        assert (await sim.state()).state is State.RUNNING
+
+
+@on_virtual_time
 async def test_esx_shape() -> None:
     """ESX's shape: no events, no progress, verbs missing, and calls that end with the process that carries them."""
     async with world(shape="esx", start_seconds=60) as sim:
-        assert not sim.driver._info().pushes_events
+        assert not sim.info.pushes_events
         assert await sim.refused(ops.ManagedSave(uuid=sim.uuid)) is Reason.UNSUPPORTED
         await sim.run(ops.Suspend(uuid=sim.uuid))
         assert sim.events() == []
@@ -260,7 +271,7 @@ async def test_esx_shape() -> None:
 async def test_a_daemon_has_only_so_many_workers() -> None:
     """With `workers` set, more calls than that wait inside the hypervisor, and the host names its daemon."""
     async with world(workers=1, running=2, save_seconds=10) as sim:
-        assert (sim.driver._info().daemon, sim.driver._info().min_workers) == ("sim:sim", 1)
+        assert (sim.info.daemon, sim.info.min_workers) == ("sim:sim", 1)
         one, other = list(sim.hypervisor.domains)[:2]
         _, saving = sim.begin(ops.ManagedSave(uuid=one))
         await asyncio.sleep(1)

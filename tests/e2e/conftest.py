@@ -9,7 +9,7 @@ import pytest
 
 from tests.beds.daemon import Libvirtd
 from tests.e2e import server as harness
-from tests.e2e.server import Channel, QemuHost
+from tests.e2e.server import Channel, Guest, QemuHost, running
 from virtrpc import AsyncClient
 
 
@@ -32,6 +32,20 @@ def qemu_host(daemon: Libvirtd) -> Iterator[QemuHost]:
     """A server with one host, `kvm`, on `daemon`."""
     with harness.qemu_host(daemon) as host:
         yield host
+
+
+@pytest.fixture(scope="session")
+def shared_big_guest(qemu_host: QemuHost) -> Iterator[Guest]:
+    """A guest whose saves take seconds: it has filled its memory with what no save can skip."""
+    with qemu_host.guest(name="big", memory_mib=1280, fill_mib=1024) as guest:
+        guest.wait_for("FILLED")
+        yield guest
+
+
+@pytest.fixture
+def big_guest(shared_big_guest: Guest, qemu_host: QemuHost) -> Guest:
+    """The same, running; a test may save it, and cancel that."""
+    return running(shared_big_guest, qemu_host)
 
 
 @pytest.fixture

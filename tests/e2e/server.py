@@ -77,15 +77,8 @@ class Server:
 
     def start(self) -> None:
         """Start it, and return once it listens."""
-        command: list[str | Path] = [
-            Path(sys.executable).with_name("virtrpcd"),
-            "serve",
-            "--socket",
-            self.socket,
-            "--config",
-            self._config,
-            *self._options,
-        ]
+        program = Path(sys.executable).with_name("virtrpcd")
+        command = [str(word) for word in (program, "serve", "--socket", self.socket, "--config", self._config, *self._options)]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("VIRTRPC_")}
         heard = len(self.log) if self.log_file.exists() else 0
         with self.log_file.open("ab") as log:
@@ -289,6 +282,17 @@ class QemuHost:
 def contract_state(state: int) -> t.DomainState.ValueType:
     """The contract's value for libvirt's: it keeps 0 for "not said"."""
     return t.DomainState.ValueType(state + 1)
+
+
+def running(guest: Guest, host: QemuHost) -> Guest:
+    """The guest as a test wants to find it, whatever the one before has left: running, and known to be."""
+    if guest.state == libvirt.VIR_DOMAIN_SHUTOFF:
+        saved = guest.domain.hasManagedSaveImage()
+        guest.start(ready=not saved)
+    elif guest.state == libvirt.VIR_DOMAIN_PAUSED:
+        guest.domain.resume()
+    host.wait_known(guest)
+    return guest
 
 
 async def ended(verb: Awaitable[AsyncJobHandle]) -> t.Job:

@@ -143,22 +143,22 @@ class _Started:
         support = self._support(call)
         self._refuse(call)
         run = Run(call, abortable=support.abortable, asks=support.slot is Slot.ASKING)
-        self.runs.by_id[call.id] = run
+        self.runs.remember(run)
         try:
             with tracing.span(self.deliver, self.settings.tracing, f"libvirt {call.operation.verb}", call.traceparent, _attributes(call)):
                 return await self._call_and_wait(run)
         finally:
-            del self.runs.by_id[call.id]
+            self.runs.forget(run)
 
     async def conclude(self, call: Call) -> Outcome:
         support = self._support(call)
         run = proofs.resumed(call, support.abortable)
-        self.runs.by_id[call.id] = run
+        self.runs.remember(run)
         try:
             with tracing.span(self.deliver, self.settings.tracing, f"resume {call.operation.verb}", call.traceparent, _attributes(call)):
                 return await proofs.Conclusion(run, self.runs, self.host.lanes).conclude()
         finally:
-            del self.runs.by_id[call.id]
+            self.runs.forget(run)
 
     def _support(self, call: Call) -> VerbSupport:
         if self.host.info is None:

@@ -104,6 +104,8 @@ def migrate(operation: Migrate) -> int:
         (operation.persist_destination, libvirt.VIR_MIGRATE_PERSIST_DEST),
         (operation.undefine_source, libvirt.VIR_MIGRATE_UNDEFINE_SOURCE),
         (operation.unsafe, libvirt.VIR_MIGRATE_UNSAFE),
+        (operation.offline, libvirt.VIR_MIGRATE_OFFLINE),
+        (operation.paused, libvirt.VIR_MIGRATE_PAUSED),
     )
 
 

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import libvirt
+from msgspec.structs import replace
 
 from virtrpc_drivers import operations as ops
-from virtrpc_drivers.errors import Reason, failure
+from virtrpc_drivers.errors import DriverError, Reason, failure
 from virtrpc_drivers.libvirt import flags, migration, snapshots
+from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.readings import KIB, optional
 from virtrpc_drivers.values import Outcome
 
@@ -113,8 +115,13 @@ def undefine(connection: Any, operation: ops.Undefine) -> Outcome:
 
 
 def attach_device(connection: Any, operation: ops.AttachDevice) -> Outcome:
-    """virDomainAttachDeviceFlags."""
-    _domain(connection, operation).attachDeviceFlags(operation.xml, flags.scope(operation.scope))
+    """virDomainAttachDeviceFlags. Raises ALREADY_EXISTS where the target is taken: libvirt has three codes for that."""
+    try:
+        _domain(connection, operation).attachDeviceFlags(operation.xml, flags.scope(operation.scope))
+    except libvirt.libvirtError as error:
+        if "already exists" in str(error) or ("duplicated" in str(error) and error.get_error_code() == libvirt.VIR_ERR_XML_ERROR):
+            raise DriverError(replace(fault_of(error), reason=Reason.ALREADY_EXISTS)) from None
+        raise
     return DONE
 
 

@@ -52,7 +52,7 @@ _STATES = (
 _REASONS: dict[State, tuple[str, ...]] = {
     State.RUNNING: ("unknown", "booted", "migrated", "restored", "from_snapshot", "unpaused", "migration_canceled", "save_canceled", "wakeup",
                     "crashed", "postcopy", "postcopy_failed"),
-    State.PAUSED: ("unknown", "user", "migration", "save", "dump", "io_error", "watchdog", "from_snapshot", "shutting_down", "snapshot",
+    State.PAUSED: ("unknown", "user", "migration", "save", "dump", "ioerror", "watchdog", "from_snapshot", "shutting_down", "snapshot",
                    "crashed", "starting_up", "postcopy", "postcopy_failed", "api_error"),
     State.SHUTDOWN: ("unknown", "user"),
     State.SHUTOFF: ("unknown", "shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "from_snapshot", "daemon"),

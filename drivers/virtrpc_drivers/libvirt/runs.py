@@ -51,6 +51,15 @@ class Runs:
     deliver: Deliver
     by_id: dict[str, Run] = field(default_factory=dict)
 
+    def remember(self, run: Run) -> None:
+        """A call goes out. Where one of its id is out already, the newer one is meant from now on."""
+        self.by_id[run.call.id] = run
+
+    def forget(self, run: Run) -> None:
+        """A call is over."""
+        if self.by_id.get(run.call.id) is run:
+            del self.by_id[run.call.id]
+
     async def cancel(self, call_id: str) -> CancelAnswer:
         """Abort one call: only where the statistics show that the domain's job is this very call."""
         run = self.by_id.get(call_id)

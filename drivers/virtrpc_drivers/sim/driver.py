@@ -15,11 +15,12 @@ from virtrpc_drivers.operations import CreateSnapshot
 from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DomainChanged, DriverSettings, HostDown, HostUp, Report
 from virtrpc_drivers.sim import control, proofs, snapshots, stats
 from virtrpc_drivers.sim.faults import ANY
+from virtrpc_drivers.sim.host import host_info
 from virtrpc_drivers.sim.hypervisor import SimHypervisor
 from virtrpc_drivers.sim.options import from_uri
 from virtrpc_drivers.sim.paths import check_paths
 from virtrpc_drivers.sim.sdk import ForeignJob, JobHandle
-from virtrpc_drivers.sim.shapes import row, verbs
+from virtrpc_drivers.sim.shapes import row
 from virtrpc_drivers.sim.tracing import traced
 from virtrpc_drivers.values import (
     CancelAnswer,
@@ -28,7 +29,6 @@ from virtrpc_drivers.values import (
     Controls,
     DomainReading,
     Group,
-    HostInfo,
     Listed,
     Listing,
     Missing,
@@ -212,31 +212,7 @@ class SimDriver:
                 delay = min(5.0, max(0.1, 2 * delay))
         self._lost = asyncio.get_running_loop().create_future()
         self.hypervisor.events.subscribe(self._event)
-        self._deliver(HostUp(info=self._info()))
-
-    def _info(self) -> HostInfo:
-        options, cpus = self._options, self.hypervisor.cpus
-        return HostInfo(
-            uri=self._settings.uri,
-            # The server sets no limit to a host that is named "sim".
-            hypervisor="sim-daemon" if options.workers else "sim",
-            hostname=options.host,
-            hypervisor_version="1.0.0",
-            cpu_model="sim",
-            cpus=cpus,
-            cpu_mhz=2000,
-            numa_nodes=1,
-            sockets=1,
-            cores=cpus,
-            threads=1,
-            memory_bytes=256 << 30,
-            capabilities_xml="<capabilities><host><cpu><arch>x86_64</arch></cpu></host></capabilities>",
-            verbs=verbs(options.shape),
-            pushes_events=options.events and options.shape != "esx",
-            daemon=f"sim:{options.host}" if options.workers else None,
-            min_workers=options.workers or None,
-            read_only=self._settings.read_only,
-        )
+        self._deliver(HostUp(info=host_info(self._settings, self._options)))
 
     def _refuse(self, call: Call) -> None:
         """What is refused before the hypervisor hears of it."""

@@ -58,7 +58,6 @@ class SimHypervisor:
         """All calls that it knows by id, ended ones too."""
         self._working: dict[str, JobHandle] = {}
         self.violations: list[str] = []
-        self.cpus = 8
         self.on_death: list[Callable[[], None]] = []
         """Called when a fault ends the driver process."""
         self._handles: dict[str, SharedHandle] = {}

@@ -6,6 +6,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from virtrpc_drivers.sim.domain import SimDomain
+from virtrpc_drivers.sim.host import CPUS
 from virtrpc_drivers.values import BlockStats, InterfaceStats, MemoryStats, Stamp, State, StatsReading, VcpuStats
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ def reading(hypervisor: SimHypervisor, domain: SimDomain, stamp: Stamp, *, parti
         memory=_memory(hypervisor, domain, ran, rate),
         block=tuple(_disk(disk.target, disk.source, int(ran * rate)) for disk in domain.definition.config.disks),
         interfaces=tuple(_interface(card.target or card.mac, card.mac, int(ran * rate)) for card in domain.definition.config.interfaces),
-        vcpus=tuple(
-            VcpuStats(number=number, state="running", time_ns=domain.cpu_time_ns // vcpus, cpu=number % hypervisor.cpus) for number in range(vcpus)
-        ),
+        vcpus=tuple(VcpuStats(number=number, state="running", time_ns=domain.cpu_time_ns // vcpus, cpu=number % CPUS) for number in range(vcpus)),
     )
 
 

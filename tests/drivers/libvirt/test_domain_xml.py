@@ -17,8 +17,8 @@ LIVE = """
     <disk type='network' device='disk'><source protocol='rbd' name='pool/b'/><target dev='vdb' bus='virtio'/><alias name='ua-b'/></disk>
     <disk type='file' device='cdrom'><target dev='sda' bus='sata'/><alias name='sata0-0-0'/></disk>
     <interface type='network'><mac address='52:54:00:AA:00:01'/><source network='default'/><target dev='vnet0'/><alias name='net0'/></interface>
-    <hostdev mode='subsystem' type='pci'><source><address domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></source><alias name='hostdev0'/></hostdev>
-    <hostdev mode='subsystem' type='pci'><source><address domain='0x0000' bus='0x02' slot='0x00' function='0x0'/></source><alias name='hostdev1'/></hostdev>
+    <hostdev mode='subsystem' type='pci'><source><address domain='0x0000' bus='0x01' slot='0x00'/></source><alias name='hostdev0'/></hostdev>
+    <hostdev mode='subsystem' type='pci'><source><address domain='0x0000' bus='0x02' slot='0x00'/></source><alias name='hostdev1'/></hostdev>
     <rng model='virtio'><backend model='random'>/dev/urandom</backend><alias name='rng0'/></rng>
   </devices>
 </domain>"""

@@ -12,7 +12,12 @@ from virtrpc_drivers.protocol import AnyNotice, Change, DomainChanged, EventsLos
 
 async def drained(source: Events, from_thread: list[RawEvent]) -> None:
     """Push from another thread, as libvirt does, and let the loop take what came."""
-    pushing = threading.Thread(target=lambda: [source.push(event) for event in from_thread])
+
+    def push() -> None:
+        for event in from_thread:
+            source.push(event)
+
+    pushing = threading.Thread(target=push)
     pushing.start()
     pushing.join()
     await asyncio.sleep(0)
