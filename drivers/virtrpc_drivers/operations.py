@@ -31,15 +31,15 @@ class Scope(StrEnum):
     BOTH = "both"
 
 
-class Suspend(Operation):
+class Suspend(Operation, frozen=True):
     """virDomainSuspend."""
 
 
-class Resume(Operation):
+class Resume(Operation, frozen=True):
     """virDomainResume."""
 
 
-class Start(Operation):
+class Start(Operation, frozen=True):
     """virDomainCreateWithFlags; restores from a managed save image where there is one, unless `force_boot`."""
 
     paused: bool = False
@@ -47,25 +47,25 @@ class Start(Operation):
     bypass_cache: bool = False
 
 
-class Shutdown(Operation):
+class Shutdown(Operation, frozen=True):
     """virDomainShutdownFlags; done when the guest is off. `mode`: "", acpi, agent, initctl, signal or paravirt."""
 
     mode: str = ""
 
 
-class Reboot(Operation):
+class Reboot(Operation, frozen=True):
     """virDomainReboot; done when the guest has restarted. `mode` as for Shutdown."""
 
     mode: str = ""
 
 
-class Destroy(Operation):
+class Destroy(Operation, frozen=True):
     """virDomainDestroyFlags; `graceful` sends SIGTERM only."""
 
     graceful: bool = False
 
 
-class Define(Operation):
+class Define(Operation, frozen=True):
     """virDomainDefineXMLFlags; `validate` checks the XML against libvirt's schema first."""
 
     xml: str
@@ -73,7 +73,7 @@ class Define(Operation):
     validate: bool = False
 
 
-class Create(Operation):
+class Create(Operation, frozen=True):
     """virDomainCreateXML: a transient domain, started."""
 
     xml: str
@@ -82,7 +82,7 @@ class Create(Operation):
     validate: bool = False
 
 
-class Undefine(Operation):
+class Undefine(Operation, frozen=True):
     """virDomainUndefineFlags; each flag says what else may be removed, without it libvirt refuses."""
 
     managed_save: bool = False
@@ -92,21 +92,21 @@ class Undefine(Operation):
     keep_nvram: bool = False
 
 
-class AttachDevice(Operation):
+class AttachDevice(Operation, frozen=True):
     """virDomainAttachDeviceFlags."""
 
     xml: str
     scope: Scope = Scope.CURRENT
 
 
-class DetachDevice(Operation):
+class DetachDevice(Operation, frozen=True):
     """virDomainDetachDeviceFlags; live, done when the guest has let the device go."""
 
     xml: str
     scope: Scope = Scope.CURRENT
 
 
-class UpdateDevice(Operation):
+class UpdateDevice(Operation, frozen=True):
     """virDomainUpdateDeviceFlags; `force` ejects a medium that the guest has locked."""
 
     xml: str
@@ -114,7 +114,7 @@ class UpdateDevice(Operation):
     force: bool = False
 
 
-class SetUserPassword(Operation):
+class SetUserPassword(Operation, frozen=True):
     """virDomainSetUserPassword, through the guest agent."""
 
     user: str
@@ -122,14 +122,14 @@ class SetUserPassword(Operation):
     encrypted: bool = False
 
 
-class ManagedSave(Operation):
+class ManagedSave(Operation, frozen=True):
     """virDomainManagedSave. `after_restore`: "", "running" or "paused"."""
 
     bypass_cache: bool = False
     after_restore: str = ""
 
 
-class SetMemory(Operation):
+class SetMemory(Operation, frozen=True):
     """virDomainSetMemoryFlags; `maximum` sets the boot-time maximum instead (stored definition only)."""
 
     memory_bytes: int
@@ -137,7 +137,7 @@ class SetMemory(Operation):
     maximum: bool = False
 
 
-class CreateSnapshot(Operation):
+class CreateSnapshot(Operation, frozen=True):
     """virDomainSnapshotCreateXML. The name was chosen before it came here, so that it can be looked for."""
 
     name: str
@@ -152,7 +152,7 @@ class CreateSnapshot(Operation):
     validate: bool = False
 
 
-class RevertToSnapshot(Operation):
+class RevertToSnapshot(Operation, frozen=True):
     """virDomainRevertToSnapshot. `after`: "", "running" or "paused"."""
 
     name: str
@@ -161,7 +161,7 @@ class RevertToSnapshot(Operation):
     reset_nvram: bool = False
 
 
-class DeleteSnapshot(Operation):
+class DeleteSnapshot(Operation, frozen=True):
     """virDomainSnapshotDelete."""
 
     name: str
@@ -170,11 +170,11 @@ class DeleteSnapshot(Operation):
     metadata_only: bool = False
 
 
-class RemoveManagedSave(Operation):
+class RemoveManagedSave(Operation, frozen=True):
     """virDomainManagedSaveRemove."""
 
 
-class Migrate(Operation):
+class Migrate(Operation, frozen=True):
     """virDomainMigrateToURI3; bandwidth in bytes a second."""
 
     destination_uri: str

@@ -31,7 +31,7 @@ from virtrpc_drivers.values import (
 )
 
 
-class DriverSettings(Value):
+class DriverSettings(Value, frozen=True):
     """What a driver needs to know to serve one host. `process` is the number that its stamps carry."""
 
     uri: str
@@ -43,7 +43,7 @@ class DriverSettings(Value):
     migration_schemes: tuple[str, ...] = ()
 
 
-class Call(Value):
+class Call(Value, frozen=True):
     """One run of one operation. `id` is the server's, unique for ever; `began` is the wall time in seconds at which it is sent."""
 
     id: str
@@ -74,13 +74,13 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The base of what a driver says unasked. Delivered on the server's loop, in order."""
 
 
-class HostUp(Notice):
+class HostUp(Notice, frozen=True):
     """The connection is open and events are registered: list everything again."""
 
     info: HostInfo
 
 
-class HostDown(Notice):
+class HostDown(Notice, frozen=True):
     """The connection is lost, or cannot be opened; the driver goes on trying with back-off."""
 
     fault: Fault
@@ -88,7 +88,7 @@ class HostDown(Notice):
     """The driver process itself ended: calls that were out end with DRIVER_LOST and must be resumed."""
 
 
-class DomainChanged(Notice):
+class DomainChanged(Notice, frozen=True):
     """Something about this domain changed, now or a while ago. Repeated and late ones are harmless."""
 
     uuid: str
@@ -96,11 +96,11 @@ class DomainChanged(Notice):
     detail: str = ""
 
 
-class EventsLost(Notice):
+class EventsLost(Notice, frozen=True):
     """Events were dropped or may have been: list and read everything again."""
 
 
-class Report(Notice):
+class Report(Notice, frozen=True):
     """Where a running call is: its phase, whether an abort would reach it now, and its progress where it has any. Bytes, seconds."""
 
     call_id: str
@@ -116,7 +116,7 @@ class Report(Notice):
     """From the hypervisor, where it counts in per cent (vz); else the server derives it from the bytes."""
 
 
-class SpanRecord(Value):
+class SpanRecord(Value, frozen=True):
     """One finished span: times in nanoseconds since the epoch, ids in hexadecimal."""
 
     name: str
@@ -129,7 +129,7 @@ class SpanRecord(Value):
     error: str | None = None
 
 
-class Spans(Notice):
+class Spans(Notice, frozen=True):
     """Finished spans: only the server exports them."""
 
     spans: tuple[SpanRecord, ...]

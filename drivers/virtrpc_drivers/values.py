@@ -59,7 +59,7 @@ class Control(StrEnum):
     ERROR = "error"
 
 
-class DomainState(Value):
+class DomainState(Value, frozen=True):
     """virDomainGetState, virDomainGetInfo and the flags that change with the state. Memory in bytes, time in nanoseconds."""
 
     state: State
@@ -76,7 +76,7 @@ class DomainState(Value):
     control: Control | None = None
 
 
-class DiskConfig(Value):
+class DiskConfig(Value, frozen=True):
     """One disk of a definition."""
 
     target: str
@@ -85,7 +85,7 @@ class DiskConfig(Value):
     alias: str | None = None
 
 
-class InterfaceConfig(Value):
+class InterfaceConfig(Value, frozen=True):
     """One network interface of a definition; `target` is the host's tap where it is known."""
 
     mac: str
@@ -94,7 +94,7 @@ class InterfaceConfig(Value):
     alias: str | None = None
 
 
-class DomainConfig(Value):
+class DomainConfig(Value, frozen=True):
     """What virDomainGetXMLDesc and its neighbours say. Both XML texts are without secrets."""
 
     xml: str
@@ -114,7 +114,7 @@ class DomainConfig(Value):
     interfaces: tuple[InterfaceConfig, ...] = ()
 
 
-class DomainReading(Value):
+class DomainReading(Value, frozen=True):
     """One domain as one call saw it: the groups that were asked for and could be read."""
 
     uuid: str
@@ -124,21 +124,21 @@ class DomainReading(Value):
     config: DomainConfig | None = None
 
 
-class Missing(Value):
+class Missing(Value, frozen=True):
     """The hypervisor said, for a call begun at `stamp`, that no domain has this uuid."""
 
     uuid: str
     stamp: Stamp
 
 
-class Failed(Value):
+class Failed(Value, frozen=True):
     """A domain that is there, and could not be read this time."""
 
     uuid: str
     message: str
 
 
-class Readings(Value):
+class Readings(Value, frozen=True):
     """The answer to a read: each uuid asked for is in one of the three, unless `rest` names it as not looked at (size limit)."""
 
     found: tuple[DomainReading, ...] = ()
@@ -147,21 +147,21 @@ class Readings(Value):
     rest: tuple[str, ...] = ()
 
 
-class Listed(Value):
+class Listed(Value, frozen=True):
     """One row of a listing."""
 
     uuid: str
     name: str
 
 
-class Listing(Value):
+class Listing(Value, frozen=True):
     """All domains of the host, active or not, at `stamp`."""
 
     stamp: Stamp
     domains: tuple[Listed, ...]
 
 
-class MemoryStats(Value):
+class MemoryStats(Value, frozen=True):
     """virDomainMemoryStats in bytes; faults are counts, `last_update` seconds since the epoch by the guest's driver."""
 
     actual_bytes: int | None = None
@@ -179,7 +179,7 @@ class MemoryStats(Value):
     last_update: int | None = None
 
 
-class BlockStats(Value):
+class BlockStats(Value, frozen=True):
     """virDomainBlockStatsFlags of one disk: counts, bytes and nanoseconds since the guest's start."""
 
     target: str
@@ -198,7 +198,7 @@ class BlockStats(Value):
     physical_bytes: int | None = None
 
 
-class InterfaceStats(Value):
+class InterfaceStats(Value, frozen=True):
     """virDomainInterfaceStats of one interface, as the host counts it."""
 
     target: str
@@ -213,7 +213,7 @@ class InterfaceStats(Value):
     tx_drops: int | None = None
 
 
-class VcpuStats(Value):
+class VcpuStats(Value, frozen=True):
     """One virtual CPU (virDomainGetVcpus): `state` is offline, running or blocked; `cpu` the host CPU it was last seen on."""
 
     number: int
@@ -222,7 +222,7 @@ class VcpuStats(Value):
     cpu: int | None = None
 
 
-class StatsReading(Value):
+class StatsReading(Value, frozen=True):
     """The statistics of one domain as one sweep saw them; a group that the answer lacked is None and keeps its old reading."""
 
     uuid: str
@@ -234,26 +234,26 @@ class StatsReading(Value):
     vcpus: tuple[VcpuStats, ...] | None = None
 
 
-class Samples(Value):
+class Samples(Value, frozen=True):
     """The answer to a sweep."""
 
     stats: tuple[StatsReading, ...] = ()
 
 
-class ControlReading(Value):
+class ControlReading(Value, frozen=True):
     """virDomainGetControlInfo of one domain."""
 
     uuid: str
     control: Control
 
 
-class Controls(Value):
+class Controls(Value, frozen=True):
     """The answer to a look at the monitors of many domains; takes no job, so it does not hang."""
 
     controls: tuple[ControlReading, ...] = ()
 
 
-class Snapshot(Value):
+class Snapshot(Value, frozen=True):
     """One snapshot's metadata. `state` is the domain's state in it, or "disk-snapshot"."""
 
     name: str
@@ -273,7 +273,7 @@ class Snapshot(Value):
     """Only where it was asked for."""
 
 
-class Snapshots(Value):
+class Snapshots(Value, frozen=True):
     """All snapshots of a domain, parents before children."""
 
     snapshots: tuple[Snapshot, ...] = ()
@@ -296,7 +296,7 @@ class Slot(StrEnum):
     """Nothing."""
 
 
-class VerbSupport(Value):
+class VerbSupport(Value, frozen=True):
     """What this hypervisor can do with one verb. The server refuses from this table before it makes a job."""
 
     verb: str
@@ -309,7 +309,7 @@ class VerbSupport(Value):
     """Whether ending the driver process ends the call at the hypervisor too (drivers that live in the client library)."""
 
 
-class HostInfo(Value):
+class HostInfo(Value, frozen=True):
     """What a host says of itself when its connection opens."""
 
     uri: str
@@ -355,7 +355,7 @@ class Phase(StrEnum):
     READY = "ready"
 
 
-class Outcome(Value):
+class Outcome(Value, frozen=True):
     """What a finished operation has to tell: only the fields that its kind has."""
 
     uuid: str | None = None
@@ -365,7 +365,7 @@ class Outcome(Value):
     path: str | None = None
 
 
-class CancelAnswer(Value):
+class CancelAnswer(Value, frozen=True):
     """What became of one attempt to abort."""
 
     sent: bool

@@ -15,7 +15,7 @@ MAX_XML_BYTES = 1 << 20
 """The largest XML text that is accepted, in bytes of UTF-8."""
 
 
-class Definition(Value):
+class Definition(Value, frozen=True):
     """The identity that an XML definition claims, and the text to send (which always has a uuid)."""
 
     uuid: str

@@ -18,10 +18,11 @@ from virtrpc_drivers.protocol import Report
 from virtrpc_drivers.values import Group, Slot, VerbSupport
 from virtrpc_server import verbs
 from virtrpc_server.domains import Domains, Entry
+from virtrpc_server.endings import in_vain
 from virtrpc_server.errors import Refusal, refuse
 from virtrpc_server.feed import Feed
 from virtrpc_server.hosts import Freshness, Host, Hosts
-from virtrpc_server.records import CancelReason, Holder, Job, JobState, OnDisconnect
+from virtrpc_server.records import CancelReason, Holder, Job, JobState, OnDisconnect, WaitingFor
 from virtrpc_server.running import Run
 from virtrpc_server.slots import Conditions, Slots
 from virtrpc_server.store import Store
@@ -124,7 +125,19 @@ class Jobs:
             problem = verbs.invalid(operation, entry) or verbs.wrong_state(operation, entry)
             if problem is not None:
                 raise Refusal(problem)
+        if order.wait_limit == 0:
+            self._refuse_if_busy(order, support.slot)
         return support
+
+    def _refuse_if_busy(self, order: Order, slot: Slot) -> None:
+        host = self.hosts[order.host]
+        keys = verbs.conditions(order.operation, slot, order.host, order.destination_host)
+        waits = [(WaitingFor.CONDITION, self.conditions.peek(key)) for key in keys]
+        waits.append((WaitingFor.HOST_LIMIT, host.destroys if slot is Slot.DESTROY else host.limits.get(order.operation.verb)))
+        waits.append((WaitingFor.DAEMON_BUDGET, None if slot is Slot.DESTROY else host.budget))
+        for waiting_for, slots in waits:
+            if slots is not None and slots.busy_with is not None:
+                raise Refusal(in_vain(0.0, waiting_for, self.holders(slots), self.clock(), {"domain": order.operation.uuid, "host": order.host}))
 
     def _certain(self, host: Host, entry: Entry, operation: AnyOperation, slot: Slot) -> bool:
         # What a job ahead of this one may still change is judged after the wait, as the job's own error.

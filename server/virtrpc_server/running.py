@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from virtrpc_drivers.errors import DriverError, Reason
@@ -18,6 +18,7 @@ from virtrpc_drivers.values import Outcome, Phase, Slot, VerbSupport
 from virtrpc_server import tracing, verbs
 from virtrpc_server.calls import Lost, OutstandingCall
 from virtrpc_server.domains import Entry
+from virtrpc_server.endings import Ending, Over, failed, in_vain, preempted, stopped
 from virtrpc_server.errors import problem_of
 from virtrpc_server.hosts import Freshness, Host
 from virtrpc_server.records import CancelReason, Holder, Job, JobState, Problem, Progress, WaitingFor
@@ -31,28 +32,6 @@ log = logging.getLogger(__name__)
 REFRESH_SECONDS = 5.0
 BLOCKED_RETRY_SECONDS = 1.0
 STORE_RETRY_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a job ends. With `ghost` its call is still out, and keeps what the job held."""
-
-    state: JobState
-    problem: Problem | None = None
-    outcome: Outcome | None = None
-    evidence: str = ""
-    ghost: bool = False
-    waited_for: WaitingFor | None = None
-    """What it waited for in vain, and who held it."""
-    holders: tuple[Holder, ...] = ()
-
-
-class Over(Exception):  # noqa: N818  # not an error: the job's end, found while it waited
-    """Carries the ending out of nested waits."""
-
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(ending.state)
-        self.ending = ending
 
 
 class Run:
@@ -136,7 +115,7 @@ class Run:
     def moved_up(self, ticket: Ticket) -> None:
         """The queue that this job waits in has moved."""
         if self.job.state is JobState.QUEUED and not ticket.granted.is_set():
-            self._change(holders=self._jobs.holders(ticket.slots), queue_position=_place(ticket))
+            self._change(holders=self._jobs.holders(ticket.slots), queue_position=place(ticket))
             if not self._writing.locked() and self.stored.done():
                 self._publish()
 
@@ -202,7 +181,7 @@ class Run:
 
     async def _granted(self, ticket: Ticket, waiting_for: WaitingFor) -> None:
         if not ticket.granted.is_set() and not self._stop.is_set():
-            await self._tell(waiting_for=waiting_for, holders=self._jobs.holders(ticket.slots), queue_position=_place(ticket))
+            await self._tell(waiting_for=waiting_for, holders=self._jobs.holders(ticket.slots), queue_position=place(ticket))
         granted = await ticket.wait(self._time_left(), self._stop)
         if self._stop.is_set():
             raise Over(self._stopped())
@@ -218,12 +197,12 @@ class Run:
         entry = self._entry()
         if not self._host.connected:
             text = self._host.fault.message if self._host.fault else ""
-            raise Over(_failed("HOST_UNREACHABLE", f"host {self._host.name} cannot be reached: {text}", host=self._host.name))
+            raise Over(failed("HOST_UNREACHABLE", f"host {self._host.name} cannot be reached: {text}", host=self._host.name))
         self._made = entry is None
         if entry is None and verbs.makes_domain(self._operation):
             return
         if entry is None or (self.job.generation is not None and entry.generation != self.job.generation):
-            raise Over(_failed("DOMAIN_NOT_FOUND", f"domain {self.job.name} went away while the job waited", domain=self.job.uuid))
+            raise Over(failed("DOMAIN_NOT_FOUND", f"domain {self.job.name} went away while the job waited", domain=self.job.uuid))
         # A reading that is known to be out of date judges nothing: the hypervisor does.
         known = self._host.group_freshness(entry, verbs.STATE) is Freshness.LIVE
         problem = verbs.invalid(self._operation, entry) or (verbs.wrong_state(self._operation, entry) if known else None)
@@ -270,7 +249,7 @@ class Run:
 
     def _failed_call(self, error: DriverError) -> Ending | None:
         if self._preempted_by:
-            return self._preempted()
+            return preempted(self.job, self._preempted_by)
         match error.reason:
             case Reason.FOREIGN_JOB:
                 self._foreign = error.fault.message
@@ -302,29 +281,14 @@ class Run:
 
     def _stopped(self, message: str = "") -> Ending:
         if self._preempted_by:
-            return self._preempted()
-        match self.job.cancel_reason:
-            case CancelReason.RUN_TIMEOUT:
-                return _failed("RUN_TIMEOUT", message or f"it had not finished after {self.job.run_limit} s", domain=self.job.uuid)
-            case CancelReason.DRAIN:
-                return Ending(JobState.INTERRUPTED, Problem("INTERRUPTED", "the server went down before the job began; nothing was sent"))
-            case reason:
-                why = (reason or CancelReason.FOREIGN).value
-                return Ending(JobState.CANCELLED, Problem("CANCELLED", message or "the job was cancelled", {"cancel_reason": why}))
-
-    def _preempted(self) -> Ending:
-        problem = Problem("PREEMPTED", f"domain {self.job.name} was destroyed", {"job_id": self._preempted_by})
-        return Ending(JobState.PREEMPTED, problem)
+            return preempted(self.job, self._preempted_by)
+        return stopped(self.job, message)
 
     def _waited_in_vain(self, waiting_for: WaitingFor, slots: Slots | None) -> Ending:
         holders = self._jobs.holders(slots) if slots is not None else self.job.holders
-        metadata = {"waiting_for": waiting_for.value, "domain": self.job.uuid, "host": self.job.host}
-        if holders:
-            metadata |= _described(holders[0], self._jobs.clock())
-        reason = "BUSY" if self.job.wait_limit == 0 else "WAIT_TIMEOUT"
-        who = ", ".join(_named(holder, self._jobs.clock()) for holder in holders) or "others"
-        message = f"waited {self.job.wait_limit:g} s for {waiting_for.value.replace('_', ' ')}, held by {who}; nothing was changed"
-        return Ending(JobState.FAILED, Problem(reason, message, metadata), waited_for=waiting_for, holders=holders)
+        about = {"domain": self.job.uuid, "host": self.job.host}
+        problem = in_vain(self.job.wait_limit, waiting_for, holders, self._jobs.clock(), about)
+        return Ending(JobState.FAILED, problem, waited_for=waiting_for, holders=holders)
 
     async def _end(self, ending: Ending) -> None:
         if self._out is not None and not ending.ghost:
@@ -341,6 +305,7 @@ class Run:
             ended=self._jobs.clock(),
             abortable=False,
             abort_reason="",
+            cancel_reason=ending.cancel_reason or self.job.cancel_reason,
             problem=ending.problem,
             outcome=ending.outcome,
             evidence=ending.evidence,
@@ -436,29 +401,6 @@ class Run:
             self._jobs.publish(self.job)
 
 
-def _failed(reason: str, message: str, **metadata: str) -> Ending:
-    return Ending(JobState.FAILED, Problem(reason, message, metadata))
-
-
-def _place(ticket: Ticket) -> int | None:
+def place(ticket: Ticket) -> int | None:
     position = ticket.slots.position(ticket)
     return None if position is None else position + 1
-
-
-def _named(holder: Holder, now: float) -> str:
-    if not holder.job_id:
-        return holder.text
-    age = f" for {now - holder.since:.0f} s" if holder.since is not None else ""
-    return f"job {holder.job_id} ({holder.verb} by {holder.owner or 'unknown'}{age})"
-
-
-def _described(holder: Holder, now: float) -> dict[str, str]:
-    age = "" if holder.since is None else f"{max(0.0, now - holder.since):.1f}"
-    pairs = {
-        "holder_job_id": holder.job_id,
-        "holder_kind": holder.verb,
-        "holder_owner": holder.owner,
-        "holder_age_seconds": age,
-        "holder_foreign_text": holder.text,
-    }
-    return {key: value for key, value in pairs.items() if value}

@@ -48,11 +48,11 @@ def say(text: str) -> None:
 
 
 @asynccontextmanager
-async def serving(here: Stage) -> AsyncIterator[AsyncClient]:
-    """The server on the stage's host, and a client of it."""
+async def serving(here: Stage, *flags: str) -> AsyncIterator[AsyncClient]:
+    """The server on the stage's host (or on those that the flags name), and a client of it."""
     socket = here.directory / "virtrpc.sock"
     with (here.directory / "virtrpcd.log").open("w") as log:
-        command = [sys.executable, "-m", "virtrpc.daemon", "serve", "--socket", str(socket), "--host", f"demo={here.uri}"]
+        command = [sys.executable, "-m", "virtrpc.daemon", "serve", "--socket", str(socket), *(flags or ("--host", f"demo={here.uri}"))]
         server = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, start_new_session=True)
         try:
             async with AsyncClient(f"unix:{socket}") as client:

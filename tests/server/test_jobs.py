@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
+from tests.server.world import World, until, virtual
 from virtrpc_drivers import operations as op
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.sim.faults import Rule
@@ -14,8 +16,6 @@ from virtrpc_server.jobs import CancelOutcome
 from virtrpc_server.records import CancelReason, Job, JobState, OnDisconnect, WaitingFor
 from virtrpc_server.store import MemoryStore
 
-from tests.server.world import World, until, virtual
-
 GIB = 1 << 30
 
 
@@ -24,7 +24,9 @@ async def test_jobs_of_one_domain_run_in_order_of_arrival() -> None:
     """Save, set-memory and suspend sent together run one after another, and the suspend fails as a job since the guest is off by then."""
     async with World() as world:
         uuid = world.guest().uuid
-        listeners = [world.accept(kind) for kind in (op.ManagedSave(uuid=uuid), op.SetMemory(uuid=uuid, memory_bytes=GIB // 2), op.Suspend(uuid=uuid))]
+        listeners = [
+            world.accept(kind) for kind in (op.ManagedSave(uuid=uuid), op.SetMemory(uuid=uuid, memory_bytes=GIB // 2), op.Suspend(uuid=uuid))
+        ]
         save, memory, suspend = [await world.end(listener) for listener in listeners]
         assert (save.state, memory.state, suspend.state) == (JobState.SUCCEEDED, JobState.SUCCEEDED, JobState.FAILED)
         assert save.ended is not None
@@ -91,15 +93,15 @@ async def test_a_wait_that_times_out_names_the_holder() -> None:
 
 @virtual
 async def test_a_wait_limit_of_zero_is_refused_at_once() -> None:
-    """With wait_timeout 0 a busy domain's job ends BUSY without waiting."""
+    """With wait_timeout 0 a busy domain's verb is refused BUSY with its holder, and no job is made."""
     async with World() as world:
         uuid = world.guest().uuid
         save = world.accept(op.ManagedSave(uuid=uuid))
-        refused = await world.run(op.SetMemory(uuid=uuid, memory_bytes=GIB // 2), wait_limit=0.0)
-        assert refused.problem is not None
-        assert refused.problem.reason == "BUSY"
-        assert save.job.state is not JobState.SUCCEEDED
+        with pytest.raises(Refusal, match="BUSY") as refusal:
+            world.accept(op.SetMemory(uuid=uuid, memory_bytes=GIB // 2), wait_limit=0.0)
+        assert refusal.value.problem.metadata["holder_job_id"] == save.job.id
         await world.end(save)
+        assert [job.id for job in world.jobs.before(None)] == [save.job.id]
 
 
 @virtual
@@ -107,7 +109,9 @@ async def test_cancel_while_queued_withdraws() -> None:
     """A queued job that is cancelled ends CANCELLED, was never sent, and those behind it move up."""
     async with World() as world:
         uuid = world.guest().uuid
-        save, second, third = (world.accept(kind) for kind in (op.ManagedSave(uuid=uuid), op.Suspend(uuid=uuid), op.SetMemory(uuid=uuid, memory_bytes=GIB // 2)))
+        save, second, third = (
+            world.accept(kind) for kind in (op.ManagedSave(uuid=uuid), op.Suspend(uuid=uuid), op.SetMemory(uuid=uuid, memory_bytes=GIB // 2))
+        )
         await world.running(save)
         await until(lambda: third.job.queue_position == 2)
         job, outcome = await world.jobs.cancel(second.job.id)

@@ -8,6 +8,7 @@ from functools import wraps
 from types import TracebackType
 from typing import Any
 
+from tests.virtual_time import run, wall
 from virtrpc_drivers.operations import AnyOperation
 from virtrpc_drivers.protocol import DriverSettings
 from virtrpc_drivers.sim.driver import SimDriver
@@ -19,7 +20,6 @@ from virtrpc_server.hosts import Host, HostConfig, Hosts
 from virtrpc_server.jobs import Jobs, Listener, Order
 from virtrpc_server.records import Job, JobState
 from virtrpc_server.store import MemoryStore, Store
-from tests.virtual_time import run, wall
 
 HANG_GUARD = 60.0
 """Seconds after which a condition that never comes true fails its test; on virtual time these cost nothing."""
@@ -41,7 +41,7 @@ def virtual(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]
         run(_guarded(test))
 
     # What pytest sees must be a plain function.
-    del on_virtual_time.__wrapped__  # type: ignore[attr-defined]  # set by wraps
+    del on_virtual_time.__wrapped__
     return on_virtual_time
 
 

@@ -107,20 +107,20 @@ class Events:
         self._scheduled = False
         self._lock = threading.Lock()
         self._ears: dict[str, list[Ear]] = {}
-        self._registered: list[int] = []
+        self._registered: dict[int, list[int]] = {}
         self.open = False
         """Whether the server hears of changes: not before HostUp, after which it lists everything anyway."""
 
     def register(self, connection: Any) -> bool:
         """Register for everything that this connection has. Whether it has lifecycle events at all. Blocks."""
         pushes = False
-        self._registered = []
+        numbers = self._registered.setdefault(id(connection), [])
         for name in _KINDS:
             number = getattr(libvirt, f"VIR_DOMAIN_EVENT_ID_{name}", None)
             if number is None:
                 continue
             try:
-                self._registered.append(connection.domainEventRegisterAny(None, number, self._callback(name), None))
+                numbers.append(connection.domainEventRegisterAny(None, number, self._callback(name), None))
                 pushes = pushes or name == "LIFECYCLE"
             except libvirt.libvirtError:
                 pass  # this hypervisor or daemon does not have that kind
@@ -128,12 +128,11 @@ class Events:
 
     def deregister(self, connection: Any) -> None:
         """Hear nothing more from this connection, which only then really closes. Blocks."""
-        for number in self._registered:
+        for number in self._registered.pop(id(connection), []):
             try:
                 connection.domainEventDeregisterAny(number)
             except libvirt.libvirtError:
                 pass  # the connection is dead
-        self._registered = []
 
     @contextmanager
     def listen(self, uuid: str) -> Iterator[Ear]:

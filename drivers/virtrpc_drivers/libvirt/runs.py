@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from virtrpc_drivers.errors import DriverError, Reason, failure
-from virtrpc_drivers.libvirt.connections import Lanes
+from virtrpc_drivers.libvirt.connections import STUCK_SECONDS, Lanes
 from virtrpc_drivers.libvirt.progress import NO_JOB, POLL_SECONDS, JobLook, is_ours, job_operation, look, report
 from virtrpc_drivers.libvirt.readings import Clock
 from virtrpc_drivers.protocol import Call, Deliver, Report
@@ -105,10 +105,15 @@ class Runs:
 
     async def _look_again(self, run: Run) -> JobLook | None:
         stamp = self.clock.stamp()
+        poll = asyncio.ensure_future(self.lanes.progress.call(lambda connection: look(connection, run.call.operation.uuid)))
         try:
-            job = await self.lanes.progress.call(lambda connection: look(connection, run.call.operation.uuid))
+            if not (await asyncio.wait({poll}, timeout=STUCK_SECONDS))[0]:
+                self.deliver(Report(call_id=run.call.id, phase=run.phase, abortable=False))
+            job = await poll
         except DriverError as error:
             return None if error.reason in (Reason.UNSUPPORTED, Reason.HOST_UNREACHABLE) else NO_JOB
+        finally:
+            poll.cancel()
         self.report(run, job, stamp)
         return job
 

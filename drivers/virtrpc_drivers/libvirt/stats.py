@@ -93,10 +93,10 @@ class Sampler:
                 self._bulk = False
                 return None
             raise
-        if self._bulk is None:
+        if self._bulk is None and records:
+            # The test driver answers, but says nothing of memory and CPUs.
             self._bulk = any("balloon.current" in record or "vcpu.current" in record for _, record in records)
-            return records if self._bulk else None
-        return records
+        return None if self._bulk is False else records
 
 
 def _lookup(connection: Any, uuid: str) -> Any | None:

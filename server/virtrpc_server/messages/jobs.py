@@ -69,7 +69,7 @@ def _stopping(job: Job) -> dict[str, Any]:
     return {
         "abortable": job.abortable and not job.finished,
         "abort_reason": "" if job.finished else job.abort_reason,
-        "cancel_requested": job.cancel_reason is not None,
+        "cancel_requested": job.cancel_reason not in (None, CancelReason.FOREIGN),
         "cancel_reason": CANCEL_REASONS[job.cancel_reason] if job.cancel_reason is not None else None,
         "error": error_message(job.problem) if job.problem is not None else None,
         "may_still_apply": job.may_still_apply,

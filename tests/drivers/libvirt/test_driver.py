@@ -12,7 +12,7 @@ import pytest_asyncio
 from tests.drivers.bed import Notices, call_of, eventually
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import DriverError, Fault, Reason
-from virtrpc_drivers.libvirt import LibvirtDriver, asking
+from virtrpc_drivers.libvirt import LibvirtDriver, asking, readings
 from virtrpc_drivers.libvirt.driver import _judged
 from virtrpc_drivers.protocol import DriverSettings, HostDown, HostUp, Report, Spans
 from virtrpc_drivers.values import Group, Phase, State
@@ -161,6 +161,13 @@ async def test_stamps_carry_the_process_and_grow(mock: Mock) -> None:
     first = (await mock.driver.read([mock.uuid], Group.STATE)).found[0].stamp
     second = (await mock.driver.read([mock.uuid], Group.CONFIG)).found[0].stamp
     assert first < second
+
+
+async def test_a_long_answer_names_what_it_did_not_look_at(mock: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer stops at its size, and the rest can be asked for again."""
+    monkeypatch.setattr(readings, "ANSWER_BYTES", 1)
+    answer = await mock.driver.read([mock.uuid, "x", "y"], Group.STATE)
+    assert ([found.uuid for found in answer.found], answer.rest) == ([mock.uuid], ("x", "y"))
 
 
 async def test_a_host_that_cannot_be_opened_is_down_first() -> None:
