@@ -77,26 +77,10 @@ async def test_start_domain_from_its_image(client: AsyncClient, idle: Guest, qem
         assert not idle.domain.hasManagedSaveImage()
 
 
-@pytest.mark.parametrize("mode", [j.SHUTDOWN_MODE_ACPI, j.SHUTDOWN_MODE_AGENT])
-async def test_shutdown_domain(client: AsyncClient, guest: Guest, mode: j.ShutdownMode.ValueType) -> None:
-    """A guest is asked to shut down, by power button or agent, and the job ends when it is off."""
-    guest.wait_for_agent()
-    handle = await client.shutdown_domain(guest.name, mode=mode)
-    async with asyncio.timeout(GUARD):
-        seen = [job async for job in handle]
-    assert t.JOB_PHASE_WAITING_GUEST in {job.phase for job in seen}
-    assert seen[-1].state == t.JOB_STATE_SUCCEEDED
-    assert state_of(guest) == (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)
-    assert seen[-1].domain_result.domain.state == t.DOMAIN_STATE_SHUTOFF
-    assert ("POWERING-OFF" in guest.console.read_text()) == (mode == j.SHUTDOWN_MODE_ACPI)
-
-
-@pytest.mark.parametrize("mode", [j.SHUTDOWN_MODE_ACPI, j.SHUTDOWN_MODE_AGENT])
-async def test_reboot_domain(client: AsyncClient, guest: Guest, mode: j.ShutdownMode.ValueType) -> None:
+async def test_reboot_domain(client: AsyncClient, guest: Guest) -> None:
     """A guest is asked to reboot, and boots again in the same QEMU process."""
-    guest.wait_for_agent()
     number, boots = guest.domain.ID(), guest.console.read_text().count("READY")
-    await ended(client.reboot_domain(guest.name, mode=mode))
+    await ended(client.reboot_domain(guest.name, mode=j.SHUTDOWN_MODE_ACPI))
     await eventually(lambda: guest.console.read_text().count("READY") == boots + 1, "the guest to boot again")
     assert guest.domain.ID() == number
 
@@ -121,15 +105,17 @@ async def test_resume_domain(client: AsyncClient, guest: Guest, qemu_host: QemuH
 
 
 @pytest.mark.parametrize("graceful", [False, True])
-async def test_destroy_domain(client: AsyncClient, guest: Guest, qemu_host: QemuHost, graceful: bool) -> None:
+async def test_destroy_domain(client: AsyncClient, idle: Guest, qemu_host: QemuHost, graceful: bool) -> None:
     """A guest is ended at once, and its QEMU process with it."""
-    job = await ended(client.destroy_domain(guest.name, graceful=graceful))
-    assert state_of(guest) == (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED)
+    idle.start(ready=False)
+    qemu_host.wait_known(idle)
+    job = await ended(client.destroy_domain(idle.name, graceful=graceful))
+    assert state_of(idle) == (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED)
     assert job.domain_result.domain.state == t.DOMAIN_STATE_SHUTOFF
     with pytest.raises(StopIteration):
-        qemu_host.daemon.qemu_pid(guest.name)
+        qemu_host.daemon.qemu_pid(idle.name)
     with pytest.raises(WrongState):
-        await ended(client.destroy_domain(guest.name))
+        await ended(client.destroy_domain(idle.name))
 
 
 async def test_managed_save_domain(client: AsyncClient, big_guest: Guest) -> None:
@@ -153,15 +139,16 @@ async def test_managed_save_domain(client: AsyncClient, big_guest: Guest) -> Non
     assert not (await client.get_domain(big_guest.name)).has_managed_save
 
 
-async def test_remove_managed_save(client: AsyncClient, guest: Guest, qemu_host: QemuHost) -> None:
+async def test_remove_managed_save(client: AsyncClient, idle: Guest) -> None:
     """A domain's image is removed; where there is none, that is said."""
-    guest.domain.managedSave()
-    await eventually(lambda: _knows_image(client, guest), "the server to know of the image")
-    job = await ended(client.remove_managed_save(guest.name))
-    assert not guest.domain.hasManagedSaveImage()
+    idle.start(ready=False)
+    idle.domain.managedSave()
+    await eventually(lambda: _knows_image(client, idle), "the server to know of the image")
+    job = await ended(client.remove_managed_save(idle.name))
+    assert not idle.domain.hasManagedSaveImage()
     assert not job.domain_result.domain.has_managed_save
     with pytest.raises(WrongState):
-        await ended(client.remove_managed_save(guest.name))
+        await ended(client.remove_managed_save(idle.name))
 
 
 async def _knows_image(client: AsyncClient, guest: Guest) -> bool:
@@ -339,3 +326,17 @@ async def test_cancel_job(client: AsyncClient, big_guest: Guest) -> None:
     assert not big_guest.domain.hasManagedSaveImage()
     assert (await client.cancel_job(job_id=save.job_id)).outcome == j.CANCEL_OUTCOME_ALREADY_FINISHED
     assert (await client.get_domain(big_guest.name)).state == contract_state(big_guest.state)
+
+
+@pytest.mark.parametrize("mode", [j.SHUTDOWN_MODE_ACPI, j.SHUTDOWN_MODE_AGENT])
+async def test_shutdown_domain(client: AsyncClient, guest: Guest, mode: j.ShutdownMode.ValueType) -> None:
+    """A guest is asked to shut down, by power button or agent, and the job ends when it is off."""
+    guest.wait_for_agent()
+    handle = await client.shutdown_domain(guest.name, mode=mode)
+    async with asyncio.timeout(GUARD):
+        seen = [job async for job in handle]
+    assert t.JOB_PHASE_WAITING_GUEST in {job.phase for job in seen}
+    assert seen[-1].state == t.JOB_STATE_SUCCEEDED
+    assert state_of(guest) == (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)
+    assert seen[-1].domain_result.domain.state == t.DOMAIN_STATE_SHUTOFF
+    assert ("POWERING-OFF" in guest.console.read_text()) == (mode == j.SHUTDOWN_MODE_ACPI)
