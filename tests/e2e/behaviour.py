@@ -126,17 +126,18 @@ async def ask_everything(client: AsyncClient, domain: str, job_id: str) -> Answe
     """Every query that must answer whatever the domain does, asked at once."""
     found = await client.get_domain(domain)
     one = t.DomainFilter(hosts=[found.host], uuids=[found.uuid])
+    of_domain = j.JobFilter(domain=t.DomainRef(host=found.host, uuid=found.uuid))
+    async with asyncio.TaskGroup() as group:
+        asked = group.create_task(client.get_domain(domain))
+        domains = group.create_task(client.list_domains(filter=one).all())
+        xml = group.create_task(client.get_domain_xml(domain))
+        memory = group.create_task(client.get_memory_stats(domain))
+        block = group.create_task(client.get_block_stats(domain))
+        stats = group.create_task(client.list_domain_stats(filter=one).all())
+        job = group.create_task(client.get_job(job_id=job_id))
+        jobs = group.create_task(client.list_jobs(filter=of_domain).all())
     return Answers(
-        *await asyncio.gather(
-            client.get_domain(domain),
-            client.list_domains(filter=one).all(),
-            client.get_domain_xml(domain),
-            client.get_memory_stats(domain),
-            client.get_block_stats(domain),
-            client.list_domain_stats(filter=one).all(),
-            client.get_job(job_id=job_id),
-            client.list_jobs(filter=j.JobFilter(domain=t.DomainRef(host=found.host, uuid=found.uuid))).all(),
-        )
+        asked.result(), domains.result(), xml.result(), memory.result(), block.result(), stats.result(), job.result(), jobs.result()
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import inspect
 import sys
 from collections.abc import Callable
@@ -117,13 +118,19 @@ PARTS: dict[Any, Part] = {
 def _password(stdin: bool) -> Password:
     # Here and not where it is sent: under the event loop Ctrl-C would not end the prompt.
     try:
-        asked = not stdin and sys.stdin.isatty()
-        text = str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)) if asked else sys.stdin.readline().rstrip("\r\n")
-    except (typer.Abort, KeyboardInterrupt):
+        text = sys.stdin.readline().rstrip("\r\n") if stdin or not sys.stdin.isatty() else _asked()
+    except (KeyboardInterrupt, EOFError):
         raise typer.Exit(INTERRUPTED) from None
     if not text:
         raise typer.BadParameter("the password is empty")
     return Password(text)
+
+
+def _asked() -> str:
+    text = getpass.getpass("New password: ")
+    if text != getpass.getpass("The same again: "):
+        raise typer.BadParameter("the two passwords differ")
+    return text
 
 
 PARTS[Password] = Part(
