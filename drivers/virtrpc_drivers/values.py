@@ -214,12 +214,14 @@ class InterfaceStats(Value, frozen=True):
 
 
 class VcpuStats(Value, frozen=True):
-    """One virtual CPU (virDomainGetVcpus): `state` is offline, running or blocked; `cpu` the host CPU it was last seen on."""
+    """One virtual CPU (virDomainGetVcpus): `state` is offline, running or blocked; `cpu` the host CPU it was last seen on; `affinity` those that
+    it may run on, as "0-3,8"."""
 
     number: int
     state: str | None = None
     time_ns: int | None = None
     cpu: int | None = None
+    affinity: str | None = None
 
 
 class StatsReading(Value, frozen=True):

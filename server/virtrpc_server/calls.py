@@ -34,6 +34,7 @@ class OutstandingCall:
         self._call = call
         self._calling = self._start(host.driver.run(call))
         self._aborting: asyncio.Task[None] | None = None
+        self._resumed = False
 
     async def finish(self, stop: asyncio.Event, limit: float | None, ran_out: Callable[[], Awaitable[None]]) -> Outcome:
         """The call's outcome. Aborts it once `stop` is set, or after `limit` seconds (then `ran_out` is called first).
@@ -48,9 +49,10 @@ class OutstandingCall:
             except DriverError as error:
                 if error.reason is Reason.OUTCOME_UNKNOWN:
                     raise Lost(error.fault.message) from None
-                if error.reason not in (Reason.DRIVER_LOST, Reason.HOST_UNREACHABLE):
+                if not self._is_lost(error):
                     raise
             await self._until_back_up(stop)
+            self._resumed = True
             self._calling = self._start(self._host.driver.resume(self._call))
 
     async def over(self) -> None:
@@ -58,9 +60,12 @@ class OutstandingCall:
         tasks = [task for task in (self._calling, self._aborting) if task is not None]
         await asyncio.wait(tasks)
         error = self._calling.exception()
-        lost = isinstance(error, DriverError) and error.reason in (Reason.DRIVER_LOST, Reason.HOST_UNREACHABLE, Reason.OUTCOME_UNKNOWN)
-        if lost:
+        if isinstance(error, DriverError) and (self._is_lost(error) or error.reason is Reason.OUTCOME_UNKNOWN):
             await self._until_free()
+
+    def _is_lost(self, error: DriverError) -> bool:
+        # A run that could not reach the host was never sent; a resume that could not has learned nothing yet.
+        return error.reason is Reason.DRIVER_LOST or (self._resumed and error.reason is Reason.HOST_UNREACHABLE)
 
     async def _until_over(self, stop: asyncio.Event, deadline: float | None, ran_out: Callable[[], Awaitable[None]]) -> None:
         loop = asyncio.get_running_loop()
@@ -98,6 +103,7 @@ class OutstandingCall:
             except DriverError as error:
                 log.info("abort of call %s: %s", self._call.id, error)
             else:
+                self.aborted = self.aborted or answer.sent
                 if answer.sent or answer.final:
                     return
             await asyncio.wait([self._calling], timeout=ABORT_RETRY_SECONDS)

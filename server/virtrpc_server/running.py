@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from virtrpc_drivers.errors import DriverError, Reason
-from virtrpc_drivers.operations import AnyOperation
+from virtrpc_drivers.operations import AnyOperation, Migrate
 from virtrpc_drivers.protocol import Call, Report
 from virtrpc_drivers.values import Outcome, Phase, Slot, VerbSupport
 from virtrpc_server import tracing, verbs
@@ -256,9 +256,15 @@ class Run:
                 return self._stopped() if self._stop.is_set() else None
             case Reason.ABORTED:
                 return self._stopped(error.fault.message)
+            case Reason.INTERRUPTED if self._out is not None and self._out.aborted:
+                # Its driver was lost, so nobody heard libvirt say it: but the abort went to this very call, which is over and did not succeed.
+                return self._stopped(error.fault.message)
             case Reason.INTERRUPTED:
                 return Ending(JobState.INTERRUPTED, problem_of(error.fault), evidence=error.fault.message)
-        return Ending(JobState.FAILED, problem_of(error.fault, host=self.job.host, domain=self.job.uuid))
+        # A host that could not be reached while ours can is the destination.
+        away = isinstance(self._operation, Migrate) and error.reason is Reason.HOST_UNREACHABLE and self._host.connected
+        host = self.job.destination_host if away else self.job.host
+        return Ending(JobState.FAILED, problem_of(error.fault, host=host, domain=self.job.uuid))
 
     async def _blocked(self) -> None:
         """Wait with what we have until the foreign job may be over; then the call is sent again."""

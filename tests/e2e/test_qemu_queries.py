@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from xml.etree import ElementTree
 
 import libvirt
 import pytest
@@ -200,8 +201,10 @@ async def test_get_block_stats(client: AsyncClient, guest: Guest) -> None:
     await eventually(agree, "the counters to be libvirt's")
     told = (await client.get_block_stats(guest.name, device=str(guest.disk.path))).stats
     assert told.observation.freshness == t.FRESHNESS_LIVE
+    ((_, bulk),) = guest.direct.domainListGetStats([guest.domain], libvirt.VIR_DOMAIN_STATS_BLOCK)
     sizes = [(disk.capacity_bytes, disk.allocation_bytes, disk.physical_bytes) for disk in told.devices]
-    assert sizes == [tuple(guest.domain.blockInfo("vda"))]
+    assert sizes == [tuple(bulk[f"block.0.{size}"] for size in ("capacity", "allocation", "physical"))]
+    assert (told.devices[0].capacity_bytes, told.devices[0].path) == (guest.domain.blockInfo("vda")[0], str(guest.disk.path))
     assert [disk.device for disk in (await client.get_block_stats(guest.name)).stats.devices] == ["vda"]
     with pytest.raises(NotFound) as caught:
         await client.get_block_stats(guest.name, device="vdz")
@@ -311,9 +314,10 @@ async def test_get_host(client: AsyncClient, direct: libvirt.virConnect, qemu_ho
     assert (host.hostname, host.hypervisor) == (direct.getHostname(), direct.getType())
     versions = [(number // 1_000_000, number // 1000 % 1000, number % 1000) for number in (direct.getVersion(), direct.getLibVersion())]
     assert [host.hypervisor_version, host.libvirt_version] == [".".join(map(str, version)) for version in versions]
-    model, mib, cpus, mhz, nodes, sockets, cores, threads = direct.getInfo()
-    assert (host.node.cpu_model, host.node.cpus, host.node.numa_nodes, host.node.sockets_per_node) == (model, cpus, nodes, sockets)
+    _, mib, cpus, mhz, nodes, sockets, cores, threads = direct.getInfo()
+    assert (host.node.cpus, host.node.numa_nodes, host.node.sockets_per_node) == (cpus, nodes, sockets)
     assert (host.node.cores_per_socket, host.node.threads_per_core) == (cores, threads)
+    assert host.node.cpu_model == ElementTree.fromstring(direct.getCapabilities()).findtext("host/cpu/model")
     assert host.node.memory_bytes == mib * MIB
     assert host.node.cpu_frequency_hertz == mhz * 1_000_000
     assert host.capabilities_xml == direct.getCapabilities()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 DEFAULT_ADDRESS = "unix:///run/virtrpc/virtrpc.sock"
 ADDRESS_VARIABLE = "VIRTRPC_ADDRESS"
@@ -46,9 +47,17 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
 
 
 def resolve_address(address: str | None = None) -> str:
-    """The address to call: `address`, else $VIRTRPC_ADDRESS, else the default Unix socket.
+    """The address to call: `address`, else $VIRTRPC_ADDRESS, else the socket of the user's own server where there is one, else the system's.
 
     A path that starts with / stands for its Unix socket; everything else is handed to gRPC: `unix:///path`, `host:port`, `dns:///host:port`.
     """
-    chosen = address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
+    chosen = address or os.environ.get(ADDRESS_VARIABLE) or _users_socket() or DEFAULT_ADDRESS
     return f"unix://{chosen}" if chosen.startswith("/") else chosen
+
+
+def _users_socket() -> str:
+    """Where a server that this user started listens, if it does; root's is the system's."""
+    if os.geteuid() == 0:
+        return ""
+    socket = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}") / "virtrpc/virtrpc.sock"
+    return str(socket) if socket.exists() else ""

@@ -30,7 +30,7 @@ _VERBS: dict[str, frozenset[str]] = {
     "hyper-v": _BASICS | _SAVING | {"AttachDevice", "SetMemory"},
     "vbox": _BASICS | _DEVICES | _SNAPSHOTS | {"Create", "SetMemory"},
     "ch": _BASICS | _SAVING | {"Create"},
-    "bhyve": _BASICS | {"Create"} - {"Suspend", "Resume"},
+    "bhyve": (_BASICS | {"Create"}) - {"Suspend", "Resume"},
 }
 """The verbs of each hypervisor (virConnectGetType in lower case); one that is not here is asked for everything, and answers itself."""
 

@@ -73,6 +73,8 @@ def _reason(code: int, domain: int, message: str) -> Reason:
         return Reason.ALREADY_EXISTS
     if code == libvirt.VIR_ERR_OPERATION_DENIED and "read only" in message:
         return Reason.HOST_READ_ONLY
+    if code == libvirt.VIR_ERR_INVALID_ARG and message.startswith("unsupported flags"):
+        return Reason.UNSUPPORTED
     if code == libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED and "agent" in message:
         return Reason.AGENT_UNRESPONSIVE
     return REASONS.get(code, Reason.FAILED)

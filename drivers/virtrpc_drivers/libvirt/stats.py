@@ -12,6 +12,8 @@ from virtrpc_drivers.libvirt.readings import KIB, Clock, optional
 from virtrpc_drivers.values import BlockStats, InterfaceStats, MemoryStats, Samples, Stamp, StatsReading, VcpuStats
 
 Record = dict[str, Any]
+Placement = dict[int, tuple[int, str]]
+"""Of each virtual CPU: the host CPU that it was last seen on, and those that it may run on."""
 
 _GROUPS = (
     libvirt.VIR_DOMAIN_STATS_STATE
@@ -108,13 +110,24 @@ def _lookup(connection: Any, uuid: str) -> Any | None:
         raise
 
 
-def _cpus(domain: Any) -> dict[int, int]:
-    """The host CPU of each virtual CPU: virDomainGetVcpus takes no job, and bulk statistics do not have it."""
+def _cpus(domain: Any) -> Placement:
+    """The host CPUs of each virtual CPU: virDomainGetVcpus takes no job, and bulk statistics do not have them."""
     answer = optional(domain.vcpus)
-    return {row[0]: row[3] for row in answer[0]} if answer else {}
+    return {row[0]: (row[3], affinity(may)) for row, may in zip(*answer, strict=False)} if answer else {}
 
 
-def from_record(uuid: str, stamp: Stamp, record: Record, cpus: dict[int, int] | None = None) -> StatsReading:
+def affinity(may: Sequence[bool]) -> str:
+    """A map of host CPUs in libvirt's notation: "0-3,8"."""
+    runs: list[list[int]] = []
+    for cpu in (cpu for cpu, allowed in enumerate(may) if allowed):
+        if runs and runs[-1][-1] == cpu - 1:
+            runs[-1][1:] = [cpu]
+        else:
+            runs.append([cpu])
+    return ",".join("-".join(map(str, run)) for run in runs)
+
+
+def from_record(uuid: str, stamp: Stamp, record: Record, cpus: Placement | None = None) -> StatsReading:
     """One domain's row of a bulk answer; groups that the row lacks are None."""
     return StatsReading(
         uuid=uuid,
@@ -160,7 +173,7 @@ def _interfaces(record: Record) -> tuple[InterfaceStats, ...] | None:
     return tuple(found)
 
 
-def _vcpus(record: Record, cpus: dict[int, int]) -> tuple[VcpuStats, ...] | None:
+def _vcpus(record: Record, cpus: Placement) -> tuple[VcpuStats, ...] | None:
     if "vcpu.current" not in record:
         return None
     numbers = [number for number in range(int(record.get("vcpu.maximum") or record["vcpu.current"])) if f"vcpu.{number}.state" in record]
@@ -169,7 +182,8 @@ def _vcpus(record: Record, cpus: dict[int, int]) -> tuple[VcpuStats, ...] | None
             number=number,
             state=_vcpu_state(record[f"vcpu.{number}.state"]),
             time_ns=record.get(f"vcpu.{number}.time"),
-            cpu=cpus.get(number),
+            cpu=cpus[number][0] if number in cpus else None,
+            affinity=cpus[number][1] if number in cpus else None,
         )
         for number in numbers
     )
@@ -233,4 +247,7 @@ def _each(targets: list[str], read: Callable[[str], Any]) -> tuple[Any, ...] | N
 def _single_vcpus(answer: Any | None) -> tuple[VcpuStats, ...] | None:
     if not answer:
         return None
-    return tuple(VcpuStats(number=number, state=_vcpu_state(state), time_ns=used, cpu=cpu) for number, state, used, cpu in answer[0])
+    return tuple(
+        VcpuStats(number=number, state=_vcpu_state(state), time_ns=used, cpu=cpu, affinity=affinity(may))
+        for (number, state, used, cpu), may in zip(*answer, strict=False)
+    )

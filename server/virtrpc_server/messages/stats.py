@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from virtrpc.v1 import query_pb2, types_pb2
 from virtrpc_drivers import values
 from virtrpc_server.domains import Entry, Observed
@@ -113,7 +115,11 @@ def _block(stats: values.BlockStats) -> query_pb2.BlockDeviceStats:
 def interface_devices(entry: Entry) -> tuple[values.InterfaceStats, ...]:
     """The interfaces' statistics, empty while the domain is off and before the first sample."""
     reading = present(entry, entry.stats.interfaces)
-    return reading.value if reading is not None else ()
+    if reading is None:
+        return ()
+    # Samples seldom say whose hardware address it is; the definition does.
+    known = {nic.target: nic.mac or None for nic in entry.config.value.interfaces} if entry.config is not None else {}
+    return tuple(nic if nic.mac is not None else replace(nic, mac=known.get(nic.target)) for nic in reading.value)
 
 
 def interface_message(entry: Entry, host: Host, devices: Iterable[values.InterfaceStats] | None = None) -> query_pb2.InterfaceStats:
@@ -151,4 +157,5 @@ def vcpu_message(stats: values.VcpuStats) -> query_pb2.Vcpu:
         state=VCPU_STATES.get(stats.state or "", query_pb2.VCPU_STATE_UNSPECIFIED),
         cpu_time=duration_ns(stats.time_ns),
         host_cpu=stats.cpu,
+        affinity=stats.affinity,
     )
