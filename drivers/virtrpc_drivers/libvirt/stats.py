@@ -12,8 +12,6 @@ from virtrpc_drivers.libvirt.readings import KIB, Clock, optional
 from virtrpc_drivers.values import BlockStats, InterfaceStats, MemoryStats, Samples, Stamp, StatsReading, VcpuStats
 
 Record = dict[str, Any]
-Placement = dict[int, tuple[int, str]]
-"""Of each virtual CPU: the host CPU that it was last seen on, and those that it may run on."""
 
 _GROUPS = (
     libvirt.VIR_DOMAIN_STATS_STATE
@@ -83,7 +81,7 @@ class Sampler:
         if self._bulk is not False:
             records = self._bulk_records(connection, domains)
             if records is not None:
-                return Samples(stats=tuple(from_record(domain.UUIDString(), stamp, record, _cpus(domain)) for domain, record in records))
+                return Samples(stats=tuple(from_record(domain.UUIDString(), stamp, record, *_cpus(domain)) for domain, record in records))
         return Samples(stats=tuple(_one_by_one(domain, self._clock) for domain in domains if optional(domain.isActive)))
 
     def _bulk_records(self, connection: Any, domains: list[Any]) -> list[tuple[Any, Record]] | None:
@@ -110,10 +108,13 @@ def _lookup(connection: Any, uuid: str) -> Any | None:
         raise
 
 
-def _cpus(domain: Any) -> Placement:
-    """The host CPUs of each virtual CPU: virDomainGetVcpus takes no job, and bulk statistics do not have them."""
+def _cpus(domain: Any) -> tuple[dict[int, int], dict[int, str]]:
+    """The host CPU of each virtual CPU, and those that it may run on: virDomainGetVcpus takes no job, and bulk statistics do not have them."""
     answer = optional(domain.vcpus)
-    return {row[0]: (row[3], affinity(may)) for row, may in zip(*answer, strict=False)} if answer else {}
+    if not answer:
+        return {}, {}
+    rows, maps = answer
+    return {row[0]: row[3] for row in rows}, {row[0]: affinity(may) for row, may in zip(rows, maps, strict=False)}
 
 
 def affinity(may: Sequence[bool]) -> str:
@@ -127,7 +128,9 @@ def affinity(may: Sequence[bool]) -> str:
     return ",".join("-".join(map(str, run)) for run in runs)
 
 
-def from_record(uuid: str, stamp: Stamp, record: Record, cpus: Placement | None = None) -> StatsReading:
+def from_record(
+    uuid: str, stamp: Stamp, record: Record, cpus: dict[int, int] | None = None, affinities: dict[int, str] | None = None
+) -> StatsReading:
     """One domain's row of a bulk answer; groups that the row lacks are None."""
     return StatsReading(
         uuid=uuid,
@@ -136,7 +139,7 @@ def from_record(uuid: str, stamp: Stamp, record: Record, cpus: Placement | None 
         memory=_memory(record),
         block=_blocks(record),
         interfaces=_interfaces(record),
-        vcpus=_vcpus(record, cpus or {}),
+        vcpus=_vcpus(record, cpus or {}, affinities or {}),
     )
 
 
@@ -173,7 +176,7 @@ def _interfaces(record: Record) -> tuple[InterfaceStats, ...] | None:
     return tuple(found)
 
 
-def _vcpus(record: Record, cpus: Placement) -> tuple[VcpuStats, ...] | None:
+def _vcpus(record: Record, cpus: dict[int, int], affinities: dict[int, str]) -> tuple[VcpuStats, ...] | None:
     if "vcpu.current" not in record:
         return None
     numbers = [number for number in range(int(record.get("vcpu.maximum") or record["vcpu.current"])) if f"vcpu.{number}.state" in record]
@@ -182,8 +185,8 @@ def _vcpus(record: Record, cpus: Placement) -> tuple[VcpuStats, ...] | None:
             number=number,
             state=_vcpu_state(record[f"vcpu.{number}.state"]),
             time_ns=record.get(f"vcpu.{number}.time"),
-            cpu=cpus[number][0] if number in cpus else None,
-            affinity=cpus[number][1] if number in cpus else None,
+            cpu=cpus.get(number),
+            affinity=affinities.get(number),
         )
         for number in numbers
     )
