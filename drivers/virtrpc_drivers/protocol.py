@@ -114,6 +114,9 @@ class Report(Notice, frozen=True):
     remaining_seconds: float | None = None
     percent: float | None = None
     """From the hypervisor, where it counts in per cent (vz); else the server derives it from the bytes."""
+    elapsed_seconds: float | None = None
+    """How long it has run, by the hypervisor's count."""
+    memory_iteration: int | None = None
 
 
 class SpanRecord(Value, frozen=True):

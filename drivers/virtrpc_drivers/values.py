@@ -355,6 +355,9 @@ class Phase(StrEnum):
     WAITING_GUEST = "waiting_guest"
     BACKGROUND = "background"
     READY = "ready"
+    MIGRATION_PREPARE = "migration_prepare"
+    MIGRATION_COPY = "migration_copy"
+    MIGRATION_FINISH = "migration_finish"
 
 
 class Outcome(Value, frozen=True):

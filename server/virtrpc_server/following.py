@@ -30,6 +30,8 @@ INTERVAL_SECONDS = 0.1
 """At most one batch in this time."""
 SETTLE_SECONDS = 1.0
 """How soon a change that was sent before it had settled is looked at again."""
+TICK = 0.001
+"""A timer may fire a clock's tick early."""
 MAX_CHANGES = 500
 MAX_BYTES = 1 << 20
 
@@ -102,7 +104,7 @@ class Watch(Generic[K, V, T, M]):
             draft = self._draft()
             unreachable = self._view.unreachable()
             first = last == float("-inf")
-            if draft.changes or draft.reset or first or unreachable != self._told or loop.time() - last >= self._heartbeat:
+            if draft.changes or draft.reset or first or unreachable != self._told or loop.time() + TICK >= last + self._heartbeat:
                 last = loop.time()
                 self._told = unreachable
                 yield Batch(draft.changes, self._token(), draft.reset, unreachable, self._caught_up)

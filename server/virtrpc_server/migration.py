@@ -94,7 +94,13 @@ def _split(uri: str) -> SplitResult:
 
 
 def _not_allowed(why: str, uri: str) -> Refusal:
-    return refuse("MIGRATION_TARGET_NOT_ALLOWED", f"the migration target is not allowed: {why}", uri=uri.partition("?")[0][:256])
+    return refuse("MIGRATION_TARGET_NOT_ALLOWED", f"the migration target is not allowed: {why}", uri=_without_credentials(uri)[:256])
+
+
+def _without_credentials(uri: str) -> str:
+    scheme, slashes, rest = uri.partition("?")[0].partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{slashes}{place.rpartition('@')[2]}{slash}{path}"
 
 
 def _bandwidth(bytes_per_second: int) -> int | None:

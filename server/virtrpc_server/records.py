@@ -88,6 +88,8 @@ class Progress:
     percent: float | None = None
     observed: float | None = None
     """Wall time in seconds."""
+    elapsed_seconds: float | None = None
+    memory_iteration: int | None = None
 
     @classmethod
     def after(cls, last: Progress | None, report: Report) -> Progress:
@@ -106,6 +108,8 @@ class Progress:
             report.remaining_seconds,
             None if percent is None else min(percent, 100.0),
             report.stamp.wall if report.stamp else None,
+            report.elapsed_seconds,
+            report.memory_iteration,
         )
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from virtrpc_drivers.errors import DriverError
 from virtrpc_drivers.protocol import Driver
-from virtrpc_drivers.values import Group, Readings
+from virtrpc_drivers.values import Control, Group, Readings
 from virtrpc_server.domains import Domains
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,8 @@ BATCH = 32
 IN_FLIGHT = 2
 """Reads of one group at a time: one stuck read leaves the other going."""
 RETRY_SECONDS = 2.0
+CONTROL_SECONDS = 2.0
+"""After this long a domain whose control channel was in use is read again: its coming free raises no event."""
 TICK = 0.001
 GROUPS = (Group.STATE, Group.CONFIG)
 
@@ -58,6 +60,7 @@ class Refresher:
         # Counted apart from the tasks, which end a moment after they have looked for work for the last time.
         self._readers = dict.fromkeys(GROUPS, 0)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._in_use: set[str] = set()
         self._paused = True
         self._drained = asyncio.Event()
 
@@ -175,7 +178,19 @@ class Refresher:
             self._domains.missing(self._host, gone)
         for reading in readings.found:
             self._domains.read(self._host, reading)
+            if reading.state is not None and reading.state.control not in (None, Control.OK):
+                self._look_again(reading.uuid)
         return {*(gone.uuid for gone in readings.missing), *(reading.uuid for reading in readings.found)}
+
+    def _look_again(self, uuid: str) -> None:
+        if uuid not in self._in_use:
+            self._in_use.add(uuid)
+            asyncio.get_running_loop().call_later(CONTROL_SECONDS, self._looked_again, uuid)
+
+    def _looked_again(self, uuid: str) -> None:
+        self._in_use.discard(uuid)
+        if self._domains.get((self._host, uuid)) is not None:
+            self.mark([uuid], (Group.STATE,), announced=False)
 
     def _settle(self, group: Group, taken: dict[str, Wish], read: set[str], failed: set[str]) -> None:
         loop = asyncio.get_running_loop()

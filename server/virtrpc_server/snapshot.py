@@ -42,8 +42,9 @@ class SnapshotService(snapshot_pb2_grpc.SnapshotServiceServicer):
             _find(snapshots, request.parent, entry)
         fitting = chosen(snapshots, request)
         place = self._pager.open(request)
-        first = int(place.after[0]) + 1 if place.after is not None else 0
-        rows = (((number,), snapshot_message(fitting[number], identity_message(entry), observed)) for number in range(first, len(fitting)))
+        # After a name, not after a number: the list may change between two pages.
+        after = str(place.after[0]) if place.after is not None else ""
+        rows = (((found.name,), snapshot_message(found, identity_message(entry), observed)) for found in fitting if found.name > after)
         page = place.cut(rows)
         return snapshot_pb2.ListSnapshotsResponse(snapshots=page.messages, next_page_token=page.next_page_token, total_size=len(fitting))
 

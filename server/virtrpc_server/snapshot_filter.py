@@ -10,12 +10,12 @@ from virtrpc_server.messages.snapshots import snapshot_kind
 
 
 def chosen(snapshots: Iterable[Snapshot], request: snapshot_pb2.ListSnapshotsRequest) -> list[Snapshot]:
-    """The snapshots that fit, in the driver's order (parents before children)."""
+    """The snapshots that fit, in order of name."""
     fitting = list(snapshots)
     if request.parent:
         below = _below(fitting, request.parent, deep=request.descendants)
         fitting = [snapshot for snapshot in fitting if snapshot.name in below]
-    return [snapshot for snapshot in fitting if _fits(snapshot, request.filter)]
+    return sorted((snapshot for snapshot in fitting if _fits(snapshot, request.filter)), key=lambda snapshot: snapshot.name)
 
 
 def _below(snapshots: list[Snapshot], parent: str, *, deep: bool) -> set[str]:

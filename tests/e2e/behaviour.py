@@ -6,9 +6,11 @@ import asyncio
 import itertools
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import libvirt
 
@@ -23,6 +25,8 @@ from virtrpc.v1 import query_pb2 as q
 from virtrpc.v1 import types_pb2 as t
 
 MIB = 1 << 20
+BEGUN_BYTES = 4 * MIB
+"""An image of this size holds memory: what comes before is smaller."""
 DETACHED = job_options(on_disconnect="detach")
 _numbers = itertools.count(1)
 
@@ -43,26 +47,48 @@ def let_go_on(pid: int) -> None:
         os.kill(pid, signal.SIGCONT)
 
 
-def writer_of(name: str) -> int:
-    """The process that writes a guest's managed-save image for libvirt; waits until there is one."""
+def writers(name: str) -> list[int]:
+    """The processes that write a guest's managed-save image for libvirt."""
+    return pids_with_argument("libvirt_iohelper", f"/{name}.save")
+
+
+@contextmanager
+def held_writer(name: str, earlier: Sequence[int] = ()) -> Iterator[None]:
+    """The writer of a guest's image, none of the `earlier` ones, is stopped as soon as it has written some memory, and then goes on."""
     found: list[int] = []
 
-    def writes() -> list[int]:
-        found[:] = pids_with_argument("libvirt_iohelper", f"/{name}.save")
+    def begun() -> list[int]:
+        found[:] = [pid for pid in writers(name) if pid not in earlier]
         return found
 
-    wait_until(writes, f"the save of {name} to begin", GUARD)
-    return found[0]
+    wait_until(begun, f"the save of {name} to begin", GUARD)
+    with stopped(found[0]):
+        _let_write(found[0])
+        yield
+
+
+def _let_write(writer: int) -> None:
+    """Let a stopped writer write until its image holds memory. Looks without a pause: a fast disk takes a small guest in no time."""
+    # Its standard output is the image: /proc shows it past any mount namespace.
+    image = Path(f"/proc/{writer}/fd/1")
+    deadline = time.monotonic() + GUARD
+    while image.stat().st_size < BEGUN_BYTES:
+        assert time.monotonic() < deadline, "the save writes nothing"
+        os.kill(writer, signal.SIGCONT)
+        while image.stat().st_size < BEGUN_BYTES and time.monotonic() < deadline:
+            pass
+        os.kill(writer, signal.SIGSTOP)
 
 
 @asynccontextmanager
 async def save_held_midway(client: AsyncClient, name: str) -> AsyncIterator[AsyncJobHandle]:
     """A managed save whose disk has stopped taking data: memory is being written, and does not end before the context does.
 
-    QEMU itself and its monitor go on as with any slow disk.
+    QEMU itself and its monitor go on as with any slow disk. The guest must have more memory to save than BEGUN_BYTES.
     """
+    earlier = writers(name)  # of a save that was called off, on its way out
     handle = await client.managed_save_domain(name, options=DETACHED)
-    with stopped(writer_of(name)):
+    with held_writer(name, earlier):
         await eventually(lambda: has_progress(client, handle.job_id), "the save to report bytes")
         yield handle
 
@@ -136,9 +162,7 @@ async def ask_everything(client: AsyncClient, domain: str, job_id: str) -> Answe
         stats = group.create_task(client.list_domain_stats(filter=one).all())
         job = group.create_task(client.get_job(job_id=job_id))
         jobs = group.create_task(client.list_jobs(filter=of_domain).all())
-    return Answers(
-        asked.result(), domains.result(), xml.result(), memory.result(), block.result(), stats.result(), job.result(), jobs.result()
-    )
+    return Answers(asked.result(), domains.result(), xml.result(), memory.result(), block.result(), stats.result(), job.result(), jobs.result())
 
 
 async def sampled(client: AsyncClient, *domains: str) -> None:

@@ -32,12 +32,13 @@ def qemu_host(daemon: Libvirtd) -> Iterator[QemuHost]:
     """A server with one host, `kvm`, on `daemon`."""
     with harness.qemu_host(daemon) as host:
         yield host
+        assert "Traceback" not in host.server.log
 
 
 @pytest.fixture(scope="session")
 def shared_big_guest(qemu_host: QemuHost) -> Iterator[Guest]:
-    """A guest whose saves take seconds: it has filled its memory with what no save can skip."""
-    with qemu_host.guest(name="big", memory_mib=1280, fill_mib=1024) as guest:
+    """A guest whose saves have something to do: it has filled its memory with what no save can skip."""
+    with qemu_host.guest(name="big", memory_mib=640, fill_mib=512) as guest:
         guest.wait_for("FILLED")
         yield guest
 

@@ -30,6 +30,7 @@ import libvirt_qemu
 
 from tests.beds.daemon import Libvirtd
 from tests.beds.domain import Disk, domain_xml, make_disk
+from tests.beds.processes import pids_with_argument
 from tests.beds.wait import wait_for_console, wait_until
 from virtrpc import AsyncClient, AsyncJobHandle, Client, NotFound
 from virtrpc.v1 import job_pb2_grpc, query_pb2_grpc, snapshot_pb2_grpc
@@ -284,12 +285,18 @@ def contract_state(state: int) -> t.DomainState.ValueType:
     return t.DomainState.ValueType(state + 1)
 
 
+def writer_of(guest: Guest) -> int:
+    """The process that writes a guest's managed-save image for libvirt."""
+    (pid,) = pids_with_argument("libvirt_iohelper", f"/{guest.name}.save")
+    return pid
+
+
 def running(guest: Guest, host: QemuHost) -> Guest:
     """The guest as a test wants to find it, whatever the one before has left: running, and known to be."""
     if guest.state == libvirt.VIR_DOMAIN_SHUTOFF:
         saved = guest.domain.hasManagedSaveImage()
         guest.start(ready=not saved)
-    elif guest.state == libvirt.VIR_DOMAIN_PAUSED:
+    if guest.state == libvirt.VIR_DOMAIN_PAUSED:
         guest.domain.resume()
     host.wait_known(guest)
     return guest

@@ -14,7 +14,7 @@ import pytest
 
 from tests.beds.daemon import Libvirtd
 from tests.e2e.behaviour import DETACHED, Answers, ask_everything, embed_host, job_in, last, sampled, save_held_midway, stopped, stuck_change
-from tests.e2e.server import QemuHost, Server, connected, eventually
+from tests.e2e.server import Guest, QemuHost, Server, connected, eventually, running
 from virtrpc import AsyncClient
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import types_pb2 as t
@@ -32,6 +32,20 @@ def bed(daemon: Libvirtd) -> Iterator[QemuHost]:
         server.wait_live()
         with connected(daemon) as direct:
             yield QemuHost(server, daemon, direct)
+
+
+@pytest.fixture(scope="module")
+def shared_guest(bed: QemuHost) -> Iterator[Guest]:
+    """A guest with memory enough to be caught in the middle of a save."""
+    with bed.guest(disk_mib=16, memory_mib=256, fill_mib=128) as guest:
+        guest.wait_for("FILLED")
+        yield guest
+
+
+@pytest.fixture
+def guest(bed: QemuHost, shared_guest: Guest) -> Guest:
+    """The same, running."""
+    return running(shared_guest, bed)
 
 
 @pytest.fixture
@@ -114,89 +128,85 @@ async def calm_beside(client: AsyncClient) -> AsyncIterator[Told]:
 
 
 @both_signals
-async def test_a_save_that_goes_on_is_adopted(bed: QemuHost, client: AsyncClient, number: signal.Signals) -> None:
+async def test_a_save_that_goes_on_is_adopted(bed: QemuHost, client: AsyncClient, guest: Guest, number: signal.Signals) -> None:
     """The process dies in the middle of a save: queries go on, STALE; the new process follows the same job, with progress, to its success."""
-    with bed.guest(disk_mib=16, ready=False) as guest:
-        await sampled(client, guest.name)
-        async with calm_beside(client):
-            async with save_held_midway(client, guest.name) as handle:
-                behind = await client.suspend_domain(guest.name, options=DETACHED)
-                await job_in(client, behind.job_id, t.JOB_STATE_QUEUED)
-                assert_stale_meanwhile(await lose_driver(client, bed.server, "kvm", number, guest.name, handle.job_id))
-                seen = (await client.get_job(job_id=handle.job_id)).progress.observed_time.ToNanoseconds()
-
-                async def followed() -> bool:
-                    job = await client.get_job(job_id=handle.job_id)
-                    assert job.state == t.JOB_STATE_RUNNING
-                    return job.abortable and job.progress.observed_time.ToNanoseconds() > seen
-
-                await eventually(followed, "the new process to report the save's progress")
-                assert (await client.get_job(job_id=behind.job_id)).state == t.JOB_STATE_QUEUED
-            assert (await last(client, handle.job_id)).state == t.JOB_STATE_SUCCEEDED
-        assert guest.domain.hasManagedSaveImage()
-        # What had queued behind it waited through all this, and was judged then.
-        assert (await last(client, behind.job_id)).error.reason == "WRONG_STATE"
-
-
-async def test_an_adopted_save_can_be_cancelled(bed: QemuHost, client: AsyncClient) -> None:
-    """After the loss CancelJob aborts the save that the daemon went on with, and the guest runs on."""
-    with bed.guest(disk_mib=16, ready=False) as guest:
+    await sampled(client, guest.name)
+    async with calm_beside(client):
         async with save_held_midway(client, guest.name) as handle:
-            await lose_driver(client, bed.server, "kvm", signal.SIGKILL, guest.name, handle.job_id)
-            assert (await handle.cancel()).outcome == j.CANCEL_OUTCOME_ABORTING
-        assert (await last(client, handle.job_id)).state == t.JOB_STATE_CANCELLED
-        assert [guest.state, guest.domain.hasManagedSaveImage()] == [libvirt.VIR_DOMAIN_RUNNING, 0]
+            behind = await client.suspend_domain(guest.name, options=DETACHED)
+            await job_in(client, behind.job_id, t.JOB_STATE_QUEUED)
+            assert_stale_meanwhile(await lose_driver(client, bed.server, "kvm", number, guest.name, handle.job_id))
+            seen = (await client.get_job(job_id=handle.job_id)).progress.observed_time.ToNanoseconds()
 
+            async def followed() -> bool:
+                job = await client.get_job(job_id=handle.job_id)
+                assert job.state == t.JOB_STATE_RUNNING
+                return job.abortable and job.progress.observed_time.ToNanoseconds() > seen
 
-async def test_a_save_that_ended_meanwhile_is_concluded(bed: QemuHost, client: AsyncClient) -> None:
-    """The save completed while nobody listened: the new process finds the guest off with its image, and the job SUCCEEDED."""
-    with bed.guest(disk_mib=16, ready=False) as guest:
-        async with save_held_midway(client, guest.name) as handle:
-            os.kill(bed.server.driver_pid("kvm"), signal.SIGSTOP)  # it hears nothing of the end, and dies of what follows
-        await eventually(lambda: not guest.domain.isActive(), "the save to end")
-        assert (await client.get_job(job_id=handle.job_id)).state == t.JOB_STATE_RUNNING
-        await lose_driver(client, bed.server, "kvm", signal.SIGKILL, guest.name, handle.job_id)
+            await eventually(followed, "the new process to report the save's progress")
+            assert (await client.get_job(job_id=behind.job_id)).state == t.JOB_STATE_QUEUED
         assert (await last(client, handle.job_id)).state == t.JOB_STATE_SUCCEEDED
-        assert guest.domain.hasManagedSaveImage()
-        assert (await client.get_domain(guest.name)).has_managed_save
+    assert guest.domain.hasManagedSaveImage()
+    # What had queued behind it waited through all this, and was judged then.
+    assert (await last(client, behind.job_id)).error.reason == "WRONG_STATE"
 
 
-async def test_a_save_that_failed_meanwhile_is_interrupted(bed: QemuHost, client: AsyncClient) -> None:
-    """The save was aborted while nobody listened: without proof of success the job ends INTERRUPTED with what was seen, and the guest runs."""
-    with bed.guest(disk_mib=16, ready=False) as guest:
-        async with save_held_midway(client, guest.name) as handle:
-            os.kill(bed.server.driver_pid("kvm"), signal.SIGSTOP)
-            guest.domain.abortJob()
-        await eventually(lambda: guest.state == libvirt.VIR_DOMAIN_RUNNING, "the guest to run again")
+async def test_an_adopted_save_can_be_cancelled(bed: QemuHost, client: AsyncClient, guest: Guest) -> None:
+    """After the loss CancelJob aborts the save that the daemon went on with, and the guest runs on."""
+    async with save_held_midway(client, guest.name) as handle:
         await lose_driver(client, bed.server, "kvm", signal.SIGKILL, guest.name, handle.job_id)
-        job = await last(client, handle.job_id)
-        assert job.state == t.JOB_STATE_INTERRUPTED
-        assert "the domain is running" in job.evidence
-        assert job.error.reason == "INTERRUPTED"
-        await (await client.suspend_domain(guest.name)).wait()
+        assert (await handle.cancel()).outcome == j.CANCEL_OUTCOME_ABORTING
+    assert (await last(client, handle.job_id)).state == t.JOB_STATE_CANCELLED
+    assert [guest.state, guest.domain.hasManagedSaveImage()] == [libvirt.VIR_DOMAIN_RUNNING, 0]
+
+
+async def test_a_save_that_ended_meanwhile_is_concluded(bed: QemuHost, client: AsyncClient, guest: Guest) -> None:
+    """The save completed while nobody listened: the new process finds the guest off with its image, and the job SUCCEEDED."""
+    async with save_held_midway(client, guest.name) as handle:
+        os.kill(bed.server.driver_pid("kvm"), signal.SIGSTOP)  # it hears nothing of the end, and dies of what follows
+    await eventually(lambda: not guest.domain.isActive(), "the save to end")
+    assert (await client.get_job(job_id=handle.job_id)).state == t.JOB_STATE_RUNNING
+    await lose_driver(client, bed.server, "kvm", signal.SIGKILL, guest.name, handle.job_id)
+    assert (await last(client, handle.job_id)).state == t.JOB_STATE_SUCCEEDED
+    assert guest.domain.hasManagedSaveImage()
+    assert (await client.get_domain(guest.name)).has_managed_save
+
+
+async def test_a_save_that_failed_meanwhile_is_interrupted(bed: QemuHost, client: AsyncClient, guest: Guest) -> None:
+    """The save was aborted while nobody listened: without proof of success the job ends INTERRUPTED with what was seen, and the guest runs."""
+    async with save_held_midway(client, guest.name) as handle:
+        os.kill(bed.server.driver_pid("kvm"), signal.SIGSTOP)
+        guest.domain.abortJob()
+    await eventually(lambda: guest.state == libvirt.VIR_DOMAIN_RUNNING, "the guest to run again")
+    await lose_driver(client, bed.server, "kvm", signal.SIGKILL, guest.name, handle.job_id)
+    job = await last(client, handle.job_id)
+    assert job.state == t.JOB_STATE_INTERRUPTED
+    assert "the domain is running" in job.evidence
+    assert job.error.reason == "INTERRUPTED"
+    await (await client.suspend_domain(guest.name)).wait()
 
 
 @both_signals
-async def test_a_change_that_hangs_is_of_unknown_outcome(bed: QemuHost, client: AsyncClient, number: signal.Signals) -> None:
+async def test_a_change_that_hangs_is_of_unknown_outcome(bed: QemuHost, client: AsyncClient, guest: Guest, number: signal.Signals) -> None:
     """The process dies with a call out to a stopped guest: OUTCOME_UNKNOWN, it may still apply; the domain stays taken until the guest wakes."""
-    with bed.guest(disk_mib=16, ready=False) as guest:
-        await sampled(client, guest.name)
-        with stopped(bed.daemon.qemu_pid(guest.name)):
-            handle = await stuck_change(client, guest)
-            async with calm_beside(client):
-                assert_stale_meanwhile(await lose_driver(client, bed.server, "kvm", number, guest.name, handle.job_id))
-                job = await last(client, handle.job_id)
-            assert job.state == t.JOB_STATE_OUTCOME_UNKNOWN
-            assert job.may_still_apply
-            behind = await client.suspend_domain(guest.name, options=DETACHED)
-            (holder,) = (await job_in(client, behind.job_id, t.JOB_STATE_QUEUED)).holders
-            assert (holder.job_id, holder.ghost) == (handle.job_id, True)
-        assert (await last(client, behind.job_id)).state == t.JOB_STATE_SUCCEEDED
-        assert guest.state == libvirt.VIR_DOMAIN_PAUSED
+    await sampled(client, guest.name)
+    with stopped(bed.daemon.qemu_pid(guest.name)):
+        handle = await stuck_change(client, guest)
+        async with calm_beside(client):
+            assert_stale_meanwhile(await lose_driver(client, bed.server, "kvm", number, guest.name, handle.job_id))
+            job = await last(client, handle.job_id)
+        assert job.state == t.JOB_STATE_OUTCOME_UNKNOWN
+        assert job.may_still_apply
+        behind = await client.suspend_domain(guest.name, options=DETACHED)
+        (holder,) = (await job_in(client, behind.job_id, t.JOB_STATE_QUEUED)).holders
+        assert (holder.job_id, holder.ghost) == (handle.job_id, True)
+    assert (await last(client, behind.job_id)).state == t.JOB_STATE_SUCCEEDED
+    assert guest.state == libvirt.VIR_DOMAIN_PAUSED
 
 
 async def test_a_shutdown_that_waited_for_the_guest_is_interrupted(bed: QemuHost, client: AsyncClient) -> None:
     """The process dies while a guest takes its time to shut down: it still runs, so that nothing is claimed; the domain is free."""
+    # Its kernel does not hear the power button yet.
     with bed.guest(disk_mib=16, ready=False) as guest:
         handle = await client.shutdown_domain(guest.name, mode=j.SHUTDOWN_MODE_ACPI, options=DETACHED)
 
@@ -211,20 +221,21 @@ async def test_a_shutdown_that_waited_for_the_guest_is_interrupted(bed: QemuHost
         await (await client.suspend_domain(guest.name)).wait()
 
 
-@both_signals
-async def test_on_embed_the_guests_run_on(number: signal.Signals) -> None:
+async def test_on_embed_the_guests_run_on() -> None:
     """With `qemu:///embed` the driver process carries the QEMU driver: its guests outlive it, the save in progress does not, and is INTERRUPTED."""
     with embed_host() as host:
-        async with host.server.client() as client, host.guest(client) as idle, host.guest(client) as busy:
+        async with host.server.client() as client, host.guest(client) as idle, host.guest(client, fill_mib=64) as busy:
             await sampled(client, idle, busy)
             pids = host.root.qemu_pids()
-            async with save_held_midway(client, busy) as handle:
-                answers = await lose_driver(client, host.server, "emb", number, busy, handle.job_id)
-                assert_stale_meanwhile(answers)
-                job = await last(client, handle.job_id)
-            assert job.state == t.JOB_STATE_INTERRUPTED
-            assert "the domain is running (save_canceled)" in job.evidence
-            assert host.root.qemu_pids() == pids
+            for number in (signal.SIGKILL, signal.SIGSEGV):
+                async with save_held_midway(client, busy) as handle:
+                    assert_stale_meanwhile(await lose_driver(client, host.server, "emb", number, busy, handle.job_id))
+                    job = await last(client, handle.job_id)
+                assert job.state == t.JOB_STATE_INTERRUPTED
+                assert "the domain is running (save_canceled)" in job.evidence
+                assert host.root.qemu_pids() == pids
+                # The partial image is told as libvirt tells it; the next save overwrites it.
+                assert (await client.get_domain(busy)).has_managed_save
             # Adopted for good: both can be changed, saved and started again.
             for guest in (idle, busy):
                 assert (await client.get_domain(guest)).state == t.DOMAIN_STATE_RUNNING

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
+import signal
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import libvirt
 import pytest
 
 from tests.beds.domain import domain_xml, interface_xml, make_disk
-from tests.e2e.server import GUARD, Guest, QemuHost, contract_state, ended, eventually, running, xml_of
-from virtrpc import AgentUnresponsive, AlreadyExists, AsyncClient, Cancelled, InvalidArgument, NotFound, WrongState
+from tests.e2e.behaviour import let_go_on, save_held_midway
+from tests.e2e.server import GUARD, Guest, QemuHost, contract_state, ended, eventually, running, writer_of, xml_of
+from virtrpc import AgentUnresponsive, AlreadyExists, AsyncClient, AsyncJobHandle, Cancelled, InvalidArgument, NotFound, WrongState
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import types_pb2 as t
 
@@ -120,23 +125,55 @@ async def test_destroy_domain(client: AsyncClient, idle: Guest, qemu_host: QemuH
 
 async def test_managed_save_domain(client: AsyncClient, big_guest: Guest) -> None:
     """A save reports progress that never runs backwards, leaves an image that libvirt knows, and the next start goes on from it."""
-    handle = await client.managed_save_domain(big_guest.name, resume_state=t.RESUME_STATE_PAUSED)
+    async with save_held_midway(client, big_guest.name) as save:
+        watching = asyncio.create_task(_all_of(client.watch_job(save.job_id)))
+        readings = [(await client.get_job(job_id=save.job_id)).progress]
+        for _ in range(2):
+            _go_a_step(writer_of(big_guest))
+            await eventually(lambda: _is_beyond(client, save.job_id, readings[-1]), "the progress to be told")
+            readings.append((await client.get_job(job_id=save.job_id)).progress)
+        assert readings[-1].total_bytes == big_guest.domain.jobStats()["data_total"] > 512 * MIB
+        assert (await client.get_job(job_id=save.job_id)).abortable
     async with asyncio.timeout(GUARD):
-        seen = [job async for job in handle]
-    assert seen[-1].state == t.JOB_STATE_SUCCEEDED
-    progress = [job.progress for job in seen if job.progress.HasField("processed_bytes")]
-    assert len({reading.processed_bytes for reading in progress}) >= 3
-    assert progress[-1].total_bytes > 1024 * MIB
-    shares = [reading.percent for reading in progress]
+        seen = await watching
+    assert seen[-1].state == t.JOB_STATE_SUCCEEDED, seen[-1].error
+    shares = [job.progress.percent for job in seen if job.progress.HasField("percent")]
+    assert len(set(shares)) >= 3
     assert shares == sorted(shares)
-    assert any(job.abortable for job in seen)
     assert state_of(big_guest) == (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SAVED)
     assert big_guest.domain.hasManagedSaveImage()
     assert seen[-1].domain_result.domain.has_managed_save
     assert (await client.get_domain(big_guest.name)).has_managed_save
     await ended(client.start_domain(big_guest.name))
-    assert big_guest.state == libvirt.VIR_DOMAIN_PAUSED
+    assert state_of(big_guest) == (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_RESTORED)
     assert not (await client.get_domain(big_guest.name)).has_managed_save
+
+
+async def test_managed_save_domain_to_come_back_paused(client: AsyncClient, idle: Guest) -> None:
+    """A guest that was running comes back paused where that was asked for when it was saved."""
+    idle.start(ready=False)
+    await ended(client.managed_save_domain(idle.uuid, resume_state=t.RESUME_STATE_PAUSED, bypass_cache=True))
+    assert idle.domain.hasManagedSaveImage()
+    await ended(client.start_domain(idle.uuid))
+    assert idle.state == libvirt.VIR_DOMAIN_PAUSED
+
+
+async def _all_of(handle: AsyncJobHandle) -> list[t.Job]:
+    return [job async for job in handle]
+
+
+def _go_a_step(writer: int) -> None:
+    """Let a save that is held write some more of its memory. Looks without a pause: a fast disk takes all of it in no time."""
+    image = Path(f"/proc/{writer}/fd/1")
+    begun, deadline = image.stat().st_size, time.monotonic() + GUARD
+    let_go_on(writer)
+    while image.stat().st_size == begun:
+        assert time.monotonic() < deadline, "the save writes no more"
+    os.kill(writer, signal.SIGSTOP)
+
+
+async def _is_beyond(client: AsyncClient, job_id: str, reading: t.JobProgress) -> bool:
+    return (await client.get_job(job_id=job_id)).progress.processed_bytes > reading.processed_bytes
 
 
 async def test_remove_managed_save(client: AsyncClient, idle: Guest) -> None:
@@ -309,15 +346,12 @@ def _crypt(password: str, salt: str) -> str:
 
 async def test_cancel_job(client: AsyncClient, big_guest: Guest) -> None:
     """A running save is aborted and the guest runs on without an image; a queued job is withdrawn; one that ended says so."""
-    save = await client.managed_save_domain(big_guest.name)
-    async for job in save:
-        if job.abortable and job.progress.processed_bytes:
-            break
-    queued = await client.suspend_domain(big_guest.name)
-    assert (await client.cancel_job(job_id=queued.job_id)).outcome == j.CANCEL_OUTCOME_WITHDRAWN
-    answer = await client.cancel_job(job_id=save.job_id)
-    assert answer.outcome == j.CANCEL_OUTCOME_ABORTING, answer.message
-    assert answer.job.cancel_requested
+    async with save_held_midway(client, big_guest.name) as save:
+        queued = await client.suspend_domain(big_guest.name)
+        assert (await client.cancel_job(job_id=queued.job_id)).outcome == j.CANCEL_OUTCOME_WITHDRAWN
+        answer = await client.cancel_job(job_id=save.job_id)
+        assert answer.outcome == j.CANCEL_OUTCOME_ABORTING, answer.message
+        assert answer.job.cancel_requested
     with pytest.raises(Cancelled) as caught:
         await save.wait()
     assert caught.value.job is not None

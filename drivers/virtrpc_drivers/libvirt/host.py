@@ -34,7 +34,7 @@ class Host:
         self._give_up = give_up
         self._loop = asyncio.get_running_loop()
         self._lost = asyncio.Event()
-        self.lanes = Lanes(self._open)
+        self.lanes = Lanes(self._open) if capabilities.daemon_of(settings.uri) is None else Lanes(self._open, per_link=1)
         self.lanes.refuse(NOT_YET)
         self.info: HostInfo | None = None
         """What the host said when it was last connected."""

@@ -88,7 +88,7 @@ def report(call_id: str, job: JobLook, stamp: Stamp) -> Report:
     rate = fields.get(libvirt.VIR_DOMAIN_JOB_MEMORY_BPS)
     return Report(
         call_id=call_id,
-        phase=Phase.CALLING,
+        phase=_phase(job),
         abortable=job.live,
         stamp=stamp,
         processed_bytes=fields.get(libvirt.VIR_DOMAIN_JOB_DATA_PROCESSED),
@@ -96,7 +96,21 @@ def report(call_id: str, job: JobLook, stamp: Stamp) -> Report:
         remaining_bytes=remaining,
         rate_bytes_per_second=rate,
         remaining_seconds=_remaining_seconds(fields, remaining, rate),
+        elapsed_seconds=job.elapsed,
+        memory_iteration=fields.get(libvirt.VIR_DOMAIN_JOB_MEMORY_ITERATION) if _migrates(job) else None,
     )
+
+
+def _migrates(job: JobLook) -> bool:
+    return bool(job.operation == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT)
+
+
+def _phase(job: JobLook) -> Phase:
+    if not _migrates(job):
+        return Phase.CALLING
+    if not job.live:
+        return Phase.MIGRATION_FINISH
+    return Phase.MIGRATION_COPY if job.fields.get(libvirt.VIR_DOMAIN_JOB_DATA_TOTAL) else Phase.MIGRATION_PREPARE
 
 
 def _remaining_seconds(fields: dict[str, Any], remaining: int | None, rate: int | None) -> float | None:

@@ -120,7 +120,9 @@ class Runs:
     def report(self, run: Run, job: JobLook, stamp: Stamp) -> bool:
         """Deliver what the statistics say, where they are ours. Whether they are."""
         ours = run.began is not None and is_ours(job, run.operation, run.began, run.now())
-        self.deliver(report(run.call.id, job, stamp) if ours else Report(call_id=run.call.id, phase=run.phase, abortable=False))
+        told = report(run.call.id, job, stamp) if ours else Report(call_id=run.call.id, phase=run.phase, abortable=False)
+        run.phase = told.phase
+        self.deliver(told)
         return ours
 
     def enter(self, run: Run, phase: Phase) -> None:

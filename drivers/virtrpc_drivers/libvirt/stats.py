@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import libvirt
@@ -251,6 +252,6 @@ def _single_vcpus(answer: Any | None) -> tuple[VcpuStats, ...] | None:
     if not answer:
         return None
     return tuple(
-        VcpuStats(number=number, state=_vcpu_state(state), time_ns=used, cpu=cpu, affinity=affinity(may))
-        for (number, state, used, cpu), may in zip(*answer, strict=False)
+        VcpuStats(number=number, state=_vcpu_state(state), time_ns=used, cpu=cpu, affinity=affinity(may) if may is not None else None)
+        for (number, state, used, cpu), may in zip_longest(answer[0], answer[1])
     )

@@ -100,6 +100,8 @@ def _progress(progress: Progress) -> types_pb2.JobProgress:
         eta=duration(progress.remaining_seconds),
         percent=progress.percent,
         observed_time=timestamp(progress.observed),
+        elapsed=duration(progress.elapsed_seconds),
+        memory_iteration=progress.memory_iteration,
     )
 
 
