@@ -665,9 +665,9 @@ class BlockDeviceStats(_message.Message):
     capacity_bytes: _builtins.int
     """Size that the guest sees."""
     allocation_bytes: _builtins.int
-    """Space that the image uses by the file system's count."""
+    """How far into the image has been written, as the hypervisor's sweep of all guests counts it: the highest offset of a qcow2 file."""
     physical_bytes: _builtins.int
-    """Size of the file or device that holds the image."""
+    """Space that the image takes on its file system, or the size of the device that holds it."""
     @_builtins.property
     def read_time(self) -> _duration_pb2.Duration:
         """Time that reads took, added up."""
@@ -1341,7 +1341,7 @@ class NodeInfo(_message.Message):
     CORES_PER_SOCKET_FIELD_NUMBER: _builtins.int
     THREADS_PER_CORE_FIELD_NUMBER: _builtins.int
     cpu_model: _builtins.str
-    """The CPU model, as the hypervisor calls it: "x86_64"."""
+    """The CPU model, as the hypervisor calls it: "EPYC", "kvm64"."""
     memory_bytes: _builtins.int
     """Memory, in bytes."""
     cpus: _builtins.int

@@ -945,7 +945,7 @@ class Domain(_message.Message):
     state: Global___DomainState.ValueType
     """The state."""
     state_reason: _builtins.str
-    """libvirt's own word for how it came to this state, in lower snake case: "booted", "saved", "migrating", "ioerror", "from_snapshot"."""
+    """libvirt's own word for how it came to this state, in lower snake case: "booted", "saved", "migration", "io_error", "from_snapshot"."""
     active: _builtins.bool
     """Running in some form: has an id."""
     control_state: Global___ControlState.ValueType
