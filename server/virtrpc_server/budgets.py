@@ -6,6 +6,7 @@ for operations and slow reads. The driver process keeps the first two; the place
 
 from __future__ import annotations
 
+from virtrpc_drivers.values import HostInfo
 from virtrpc_server.slots import Slots
 
 KEPT_PLACES = 2
@@ -28,12 +29,12 @@ class Budgets:
     def __init__(self) -> None:
         self._budgets: dict[str, Budget] = {}
 
-    def of(self, daemon: str | None, workers: int | None, *, unlimited: bool) -> Budget:
-        """The budget of a daemon; a driver without one has 64 places of its own, and a simulated host no limit."""
-        if unlimited:
-            return Budget(None)
-        if daemon is None:
-            return Budget(PLACES_WITHOUT_DAEMON)
-        budget = self._budgets.setdefault(daemon, Budget(None))
-        budget.limit = Budget.places(workers)
+    def of(self, host: str, info: HostInfo, workers: int | None) -> Budget:
+        """The budget of a host's daemon, the same each time; a host without one has 64 places of its own, and a simulated one no limit."""
+        if info.daemon is not None:
+            budget = self._budgets.setdefault(f"daemon {info.daemon}", Budget(None))
+            budget.limit = Budget.places(workers)
+        else:
+            budget = self._budgets.setdefault(f"host {host}", Budget(None))
+            budget.limit = None if info.hypervisor == "sim" else PLACES_WITHOUT_DAEMON
         return budget

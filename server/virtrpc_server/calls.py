@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -11,6 +10,7 @@ from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.protocol import Call
 from virtrpc_drivers.values import Outcome
 from virtrpc_server.hosts import Host
+from virtrpc_server.slots import first_of
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,15 @@ class OutstandingCall:
         self._calling = self._start(host.driver.run(call))
         self._aborting: asyncio.Task[None] | None = None
         self._resumed = False
+        self.aborted = False
+        """Whether an abort was sent for this very call."""
 
-    async def finish(self, stop: asyncio.Event, limit: float | None, ran_out: Callable[[], Awaitable[None]]) -> Outcome:
+    @property
+    def out(self) -> bool:
+        """Whether it, or an abort sent for it, has not returned: libvirt's abort hits whatever the domain runs, so nothing else may begin there."""
+        return not self._calling.done() or (self._aborting is not None and not self._aborting.done())
+
+    async def finish(self, stop: asyncio.Event, limit: float | None, ran_out: Callable[[], None]) -> Outcome:
         """The call's outcome. Aborts it once `stop` is set, or after `limit` seconds (then `ran_out` is called first).
 
         Raises DriverError as the call does, and Lost where it stays out.
@@ -67,33 +74,24 @@ class OutstandingCall:
         # A run that could not reach the host was never sent; a resume that could not has learned nothing yet.
         return error.reason is Reason.DRIVER_LOST or (self._resumed and error.reason is Reason.HOST_UNREACHABLE)
 
-    async def _until_over(self, stop: asyncio.Event, deadline: float | None, ran_out: Callable[[], Awaitable[None]]) -> None:
+    async def _until_over(self, stop: asyncio.Event, deadline: float | None, ran_out: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         if not stop.is_set():
             stopping = asyncio.ensure_future(stop.wait())
             timeout = None if deadline is None else max(0.0, deadline - loop.time())
-            await asyncio.wait([self._calling, stopping], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
+            try:
+                await asyncio.wait([self._calling, stopping], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                stopping.cancel()
             if not self._calling.done() and not stop.is_set():
-                await ran_out()
-        if not self._calling.done():
-            self._aborting = self._start_abort()
-            await asyncio.wait([self._calling], timeout=LOST_SECONDS)
-        await self._aborts_returned()
+                ran_out()
+        if self._calling.done():
+            return
+        if self._aborting is None or self._aborting.done():
+            self._aborting = asyncio.get_running_loop().create_task(self._abort())
+        await asyncio.wait([self._calling], timeout=LOST_SECONDS)
         if not self._calling.done():
             raise Lost(f"the call was cancelled and has not returned after {LOST_SECONDS:g} s")
-
-    async def _aborts_returned(self) -> None:
-        # libvirt's abort hits whatever the domain runs: nothing else may begin there while one is on its way.
-        if self._aborting is None or not self._calling.done():
-            return
-        done, _ = await asyncio.wait([self._aborting], timeout=LOST_SECONDS)
-        if not done:
-            raise Lost("an abort sent for it has not returned")
-        self._aborting = None
-
-    def _start_abort(self) -> asyncio.Task[None]:
-        return asyncio.get_running_loop().create_task(self._abort())
 
     async def _abort(self) -> None:
         """Try until an abort was sent for this very call, cannot be sent, or is not needed any more."""
@@ -111,11 +109,13 @@ class OutstandingCall:
     async def _until_back_up(self, stop: asyncio.Event) -> None:
         # The call's failure can come before the news that the host is down.
         await asyncio.sleep(ABORT_RETRY_SECONDS)
-        limit = LOST_SECONDS if stop.is_set() else BACK_UP_SECONDS
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._host.back_up.wait(), limit)
-        if not self._host.back_up.is_set():
-            raise Lost(f"the driver process was lost with the call out, and host {self._host.name} did not come back within {limit:g} s")
+        back_up, began = self._host.back_up, asyncio.get_running_loop().time()
+        await first_of(BACK_UP_SECONDS, back_up, stop)
+        if stop.is_set():
+            await first_of(LOST_SECONDS, back_up)
+        if not back_up.is_set():
+            seconds = asyncio.get_running_loop().time() - began
+            raise Lost(f"the driver process was lost with the call out, and host {self._host.name} did not come back within {seconds:.0f} s")
 
     async def _until_free(self) -> None:
         while True:

@@ -200,6 +200,8 @@ class Domains:
         entry = self._entries.get(key)
         if entry is not None:
             return entry
+        if self._was_unlisted(key, stamp):
+            return None
         self._generation += 1
         return self._store(Entry(host, uuid, name, self._generation, stamp))
 
@@ -230,6 +232,11 @@ class Domains:
     def _is_buried(self, key: Key, stamp: Stamp) -> bool:
         buried = self._tombstones.get(key)
         return buried is not None and buried >= stamp
+
+    def _was_unlisted(self, key: Key, stamp: Stamp) -> bool:
+        """Whether a listing that is not older lacked it: one that was never seen here has no tombstone."""
+        listing = self._listings.get(key[0])
+        return listing is not None and listing.stamp >= stamp and key[1] not in listing.uuids
 
     def _bury(self, key: Key, stamp: Stamp) -> None:
         if self._is_buried(key, stamp):

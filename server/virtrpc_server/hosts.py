@@ -99,6 +99,7 @@ class Host:
         self._audited = NEVER
         self._audit_bound = max(AUDIT_LIVE_SECONDS, 2 * config.audit_seconds)
         self._audit: asyncio.Task[None] | None = None
+        self._closed = False
         self._on_report: Callable[[str, Report], None] = lambda _host, _report: None
         self._on_connection: Callable[[Host], None] = lambda _host: None
         self._on_spans: Callable[[tuple[SpanRecord, ...]], None] = lambda _spans: None
@@ -115,6 +116,8 @@ class Host:
 
     async def close(self) -> None:
         """Stop reading and close the driver; what runs at the hypervisor goes on."""
+        # What the driver says from now on begins nothing.
+        self._closed = True
         if self._audit is not None:
             self._audit.cancel()
             await asyncio.gather(self._audit, return_exceptions=True)
@@ -161,6 +164,8 @@ class Host:
 
     def _deliver(self, notice: AnyNotice) -> None:
         match notice:
+            case _ if self._closed:
+                pass
             case DomainChanged(uuid=uuid, change=change):
                 self.refresher.mark([uuid], (Group.STATE,) if change is Change.BALLOON else (Group.STATE, Group.CONFIG))
             case Report():
@@ -189,10 +194,10 @@ class Host:
 
     def _set_budget(self, info: HostInfo) -> None:
         workers = self.config.workers or self._workers or info.min_workers
-        self.budget = self._budgets.of(info.daemon, workers, unlimited=info.hypervisor == "sim" and info.daemon is None)
+        self.budget = self._budgets.of(self.name, info, workers)
 
     async def _learn_workers(self) -> None:
-        # With each audit: an administrator may raise the daemon's limits while it runs (`virtrpcd doctor --fix`).
+        # After each listing: an administrator may raise the daemon's limits while it runs (`virtrpcd doctor --fix`).
         if self._read_workers is None or self.info is None or self.info.daemon is None:
             return
         self._workers = await self._read_workers()
@@ -206,6 +211,9 @@ class Host:
         self.connected = False
         self.back_up.clear()
         self.refresher.pause()
+        self.sampler.pause()
+        if self._audit is not None:
+            self._audit.cancel()
         self._on_connection(self)
 
     def _begin_audit(self) -> None:
@@ -214,7 +222,7 @@ class Host:
         self._audit = asyncio.get_running_loop().create_task(self._audit_for_ever())
 
     async def _audit_for_ever(self) -> None:
-        """List and read everything at once, then again and again, spread over the period."""
+        """List and read everything at once, then again and again, spread over the period; until the connection is lost."""
         spread = False
         while True:
             try:
@@ -222,6 +230,9 @@ class Host:
                 spread = True
             except DriverError as error:
                 log.info("host %s: listing failed: %s", self.name, error)
+                pause = RETRY_SECONDS
+            except Exception:
+                log.exception("host %s: a fault of this server ended an audit", self.name)
                 pause = RETRY_SECONDS
             await asyncio.sleep(pause)
 
@@ -243,6 +254,7 @@ class Host:
         self._audited = asyncio.get_running_loop().time()
         if self.freshness is not before:
             self._on_connection(self)
+        await self._learn_workers()
         return POLL_SECONDS if polled else NEXT_PASS_SECONDS
 
     async def _mark_in_slices(self, uuids: list[str], period: float) -> None:

@@ -131,7 +131,7 @@ class Jobs:
 
     def _refuse_if_busy(self, order: Order, slot: Slot) -> None:
         host = self.hosts[order.host]
-        keys = verbs.conditions(order.operation, slot, order.host, order.destination_host)
+        keys = verbs.conditions(order.operation, slot, order.host, order.destination_host, order.name)
         waits = [(WaitingFor.CONDITION, self.conditions.peek(key)) for key in keys]
         waits.append((WaitingFor.HOST_LIMIT, host.destroys if slot is Slot.DESTROY else host.limits.get(order.operation.verb)))
         waits.append((WaitingFor.DAEMON_BUDGET, None if slot is Slot.DESTROY else host.budget))
@@ -193,9 +193,7 @@ class Jobs:
     def listen(self, job_id: str) -> Listener:
         """Follow a job without a say in whether it goes on. Raises Refusal (JOB_NOT_FOUND)."""
         run = self._runs.get(job_id)
-        if run is not None:
-            return Listener(self, run, OnDisconnect.DETACH)
-        return Listener(self, Run.finished(self, self.known(job_id)), OnDisconnect.DETACH)
+        return Listener(self, run if run is not None else Run.finished(self, self.known(job_id)), None)
 
     async def follow(self, job_id: str) -> AsyncIterator[Job]:
         """The job's present form, then each later one that the caller is quick enough to see; the final one is last."""
@@ -237,18 +235,20 @@ class Jobs:
         run = self._runs.get(job_id)
         if run is None or run.job.finished:
             return self.known(job_id), CancelOutcome.ALREADY_FINISHED
-        queued = run.job.state is JobState.QUEUED
-        await run.request_stop(CancelReason.REQUESTED)
-        job = run.job
-        if queued:
-            return job, CancelOutcome.WITHDRAWN
-        return job, CancelOutcome.ABORTING if job.abortable else CancelOutcome.NOT_ABORTABLE
+        outcome = CancelOutcome.ABORTING if run.job.abortable else CancelOutcome.NOT_ABORTABLE
+        if run.job.state is JobState.QUEUED:
+            outcome = CancelOutcome.WITHDRAWN
+        run.stop(CancelReason.REQUESTED)
+        await run.tell()
+        return self.known(job_id), outcome
 
-    def preempt(self, key: tuple[str, str], by: str) -> None:
-        """A destroy is about to be sent: what is queued on the domain ends PREEMPTED, what runs is told why it failed."""
+    def preempt(self, destroy: Run) -> None:
+        """A destroy is being sent: what came before it and is queued on its domain ends PREEMPTED, what runs is told why it failed."""
         for run in list(self._runs.values()):
-            if (run.job.host, run.job.uuid) == key and run.job.id != by and not run.job.finished:
-                run.preempt(by)
+            if run is destroy:
+                return
+            if (run.job.host, run.job.uuid) == (destroy.job.host, destroy.job.uuid) and not run.job.finished:
+                run.preempt(destroy.job.id)
 
     def left(self, run: Run, listener: Listener) -> None:
         """A caller left before the job's end; a drain of the server is never a disconnect."""
@@ -259,17 +259,21 @@ class Jobs:
         cancels = listener.on_disconnect is OnDisconnect.CANCEL and OnDisconnect.CANCEL not in others
         withdraws = listener.on_disconnect is OnDisconnect.WITHDRAW and run.job.state is JobState.QUEUED and not run.listeners
         if cancels or withdraws:
-            self.keep(run.request_stop(CancelReason.CALLER_LEFT))
+            self._stop(run, CancelReason.CALLER_LEFT)
 
     async def drain(self, limit: float) -> None:
         """Take no new jobs, end queued ones INTERRUPTED, wait at most `limit` seconds for running ones. Cancels nothing."""
         self.draining = True
         for run in list(self._runs.values()):
             if run.job.state is JobState.QUEUED:
-                await run.request_stop(CancelReason.DRAIN)
+                self._stop(run, CancelReason.DRAIN)
         tasks = [run.task for run in self._runs.values() if run.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=limit)
+
+    def _stop(self, run: Run, reason: CancelReason) -> None:
+        run.stop(reason)
+        self.keep(run.tell())
 
     async def close(self) -> None:
         """Abandon what is still out; the hypervisor goes on with it."""
@@ -287,6 +291,11 @@ class Jobs:
         self._ghosts.add(task)
         task.add_done_callback(self._ghosts.discard)
 
+    def refused(self, run: Run) -> None:
+        """The store did not take it: there is no such job, and the same request_id may try again."""
+        self._runs.pop(run.job.id, None)
+        self._forget_request(run.job)
+
     def ended(self, run: Run) -> None:
         """A run told its end: it becomes history, and the oldest history is forgotten."""
         self._runs.pop(run.job.id, None)
@@ -294,14 +303,16 @@ class Jobs:
         forgotten: list[str] = []
         while len(self._history) > MAX_HISTORY:
             job_id, _ = self._history.popitem(last=False)
-            job = self.feed.get(job_id)
+            self._forget_request(self.known(job_id))
             self.feed.remove(job_id)
             del self._order[bisect_left(self._order, job_id)]
             forgotten.append(job_id)
-            if job is not None:
-                self._requests.pop((job.owner, job.request_id), None)
         if forgotten:
             self.keep(self.store.forget(forgotten))
+
+    def _forget_request(self, job: Job) -> None:
+        if self._requests.get((job.owner, job.request_id)) == job.id:
+            del self._requests[job.owner, job.request_id]
 
     def holders(self, slots: Slots) -> tuple[Holder, ...]:
         """Who holds these places, in a caller's words."""
@@ -326,13 +337,14 @@ class Jobs:
 
 
 class Listener:
-    """One caller that listens to a job; leaving the `with` block before the job's end is a disconnect."""
+    """One who listens to a job. A caller's leaving the `with` block before the job's end is a disconnect; `on_disconnect` None only watches."""
 
-    def __init__(self, jobs: Jobs, run: Run, on_disconnect: OnDisconnect) -> None:
+    def __init__(self, jobs: Jobs, run: Run, on_disconnect: OnDisconnect | None) -> None:
         self._jobs = jobs
         self._run = run
         self.on_disconnect = on_disconnect
-        run.listeners.add(self)
+        if on_disconnect is not None:
+            run.listeners.add(self)
 
     @property
     def job(self) -> Job:
@@ -352,7 +364,8 @@ class Listener:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._jobs.left(self._run, self)
+        if self.on_disconnect is not None:
+            self._jobs.left(self._run, self)
 
 
 def not_found(job_id: str) -> Refusal:

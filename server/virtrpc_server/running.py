@@ -22,7 +22,7 @@ from virtrpc_server.endings import Ending, Over, failed, in_vain, preempted, sto
 from virtrpc_server.errors import problem_of
 from virtrpc_server.hosts import Freshness, Host
 from virtrpc_server.records import CancelReason, Holder, Job, JobState, Problem, Progress, WaitingFor
-from virtrpc_server.slots import Slots, Ticket
+from virtrpc_server.slots import Slots, Ticket, first_of
 
 if TYPE_CHECKING:
     from virtrpc_server.jobs import Jobs, Listener
@@ -50,11 +50,13 @@ class Run:
         self._deadline = loop.time() + job.wait_limit
         self._stop = asyncio.Event()
         self._preempted_by = ""
-        self._keys = verbs.conditions(operation, support.slot, job.host, job.destination_host)
+        self._keys = verbs.conditions(operation, support.slot, job.host, job.destination_host, job.name)
         self._held: list[Ticket] = []
         self._held_off: list[Slots] = []
         self._budget: Ticket | None = None
         self._writing = asyncio.Lock()
+        self._written: Job | None = None
+        self._must_store = job.revision
         self._told = 0
         self._out: OutstandingCall | None = None
         self._attempts = 0
@@ -75,19 +77,27 @@ class Run:
         if self._keys:
             self._held.append(self._jobs.conditions.of(self._keys[0]).take(self.job.id))
         elif self._support.slot is Slot.DESTROY:
-            self._jobs.preempt((self.job.host, self.job.uuid), self.job.id)
             self._hold_off()
         self.task = asyncio.get_running_loop().create_task(self._live(), name=f"job {self.job.id}")
 
-    async def request_stop(self, reason: CancelReason) -> None:
-        """Ask the job to stop; the first reason stays."""
-        if self.job.finished or self._stop.is_set():
-            return
-        self._stop.set()
-        await self._tell(cancel_reason=reason)
+    def stop(self, reason: CancelReason) -> None:
+        """Ask the job to stop, from this moment on; the first reason stays. `tell` says so to others."""
+        if not self.job.finished and not self._stop.is_set():
+            self._stop.set()
+            self._decide(cancel_reason=reason)
+
+    async def tell(self) -> None:
+        """Store what was decided, then tell it. Nothing of a job that the store refused."""
+        if not self.stored.done():
+            await asyncio.wait([self.stored])
+        if not self.stored.cancelled() and self.stored.exception() is None:
+            await self._write()
+            self._publish()
 
     def preempt(self, by: str) -> None:
-        """The domain is being destroyed by that job. A queued job ends; a running one ends with its call."""
+        """The domain is being destroyed by that job. A queued job ends; a running one ends with its call. Destroys do not disturb each other."""
+        if self._support.slot is Slot.DESTROY:
+            return
         self._preempted_by = self._preempted_by or by
         if self.job.state is JobState.QUEUED:
             self._stop.set()
@@ -109,49 +119,52 @@ class Run:
                 self._release()
         if changes:
             self._change(**changes)
-            if not self._writing.locked():
-                self._publish()
+            self._publish()
 
     def moved_up(self, ticket: Ticket) -> None:
         """The queue that this job waits in has moved."""
         if self.job.state is JobState.QUEUED and not ticket.granted.is_set():
             self._change(holders=self._jobs.holders(ticket.slots), queue_position=place(ticket))
-            if not self._writing.locked() and self.stored.done():
-                self._publish()
+            self._publish()
 
     # Its life
 
     async def _live(self) -> None:
         try:
-            await self._store_first()
-            ending = await self._work()
-        except Over as over:
-            ending = over.ending
-        except asyncio.CancelledError:
+            if await self._store_first():
+                await self._end(await self._ending())
+        except BaseException:
+            # The server ends, or has a fault: either way nothing may be held for ever.
             self._release()
             raise
-        except Exception:
-            if self.stored.done() and self.stored.exception() is not None:
-                return
-            log.exception("job %s ended by a fault of this server", self.job.id)
-            ending = Ending(JobState.FAILED, Problem("INTERNAL", "a fault of this server ended the job"), ghost=False)
-        await self._end(ending)
 
-    async def _store_first(self) -> None:
+    async def _ending(self) -> Ending:
         try:
-            async with self._writing:
-                await self._jobs.store.put(self.job)
-        except BaseException as error:
+            return await self._work()
+        except Over as over:
+            return over.ending
+        except Exception:
+            log.exception("job %s ended by a fault of this server", self.job.id)
+            return Ending(JobState.FAILED, Problem("INTERNAL", "a fault of this server ended the job"))
+
+    async def _store_first(self) -> bool:
+        """Whether the store took it: if not, there is no job."""
+        job = self.job
+        try:
+            await self._jobs.store.put(job)
+        except Exception as error:
             self._release()
-            self._jobs.ended(self)
-            if isinstance(error, Exception):
-                self.stored.set_exception(error)
-                self.stored.exception()
-            else:
-                self.stored.cancel()
+            self._jobs.refused(self)
+            self.stored.set_exception(error)
+            self.stored.exception()
+            return False
+        except BaseException:
+            self.stored.cancel()
             raise
+        self._written = job
         self.stored.set_result(None)
         self._publish()
+        return True
 
     async def _work(self) -> Ending:
         with tracing.start_span("wait", job_id=self.job.id, domain=self.job.uuid):
@@ -223,8 +236,11 @@ class Run:
             abortable=self._support.abortable,
             abort_reason="" if self._support.abortable else f"the hypervisor cannot abort {self.job.verb}; DestroyDomain is the way out",
         )
-        if self._stop.is_set():
+        if self._stop.is_set() or self._preempted_by:
             return self._stopped()
+        self._recheck()
+        if self._support.slot is Slot.DESTROY:
+            self._jobs.preempt(self)
         limit = self.job.run_limit
         self._attempts += 1
         call = Call(
@@ -244,21 +260,21 @@ class Run:
             return self._failed_call(error)
         return Ending(JobState.SUCCEEDED, outcome=outcome)
 
-    async def _ran_out(self) -> None:
-        await self.request_stop(CancelReason.RUN_TIMEOUT)
+    def _ran_out(self) -> None:
+        self.stop(CancelReason.RUN_TIMEOUT)
+        # The abort does not wait for the store.
+        self._jobs.keep(self.tell())
 
     def _failed_call(self, error: DriverError) -> Ending | None:
-        if self._preempted_by:
-            return preempted(self.job, self._preempted_by)
         match error.reason:
             case Reason.FOREIGN_JOB:
                 self._foreign = error.fault.message
-                return self._stopped() if self._stop.is_set() else None
+                return self._stopped() if self._stop.is_set() or self._preempted_by else None
             case Reason.ABORTED:
-                return self._stopped(error.fault.message)
+                return stopped(self.job, error.fault.message)
             case Reason.INTERRUPTED if self._out is not None and self._out.aborted:
                 # Its driver was lost, so nobody heard libvirt say it: but the abort went to this very call, which is over and did not succeed.
-                return self._stopped(error.fault.message)
+                return stopped(self.job, error.fault.message)
             case Reason.INTERRUPTED:
                 return Ending(JobState.INTERRUPTED, problem_of(error.fault), evidence=error.fault.message)
         # A host that could not be reached while ours can is the destination.
@@ -272,12 +288,11 @@ class Run:
             self._budget.release()
             self._jobs.moved_up(self._budget.slots)
         holder = Holder(text=self._foreign)
-        await self._tell(state=JobState.QUEUED, phase=None, waiting_for=WaitingFor.BLOCKED_BY_OTHER, holders=(holder,))
-        left = self._time_left()
-        if left > 0:
-            stop = asyncio.ensure_future(self._stop.wait())
-            await asyncio.wait([stop], timeout=min(left, BLOCKED_RETRY_SECONDS))
-            stop.cancel()
+        self._decide(state=JobState.QUEUED, phase=None, waiting_for=WaitingFor.BLOCKED_BY_OTHER, holders=(holder,))
+        if self._jobs.draining:
+            self.stop(CancelReason.DRAIN)
+        await self.tell()
+        await first_of(min(self._time_left(), BLOCKED_RETRY_SECONDS), self._stop)
         if self._stop.is_set():
             raise Over(self._stopped())
         if self._time_left() <= 0:
@@ -285,10 +300,8 @@ class Run:
 
     # Its end
 
-    def _stopped(self, message: str = "") -> Ending:
-        if self._preempted_by:
-            return preempted(self.job, self._preempted_by)
-        return stopped(self.job, message)
+    def _stopped(self) -> Ending:
+        return preempted(self.job, self._preempted_by) if self._preempted_by else stopped(self.job)
 
     def _waited_in_vain(self, waiting_for: WaitingFor, slots: Slots | None) -> Ending:
         holders = self._jobs.holders(slots) if slots is not None else self.job.holders
@@ -302,7 +315,7 @@ class Run:
             ending = self._stated(self._judged(ending))
             await self._refresh_destination(ending)
         entry = self._entry()
-        self._change(
+        self._decide(
             state=ending.state,
             phase=None,
             queue_position=None,
@@ -320,7 +333,7 @@ class Run:
             created_domain=self._made,
         )
         await self._write()
-        if ending.ghost:
+        if ending.ghost or (self._out is not None and self._out.out):
             self._jobs.keep(self._haunt())
         else:
             self._release()
@@ -328,12 +341,15 @@ class Run:
         self._jobs.ended(self)
 
     def _judged(self, ending: Ending) -> Ending:
-        # libvirt kills the process first and takes the job after: a destroy that failed may well have destroyed.
-        if self._support.slot is not Slot.DESTROY or ending.state is not JobState.FAILED:
-            return ending
+        """The ending in the light of the reading after the call, where a destroy was about."""
         entry = self._entry()
-        if entry is None or (entry.state is not None and not entry.active and not self._host.refresher.is_dirty(self.job.uuid, verbs.STATE)):
+        unsure = self._host.refresher.is_dirty(self.job.uuid, verbs.STATE)
+        off = entry is None or (entry.state is not None and not entry.active)
+        # libvirt kills the process first and takes the job after: a destroy that failed may well have destroyed.
+        if self._support.slot is Slot.DESTROY and ending.state is JobState.FAILED and (entry is None or (off and not unsure)):
             return Ending(JobState.SUCCEEDED, outcome=Outcome(), evidence=ending.problem.message if ending.problem else "")
+        if self._preempted_by and ending.problem is not None and (off or unsure):
+            return preempted(self.job, self._preempted_by)
         return ending
 
     def _stated(self, ending: Ending) -> Ending:
@@ -350,7 +366,7 @@ class Run:
             await destination.refresher.refresh(self.job.uuid, REFRESH_SECONDS)
 
     async def _haunt(self) -> None:
-        """The call is still out: keep what the job held until the hypervisor says that it is over."""
+        """The call, or an abort of it, is still out: keep what the job held until the hypervisor says that it is over."""
         try:
             if self._out is not None:
                 await self._out.over()
@@ -364,8 +380,8 @@ class Run:
             ticket.release()
         for slots in self._held_off:
             slots.let_go(self.job.id)
-        for ticket in tickets:
-            self._jobs.moved_up(ticket.slots)
+        for slots in [*(ticket.slots for ticket in tickets), *self._held_off]:
+            self._jobs.moved_up(slots)
 
     def _hold_off(self) -> None:
         # While the destroy is out nothing new begins on the domain, whoever holds its condition now.
@@ -384,27 +400,37 @@ class Run:
             raise RuntimeError(f"job {self.job.id} has already ended")
         self.job = replace(self.job, revision=self.job.revision + 1, updated=self._jobs.clock(), **changes)
 
-    async def _tell(self, **changes: Any) -> None:  # the fields of Job
+    def _decide(self, **changes: Any) -> None:  # the fields of Job
+        """A change that must be stored before it is told."""
         self._change(**changes)
-        await self._write()
-        self._publish()
+        self._must_store = self.job.revision
+
+    async def _tell(self, **changes: Any) -> None:  # the fields of Job
+        self._decide(**changes)
+        await self.tell()
 
     async def _write(self) -> None:
         async with self._writing:
-            while True:
+            while not self._all_stored():
+                job = self.job
                 try:
-                    await self._jobs.store.put(self.job)
+                    await self._jobs.store.put(job)
                 except Exception:
                     # Told means stored: rather late than wrong.
                     log.exception("job %s cannot be stored; trying again", self.job.id)
                     await asyncio.sleep(STORE_RETRY_SECONDS)
                 else:
-                    return
+                    self._written = job
+
+    def _all_stored(self) -> bool:
+        return self._written is not None and self._written.revision >= self._must_store
 
     def _publish(self) -> None:
-        if self.job.revision > self._told:
-            self._told = self.job.revision
-            self._jobs.publish(self.job)
+        """Tell the newest form of which all is stored that must be; progress and places in a queue need not be."""
+        job = self.job if self._all_stored() else self._written
+        if job is not None and job.revision > self._told:
+            self._told = job.revision
+            self._jobs.publish(job)
 
 
 def place(ticket: Ticket) -> int | None:

@@ -51,9 +51,15 @@ class Sampler:
         return LIVE_PERIODS * self.period
 
     def start(self) -> None:
-        """Begin to sample, until `stop`."""
+        """Begin to sample, until `pause` or `stop`."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._sweep_for_ever())
+
+    def pause(self) -> None:
+        """The host is not connected: there is nothing to ask."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
 
     async def stop(self) -> None:
         """Sample no more; calls that are out are abandoned."""

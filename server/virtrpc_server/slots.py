@@ -11,8 +11,21 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
 
 K = TypeVar("K", bound=Hashable)
+
+
+async def first_of(limit: float | None, *events: asyncio.Event) -> None:
+    """Wait until one of these is set, for at most `limit` seconds."""
+    if any(event.is_set() for event in events):
+        return
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 @dataclass(eq=False, slots=True)
@@ -28,23 +41,16 @@ class Ticket:
     async def wait(self, limit: float | None, stop: asyncio.Event) -> bool:
         """Wait to be granted, for at most `limit` seconds or until `stop` is set. True where it was granted.
 
-        Invariant: afterwards the ticket is granted or withdrawn, also when this is cancelled.
+        Invariant: afterwards the ticket was granted and this returned True, or it is withdrawn; so also where this is cancelled.
         """
+        granted = False
         try:
-            if not self.granted.is_set() and not stop.is_set():
-                await self._first_of(stop, limit)
+            await first_of(limit, self.granted, stop)
+            granted = self.granted.is_set()
         finally:
-            if not self.granted.is_set():
-                self.slots.withdraw(self)
-        return self.granted.is_set()
-
-    async def _first_of(self, stop: asyncio.Event, limit: float | None) -> None:
-        waits = [asyncio.ensure_future(self.granted.wait()), asyncio.ensure_future(stop.wait())]
-        try:
-            await asyncio.wait(waits, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+            if not granted:
+                self.release()
+        return granted
 
     def release(self) -> None:
         """Give the place back, granted or not. Giving it back twice is harmless."""
@@ -135,24 +141,17 @@ class Conditions(Generic[K]):
     """One exclusive condition for each key, made when somebody asks and dropped when nobody does."""
 
     def __init__(self) -> None:
-        self._slots: dict[K, Slots] = {}
+        # Whoever holds, awaits or holds off a condition keeps its slots alive.
+        self._slots: WeakValueDictionary[K, Slots] = WeakValueDictionary()
 
     def __iter__(self) -> Iterator[K]:
         return iter([key for key, slots in self._slots.items() if not slots.idle])
 
     def of(self, key: K) -> Slots:
-        """The condition of this key."""
-        self._drop_idle()
+        """The condition of this key; it is the same for all as long as anybody keeps it, or a ticket for it."""
         return self._slots.setdefault(key, Slots())
 
     def peek(self, key: K) -> Slots | None:
         """The condition of this key where somebody holds or awaits it."""
         slots = self._slots.get(key)
         return slots if slots is not None and not slots.idle else None
-
-    def _drop_idle(self) -> None:
-        # Amortised: a sweep only once the idle ones could be in the majority.
-        if len(self._slots) < 64 or len(self._slots) & (len(self._slots) - 1):
-            return
-        for key in [key for key, slots in self._slots.items() if slots.idle]:
-            del self._slots[key]

@@ -79,10 +79,10 @@ def invalid(operation: AnyOperation, entry: Entry) -> Problem | None:
     return None
 
 
-def conditions(operation: AnyOperation, slot: Slot, host: str, destination: str = "") -> list[tuple[str, ...]]:
+def conditions(operation: AnyOperation, slot: Slot, host: str, destination: str = "", name: str = "") -> list[tuple[str, ...]]:
     """The keys that the operation needs for itself, in the one order that everybody takes them in.
 
-    A domain that is being made reserves its name beside its uuid, and a migration the uuid at its destination.
+    A domain that is being made reserves its name beside its uuid, and a migration of the domain `name` both at its destination.
     """
     if slot in (Slot.NONE, Slot.DESTROY):
         return []
@@ -92,7 +92,7 @@ def conditions(operation: AnyOperation, slot: Slot, host: str, destination: str 
     if isinstance(operation, Define | Create):
         keys.append((host, "name", operation.name))
     if isinstance(operation, Migrate) and destination:
-        keys.append((destination, operation.uuid))
+        keys += [(destination, operation.uuid), (destination, "name", operation.new_name or name)]
     return sorted(keys)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import signal
 import time
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import libvirt
+import libvirt_qemu
 
 from tests.beds.domain import domain_xml, make_disk
 from tests.beds.embed import EmbedRoot
@@ -91,6 +93,16 @@ async def save_held_midway(client: AsyncClient, name: str) -> AsyncIterator[Asyn
     with held_writer(name, earlier):
         await eventually(lambda: has_progress(client, handle.job_id), "the save to report bytes")
         yield handle
+
+
+async def abort_has_arrived(guest: Guest) -> None:
+    """Return once QEMU has been told to give up what it is writing: it can do so only when its disk takes data again."""
+
+    def cancelling() -> bool:
+        answer = json.loads(libvirt_qemu.qemuMonitorCommand(guest.domain, '{"execute": "query-migrate"}', 0))
+        return str(answer["return"].get("status")).startswith("cancel")
+
+    await eventually(cancelling, "the abort to reach QEMU")
 
 
 async def has_progress(client: AsyncClient, job_id: str) -> bool:

@@ -10,7 +10,7 @@ import grpc
 import libvirt
 import pytest
 
-from tests.e2e.behaviour import DETACHED, held_writer, job_in, last, save_held_midway
+from tests.e2e.behaviour import DETACHED, abort_has_arrived, held_writer, job_in, last, save_held_midway
 from tests.e2e.server import Channel, Guest, QemuHost, Server, eventually, running
 from virtrpc import AsyncClient, JobNotFound, is_final
 from virtrpc.v1 import job_pb2 as j
@@ -76,6 +76,7 @@ async def test_while_saving_it_is_answered_before_the_save_ends(client: AsyncCli
         assert [answer.outcome for answer in answers] == [j.CANCEL_OUTCOME_ABORTING] * 2
         assert all(answer.job.state == t.JOB_STATE_RUNNING and answer.job.cancel_requested for answer in answers)
         # QEMU cannot give the save up before its disk takes data again: this answer, too, came before that.
+        await abort_has_arrived(guest)
         assert (await client.get_job(job_id=save.job_id)).state == t.JOB_STATE_RUNNING
     job = await last(client, save.job_id)
     assert (job.state, job.cancel_reason) == (t.JOB_STATE_CANCELLED, t.CANCEL_REASON_REQUESTED)
@@ -100,6 +101,7 @@ async def test_exactly_one_last_state_reaches_everybody(client: AsyncClient, cha
     listening = asyncio.create_task(listen())
     with held_writer(guest.name):
         await client.cancel_job(job_id=job_id)
+        await abort_has_arrived(guest)
     watched = [update.job async for update in watch]
     assert await watch.code() == grpc.StatusCode.OK
     own = await _until_refused(verb)

@@ -13,7 +13,19 @@ import libvirt
 import pytest
 
 from tests.beds.daemon import Libvirtd
-from tests.e2e.behaviour import DETACHED, Answers, ask_everything, embed_host, job_in, last, sampled, save_held_midway, stopped, stuck_change
+from tests.e2e.behaviour import (
+    DETACHED,
+    Answers,
+    abort_has_arrived,
+    ask_everything,
+    embed_host,
+    job_in,
+    last,
+    sampled,
+    save_held_midway,
+    stopped,
+    stuck_change,
+)
 from tests.e2e.server import Guest, QemuHost, Server, connected, eventually, running
 from virtrpc import AsyncClient
 from virtrpc.v1 import job_pb2 as j
@@ -156,6 +168,7 @@ async def test_an_adopted_save_can_be_cancelled(bed: QemuHost, client: AsyncClie
     async with save_held_midway(client, guest.name) as handle:
         await lose_driver(client, bed.server, "kvm", signal.SIGKILL, guest.name, handle.job_id)
         assert (await handle.cancel()).outcome == j.CANCEL_OUTCOME_ABORTING
+        await abort_has_arrived(guest)
     assert (await last(client, handle.job_id)).state == t.JOB_STATE_CANCELLED
     assert [guest.state, guest.domain.hasManagedSaveImage()] == [libvirt.VIR_DOMAIN_RUNNING, 0]
 

@@ -12,7 +12,7 @@ import libvirt
 import pytest
 
 from tests.beds.daemon import Libvirtd
-from tests.e2e.behaviour import DETACHED, MIB, job_in, last, save_held_midway, stopped, stuck_change
+from tests.e2e.behaviour import DETACHED, MIB, abort_has_arrived, held_writer, job_in, last, save_held_midway, stopped, stuck_change
 from tests.e2e.server import GUARD, Guest, QemuHost, Server, eventually, qemu_host
 from virtrpc import AsyncClient, AsyncJobHandle, ServerUnavailable, WrongState, job_options
 from virtrpc.v1 import job_pb2 as j
@@ -83,10 +83,12 @@ async def test_a_caller_that_leaves_withdraws_its_queued_job(sim: AsyncClient) -
     await job_in(sim, save.job_id, t.JOB_STATE_RUNNING)
     queued = await sim.suspend_domain("guest-1", options=DEFAULT)
     assert (await job_in(sim, queued.job_id, t.JOB_STATE_QUEUED)).holders[0].job_id == save.job_id
+    # Who only watches has no say in it.
+    watcher = sim.watch_job(queued.job_id)
+    await anext(aiter(watcher))
     queued.close()
-    # Asked for and not watched: whoever watches a job listens to it, too.
-    job = await job_in(sim, queued.job_id, t.JOB_STATE_CANCELLED)
-    assert job.cancel_reason == t.CANCEL_REASON_CALLER_LEFT
+    job = await _end(watcher)
+    assert (job.state, job.cancel_reason) == (t.JOB_STATE_CANCELLED, t.CANCEL_REASON_CALLER_LEFT)
     assert not job.HasField("start_time")
     assert (await sim.get_job(job_id=save.job_id)).state == t.JOB_STATE_RUNNING
 
@@ -132,7 +134,9 @@ async def test_with_cancel_leaving_stops_a_running_save(qemu_host: QemuHost, cli
     """With CANCEL the save is aborted when its caller's connection breaks, and the guest runs on."""
     async with qemu_host.server.client() as other:
         save = await other.managed_save_domain(big_guest.name, options=CANCEL)
-        await job_in(client, save.job_id, t.JOB_STATE_RUNNING)
+        with held_writer(big_guest.name):
+            await other.close()
+            await abort_has_arrived(big_guest)
     job = await last(client, save.job_id)
     assert (job.state, job.cancel_reason) == (t.JOB_STATE_CANCELLED, t.CANCEL_REASON_CALLER_LEFT)
     assert big_guest.state == libvirt.VIR_DOMAIN_RUNNING

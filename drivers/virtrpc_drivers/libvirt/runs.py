@@ -35,6 +35,8 @@ class Run:
     phase: Phase = Phase.CALLING
     gave_up: asyncio.Future[None] | None = None
     """Ends the wait for the guest of an asking verb."""
+    check: asyncio.Task[bool] | None = None
+    """The look at the statistics before an abort: while one hangs, there is no other."""
 
     @property
     def operation(self) -> int | None:
@@ -77,13 +79,21 @@ class Runs:
             return CancelAnswer(sent=False, message=NOT_YET)
         return await self._abort(run, run.began)
 
-    async def _abort(self, run: Run, began: float) -> CancelAnswer:
+    async def _is_shown(self, run: Run, began: float) -> bool:
+        """Whether the statistics show this call now. Raises TimeoutError where they do not come."""
+
         def check(connection: Any) -> bool:
             job = look(connection, run.call.operation.uuid)
             return job.live and is_ours(job, run.operation, began, run.now())
 
+        if run.check is None or run.check.done():
+            run.check = asyncio.ensure_future(self.lanes.abort.call(check))
+            run.check.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.wait_for(asyncio.shield(run.check), STUCK_SECONDS)
+
+    async def _abort(self, run: Run, began: float) -> CancelAnswer:
         try:
-            if not await self.lanes.abort.bounded(check):
+            if not await self._is_shown(run, began):
                 return CancelAnswer(sent=False, message=NOT_SHOWN)
             if self.by_id.get(run.call.id) is not run:
                 return CancelAnswer(sent=False, message="the call is over")

@@ -86,7 +86,8 @@ class Faults:
         if not self._rules:
             return
         for number, rule in list(self._rules.items()):
-            if rule.step == step and rule.verb in (ANY, verb) and rule.uuid in (ANY, uuid) and self._random.random() < rule.chance:
+            # One that was switched off while another struck strikes no more.
+            if number in self._rules and rule.step == step and rule.verb in (ANY, verb) and rule.uuid in (ANY, uuid) and self._random.random() < rule.chance:
                 self._count(number, rule)
                 await self._suffer(number, rule, verb, uuid)
 

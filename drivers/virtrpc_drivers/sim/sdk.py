@@ -79,7 +79,13 @@ class JobHandle:
     async def wait(self) -> Outcome:
         """Wait for its end; a waiter that is cancelled leaves it running."""
         assert self.task is not None
-        return await asyncio.shield(self.task)
+        try:
+            return await asyncio.shield(self.task)
+        except asyncio.CancelledError:
+            # It was stopped before it had taken its first step, and could not say so itself.
+            if self._end is None or not self.task.cancelled():
+                raise
+            raise self._end from None
 
     def abort(self) -> bool:
         """Cancel it by its handle; False where an abort does not reach it now."""
