@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol, TypeVar
@@ -24,6 +25,7 @@ from virtrpc_server.verbs import ASKING, ASKING_RUN_LIMIT
 
 JOB_ID_METADATA = "virtrpc-job-id"
 MAX_REQUEST_ID = 128
+LONG_REQUEST = 64 << 10
 MAX_SERIALISED = 256
 """Jobs whose newest update is kept ready."""
 MAX_SECONDS = 10 * 365 * 86_400
@@ -41,6 +43,9 @@ class VerbRequest(Protocol):
     def options(self) -> types_pb2.JobOptions:
         """How it is to be run."""
 
+    def ByteSize(self) -> int:  # noqa: N802 # protobuf's name
+        """How long it is."""
+
 
 class DomainRequest(VerbRequest, Protocol):
     """The request of a verb that is sent to a domain."""
@@ -53,6 +58,7 @@ class DomainRequest(VerbRequest, Protocol):
 Updates = AsyncIterator[types_pb2.JobUpdate]
 R = TypeVar("R", bound=VerbRequest)
 D = TypeVar("D", bound=DomainRequest)
+T = TypeVar("T")
 
 
 class Acceptance:
@@ -66,14 +72,15 @@ class Acceptance:
     async def existing(self, request: D, context: Context, make: Callable[[D, str], AnyOperation]) -> Updates:
         """Run a verb on a domain that exists."""
         entry = self._lookup.domain(request.domain)
-        order = _order(request, make(request, entry.uuid), entry.host, entry.name, generation=entry.generation)
+        operation = await _made(request, lambda: make(request, entry.uuid))
+        order = _order(request, operation, entry.host, entry.name, generation=entry.generation)
         async for update in self._run(order, context):
             yield update
 
     async def making(self, request: R, context: Context, host: str, make: Callable[[R], Define | Create]) -> Updates:
         """Run a verb that makes a domain, or replaces its definition."""
         at = self._lookup.host(host).name
-        operation = make(request)
+        operation = await _made(request, lambda: make(request))
         async for update in self._run(_order(request, operation, at, operation.name), context):
             yield update
 
@@ -110,6 +117,11 @@ class Acceptance:
             if len(self._serialised) > MAX_SERIALISED:
                 del self._serialised[next(iter(self._serialised))]
         return held[1]  # type: ignore[return-value]  # Guard takes bytes for a message that is serialised already
+
+
+async def _made(request: VerbRequest, make: Callable[[], T]) -> T:
+    # Parsing a long definition would stop the loop, and every query with it.
+    return await asyncio.to_thread(make) if request.ByteSize() > LONG_REQUEST else make()
 
 
 def _order(

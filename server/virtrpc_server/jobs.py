@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 MAX_HISTORY = 10_000
 """Finished jobs that are remembered."""
 DEFAULT_WAIT_LIMIT = 30.0
+FOREMOST = 50
+"""Waiters of one queue that are told at once that it moved; the others a little later, this many at a time."""
+QUEUE_SECONDS = 1.0
+QUEUE_SECONDS_PER_WAITER = 0.002
 
 
 class CancelOutcome(StrEnum):
@@ -76,8 +80,10 @@ class Jobs:
         self._ghosts: set[asyncio.Task[None]] = set()
         self._requests: dict[tuple[str, str], str] = {}
         self._news: dict[str, asyncio.Event] = {}
+        self._moved: set[Slots] = set()
         self._history: OrderedDict[str, None] = OrderedDict()
         self._order: list[str] = []
+        self._last_id = 0
 
     # Accepting
 
@@ -148,7 +154,7 @@ class Jobs:
     def _begin(self, order: Order, support: VerbSupport) -> Run:
         now = self.clock()
         job = Job(
-            id=_new_id(now),
+            id=self._new_id(now),
             host=order.host,
             uuid=order.operation.uuid,
             name=order.name,
@@ -170,6 +176,11 @@ class Jobs:
             self._requests[order.owner, order.request_id] = job.id
         run.begin()
         return run
+
+    def _new_id(self, now: float) -> str:
+        # In order of acceptance, whatever the clock does, so that lists need no other order.
+        self._last_id = max(int(now * 1e6), self._last_id + 1)
+        return f"{self._last_id:014x}-{secrets.token_hex(6)}"
 
     # Telling
 
@@ -330,10 +341,26 @@ class Jobs:
 
     def moved_up(self, slots: Slots) -> None:
         """A queue moved: tell those who wait in it who is in the way now, and where they stand."""
-        for ticket in slots.waiters:
+        waiters = len(slots.waiters)
+        self._tell_waiters(slots, 0)
+        if waiters > FOREMOST and slots not in self._moved:
+            self._moved.add(slots)
+            self.keep(self._tell_the_others(slots, max(QUEUE_SECONDS, waiters * QUEUE_SECONDS_PER_WAITER)))
+
+    async def _tell_the_others(self, slots: Slots, pause: float) -> None:
+        # Each time the whole of a long queue at once would stop the loop.
+        await asyncio.sleep(pause)
+        self._moved.discard(slots)
+        for first in range(FOREMOST, len(slots.waiters), FOREMOST):
+            self._tell_waiters(slots, first)
+            await asyncio.sleep(0)
+
+    def _tell_waiters(self, slots: Slots, first: int) -> None:
+        holders = self.holders(slots)
+        for position, ticket in enumerate(slots.waiters[first : first + FOREMOST], first + 1):
             run = self._runs.get(ticket.owner)
             if run is not None:
-                run.moved_up(ticket)
+                run.moved_up(holders, position)
 
 
 class Listener:
@@ -371,8 +398,3 @@ class Listener:
 def not_found(job_id: str) -> Refusal:
     """The refusal of an unknown job."""
     return refuse("JOB_NOT_FOUND", f"there is no job {job_id!r}, or it was forgotten", job_id=job_id)
-
-
-def _new_id(now: float) -> str:
-    # Sorted by time of acceptance, so that lists need no other order.
-    return f"{int(now * 1e6):014x}-{secrets.token_hex(6)}"

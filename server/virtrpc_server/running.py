@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 5.0
+DESTROY_SECONDS = 20.0
+"""How long a call that failed under a destroy waits for the destroy's end; a stopped QEMU takes 12 s to kill."""
 BLOCKED_RETRY_SECONDS = 1.0
 STORE_RETRY_SECONDS = 1.0
 
@@ -121,10 +123,10 @@ class Run:
             self._change(**changes)
             self._publish()
 
-    def moved_up(self, ticket: Ticket) -> None:
-        """The queue that this job waits in has moved."""
-        if self.job.state is JobState.QUEUED and not ticket.granted.is_set():
-            self._change(holders=self._jobs.holders(ticket.slots), queue_position=place(ticket))
+    def moved_up(self, holders: tuple[Holder, ...], position: int) -> None:
+        """The queue that this job waits in has moved: who is in the way now, and which place in it the job has."""
+        if self.job.state is JobState.QUEUED and (holders, position) != (self.job.holders, self.job.queue_position):
+            self._change(holders=holders, queue_position=position)
             self._publish()
 
     # Its life
@@ -152,7 +154,7 @@ class Run:
         job = self.job
         try:
             await self._jobs.store.put(job)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 # whatever a store raises goes to the callers
             self._release()
             self._jobs.refused(self)
             self.stored.set_exception(error)
@@ -194,7 +196,7 @@ class Run:
 
     async def _granted(self, ticket: Ticket, waiting_for: WaitingFor) -> None:
         if not ticket.granted.is_set() and not self._stop.is_set():
-            await self._tell(waiting_for=waiting_for, holders=self._jobs.holders(ticket.slots), queue_position=place(ticket))
+            await self._tell(waiting_for=waiting_for, holders=self._jobs.holders(ticket.slots), queue_position=ticket.slots.position(ticket))
         granted = await ticket.wait(self._time_left(), self._stop)
         if self._stop.is_set():
             raise Over(self._stopped())
@@ -311,6 +313,7 @@ class Run:
 
     async def _end(self, ending: Ending) -> None:
         if self._out is not None and not ending.ghost:
+            await self._destroy_over(ending)
             await self._host.refresher.refresh(self.job.uuid, REFRESH_SECONDS)
             ending = self._stated(self._judged(ending))
             await self._refresh_destination(ending)
@@ -339,6 +342,16 @@ class Run:
             self._release()
         self._publish()
         self._jobs.ended(self)
+
+    async def _destroy_over(self, ending: Ending) -> None:
+        """A call that a destroy cuts off fails before libvirt says that the guest is off: only after the destroy can a reading tell why it failed."""
+        if self._preempted_by and ending.state is JobState.FAILED:
+            try:
+                async with asyncio.timeout(DESTROY_SECONDS):
+                    async for _ in self._jobs.follow(self._preempted_by):
+                        pass
+            except TimeoutError:
+                pass
 
     def _judged(self, ending: Ending) -> Ending:
         """The ending in the light of the reading after the call, where a destroy was about."""
@@ -431,8 +444,3 @@ class Run:
         if job is not None and job.revision > self._told:
             self._told = job.revision
             self._jobs.publish(job)
-
-
-def place(ticket: Ticket) -> int | None:
-    position = ticket.slots.position(ticket)
-    return None if position is None else position + 1

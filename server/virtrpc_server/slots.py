@@ -34,8 +34,6 @@ class Ticket:
 
     slots: Slots
     owner: str
-    since: float
-    """Loop time at which it was taken, later at which it was granted."""
     granted: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def wait(self, limit: float | None, stop: asyncio.Event) -> bool:
@@ -101,12 +99,12 @@ class Slots:
         return None
 
     def position(self, ticket: Ticket) -> int | None:
-        """How many wait before this ticket, or None where it does not wait."""
-        return next((place for place, waiter in enumerate(self._waiters) if waiter is ticket), None)
+        """This ticket's place in the queue, the next to be granted being 1; None where it does not wait."""
+        return next((place for place, waiter in enumerate(self._waiters, 1) if waiter is ticket), None)
 
     def take(self, owner: str) -> Ticket:
         """Queue up; granted before this returns where a place is free and nobody waits."""
-        ticket = Ticket(self, owner, asyncio.get_running_loop().time())
+        ticket = Ticket(self, owner)
         self._waiters[ticket] = None
         self._grant()
         return ticket
@@ -133,7 +131,6 @@ class Slots:
         while self._waiters and not self._held_off and not self._full():
             ticket, _ = self._waiters.popitem(last=False)
             self._holders[ticket] = None
-            ticket.since = asyncio.get_running_loop().time()
             ticket.granted.set()
 
 

@@ -321,3 +321,26 @@ async def _lost(sim: World) -> Call:
     assert await reason(saving) is Reason.DRIVER_LOST
     await sim.notices.until(HostUp, since=mark)
     return call
+
+
+@on_virtual_time
+async def test_a_rule_that_was_switched_off_strikes_no_more() -> None:
+    """Also where another rule of the same call took its time when that happened."""
+    async with world() as sim:
+        sim.hypervisor.faults.add(Rule(verb="list", seconds=5))
+        sim.hypervisor.faults.add(Rule(verb="list", wedge=True))
+        listing = asyncio.ensure_future(sim.driver.list())
+        await asyncio.sleep(1)
+        sim.hypervisor.faults.clear()
+        await listing
+
+
+@on_virtual_time
+async def test_a_call_whose_guest_ends_before_its_first_step_fails() -> None:
+    """It says so as any other call does, and is not merely cancelled."""
+    async with world() as sim:
+        _, suspending = sim.begin(ops.Suspend(uuid=sim.uuid))
+        while not sim.hypervisor.running_jobs(sim.uuid):  # noqa: ASYNC110 # the very moment, before it can take a step
+            await asyncio.sleep(0)
+        await sim.driver.simulate(control.Stranger(action="stop", uuid=sim.uuid))
+        assert await reason(suspending) is Reason.FAILED

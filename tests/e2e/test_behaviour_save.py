@@ -114,20 +114,20 @@ async def _states(handle: AsyncJobHandle) -> list[t.JobState.ValueType]:
     return [job.state async for job in handle]
 
 
-async def test_a_foreign_dump_is_never_aborted(qemu_host: QemuHost, client: AsyncClient, big_guest: Guest) -> None:
+async def test_a_foreign_dump_is_never_aborted(qemu_host: QemuHost, client: AsyncClient, big: Guest) -> None:
     """Our save waits in libvirt behind a `virsh dump` of the same guest, and is cancelled: the dump completes, and the guest runs on unsaved."""
     core = qemu_host.daemon.path / "core"
     dump = await asyncio.create_subprocess_exec(
-        "virsh", "-c", qemu_host.daemon.uri, "dump", "--live", big_guest.name, str(core), stdout=asyncio.subprocess.DEVNULL
+        "virsh", "-c", qemu_host.daemon.uri, "dump", "--live", big.name, str(core), stdout=asyncio.subprocess.DEVNULL
     )
-    await eventually(lambda: big_guest.domain.jobStats().get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP, "the dump to begin")
-    handle = await client.managed_save_domain(big_guest.name, options=DETACHED)
+    await eventually(lambda: big.domain.jobStats().get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP, "the dump to begin")
+    handle = await client.managed_save_domain(big.name, options=DETACHED)
     await job_in(client, handle.job_id, t.JOB_STATE_RUNNING)
     answer = await handle.cancel()
     assert answer.job.cancel_requested
     assert dump.returncode is None
     assert await dump.wait() == 0
-    assert core.stat().st_size > 1 << 30
+    assert core.stat().st_size > FILL_MIB << 20
     core.unlink()
     assert (await last(client, handle.job_id)).state == t.JOB_STATE_CANCELLED
-    assert [big_guest.state, big_guest.domain.hasManagedSaveImage()] == [libvirt.VIR_DOMAIN_RUNNING, 0]
+    assert [big.state, big.domain.hasManagedSaveImage()] == [libvirt.VIR_DOMAIN_RUNNING, 0]

@@ -77,7 +77,8 @@ async def test_on_embed_too_every_query_answers() -> None:
                 assert (await client.get_job(job_id=handle.job_id)).state == t.JOB_STATE_RUNNING
                 await (await client.destroy_domain(guest)).wait()
             assert not (await client.get_domain(guest)).active
-            assert (await last(client, handle.job_id)).state == t.JOB_STATE_PREEMPTED
+            ended = await last(client, handle.job_id)
+            assert ended.state == t.JOB_STATE_PREEMPTED, ended
             assert len(bed.root.qemu_pids()) == 1
 
 

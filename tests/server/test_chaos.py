@@ -31,7 +31,7 @@ from virtrpc_server.store import MemoryStore
 from virtrpc_server.verbs import ASKING
 from virtrpc_server.watching import Watches
 
-SCHEDULES = 40
+SCHEDULES = 30
 """In each of the groups, of which each is one test."""
 GROUPS = 8
 STEPS = 40
@@ -40,9 +40,14 @@ OVER_SECONDS = 300.0
 MIB = 1 << 20
 XML = "<domain type='test'><name>{}</name><uuid>{}</uuid><memory unit='MiB'>64</memory><os><type>hvm</type></os></domain>"
 VERBS = (
-    "Suspend", "Resume", "Start", "Shutdown", "Reboot", "Destroy", "Destroy", "Define", "Create", "Undefine", "ManagedSave", "ManagedSave",
-    "ManagedSave", "Start", "SetMemory", "SetMemory", "SetMemory", "SetUserPassword", "Migrate", "Migrate", "RemoveManagedSave", "CreateSnapshot", "RevertToSnapshot", "DeleteSnapshot", "DetachDevice",
+    "Suspend", "Resume", "Start", "Start", "Shutdown", "Reboot", "Destroy", "Destroy", "Define", "Create", "Undefine", "ManagedSave", "ManagedSave",
+    "ManagedSave", "RemoveManagedSave", "SetMemory", "SetMemory", "SetMemory", "SetUserPassword", "DetachDevice", "Migrate", "Migrate",
+    "CreateSnapshot", "RevertToSnapshot", "DeleteSnapshot",
 )  # fmt: skip
+
+
+WEDGED = ("*", "ManagedSave", "Suspend", "SetMemory", "Destroy", "cancel", "Migrate", "Start", "snapshots")
+READS = ("read", "list", "sample", "connect", "cancel", "probe")
 
 
 class FlakyStore(MemoryStore):
@@ -140,8 +145,8 @@ class Schedule:
 
     def _step(self) -> None:
         acts: list[Callable[[], None]] = [
-            *[self._verb] * 8, *[self._cancel] * 2, *[self._leave] * 3, self._wedge, self._wedge, self._release, self._stop, self._continue, self._foreign,
-            self._lose, self._events, self._stranger, self._fail, self._watch_job, self._read,
+            *[self._verb] * 8, *[self._cancel] * 2, *[self._leave] * 3, self._wedge, self._wedge, self._release, self._stop, self._continue,
+            self._foreign, self._lose, self._events, self._stranger, self._fail, self._watch_job, self._read,
         ]  # fmt: skip
         self.random.choice(acts)()
 
@@ -241,20 +246,17 @@ class Schedule:
             self.random.choice(here).cancel()
 
     def _wedge(self) -> None:
-        host, verb = self._host(), self.random.choice(("*", "ManagedSave", "Suspend", "SetMemory", "Destroy", "cancel", "Migrate", "Start", "snapshots"))
+        host, verb = self._host(), self.random.choice(WEDGED)
         rule = Rule(verb=verb, uuid=self._uuid(host), step=self.random.choice((1, 2, -1)), wedge=True, times=1, stubborn=self.random.random() < 0.2)
         self.steps.append(f"{host} wedge {verb} {rule.uuid[-2:]} at {rule.step}")
         self.world.sims[host].faults.add(rule)
 
     def _fail(self) -> None:
-        host, verb = self._host(), self.random.choice((*VERBS, "read", "list", "sample", "connect", "cancel", "probe"))
-        reason = self.random.choice((Reason.FAILED, Reason.FOREIGN_JOB, Reason.WRONG_STATE, Reason.ABORTED))
-        if verb in ("read", "list", "sample", "connect", "cancel", "probe"):
-            reason = Reason.FAILED
+        host, verb = self._host(), self.random.choice((*VERBS, *READS))
+        reason = self.random.choice((Reason.FAILED, Reason.FOREIGN_JOB, Reason.WRONG_STATE, Reason.ABORTED)) if verb in VERBS else Reason.FAILED
+        step = self.random.choice((1, -1) if verb in VERBS else (0, -1))
         self.steps.append(f"{host} fail {verb} {reason}")
-        self.world.sims[host].faults.add(
-            Rule(verb=verb, step=self.random.choice((1, -1) if verb in VERBS else (0, -1)), reason=reason, seconds=self.random.choice((0, 0.5)), times=1)
-        )
+        self.world.sims[host].faults.add(Rule(verb=verb, step=step, reason=reason, seconds=self.random.choice((0, 0.5)), times=1))
 
     def _release(self) -> None:
         host = self._host()
@@ -314,15 +316,15 @@ class Schedule:
             sim.events.flush()
             for uuid in list(sim.domains):
                 sim.continue_guest(uuid)
-            for uuid, jobs in list(sim._foreign.items()):
-                for job in list(jobs):
-                    if job.verb != "MigrateIncoming":
-                        job.end()
+            for job in [job for jobs in sim._foreign.values() for job in jobs if job.verb != "MigrateIncoming"]:
+                job.end()
         async with asyncio.timeout(OVER_SECONDS):
-            while world.jobs._runs or world.jobs._ghosts or self.slow._out or not all(caller.done() for caller in self.callers):
+            while not self._quiet():  # noqa: ASYNC110 # nothing announces all of it
                 await asyncio.sleep(1)
-            while not all(host.connected for host in world.hosts):
-                await asyncio.sleep(1)
+
+    def _quiet(self) -> bool:
+        jobs, done = self.world.jobs, all(caller.done() for caller in self.callers)
+        return done and not (jobs._runs or jobs._ghosts or self.slow._out) and all(host.connected for host in self.world.hosts)
 
     def _check_jobs(self) -> None:
         world = self.world
@@ -335,6 +337,8 @@ class Schedule:
             assert forms[-1] == world.jobs.known(job_id) == self.store.held[job_id]
             assert forms[-1].problem is None or forms[-1].problem.reason != "INTERNAL"
             assert (forms[-1].state is JobState.SUCCEEDED) == (forms[-1].problem is None)
+            if forms[-1].state is JobState.PREEMPTED and forms[-1].problem is not None:
+                assert world.jobs.known(forms[-1].problem.metadata["job_id"]).started is not None
         assert set(self.store.held) == set(self.told)
         assert [job.id for job in world.jobs.before(None)] == sorted(self.told, reverse=True)
         assert list(world.jobs.conditions) == []

@@ -149,3 +149,12 @@ async def test_the_same_uuid_on_two_hosts_is_two_domains() -> None:
     domains.read("b", reading(1, 1.0))
     domains.listed("a", listing(2.0, []))
     assert [found.host for found in domains.by_uuid(uuid(1))] == ["b"]
+
+
+async def test_a_late_reading_of_one_that_a_listing_lacked_brings_nothing_back() -> None:
+    """Also where it had never been seen before: it came and went while its first read was out."""
+    domains = Domains()
+    domains.listed(HOST, listing(5.0, [2]))
+    assert domains.read(HOST, reading(1, 4.0)) is None
+    assert domains.get((HOST, uuid(1))) is None
+    assert domains.read(HOST, reading(1, 6.0)) is not None

@@ -86,8 +86,9 @@ class Faults:
         if not self._rules:
             return
         for number, rule in list(self._rules.items()):
-            # One that was switched off while another struck strikes no more.
-            if number in self._rules and rule.step == step and rule.verb in (ANY, verb) and rule.uuid in (ANY, uuid) and self._random.random() < rule.chance:
+            if number not in self._rules:
+                continue  # switched off while another struck
+            if rule.step == step and rule.verb in (ANY, verb) and rule.uuid in (ANY, uuid) and self._random.random() < rule.chance:
                 self._count(number, rule)
                 await self._suffer(number, rule, verb, uuid)
 

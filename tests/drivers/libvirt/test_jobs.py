@@ -1,11 +1,13 @@
 """Whose job libvirt's statistics show, and the one abort that may be sent."""
 
+import threading
 from typing import Any
 
 import libvirt
 import pytest
 
 from virtrpc_drivers import operations as ops
+from virtrpc_drivers.libvirt import runs as runs_module
 from virtrpc_drivers.libvirt.connections import Lanes
 from virtrpc_drivers.libvirt.progress import JobLook, is_ours, job_operation, report
 from virtrpc_drivers.libvirt.readings import Clock
@@ -122,3 +124,30 @@ def test_reports(fields: dict[str, int], expected: tuple[int | None, int | None,
     """Bytes and seconds as libvirt counts them; nothing before it counts."""
     made = report("c", JobLook(kind=LIVE, operation=SAVE, elapsed=0.0, fields=fields), Clock(0).stamp())
     assert (made.processed_bytes, made.remaining_bytes, made.remaining_seconds) == expected
+
+
+async def test_a_look_that_hangs_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often a wedged guest's save is cancelled, one call hangs for it; once it returns, the next look is a new one."""
+    monkeypatch.setattr(runs_module, "STUCK_SECONDS", 0.01)
+    opened, looks = threading.Event(), 0
+
+    class Wedged(Domain):
+        def jobStats(self, _flags: int) -> dict[str, Any]:  # noqa: N802 - libvirt's name
+            nonlocal looks
+            looks += 1
+            opened.wait(10)
+            return self.fields
+
+    domain = Wedged(LIVE, SAVE, 9_000)
+    runs = Runs(Lanes(lambda: domain), Clock(0), lambda _: None)
+    call = Call(id="c", operation=ops.ManagedSave(uuid="u"), began=0.0)
+    run = runs.by_id["c"] = Run(call, abortable=True, began=10.0, now=lambda: 20.0)
+    for _ in range(20):
+        assert not (await runs.cancel("c")).sent
+    assert (looks, domain.aborts) == (1, 0)
+    opened.set()
+    assert run.check is not None
+    await run.check
+    monkeypatch.setattr(runs_module, "STUCK_SECONDS", 10.0)
+    assert (await runs.cancel("c")).sent
+    assert (looks, domain.aborts) == (2, 1)

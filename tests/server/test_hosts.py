@@ -1,0 +1,130 @@
+"""A host's connection as the server sees it, on virtual time: coming, going, and what is read in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from tests.server.fake_driver import FakeDriver, reading
+from tests.virtual_time import on_virtual_time, wall
+from virtrpc_drivers.values import Listing
+from virtrpc_server.budgets import Budgets
+from virtrpc_server.domains import Domains
+from virtrpc_server.hosts import Freshness, Host, HostConfig
+
+
+class SlowDriver(FakeDriver):
+    """Counts lists and sweeps; a read takes as long as the gate says."""
+
+    lists = 0
+
+    async def list(self) -> Listing:
+        """See FakeDriver.list."""
+        self.lists += 1
+        return await super().list()
+
+
+def host_of(driver: FakeDriver, **more: Any) -> Host:
+    """A host that is not connected yet."""
+    return Host(HostConfig("h", "fake:"), driver, Domains(), Budgets(), clock=wall, **more)
+
+
+async def start(host: Host, on_connection: Callable[[Host], None] = lambda _host: None) -> None:
+    """Connect it."""
+    await host.start(lambda _host, _report: None, on_connection, lambda _spans: None)
+
+
+def tasks() -> int:
+    """How many there are besides the test's own."""
+    return len(asyncio.all_tasks()) - 1
+
+
+@on_virtual_time
+async def test_a_host_that_is_lost_during_its_first_listing_is_not_listed() -> None:
+    """Its domains could not be read: everything about it stays UNKNOWN until it is back."""
+    driver = SlowDriver(reading(1, 0.0))
+    opened = asyncio.Event()
+
+    async def gate(_group: object, _uuids: object) -> None:
+        await opened.wait()
+
+    driver.gate = gate
+    host = host_of(driver)
+    await start(host)
+    await asyncio.sleep(1)
+    driver.down()
+    await asyncio.sleep(60)
+    assert (host.listed, host.freshness) == (False, Freshness.UNKNOWN)
+    opened.set()
+    driver.up()
+    await asyncio.sleep(1)
+    assert (host.listed, host.freshness) == (True, Freshness.LIVE)
+    await host.close()
+
+
+@on_virtual_time
+async def test_a_host_that_is_down_is_not_asked() -> None:
+    """Neither lists nor sweeps go to a host that is known to be away."""
+    driver = SlowDriver(reading(1, 0.0))
+    host = host_of(driver)
+    await start(host)
+    await asyncio.sleep(5)
+    driver.down()
+    await asyncio.sleep(0)
+    lists = driver.lists
+    await asyncio.sleep(600)
+    assert driver.lists == lists
+    assert tasks() == 0
+    await host.close()
+
+
+@on_virtual_time
+async def test_up_twice_in_a_row_is_up() -> None:
+    """The libvirt driver says so again once it knows more: one audit and one sampler go on."""
+    driver = SlowDriver(reading(1, 0.0))
+    host = host_of(driver)
+    await start(host)
+    driver.up(cpus=8)
+    await asyncio.sleep(5)
+    assert host.info is not None
+    assert host.info.cpus == 8
+    assert host.freshness is Freshness.LIVE
+    assert tasks() == 2
+    await host.close()
+
+
+@on_virtual_time
+async def test_what_a_driver_says_while_it_is_closed_begins_nothing() -> None:
+    """It may have been about to come back."""
+    driver = SlowDriver(reading(1, 0.0))
+    host = host_of(driver)
+    await start(host)
+    await asyncio.sleep(1)
+    closing: Coroutine[Any, Any, None] = host.close()
+    asyncio.get_running_loop().call_soon(driver.up)
+    await closing
+    driver.up()
+    await asyncio.sleep(0)
+    assert tasks() == 0
+
+
+@on_virtual_time
+async def test_the_daemons_workers_are_learnt_again() -> None:
+    """An administrator raises them while the server runs: the budget follows, and who waits for it is granted."""
+    workers = 5
+
+    async def read_workers() -> int:
+        return workers
+
+    driver = SlowDriver(reading(1, 0.0))
+    host = host_of(driver, read_workers=read_workers)
+    await start(host)
+    driver.up(daemon="/run/libvirt-sock")
+    await asyncio.sleep(1)
+    tickets = [host.budget.take(str(number)) for number in range(10)]
+    assert sum(ticket.granted.is_set() for ticket in tickets) == 3
+    workers = 20
+    await asyncio.sleep(200)
+    assert all(ticket.granted.is_set() for ticket in tickets)
+    await host.close()
