@@ -22,6 +22,7 @@ MIN_PERIOD = 1.0
 SECONDS_PER_GUEST = 0.05
 HANG_SECONDS = 5.0
 MAX_STUCK = 3
+"""Hung sweeps whose place is replaced; with one more, statistics go STALE until one returns."""
 SMALL_BATCH = 4
 LIVE_PERIODS = 3
 
@@ -93,7 +94,7 @@ class Sampler:
         healthy = [uuid for uuid in running if uuid not in self.quarantined]
         size = SMALL_BATCH if self._stuck else len(healthy)
         for start in range(0, len(healthy), size or 1):
-            if len(self._stuck) >= MAX_STUCK:
+            if len(self._stuck) > MAX_STUCK:
                 return
             await self._sample(healthy[start : start + size])
 

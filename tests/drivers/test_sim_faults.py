@@ -344,3 +344,14 @@ async def test_a_call_whose_guest_ends_before_its_first_step_fails() -> None:
             await asyncio.sleep(0)
         await sim.driver.simulate(control.Stranger(action="stop", uuid=sim.uuid))
         assert await reason(suspending) is Reason.FAILED
+
+
+@on_virtual_time
+async def test_a_foreign_job_that_ends_as_the_lock_times_out() -> None:
+    """The operation fails with FOREIGN_JOB and the holder's name, or goes on: nothing in between."""
+    async with world(lock_seconds=5) as sim:
+        foreign = sim.hypervisor.foreign_job(sim.uuid)
+        _, suspending = sim.begin(ops.Suspend(uuid=sim.uuid))
+        asyncio.get_running_loop().call_later(5, foreign.end)
+        await asyncio.wait([suspending])
+        assert suspending.exception() is None or await reason(suspending) is Reason.FOREIGN_JOB

@@ -14,6 +14,7 @@ from virtrpc_drivers.sim.control import Stranger
 from virtrpc_drivers.sim.faults import Rule
 from virtrpc_server import jobs as jobs_module
 from virtrpc_server.calls import LOST_SECONDS
+from virtrpc_server.hosts import Freshness
 from virtrpc_server.jobs import CancelOutcome
 from virtrpc_server.records import Job, JobState, OnDisconnect, WaitingFor
 from virtrpc_server.store import MemoryStore
@@ -328,3 +329,22 @@ async def test_an_on_disconnect_of_cancel_before_the_job_is_stored() -> None:
         ended = await world.end(world.jobs.listen(listener.job.id))
         assert ended.state is JobState.CANCELLED
         assert ended.started is None
+
+
+@virtual
+async def test_three_guests_that_were_wedged_while_idle_leave_the_others_sampled() -> None:
+    """Each hangs one sweep, whose place is replaced; the rest stays LIVE, and all are sampled again once they go on."""
+    async with World("sim://a/?domains=6&running=6") as world:
+        host, wedged = world.hosts["a"], [world.guest(number).uuid for number in (1, 2, 3)]
+        await asyncio.sleep(3)
+        for uuid in wedged:
+            world.sim.stop_guest(uuid)
+        await asyncio.sleep(120)
+        assert host.sampler.quarantined == set(wedged)
+        assert host.stats_freshness(world.guest(5).stats.memory) is Freshness.LIVE
+        assert host.stats_freshness(world.guest(1).stats.memory) is Freshness.STALE
+        for uuid in wedged:
+            world.sim.continue_guest(uuid)
+        await asyncio.sleep(10)
+        assert not host.sampler.quarantined
+        assert host.stats_freshness(world.guest(1).stats.memory) is Freshness.LIVE

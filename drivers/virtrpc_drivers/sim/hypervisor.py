@@ -265,12 +265,14 @@ class SimHypervisor:
             job.abortable = job.visible = False
 
     async def _no_foreign_job(self, uuid: str) -> None:
+        holder = ""
         try:
             async with asyncio.timeout(self.options.lock_seconds):
                 while foreign := self._foreign.get(uuid):
+                    # It may end in the very moment in which time runs out.
+                    holder = foreign[0].verb
                     await foreign[0].over.wait()
         except TimeoutError:
-            holder = self._foreign[uuid][0].verb
             raise sdk_error(
                 Reason.FOREIGN_JOB,
                 f"Timed out during operation: cannot acquire state change lock (held by monitor=remoteDispatchDomain{holder})",
