@@ -971,7 +971,9 @@ class JobFilter(_message.Message):
     """Started by this identity; empty means anybody."""
     @_builtins.property
     def domain(self) -> _types_pb2.DomainRef:
-        """Jobs of this domain. The reference is resolved when the call is accepted."""
+        """Jobs of this domain, compared with the identity that stands in each job: jobs of a domain that is gone, or moved away, are found too. A name
+        without a host means all domains of that name. A reference that fits nothing gives an empty list.
+        """
 
     @_builtins.property
     def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

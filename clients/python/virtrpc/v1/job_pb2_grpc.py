@@ -427,8 +427,7 @@ class JobServiceServicer:
     def ListJobs(self, request, context):
         """The jobs that fit a filter, newest first, a page at a time; finished ones for as long as they are remembered. Who may call: viewer.
         INVALID_ARGUMENT     bad page size or filter; PAGE_TOKEN_INVALID: start again from the first page
-        NOT_FOUND            DOMAIN_NOT_FOUND, HOST_NOT_CONFIGURED
-        FAILED_PRECONDITION  AMBIGUOUS_NAME: name the host; HOST_UNREACHABLE: retry later
+        NOT_FOUND            HOST_NOT_CONFIGURED
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -451,8 +450,7 @@ class JobServiceServicer:
         final one while the job is remembered. At most one batch in 100 ms; an empty batch at least every 15 s is a heartbeat: nothing for 45 s means
         that the connection is dead. On any status connect again with the last resume_token. Who may call: viewer.
         INVALID_ARGUMENT     RESUME_TOKEN_INVALID: start without a token; bad filter
-        NOT_FOUND            DOMAIN_NOT_FOUND, HOST_NOT_CONFIGURED
-        FAILED_PRECONDITION  AMBIGUOUS_NAME: name the host; HOST_UNREACHABLE: retry later
+        NOT_FOUND            HOST_NOT_CONFIGURED
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

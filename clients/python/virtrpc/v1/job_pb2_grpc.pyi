@@ -202,8 +202,7 @@ class JobServiceStub:
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_pb2.ListJobsRequest, _job_pb2.ListJobsResponse]
     """The jobs that fit a filter, newest first, a page at a time; finished ones for as long as they are remembered. Who may call: viewer.
       INVALID_ARGUMENT     bad page size or filter; PAGE_TOKEN_INVALID: start again from the first page
-      NOT_FOUND            DOMAIN_NOT_FOUND, HOST_NOT_CONFIGURED
-      FAILED_PRECONDITION  AMBIGUOUS_NAME: name the host; HOST_UNREACHABLE: retry later
+      NOT_FOUND            HOST_NOT_CONFIGURED
     """
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_pb2.WatchJobRequest, _types_pb2.JobUpdate]
     """Attaches to a job: its present state first, its final state last, then OK, whatever became of the job. A finished job is sent once. Intermediate
@@ -218,8 +217,7 @@ class JobServiceStub:
     final one while the job is remembered. At most one batch in 100 ms; an empty batch at least every 15 s is a heartbeat: nothing for 45 s means
     that the connection is dead. On any status connect again with the last resume_token. Who may call: viewer.
       INVALID_ARGUMENT     RESUME_TOKEN_INVALID: start without a token; bad filter
-      NOT_FOUND            DOMAIN_NOT_FOUND, HOST_NOT_CONFIGURED
-      FAILED_PRECONDITION  AMBIGUOUS_NAME: name the host; HOST_UNREACHABLE: retry later
+      NOT_FOUND            HOST_NOT_CONFIGURED
     """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.CancelJobRequest, _job_pb2.CancelJobResponse]
     """Asks a job to stop. Answered at once and always OK for a job that is known, also the second time and after its end; the wish is kept. The answer
@@ -401,8 +399,7 @@ class JobServiceAsyncStub(JobServiceStub):
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_pb2.ListJobsRequest, _job_pb2.ListJobsResponse]  # type: ignore[assignment]
     """The jobs that fit a filter, newest first, a page at a time; finished ones for as long as they are remembered. Who may call: viewer.
       INVALID_ARGUMENT     bad page size or filter; PAGE_TOKEN_INVALID: start again from the first page
-      NOT_FOUND            DOMAIN_NOT_FOUND, HOST_NOT_CONFIGURED
-      FAILED_PRECONDITION  AMBIGUOUS_NAME: name the host; HOST_UNREACHABLE: retry later
+      NOT_FOUND            HOST_NOT_CONFIGURED
     """
     WatchJob: _aio.UnaryStreamMultiCallable[_job_pb2.WatchJobRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
     """Attaches to a job: its present state first, its final state last, then OK, whatever became of the job. A finished job is sent once. Intermediate
@@ -417,8 +414,7 @@ class JobServiceAsyncStub(JobServiceStub):
     final one while the job is remembered. At most one batch in 100 ms; an empty batch at least every 15 s is a heartbeat: nothing for 45 s means
     that the connection is dead. On any status connect again with the last resume_token. Who may call: viewer.
       INVALID_ARGUMENT     RESUME_TOKEN_INVALID: start without a token; bad filter
-      NOT_FOUND            DOMAIN_NOT_FOUND, HOST_NOT_CONFIGURED
-      FAILED_PRECONDITION  AMBIGUOUS_NAME: name the host; HOST_UNREACHABLE: retry later
+      NOT_FOUND            HOST_NOT_CONFIGURED
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_pb2.CancelJobRequest, _job_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Asks a job to stop. Answered at once and always OK for a job that is known, also the second time and after its end; the wish is kept. The answer
@@ -717,8 +713,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_job_pb2.ListJobsResponse, _abc.Awaitable[_job_pb2.ListJobsResponse]]:
         """The jobs that fit a filter, newest first, a page at a time; finished ones for as long as they are remembered. Who may call: viewer.
           INVALID_ARGUMENT     bad page size or filter; PAGE_TOKEN_INVALID: start again from the first page
-          NOT_FOUND            DOMAIN_NOT_FOUND, HOST_NOT_CONFIGURED
-          FAILED_PRECONDITION  AMBIGUOUS_NAME: name the host; HOST_UNREACHABLE: retry later
+          NOT_FOUND            HOST_NOT_CONFIGURED
         """
 
     @_abc_1.abstractmethod
@@ -745,8 +740,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         final one while the job is remembered. At most one batch in 100 ms; an empty batch at least every 15 s is a heartbeat: nothing for 45 s means
         that the connection is dead. On any status connect again with the last resume_token. Who may call: viewer.
           INVALID_ARGUMENT     RESUME_TOKEN_INVALID: start without a token; bad filter
-          NOT_FOUND            DOMAIN_NOT_FOUND, HOST_NOT_CONFIGURED
-          FAILED_PRECONDITION  AMBIGUOUS_NAME: name the host; HOST_UNREACHABLE: retry later
+          NOT_FOUND            HOST_NOT_CONFIGURED
         """
 
     @_abc_1.abstractmethod
