@@ -1,6 +1,7 @@
 # One word for each task of a developer's day: `make help` lists them.
 PYTHON := .venv/bin/python
 DRIVER ?= qemu
+DIRECTORY ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -14,7 +15,7 @@ setup: ## make .venv, install missing Debian packages, build the guest image; qu
 
 demo: ## a managed save of a real guest while every query answers (DRIVER=sim needs no QEMU)
 	@.ci/setup $(DRIVER)
-	@$(PYTHON) -m tests.demo.run $(DRIVER)
+	@$(PYTHON) -m tests.demo.run $(DRIVER) $(DIRECTORY)
 
 test: setup ## every test, real guests included (ARGS='-k name' for some)
 	@$(PYTHON) -m pytest $(ARGS)

@@ -19,12 +19,15 @@ namespaces = []
 """
 
 
-class EmbedRoot:
-    """A directory for one process at a time to open as ``uri``; leaving it ends guests that are left over."""
+# libvirt puts Unix sockets several levels down in it, and their paths end at 108 characters: $TMPDIR may be too long.
+PARENT = Path("/tmp")
 
-    def __init__(self) -> None:
-        # libvirt puts Unix sockets several levels down in it, and their paths end at 108 characters: $TMPDIR may be too long.
-        self.path = Path(tempfile.mkdtemp(prefix="virtrpc-", dir="/tmp"))
+
+class EmbedRoot:
+    """A directory in ``parent`` for one process at a time to open as ``uri``; leaving it ends guests that are left over."""
+
+    def __init__(self, parent: Path = PARENT) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="virtrpc-", dir=parent))
         (self.path / "etc").mkdir()
         (self.path / "etc/qemu.conf").write_text(QEMU_CONF)
         capabilities.seed(self.path / "cache")
