@@ -191,6 +191,10 @@ class ProcessDriver:
         self._closing = asyncio.Event()
         self.restarts = 0
         """How many times a process was started again."""
+        self.started: float | None = None
+        """When the process was started last, in seconds since the epoch."""
+        self.last_exit = ""
+        """Why a process ended last; empty where none did."""
 
     @property
     def pid(self) -> int | None:
@@ -306,10 +310,12 @@ class ProcessDriver:
     async def _live(self) -> None:
         """One process's life; by its end all its calls have failed and the host is told to be down."""
         life = _Life(self._settings, self._deliver)
+        self.started = time.time()
         try:
             await life.start()
         except OSError as error:
-            self._down(Reason.DRIVER_LOST, f"the driver process could not be started: {error}")
+            self.last_exit = f"could not be started: {error}"
+            self._down(Reason.DRIVER_LOST, f"the driver process {self.last_exit}")
             return
         assert life.process is not None
         name = f"the driver process {life.process.pid}"
@@ -317,11 +323,11 @@ class ProcessDriver:
         if self._closing.is_set():
             life.close_channel()  # close() came while the process was being started
         try:
-            ending = await life.lost()
+            self.last_exit = await life.lost()
         finally:
             self._life = None
             life.fail(Fault(reason=Reason.DRIVER_LOST, message=f"{name} ended while the call was out"))
-        self._down(life.refused.reason if life.refused else Reason.DRIVER_LOST, f"{name} {ending}")
+        self._down(life.refused.reason if life.refused else Reason.DRIVER_LOST, f"{name} {self.last_exit}")
         await life.reap()
 
     def _down(self, reason: Reason, message: str) -> None:

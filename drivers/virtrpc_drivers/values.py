@@ -224,12 +224,20 @@ class VcpuStats(Value, frozen=True):
     affinity: str | None = None
 
 
+class CpuStats(Value, frozen=True):
+    """CPU time of the whole domain since its start, in nanoseconds; user and system time where the hypervisor tells them apart."""
+
+    time_ns: int
+    user_ns: int | None = None
+    system_ns: int | None = None
+
+
 class StatsReading(Value, frozen=True):
     """The statistics of one domain as one sweep saw them; a group that the answer lacked is None and keeps its old reading."""
 
     uuid: str
     stamp: Stamp
-    cpu_time_ns: int | None = None
+    cpu: CpuStats | None = None
     memory: MemoryStats | None = None
     block: tuple[BlockStats, ...] | None = None
     interfaces: tuple[InterfaceStats, ...] | None = None
@@ -349,7 +357,7 @@ class HostInfo(Value, frozen=True):
 
 
 class Phase(StrEnum):
-    """Where inside its run a verb is, where that matters to others."""
+    """Where inside its run a verb is, where that matters to others. The last two are no driver's to report: the server knows them."""
 
     CALLING = "calling"
     WAITING_GUEST = "waiting_guest"
@@ -358,6 +366,8 @@ class Phase(StrEnum):
     MIGRATION_PREPARE = "migration_prepare"
     MIGRATION_COPY = "migration_copy"
     MIGRATION_FINISH = "migration_finish"
+    ABORTING = "aborting"
+    REFRESHING = "refreshing"
 
 
 class Outcome(Value, frozen=True):

@@ -100,6 +100,7 @@ def _host(settings: HostSettings, server: Settings, make_driver: DriverFactory, 
         saves=settings.saves,
         workers=settings.workers,
         audit_seconds=settings.audit_seconds,
+        sample_seconds=settings.sample_seconds,
         migration_uri=settings.migration_uri,
     )
     return Host(config, driver, domains, budgets, read_workers=lambda: admin.min_workers(settings.uri, read_only=settings.read_only))

@@ -29,9 +29,11 @@ class Lost(Exception):  # noqa: N818  # not an error of the call: nobody knows h
 class OutstandingCall:
     """A call from the moment it is sent until it is known to be over."""
 
-    def __init__(self, host: Host, call: Call) -> None:
+    def __init__(self, host: Host, call: Call, on_abort: Callable[[], None]) -> None:
+        """Send it. `on_abort` is called each time an abort was sent for it."""
         self._host = host
         self._call = call
+        self._on_abort = on_abort
         self._calling = self._start(host.driver.run(call))
         self._aborting: asyncio.Task[None] | None = None
         self._resumed = False
@@ -101,7 +103,9 @@ class OutstandingCall:
             except DriverError as error:
                 log.info("abort of call %s: %s", self._call.id, error)
             else:
-                self.aborted = self.aborted or answer.sent
+                if answer.sent:
+                    self.aborted = True
+                    self._on_abort()
                 if answer.sent or answer.final:
                     return
             await asyncio.wait([self._calling], timeout=ABORT_RETRY_SECONDS)

@@ -14,6 +14,7 @@ import msgspec
 
 from virtrpc_drivers.values import (
     BlockStats,
+    CpuStats,
     DomainConfig,
     DomainReading,
     DomainState,
@@ -47,7 +48,7 @@ class Observed(Generic[T_co]):
 class Stats:
     """The groups of statistics, each with its own age; None before the first reading."""
 
-    cpu_time_ns: Observed[int] | None = None
+    cpu: Observed[CpuStats] | None = None
     memory: Observed[MemoryStats] | None = None
     block: Observed[tuple[BlockStats, ...]] | None = None
     interfaces: Observed[tuple[InterfaceStats, ...]] | None = None
@@ -146,7 +147,7 @@ class Domains:
         entry = self._entries.get((host, reading.uuid))
         if entry is None or self._is_buried(entry.key, reading.stamp):
             return
-        groups = {name: getattr(reading, name) for name in ("cpu_time_ns", "memory", "block", "interfaces", "vcpus")}
+        groups = {name: getattr(reading, name) for name in ("cpu", "memory", "block", "interfaces", "vcpus")}
         changes = {
             name: Observed(value, reading.stamp)
             for name, value in groups.items()

@@ -26,7 +26,7 @@ from virtrpc_drivers.values import Group, HostInfo, Stamp
 from virtrpc_server.budgets import Budget, Budgets
 from virtrpc_server.domains import Domains, Entry, Observed
 from virtrpc_server.refresh import Refresher
-from virtrpc_server.sampling import Sampler
+from virtrpc_server.sampling import SAMPLE_PERIOD, Sampler
 from virtrpc_server.slots import Slots
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class HostConfig:
     saves: int = 4
     workers: int | None = None
     audit_seconds: float = AUDIT_PERIOD
+    sample_seconds: float = SAMPLE_PERIOD
     migration_uri: str = ""
     """The URI by which other hosts' daemons reach this one, where that is not `uri`."""
 
@@ -89,7 +90,7 @@ class Host:
         self.destroys = Slots(DESTROYS_AT_ONCE)
         self.limits: dict[str, Slots] = {"Migrate": Slots(config.migrations), "ManagedSave": Slots(config.saves)}
         self.refresher = Refresher(config.name, driver, domains)
-        self.sampler = Sampler(config.name, driver, domains)
+        self.sampler = Sampler(config.name, driver, domains, config.sample_seconds)
         self.back_up = asyncio.Event()
         self._domains = domains
         self._budgets = budgets or Budgets()

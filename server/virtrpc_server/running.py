@@ -115,7 +115,8 @@ class Run:
             changes["abortable"] = report.abortable
             changes["abort_reason"] = "" if report.abortable else "the hypervisor cannot abort it in this phase"
         if report.phase is not self.job.phase:
-            changes["phase"] = report.phase
+            if self.job.phase is not Phase.ABORTING:
+                changes["phase"] = report.phase
             if report.phase in (Phase.WAITING_GUEST, Phase.BACKGROUND) and self._support.slot in (Slot.ASKING, Slot.BACKGROUND):
                 # The call has returned: what it waits for now needs neither the condition nor a worker of the daemon.
                 self._release()
@@ -253,7 +254,7 @@ class Run:
             wait_guest=limit * 2 if limit is not None else 86_400.0,
             traceparent=tracing.traceparent(),
         )
-        self._out = OutstandingCall(self._host, call)
+        self._out = OutstandingCall(self._host, call, lambda: self._enter(Phase.ABORTING))
         try:
             outcome = await self._out.finish(self._stop, limit, self._ran_out)
         except Lost as lost:
@@ -261,6 +262,11 @@ class Run:
         except DriverError as error:
             return self._failed_call(error)
         return Ending(JobState.SUCCEEDED, outcome=outcome)
+
+    def _enter(self, phase: Phase) -> None:
+        if self.job.state is JobState.RUNNING:
+            self._change(phase=phase)
+            self._publish()
 
     def _ran_out(self) -> None:
         self.stop(CancelReason.RUN_TIMEOUT)
@@ -313,6 +319,7 @@ class Run:
 
     async def _end(self, ending: Ending) -> None:
         if self._out is not None and not ending.ghost:
+            self._enter(Phase.REFRESHING)
             await self._destroy_over(ending)
             await self._host.refresher.refresh(self.job.uuid, REFRESH_SECONDS)
             ending = self._stated(self._judged(ending))

@@ -18,7 +18,7 @@ from virtrpc_server.domains import Domains, Entry
 
 log = logging.getLogger(__name__)
 
-MIN_PERIOD = 1.0
+SAMPLE_PERIOD = 1.0
 SECONDS_PER_GUEST = 0.05
 HANG_SECONDS = 5.0
 MAX_STUCK = 3
@@ -28,12 +28,13 @@ LIVE_PERIODS = 3
 
 
 class Sampler:
-    """Samples one host. `period` is the target age of its statistics in seconds, LIVE up to three of them."""
+    """Samples one host. `period` is the target age of its statistics in seconds, LIVE up to three of them; `shortest` is that of few guests."""
 
-    def __init__(self, host: str, driver: Driver, domains: Domains) -> None:
+    def __init__(self, host: str, driver: Driver, domains: Domains, shortest: float = SAMPLE_PERIOD) -> None:
         self._host = host
         self._driver = driver
         self._domains = domains
+        self._shortest = shortest
         self._stuck: set[asyncio.Task[None]] = set()
         self._in_flight: dict[asyncio.Task[None], tuple[str, ...]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -44,7 +45,7 @@ class Sampler:
     def period(self) -> float:
         """Seconds between two sweeps, by the number of running guests."""
         # Counted once for each sweep: every answer with statistics asks for this.
-        return max(MIN_PERIOD, SECONDS_PER_GUEST * self._guests)
+        return max(self._shortest, SECONDS_PER_GUEST * self._guests)
 
     @property
     def live_seconds(self) -> float:

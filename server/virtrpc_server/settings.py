@@ -88,6 +88,7 @@ class HostSettings(Strict):
     saves: int = Field(default=4, ge=1)
     workers: int | None = Field(default=None, ge=1)
     audit_seconds: float = Field(default=60.0, gt=0)
+    sample_seconds: float = Field(default=1.0, gt=0)
 
     @field_validator("name")
     @classmethod

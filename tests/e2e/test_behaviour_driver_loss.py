@@ -79,7 +79,9 @@ async def lose_driver(client: AsyncClient, server: Server, host: str, number: si
         return now.state == t.FRESHNESS_LIVE and now.driver_process.pid not in (0, before.pid)
 
     await eventually(back, f"host {host} to be back, see {server.log_file}")
-    assert (await client.get_host(host=host)).driver_process.restarts == before.restarts + 1
+    after = (await client.get_host(host=host)).driver_process
+    assert (after.restarts, after.last_exit) == (before.restarts + 1, f"was ended by {number.name}")
+    assert after.start_time.ToNanoseconds() > before.start_time.ToNanoseconds()
     assert number.name in server.log
     return answers
 

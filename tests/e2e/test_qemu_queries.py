@@ -262,7 +262,8 @@ async def test_list_domain_stats(client: AsyncClient, guest: Guest, off: Guest, 
         (told,) = await client.list_domain_stats(filter=t.DomainFilter(name_glob=guest.name)).all()
         ours = (told.block.devices[0].write_bytes, told.interface.devices[0].device, told.memory.balloon_bytes)
         wanted = (theirs["block.0.wr.bytes"], theirs["net.0.name"], theirs["balloon.current"] * 1024)
-        return ours == wanted and 0 < told.cpu.cpu_time.ToNanoseconds() <= theirs["cpu.time"]
+        spent = [(told.cpu.cpu_time, "cpu.time"), (told.cpu.user_time, "cpu.user"), (told.cpu.system_time, "cpu.system")]
+        return ours == wanted and all(0 < part.ToNanoseconds() <= theirs[key] for part, key in spent)
 
     await eventually(agree, "the statistics to be libvirt's")
     rows = {row.domain.name: row async for row in client.list_domain_stats(groups=[q.STATS_GROUP_CPU], page_size=1)}

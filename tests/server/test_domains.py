@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.server.fake_driver import listing, only, reading, stamp, uuid
-from virtrpc_drivers.values import Group, MemoryStats, Missing, State, StatsReading
+from virtrpc_drivers.values import CpuStats, Group, MemoryStats, Missing, State, StatsReading
 from virtrpc_server.domains import Domains, Entry
 
 HOST = "h"
@@ -122,12 +122,12 @@ async def test_a_partial_sample_updates_only_the_groups_it_has() -> None:
     """What a sweep left out keeps its last reading and that reading's time."""
     domains = Domains()
     domains.read(HOST, reading(1, 1.0))
-    domains.sampled(HOST, StatsReading(uuid=uuid(1), stamp=stamp(2.0), cpu_time_ns=7, memory=MemoryStats(rss_bytes=1)))
-    domains.sampled(HOST, StatsReading(uuid=uuid(1), stamp=stamp(3.0), cpu_time_ns=8))
+    domains.sampled(HOST, StatsReading(uuid=uuid(1), stamp=stamp(2.0), cpu=CpuStats(time_ns=7), memory=MemoryStats(rss_bytes=1)))
+    domains.sampled(HOST, StatsReading(uuid=uuid(1), stamp=stamp(3.0), cpu=CpuStats(time_ns=8)))
     stats = entry(domains).stats
-    assert stats.cpu_time_ns is not None
+    assert stats.cpu is not None
     assert stats.memory is not None
-    assert (stats.cpu_time_ns.value, stats.memory.stamp) == (8, stamp(2.0))
+    assert (stats.cpu.value.time_ns, stats.memory.stamp) == (8, stamp(2.0))
 
 
 async def test_statistics_and_cpu_time_are_not_announced() -> None:
@@ -136,7 +136,7 @@ async def test_statistics_and_cpu_time_are_not_announced() -> None:
     domains.read(HOST, reading(1, 1.0, cpu_time_ns=1))
     revision = domains.feed.revision
     domains.read(HOST, reading(1, 2.0, cpu_time_ns=2))
-    domains.sampled(HOST, StatsReading(uuid=uuid(1), stamp=stamp(3.0), cpu_time_ns=3))
+    domains.sampled(HOST, StatsReading(uuid=uuid(1), stamp=stamp(3.0), cpu=CpuStats(time_ns=3)))
     assert domains.feed.revision == revision
     domains.read(HOST, reading(1, 4.0, memory_bytes=5))
     assert domains.feed.revision > revision

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
+
+import pytest
 
 from tests.server.fake_driver import FakeDriver, reading
 from tests.virtual_time import on_virtual_time, wall
-from virtrpc_drivers.values import Listing
+from virtrpc_drivers.values import Listing, Samples
 from virtrpc_server.budgets import Budgets
 from virtrpc_server.domains import Domains
 from virtrpc_server.hosts import Freshness, Host, HostConfig
@@ -18,16 +20,22 @@ class SlowDriver(FakeDriver):
     """Counts lists and sweeps; a read takes as long as the gate says."""
 
     lists = 0
+    sweeps = 0
 
     async def list(self) -> Listing:
         """See FakeDriver.list."""
         self.lists += 1
         return await super().list()
 
+    async def sample(self, uuids: Sequence[str]) -> Samples:
+        """See FakeDriver.sample."""
+        self.sweeps += 1
+        return await super().sample(uuids)
 
-def host_of(driver: FakeDriver, **more: Any) -> Host:
+
+def host_of(driver: FakeDriver, *, sample_seconds: float = 1.0, **more: Any) -> Host:
     """A host that is not connected yet."""
-    return Host(HostConfig("h", "fake:"), driver, Domains(), Budgets(), clock=wall, **more)
+    return Host(HostConfig("h", "fake:", sample_seconds=sample_seconds), driver, Domains(), Budgets(), clock=wall, **more)
 
 
 async def start(host: Host, on_connection: Callable[[Host], None] = lambda _host: None) -> None:
@@ -76,6 +84,20 @@ async def test_a_host_that_is_down_is_not_asked() -> None:
     await asyncio.sleep(600)
     assert driver.lists == lists
     assert tasks() == 0
+    await host.close()
+
+
+@pytest.mark.parametrize(("guests", "period"), [(1, 0.25), (5, 0.25), (100, 5.0)])
+@on_virtual_time
+async def test_sampling_keeps_to_the_configured_period(guests: int, period: float) -> None:
+    """And says so as the target age; 50 ms for each guest where that is longer."""
+    driver = SlowDriver(*(reading(number, 0.0) for number in range(1, guests + 1)))
+    host = host_of(driver, sample_seconds=0.25)
+    await start(host)
+    await asyncio.sleep(60)
+    before = driver.sweeps
+    await asyncio.sleep(60)
+    assert (driver.sweeps - before, host.sampler.period) == (60 / period, period)
     await host.close()
 
 

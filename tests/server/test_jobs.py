@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -140,6 +141,24 @@ async def test_cancel_while_running_aborts_once_and_is_sticky() -> None:
         assert world.guest().active
         _, late = await world.jobs.cancel(save.job.id)
         assert late is CancelOutcome.ALREADY_FINISHED
+
+
+@virtual
+async def test_a_cancelled_job_says_what_it_does_until_its_end() -> None:
+    """ABORTING once the abort was sent, whatever the call reports meanwhile, then REFRESHING while the domain is read, then its end."""
+    async with World() as world:
+        uuid = world.guest().uuid
+        save = world.accept(op.ManagedSave(uuid=uuid))
+        await until(lambda: save.job.progress is not None and save.job.progress.percent)
+        world.sim.faults.add(Rule(verb="ManagedSave", step=2, seconds=3.0))
+        world.sim.faults.add(Rule(verb="read", seconds=1.0))
+        await world.jobs.cancel(save.job.id)
+        told = [(job.state, job.phase) async for job in save.updates()]
+        assert [pair for pair, _ in itertools.groupby(told)][-3:] == [
+            (JobState.RUNNING, Phase.ABORTING),
+            (JobState.RUNNING, Phase.REFRESHING),
+            (JobState.CANCELLED, None),
+        ]
 
 
 @virtual

@@ -15,6 +15,7 @@ from tests.server.fake_driver import FakeDriver, listing, reading, stamp, uuid
 from virtrpc.v1 import query_pb2, types_pb2
 from virtrpc_drivers.values import (
     BlockStats,
+    CpuStats,
     DiskConfig,
     InterfaceConfig,
     InterfaceStats,
@@ -234,7 +235,7 @@ async def test_statistics_age_apart_from_state(bed: Bed) -> None:
 async def test_a_domain_that_is_off_has_no_statistics(bed: Bed) -> None:
     """What the guest that ended last had is not shown as this one's: UNKNOWN and empty, and the state says why."""
     bed.read(1)
-    bed.sampled(1, cpu_time_ns=1, memory=MemoryStats(rss_bytes=1), block=(BlockStats(target="vda"),), vcpus=(VcpuStats(number=0),))
+    bed.sampled(1, cpu=CpuStats(time_ns=1), memory=MemoryStats(rss_bytes=1), block=(BlockStats(target="vda"),), vcpus=(VcpuStats(number=0),))
     await asyncio.sleep(0.1)
     bed.read(1, state=State.SHUTOFF)
     (row,) = bed.ask("ListDomainStats", query_pb2.ListDomainStatsRequest()).stats
@@ -250,9 +251,9 @@ async def test_a_domain_that_is_off_has_no_statistics(bed: Bed) -> None:
 async def test_only_the_groups_that_are_asked_for(bed: Bed) -> None:
     """None named, or none that is known, means all."""
     bed.read(1)
-    bed.sampled(1, cpu_time_ns=2_000_000_000)
+    bed.sampled(1, cpu=CpuStats(time_ns=2_000_000_000, user_ns=1_000_000_000))
     (row,) = bed.ask("ListDomainStats", query_pb2.ListDomainStatsRequest(groups=[query_pb2.STATS_GROUP_CPU])).stats
-    assert row.cpu.cpu_time.seconds == 2
+    assert (row.cpu.cpu_time.seconds, row.cpu.user_time.seconds, row.cpu.HasField("system_time")) == (2, 1, False)
     assert not row.HasField("memory")
     (row,) = bed.ask("ListDomainStats", query_pb2.ListDomainStatsRequest(groups=[query_pb2.STATS_GROUP_UNSPECIFIED])).stats
     assert row.HasField("memory")
@@ -313,11 +314,12 @@ async def test_a_host_says_what_it_is_and_can_do(bed: Bed) -> None:
 async def test_the_process_and_the_budget_of_a_host(bed: Bed) -> None:
     """Who talks to the hypervisor, how often it had to be restarted, and what of the daemon is in use."""
     driver = cast("SimpleNamespace", bed.drivers["a"])
-    driver.pid, driver.restarts = 42, 3
+    driver.pid, driver.restarts, driver.started, driver.last_exit = 42, 3, 1_000.0, "was ended by SIGKILL"
     bed.drivers["a"].up(daemon="/run/libvirt-sock", min_workers=5)
     bed.hosts["a"].budget.take("job-1")
     host = bed.ask("GetHost", query_pb2.GetHostRequest(host="a")).host
-    assert (host.driver_process.pid, host.driver_process.restarts) == (42, 3)
+    process = host.driver_process
+    assert (process.pid, process.restarts, process.start_time.seconds, process.last_exit) == (42, 3, 1_000, "was ended by SIGKILL")
     assert (host.budget.daemon, host.budget.places, host.budget.used, host.budget.waiting) == ("/run/libvirt-sock", 3, 1, 0)
 
 

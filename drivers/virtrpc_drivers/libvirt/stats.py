@@ -10,7 +10,7 @@ import libvirt
 
 from virtrpc_drivers.libvirt import domain_xml
 from virtrpc_drivers.libvirt.readings import KIB, Clock, optional
-from virtrpc_drivers.values import BlockStats, InterfaceStats, MemoryStats, Samples, Stamp, StatsReading, VcpuStats
+from virtrpc_drivers.values import BlockStats, CpuStats, InterfaceStats, MemoryStats, Samples, Stamp, StatsReading, VcpuStats
 
 Record = dict[str, Any]
 
@@ -136,12 +136,18 @@ def from_record(
     return StatsReading(
         uuid=uuid,
         stamp=stamp,
-        cpu_time_ns=record.get("cpu.time"),
+        cpu=_cpu(record),
         memory=_memory(record),
         block=_blocks(record),
         interfaces=_interfaces(record),
         vcpus=_vcpus(record, cpus or {}, affinities or {}),
     )
+
+
+def _cpu(record: Record) -> CpuStats | None:
+    if "cpu.time" not in record:
+        return None
+    return CpuStats(time_ns=record["cpu.time"], user_ns=record.get("cpu.user"), system_ns=record.get("cpu.system"))
 
 
 def _memory(record: Record) -> MemoryStats | None:
@@ -204,7 +210,7 @@ def _one_by_one(domain: Any, clock: Clock) -> StatsReading:
     return StatsReading(
         uuid=domain.UUIDString(),
         stamp=stamp,
-        cpu_time_ns=info[4] if info else None,
+        cpu=CpuStats(time_ns=info[4]) if info else None,
         memory=_single_memory(optional(domain.memoryStats)),
         block=_single_blocks(domain, xml) if xml else None,
         interfaces=_single_interfaces(domain, xml) if xml else None,

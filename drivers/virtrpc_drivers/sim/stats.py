@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from virtrpc_drivers.sim.domain import SimDomain
 from virtrpc_drivers.sim.host import CPUS
-from virtrpc_drivers.values import BlockStats, InterfaceStats, MemoryStats, Stamp, State, StatsReading, VcpuStats
+from virtrpc_drivers.values import BlockStats, CpuStats, InterfaceStats, MemoryStats, Stamp, State, StatsReading, VcpuStats
 
 if TYPE_CHECKING:
     from virtrpc_drivers.sim.hypervisor import SimHypervisor
@@ -22,12 +22,12 @@ def reading(hypervisor: SimHypervisor, domain: SimDomain, stamp: Stamp, *, parti
     ran = count_cpu_time(hypervisor, domain)
     vcpus = domain.definition.config.vcpus_config or 1
     if partial or hypervisor.options.shape == "esx":
-        return StatsReading(uuid=domain.uuid, stamp=stamp, cpu_time_ns=domain.cpu_time_ns)
+        return StatsReading(uuid=domain.uuid, stamp=stamp, cpu=CpuStats(time_ns=domain.cpu_time_ns))
     rate = 1 + zlib.crc32(domain.uuid.encode()) % 64
     return StatsReading(
         uuid=domain.uuid,
         stamp=stamp,
-        cpu_time_ns=domain.cpu_time_ns,
+        cpu=CpuStats(time_ns=domain.cpu_time_ns),
         memory=_memory(hypervisor, domain, ran, rate),
         block=tuple(_disk(disk.target, disk.source, int(ran * rate)) for disk in domain.definition.config.disks),
         interfaces=tuple(_interface(card.target or card.mac, card.mac, int(ran * rate)) for card in domain.definition.config.interfaces),

@@ -87,11 +87,13 @@ def _info_fields(info: HostInfo) -> dict[str, Any]:
 
 
 def _driver_process(host: Host) -> query_pb2.DriverProcess:
-    # A driver inside the server is no process, and has neither.
+    # A driver inside the server is no process, and has none of these.
     return query_pb2.DriverProcess(
         driver="sim" if host.config.uri.startswith("sim:") else "libvirt",
         pid=getattr(host.driver, "pid", None),
         restarts=getattr(host.driver, "restarts", None),
+        start_time=timestamp(getattr(host.driver, "started", None)),
+        last_exit=getattr(host.driver, "last_exit", ""),
     )
 
 

@@ -48,10 +48,16 @@ def domain_stats_message(entry: Entry, host: Host, groups: Collection[int] = ALL
 
 def cpu_message(entry: Entry, host: Host) -> query_pb2.CpuStats:
     """CPU time."""
-    reading = present(entry, entry.stats.cpu_time_ns)
+    reading = present(entry, entry.stats.cpu)
+    observed = observation(host.stats_freshness(reading), reading)
+    if reading is None:
+        return query_pb2.CpuStats(observation=observed)
+    stats = reading.value
     return query_pb2.CpuStats(
-        observation=observation(host.stats_freshness(reading), reading),
-        cpu_time=duration_ns(reading.value) if reading is not None else None,
+        observation=observed,
+        cpu_time=duration_ns(stats.time_ns),
+        user_time=duration_ns(stats.user_ns),
+        system_time=duration_ns(stats.system_ns),
     )
 
 

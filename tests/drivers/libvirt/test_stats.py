@@ -4,10 +4,13 @@ from typing import Any
 
 from virtrpc_drivers.libvirt.readings import Clock
 from virtrpc_drivers.libvirt.stats import Sampler, from_record
+from virtrpc_drivers.values import CpuStats
 
 BUSY = {"state.state": 1, "balloon.current": 1024, "balloon.maximum": 1024, "vcpu.0.state": 1, "block.count": 1, "block.0.name": "vda"}
 FULL = BUSY | {
     "cpu.time": 7,
+    "cpu.user": 5,
+    "cpu.system": 2,
     "balloon.rss": 2,
     "balloon.unused": 1,
     "balloon.last-update": 5,
@@ -29,7 +32,8 @@ def test_a_full_row() -> None:
     assert reading.block is not None
     assert reading.interfaces is not None
     assert reading.vcpus is not None
-    assert (reading.cpu_time_ns, reading.memory.actual_bytes, reading.memory.rss_bytes, reading.memory.last_update) == (7, 1 << 20, 2048, 5)
+    assert reading.cpu == CpuStats(time_ns=7, user_ns=5, system_ns=2)
+    assert (reading.memory.actual_bytes, reading.memory.rss_bytes, reading.memory.last_update) == (1 << 20, 2048, 5)
     assert [(row.target, row.read_requests, row.capacity_bytes, row.errors) for row in reading.block] == [("vda", 3, 4096, None)]
     assert [(row.target, row.rx_bytes, row.tx_bytes) for row in reading.interfaces] == [("vnet0", 11, None)]
     assert [(row.number, row.state, row.time_ns, row.cpu) for row in reading.vcpus] == [(0, "running", 9, 3)]

@@ -226,7 +226,8 @@ def _host_facts(found: q.Host) -> list[tuple[str, str]]:
         ("CPUs", f"{text.number(found.node, 'cpus')} {found.node.cpu_model}".strip()),
         ("Memory", text.size(text.optional(found.node, "memory_bytes"))),
         ("Domains", f"{text.number(found, 'domains')}, running {text.number(found, 'active_domains')}"),
-        ("Driver", f"{driver.driver or text.NONE}, pid {text.number(driver, 'pid')}, restarts {text.number(driver, 'restarts')}"),
+        ("Driver", f"{driver.driver or text.NONE}, pid {text.number(driver, 'pid')}, running since {text.moment(driver, 'start_time')}"),
+        ("Driver restarts", f"{text.number(driver, 'restarts')}{f', last: {driver.last_exit}' if driver.last_exit else ''}"),
         ("Daemon", f"{text.number(budget, 'used')} of {text.number(budget, 'places')} places taken, {text.number(budget, 'waiting')} jobs waiting"),
         ("Statistics every", text.duration(found, "stats_target_age")),
     ]

@@ -1421,10 +1421,10 @@ class DriverProcess(_message.Message):
     restarts: _builtins.int
     """How often it had to be started again since the server came up."""
     last_exit: _builtins.str
-    """Why it ended last: "signal 11", "exit 1". Empty where it never did."""
+    """Why it ended last: "was ended by SIGSEGV", "ended with status 1". Empty where it never did."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was started last."""
+        """When it was started last; unset for a simulated hypervisor inside the server."""
 
     def __init__(
         self,
