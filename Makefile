@@ -2,6 +2,7 @@
 PYTHON := .venv/bin/python
 DRIVER ?= qemu
 DIRECTORY ?=
+CPUS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -15,7 +16,7 @@ setup: ## make .venv, install missing Debian packages, build the guest image; qu
 
 demo: ## a managed save of a real guest while every query answers (DRIVER=sim needs no QEMU)
 	@.ci/setup $(DRIVER)
-	@$(PYTHON) -m tests.demo.run $(DRIVER) $(DIRECTORY)
+	@$(PYTHON) -m tests.demo.run --driver $(DRIVER) $(if $(DIRECTORY),--directory $(DIRECTORY)) $(if $(CPUS),--cpus $(CPUS))
 
 test: setup ## every test, real guests included (ARGS='-k name' for some)
 	@$(PYTHON) -m pytest $(ARGS)

@@ -61,12 +61,13 @@ def domain_xml(
     vcpus: int = 1,
     max_vcpus: int | None = None,
     max_memory_mib: int | None = None,
+    host_cpus: str = "",
 ) -> str:
     """The XML of a guest that boots the test image and writes its console to ``console_log``.
 
     ``memory_mib`` is the balloon's maximum, ``max_memory_mib`` leaves room for memory devices above it. ``fill_mib`` makes saves take
     seconds, ``churn_mib`` migrations; ``mount_disk`` formats and mounts the first disk. ``interface`` gives it user-mode networking,
-    ``tap`` an interface with statistics.
+    ``tap`` an interface with statistics. ``host_cpus`` are the processors that QEMU keeps to, as libvirt writes them ("2-3").
     """
     guest = image()
     words = [KERNEL_WORDS, f"fill={fill_mib}" * bool(fill_mib), f"churn={churn_mib}" * bool(churn_mib), "mount=1" * mount_disk]
@@ -80,7 +81,7 @@ def domain_xml(
   <name>{name}</name>
   {f"<uuid>{uuid}</uuid>" if uuid else ""}
   {_memory_xml(memory_mib, current_memory_mib, max_memory_mib)}
-  <vcpu current="{vcpus}">{max_vcpus or vcpus}</vcpu>
+  <vcpu current="{vcpus}"{f' cpuset="{host_cpus}"' if host_cpus else ""}>{max_vcpus or vcpus}</vcpu>
   <os>
     <type arch="x86_64" machine="pc">hvm</type>
     <kernel>{guest.kernel}</kernel>

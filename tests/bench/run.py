@@ -40,7 +40,7 @@ async def measure(rounds: int) -> list[dict[str, Any]]:
     blocks: list[dict[str, Window]] = []
     with tempfile.TemporaryDirectory(prefix="virtrpc-bench-") as directory:
         here = Stage(URI, Path(directory), "guest-1")
-        async with serving(here, "--config", str(_config(Path(directory)))) as client, reading(here, reads):
+        async with serving(here, saves=JOBS) as client, reading(here, reads):
             for _ in range(rounds):
                 block = {"idle": await _block(), "idle again": await _block()}
                 handles = await _begin(client)
@@ -48,12 +48,6 @@ async def measure(rounds: int) -> list[dict[str, Any]]:
                 blocks.append(block)
                 await _end(handles)
     return _figures(reads, blocks)
-
-
-def _config(directory: Path) -> Path:
-    config = directory / "virtrpcd.toml"
-    config.write_text(f'[[hosts]]\nname = "demo"\nuri = "{URI}"\nsaves = {JOBS}\n')
-    return config
 
 
 async def _block() -> Window:

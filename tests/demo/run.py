@@ -1,6 +1,6 @@
 """The main job, shown: a guest is saved under a stream of progress while every query answers at once.
 
-Usage: python -m tests.demo.run [qemu|sim] [DIRECTORY]. Ends with 0 unless a step failed.
+Ends with 0 unless a step failed; python -m tests.demo.run --help lists what can be chosen.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -56,13 +57,14 @@ def say(text: str) -> None:
 
 
 @asynccontextmanager
-async def serving(here: Stage, *flags: str) -> AsyncIterator[AsyncClient]:
-    """The server on the stage's host (or on those that the flags name), and a client of it."""
+async def serving(here: Stage, **settings: float) -> AsyncIterator[AsyncClient]:
+    """The server on the stage's host with these settings, and a client of it."""
     socket = here.directory / "virtrpc.sock"
     config = here.directory / "virtrpcd.toml"
-    config.write_text(f'[[hosts]]\nname = "demo"\nuri = "{here.uri}"\nsample_seconds = {SAMPLE_SECONDS}\n')
+    host = {"name": "demo", "uri": here.uri, **settings}
+    config.write_text("[[hosts]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in host.items()))
     with (here.directory / "virtrpcd.log").open("w") as log:
-        command = [sys.executable, "-m", "virtrpc.daemon", "serve", "--socket", str(socket), *(flags or ("--config", str(config)))]
+        command = [sys.executable, "-m", "virtrpc.daemon", "serve", "--socket", str(socket), "--config", str(config)]
         server = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, start_new_session=True)
         try:
             async with AsyncClient(f"unix:{socket}") as client:
@@ -183,6 +185,9 @@ async def prepared(client: AsyncClient, here: Stage) -> None:
     if here.xml is None:
         return
     say(f"everything is written to {here.directory}: {'memory, not a disk' if here.in_memory else 'the figures hold the disk as well'}")
+    here.keep_apart((await client.get_host(host="demo")).driver_process.pid)
+    shared = "all of them, like the server" if here.cpus >= os.sched_getaffinity(0) else "the rest is for the server and its callers"
+    say(f"the hypervisor keeps to processor {', '.join(map(str, sorted(here.cpus)))}: {shared}")
     say("defining and starting a Linux guest of 2 GiB, which fills its memory and then sleeps")
     await (await client.define_domain(host="demo", xml=here.xml)).wait()
     await (await client.start_domain(here.domain)).wait()
@@ -227,12 +232,12 @@ def _length(windows: list[Window]) -> float:
     return sum(end - start for start, end in windows)
 
 
-async def demo(driver: str, parent: Path | None = None) -> float:
+async def demo(driver: str, parent: Path | None, cpus: frozenset[int] | None) -> float:
     """The whole demo; returns p99 during the saves over p99 while idle."""
     began = time.monotonic()
     reads: list[dict[str, Any]] = []
-    with stage(driver, parent) as here:
-        async with serving(here) as client:
+    with stage(driver, parent, cpus) as here:
+        async with serving(here, sample_seconds=SAMPLE_SECONDS) as client:
             await prepared(client, here)
             say("the guest")
             await described(client, here)
@@ -266,18 +271,37 @@ async def _cleared(client: AsyncClient, here: Stage) -> None:
         await (await client.undefine_domain(here.domain)).wait()
 
 
-def main() -> int:
-    """Run it; the last line is the ratio."""
-    driver, parent, *_ = [*sys.argv[1:], "", ""]
+def _cpu_numbers(text: str) -> frozenset[int]:
+    found = {number for part in text.split(",") for number in _range(part)}
+    if not found <= os.sched_getaffinity(0):
+        raise typer.BadParameter(f"this process may run on {sorted(os.sched_getaffinity(0))} only")
+    return frozenset(found)
+
+
+def _range(part: str) -> range:
+    first, _, last = part.partition("-")
+    try:
+        return range(int(first), int(last or first) + 1)
+    except ValueError:
+        raise typer.BadParameter("expected numbers and ranges, such as 0,2-3") from None
+
+
+def main(
+    driver: Annotated[Literal["qemu", "sim"], typer.Option(help="A real guest, or a simulated hypervisor.")] = "qemu",
+    directory: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="Where images are written; by default memory, where it has room.")
+    ] = None,
+    cpus: Annotated[str, typer.Option(help="The hypervisor's processors, such as 0,2-3; by default the upper half.")] = "",
+) -> None:
+    """A guest is saved under a stream of progress while every query answers at once."""
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     try:
-        ratio = asyncio.run(demo(driver or "qemu", Path(parent) if parent else None))
+        ratio = asyncio.run(demo(driver, directory, _cpu_numbers(cpus) if cpus else None))
     except StepFailed as failed:
         console.print(f"[bold red]failed:[/bold red] {failed}")
-        return 1
+        raise typer.Exit(1) from None
     print(f"p99 during the save / idle: {ratio:.2f}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

@@ -33,6 +33,13 @@ class Stage:
     xml: str | None = None
     console: Path | None = None
     root: EmbedRoot | None = None
+    cpus: frozenset[int] = frozenset()
+    """The processors that the hypervisor keeps to; none where it is simulated."""
+
+    def keep_apart(self, driver_process: int) -> None:
+        """Keep a driver process, and what it starts from now on, on the hypervisor's processors."""
+        for thread in Path(f"/proc/{driver_process}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), self.cpus)
 
     @property
     def in_memory(self) -> bool:
@@ -58,9 +65,15 @@ def _parent() -> Path:
     return IN_MEMORY if roomy and available_mib >= MEMORY_MIB + IMAGE_MIB + SPARE_MIB else PARENT
 
 
+def _upper_half() -> frozenset[int]:
+    """Half of the processors for the hypervisor: a host keeps some for its services (docs/adr/0009)."""
+    ours = sorted(os.sched_getaffinity(0))
+    return frozenset(ours[len(ours) // 2 :])
+
+
 @contextmanager
-def stage(driver: str, parent: Path | None = None) -> Iterator[Stage]:
-    """The stage for a driver, "qemu" or "sim", in a new directory (in `parent`, where given); it is gone afterwards."""
+def stage(driver: str, parent: Path | None = None, cpus: frozenset[int] | None = None) -> Iterator[Stage]:
+    """The stage for a driver, "qemu" or "sim", in a new directory of `parent`, with the hypervisor on `cpus`; it is gone afterwards."""
     if driver == "sim":
         directory = Path(tempfile.mkdtemp(prefix="virtrpc-demo-", dir=parent))
         try:
@@ -70,5 +83,7 @@ def stage(driver: str, parent: Path | None = None) -> Iterator[Stage]:
         return
     with EmbedRoot(parent or _parent()) as root:
         console = root.console_log("demo")
-        xml = domain_xml("demo", console_log=console, memory_mib=MEMORY_MIB, fill_mib=FILL_MIB)
-        yield Stage(root.uri, root.path, "demo", xml, console, root)
+        cpus = cpus or _upper_half()
+        listed = ",".join(map(str, sorted(cpus)))
+        xml = domain_xml("demo", console_log=console, memory_mib=MEMORY_MIB, fill_mib=FILL_MIB, host_cpus=listed)
+        yield Stage(root.uri, root.path, "demo", xml, console, root, cpus)
