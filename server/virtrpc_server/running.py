@@ -1,7 +1,6 @@
 """The life of one job: it waits, its call is out, it ends. Exactly one end is told, whatever races with it.
 
-`Run.task` is the only writer of the job's state. Others ask it to stop and report its progress; every change is stored before
-it is told.
+`Run.task` is the only writer of the job's state. Others ask it to stop and report its progress. Its record is in `telling.py`.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from virtrpc_server.errors import problem_of
 from virtrpc_server.hosts import Freshness, Host
 from virtrpc_server.records import CancelReason, Holder, Job, JobState, Problem, Progress, WaitingFor
 from virtrpc_server.slots import Slots, Ticket, first_of
+from virtrpc_server.telling import Telling
 
 if TYPE_CHECKING:
     from virtrpc_server.jobs import Jobs, Listener
@@ -33,7 +33,6 @@ REFRESH_SECONDS = 5.0
 DESTROY_SECONDS = 20.0
 """How long a call that failed under a destroy waits for the destroy's end; a stopped QEMU takes 12 s to kill."""
 BLOCKED_RETRY_SECONDS = 1.0
-STORE_RETRY_SECONDS = 1.0
 
 
 class Run:
@@ -41,11 +40,10 @@ class Run:
 
     def __init__(self, jobs: Jobs, host: Host, job: Job, operation: AnyOperation, support: VerbSupport) -> None:
         loop = asyncio.get_running_loop()
-        self.job = job
         self.listeners: set[Listener] = set()
-        self.stored: asyncio.Future[None] = loop.create_future()
         self.task: asyncio.Task[None] | None = None
         self._jobs = jobs
+        self._record = Telling(job, jobs.store, jobs.publish, jobs.clock)
         self._host = host
         self._operation = operation
         self._support = support
@@ -56,10 +54,6 @@ class Run:
         self._held: list[Ticket] = []
         self._held_off: list[Slots] = []
         self._budget: Ticket | None = None
-        self._writing = asyncio.Lock()
-        self._written: Job | None = None
-        self._must_store = job.revision
-        self._told = 0
         self._out: OutstandingCall | None = None
         self._attempts = 0
         self._foreign = ""
@@ -71,6 +65,16 @@ class Run:
         run = cls(jobs, jobs.hosts[job.host], job, job.operation, VerbSupport(verb=job.verb))
         run.stored.set_result(None)
         return run
+
+    @property
+    def job(self) -> Job:
+        """The job as it is now, whether or not it has been told."""
+        return self._record.job
+
+    @property
+    def stored(self) -> asyncio.Future[None]:
+        """Done once the store has taken the job; raises what the store raised, and then there is no job."""
+        return self._record.stored
 
     # What others may do
 
@@ -86,15 +90,11 @@ class Run:
         """Ask the job to stop, from this moment on; the first reason stays. `tell` says so to others."""
         if not self.job.finished and not self._stop.is_set():
             self._stop.set()
-            self._decide(cancel_reason=reason)
+            self._record.decide(cancel_reason=reason)
 
     async def tell(self) -> None:
         """Store what was decided, then tell it. Nothing of a job that the store refused."""
-        if not self.stored.done():
-            await asyncio.wait([self.stored])
-        if not self.stored.cancelled() and self.stored.exception() is None:
-            await self._write()
-            self._publish()
+        await self._record.tell()
 
     def preempt(self, by: str) -> None:
         """The domain is being destroyed by that job. A queued job ends; a running one ends with its call. Destroys do not disturb each other."""
@@ -121,21 +121,24 @@ class Run:
                 # The call has returned: what it waits for now needs neither the condition nor a worker of the daemon.
                 self._release()
         if changes:
-            self._change(**changes)
-            self._publish()
+            self._record.change(**changes)
+            self._record.publish()
 
     def moved_up(self, holders: tuple[Holder, ...], position: int) -> None:
         """The queue that this job waits in has moved: who is in the way now, and which place in it the job has."""
         if self.job.state is JobState.QUEUED and (holders, position) != (self.job.holders, self.job.queue_position):
-            self._change(holders=holders, queue_position=position)
-            self._publish()
+            self._record.change(holders=holders, queue_position=position)
+            self._record.publish()
 
     # Its life
 
     async def _live(self) -> None:
         try:
-            if await self._store_first():
+            if await self._record.begin():
                 await self._end(await self._ending())
+            else:
+                self._release()
+                self._jobs.refused(self)
         except BaseException:
             # The server ends, or has a fault: either way nothing may be held for ever.
             self._release()
@@ -149,25 +152,6 @@ class Run:
         except Exception:
             log.exception("job %s ended by a fault of this server", self.job.id)
             return Ending(JobState.FAILED, Problem("INTERNAL", "a fault of this server ended the job"))
-
-    async def _store_first(self) -> bool:
-        """Whether the store took it: if not, there is no job."""
-        job = self.job
-        try:
-            await self._jobs.store.put(job)
-        except Exception as error:  # noqa: BLE001 # whatever a store raises goes to the callers
-            self._release()
-            self._jobs.refused(self)
-            self.stored.set_exception(error)
-            self.stored.exception()
-            return False
-        except BaseException:
-            self.stored.cancel()
-            raise
-        self._written = job
-        self.stored.set_result(None)
-        self._publish()
-        return True
 
     async def _work(self) -> Ending:
         with tracing.start_span("wait", job_id=self.job.id, domain=self.job.uuid):
@@ -197,7 +181,9 @@ class Run:
 
     async def _granted(self, ticket: Ticket, waiting_for: WaitingFor) -> None:
         if not ticket.granted.is_set() and not self._stop.is_set():
-            await self._tell(waiting_for=waiting_for, holders=self._jobs.holders(ticket.slots), queue_position=ticket.slots.position(ticket))
+            await self._record.decided(
+                waiting_for=waiting_for, holders=self._jobs.holders(ticket.slots), queue_position=ticket.slots.position(ticket)
+            )
         granted = await ticket.wait(self._time_left(), self._stop)
         if self._stop.is_set():
             raise Over(self._stopped())
@@ -229,7 +215,7 @@ class Run:
 
     async def _call(self) -> Ending | None:
         """Send the operation; None where a foreign job was in the way."""
-        await self._tell(
+        await self._record.decided(
             state=JobState.RUNNING,
             started=self.job.started or self._jobs.clock(),
             phase=Phase.CALLING,
@@ -265,8 +251,8 @@ class Run:
 
     def _enter(self, phase: Phase) -> None:
         if self.job.state is JobState.RUNNING:
-            self._change(phase=phase)
-            self._publish()
+            self._record.change(phase=phase)
+            self._record.publish()
 
     def _ran_out(self) -> None:
         self.stop(CancelReason.RUN_TIMEOUT)
@@ -296,7 +282,7 @@ class Run:
             self._budget.release()
             self._jobs.moved_up(self._budget.slots)
         holder = Holder(text=self._foreign)
-        self._decide(state=JobState.QUEUED, phase=None, waiting_for=WaitingFor.BLOCKED_BY_OTHER, holders=(holder,))
+        self._record.decide(state=JobState.QUEUED, phase=None, waiting_for=WaitingFor.BLOCKED_BY_OTHER, holders=(holder,))
         if self._jobs.draining:
             self.stop(CancelReason.DRAIN)
         await self.tell()
@@ -325,7 +311,7 @@ class Run:
             ending = self._stated(self._judged(ending))
             await self._refresh_destination(ending)
         entry = self._entry()
-        self._decide(
+        self._record.decide(
             state=ending.state,
             phase=None,
             queue_position=None,
@@ -342,12 +328,12 @@ class Run:
             domain=entry if ending.state is JobState.SUCCEEDED else None,
             created_domain=self._made,
         )
-        await self._write()
+        await self._record.write()
         if ending.ghost or (self._out is not None and self._out.out):
             self._jobs.keep(self._haunt())
         else:
             self._release()
-        self._publish()
+        self._record.publish()
         self._jobs.ended(self)
 
     async def _destroy_over(self, ending: Ending) -> None:
@@ -410,44 +396,5 @@ class Run:
         for slots in self._held_off:
             slots.hold_off(self.job.id)
 
-    # Telling
-
     def _entry(self) -> Entry | None:
         return self._jobs.domains.get((self.job.host, self.job.uuid))
-
-    def _change(self, **changes: Any) -> None:  # the fields of Job
-        if self.job.finished:
-            raise RuntimeError(f"job {self.job.id} has already ended")
-        self.job = replace(self.job, revision=self.job.revision + 1, updated=self._jobs.clock(), **changes)
-
-    def _decide(self, **changes: Any) -> None:  # the fields of Job
-        """A change that must be stored before it is told."""
-        self._change(**changes)
-        self._must_store = self.job.revision
-
-    async def _tell(self, **changes: Any) -> None:  # the fields of Job
-        self._decide(**changes)
-        await self.tell()
-
-    async def _write(self) -> None:
-        async with self._writing:
-            while not self._all_stored():
-                job = self.job
-                try:
-                    await self._jobs.store.put(job)
-                except Exception:
-                    # Told means stored: rather late than wrong.
-                    log.exception("job %s cannot be stored; trying again", self.job.id)
-                    await asyncio.sleep(STORE_RETRY_SECONDS)
-                else:
-                    self._written = job
-
-    def _all_stored(self) -> bool:
-        return self._written is not None and self._written.revision >= self._must_store
-
-    def _publish(self) -> None:
-        """Tell the newest form of which all is stored that must be; progress and places in a queue need not be."""
-        job = self.job if self._all_stored() else self._written
-        if job is not None and job.revision > self._told:
-            self._told = job.revision
-            self._jobs.publish(job)

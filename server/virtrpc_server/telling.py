@@ -1,0 +1,97 @@
+"""The record of one job: what must be stored is stored before it is told, and nobody is told anything twice."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from virtrpc_server.records import Job
+from virtrpc_server.store import Store
+
+log = logging.getLogger(__name__)
+
+STORE_RETRY_SECONDS = 1.0
+
+
+class Telling:
+    """A job, the newest form of it that the store has, and the newest that was published.
+
+    A decision must be stored before it is told. Progress and places in a queue need not be: they go out with the next publishing.
+    """
+
+    def __init__(self, job: Job, store: Store, publish: Callable[[Job], None], clock: Callable[[], float]) -> None:
+        self.job = job
+        self.stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done once the store has taken the job for the first time; raises what the store raised."""
+        self._store, self._publish, self._clock = store, publish, clock
+        self._writing = asyncio.Lock()
+        self._written: Job | None = None
+        self._must_store = job.revision
+        self._told = 0
+
+    def change(self, **changes: Any) -> None:  # the fields of Job
+        """The next revision."""
+        if self.job.finished:
+            raise RuntimeError(f"job {self.job.id} has already ended")
+        self.job = replace(self.job, revision=self.job.revision + 1, updated=self._clock(), **changes)
+
+    def decide(self, **changes: Any) -> None:  # the fields of Job
+        """A change that must be stored before it is told."""
+        self.change(**changes)
+        self._must_store = self.job.revision
+
+    async def decided(self, **changes: Any) -> None:  # the fields of Job
+        """Decide, store and tell."""
+        self.decide(**changes)
+        await self.tell()
+
+    async def begin(self) -> bool:
+        """Store the job for the first time and tell it. False where the store refuses it: then there is no job."""
+        job = self.job
+        try:
+            await self._store.put(job)
+        except Exception as error:  # noqa: BLE001 # whatever a store raises goes to the callers
+            self.stored.set_exception(error)
+            self.stored.exception()
+            return False
+        except BaseException:
+            self.stored.cancel()
+            raise
+        self._written = job
+        self.stored.set_result(None)
+        self.publish()
+        return True
+
+    async def tell(self) -> None:
+        """Store what was decided, then tell it. Nothing of a job that the store refused."""
+        if not self.stored.done():
+            await asyncio.wait([self.stored])
+        if not self.stored.cancelled() and self.stored.exception() is None:
+            await self.write()
+            self.publish()
+
+    async def write(self) -> None:
+        """Return once all that was decided is stored; a store that fails is tried again: rather late than wrong."""
+        async with self._writing:
+            while not self._all_stored():
+                job = self.job
+                try:
+                    await self._store.put(job)
+                except Exception:
+                    log.exception("job %s cannot be stored; trying again", self.job.id)
+                    await asyncio.sleep(STORE_RETRY_SECONDS)
+                else:
+                    self._written = job
+
+    def publish(self) -> None:
+        """Tell the newest form of which all is stored that must be."""
+        job = self.job if self._all_stored() else self._written
+        if job is not None and job.revision > self._told:
+            self._told = job.revision
+            self._publish(job)
+
+    def _all_stored(self) -> bool:
+        return self._written is not None and self._written.revision >= self._must_store
