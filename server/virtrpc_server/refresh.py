@@ -2,16 +2,21 @@
 
 An event marks a domain dirty and a read decides. Dirty again while a read is in flight means another read. What no event
 announces is found by the audit, which has everything read, spread over its period.
+
+A read that hangs is left behind, and its domains are read one by one: so the one that hangs it is found, and rests until its
+read is back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from virtrpc_drivers.errors import DriverError
 from virtrpc_drivers.protocol import Driver
@@ -20,10 +25,15 @@ from virtrpc_server.domains import Domains
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 BATCH = 32
 """Domains in one read."""
 IN_FLIGHT = 2
-"""Reads of one group at a time: one stuck read leaves the other going."""
+"""Reads of one group at a time."""
+HANG_SECONDS = 5.0
+MAX_STUCK = 4
+"""Reads of one group that are left behind; one more that hangs is waited for."""
 RETRY_SECONDS = 2.0
 CONTROL_SECONDS = 2.0
 """After this long a domain whose control channel was in use is read again: its coming free raises no event."""
@@ -38,6 +48,8 @@ class Wish:
     announced: bool = False
     not_before: float = 0.0
     """Loop time until which it rests, after a read that failed."""
+    alone: bool = False
+    """Whether to read it by itself: a read of several hung."""
     waiters: list[asyncio.Future[bool]] = field(default_factory=list)
 
     def finish(self, *, read: bool) -> None:
@@ -59,7 +71,8 @@ class Refresher:
         self._reading: dict[Group, dict[str, Wish]] = {group: {} for group in GROUPS}
         # Counted apart from the tasks, which end a moment after they have looked for work for the last time.
         self._readers = dict.fromkeys(GROUPS, 0)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._stuck = dict.fromkeys(GROUPS, 0)
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._in_use: set[str] = set()
         self._paused = True
         self._drained = asyncio.Event()
@@ -132,6 +145,8 @@ class Refresher:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for wish in itertools.chain.from_iterable(reading.values() for reading in self._reading.values()):
+            wish.finish(read=False)
 
     def _spawn(self) -> None:
         if self._paused:
@@ -139,14 +154,21 @@ class Refresher:
         for group in GROUPS:
             if self._readers[group] < IN_FLIGHT and self._ready(group):
                 self._readers[group] += 1
-                task = asyncio.get_running_loop().create_task(self._read_some(group), name=group.value)
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                _ = self._start(self._read_some(group))
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _ready(self, group: Group) -> list[str]:
         reading, now = self._reading[group], asyncio.get_running_loop().time()
-        ready = (uuid for uuid, wish in self._due[group].items() if uuid not in reading and wish.not_before <= now)
-        return list(itertools.islice(ready, BATCH))
+        due = self._due[group]
+        ready = list(itertools.islice((uuid for uuid, wish in due.items() if uuid not in reading and wish.not_before <= now), BATCH))
+        if ready and due[ready[0]].alone:
+            return ready[:1]
+        return [uuid for uuid in ready if not due[uuid].alone]
 
     async def _read_some(self, group: Group) -> None:
         try:
@@ -156,22 +178,49 @@ class Refresher:
 
     async def _read_until_done(self, group: Group) -> None:
         while not self._paused and (taken := self._take(group)):
-            read: set[str] = set()
-            failed = set(taken)
-            try:
-                readings = await self._driver.read(list(taken), group)
-                read = self._keep(readings)
-                failed -= read | set(readings.rest)
-            except DriverError as error:
-                log.info("host %s: reading %s failed: %s", self._host, group, error)
-            finally:
-                self._settle(group, taken, read, failed)
+            call = self._start(self._driver.read(list(taken), group))
+            await asyncio.wait([call], timeout=HANG_SECONDS)
+            if not call.done() and self._stuck[group] < MAX_STUCK:
+                self._leave_behind(group, taken, call)
+                continue
+            await asyncio.wait([call])
+            self._settle(group, taken, call)
             self._note_drained()
+
+    def _leave_behind(self, group: Group, taken: dict[str, Wish], call: asyncio.Task[Readings]) -> None:
+        log.warning("host %s: reading %s of %d domains hangs", self._host, group, len(taken))
+        self._stuck[group] += 1
+        if len(taken) > 1:
+            for uuid, wish in taken.items():
+                del self._reading[group][uuid]
+                wish.alone = True
+                self._put_back(group, uuid, wish)
+            taken = {}
+        call.add_done_callback(functools.partial(self._came_back, group, taken))
+
+    def _came_back(self, group: Group, taken: dict[str, Wish], call: asyncio.Task[Readings]) -> None:
+        self._stuck[group] -= 1
+        if not call.cancelled():
+            self._settle(group, taken, call)
+            self._note_drained()
+            self._spawn()
 
     def _take(self, group: Group) -> dict[str, Wish]:
         taken = {uuid: self._due[group].pop(uuid) for uuid in self._ready(group)}
         self._reading[group].update(taken)
         return taken
+
+    def _result(self, group: Group, call: asyncio.Task[Readings]) -> tuple[set[str], set[str]]:
+        """What a read that is over has read, and what it has left for another one."""
+        try:
+            readings = call.result()
+        except DriverError as error:
+            log.info("host %s: reading %s failed: %s", self._host, group, error)
+            return set(), set()
+        except Exception:
+            log.exception("host %s: a fault of this server or of the driver in reading %s", self._host, group)
+            return set(), set()
+        return self._keep(readings), set(readings.rest)
 
     def _keep(self, readings: Readings) -> set[str]:
         for gone in readings.missing:
@@ -192,7 +241,9 @@ class Refresher:
         if self._domains.get((self._host, uuid)) is not None:
             self.mark([uuid], (Group.STATE,), announced=False)
 
-    def _settle(self, group: Group, taken: dict[str, Wish], read: set[str], failed: set[str]) -> None:
+    def _settle(self, group: Group, taken: dict[str, Wish], call: asyncio.Task[Readings]) -> None:
+        read, rest = self._result(group, call)
+        failed = taken.keys() - read - rest
         loop = asyncio.get_running_loop()
         again = loop.time() + RETRY_SECONDS
         for uuid, wish in taken.items():
@@ -213,4 +264,5 @@ class Refresher:
         if due is not wish:
             # Marked again meanwhile: that one need not rest.
             due.announced = due.announced or wish.announced
+            due.alone = due.alone or wish.alone
             due.waiters.extend(wish.waiters)

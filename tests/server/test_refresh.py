@@ -12,7 +12,7 @@ from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.values import Group, State
 from virtrpc_server.domains import Domains
 from virtrpc_server.hosts import Freshness, Host, HostConfig
-from virtrpc_server.refresh import BATCH, RETRY_SECONDS
+from virtrpc_server.refresh import BATCH, HANG_SECONDS, RETRY_SECONDS
 
 Gate = Callable[[Group, Sequence[str]], Awaitable[None]]
 
@@ -118,6 +118,37 @@ def test_a_read_that_hangs_leaves_other_domains_going() -> None:
             await asyncio.sleep(0.1)
             assert await host.refresher.refresh(uuid(2), 5.0)
             assert not await host.refresher.refresh(uuid(1), 5.0)
+
+    virtual_time.run(work())
+
+
+def test_reads_that_hang_are_left_behind() -> None:
+    """Two guests that hang every read they are in hold up the others once and for seconds; they are read again when theirs come back."""
+
+    async def work() -> None:
+        stuck = {uuid(1), uuid(2)}
+        opened = asyncio.Event()
+
+        async def gate(_group: Group, uuids: Sequence[str]) -> None:
+            if stuck & {*uuids}:
+                await opened.wait()
+
+        driver = FakeDriver(*(reading(number, 0.0) for number in range(1, 40)))
+        async with connected(driver) as (host, domains):
+            driver.gate = gate
+            host.refresher.mark(uuid(number) for number in range(1, 40))
+            await asyncio.sleep(3 * HANG_SECONDS)
+            assert {uuid(number) for number in range(1, 40) if host.refresher.is_dirty(uuid(number), Group.STATE)} == stuck
+            assert await host.refresher.refresh(uuid(3), 0.1)
+            assert not await host.refresher.refresh(uuid(1), 0.1)
+            driver.domains[uuid(1)] = reading(1, 0.0, state=State.PAUSED)
+            opened.set()
+            assert await host.refresher.refresh(uuid(1), 0.1)
+            entry = domains.get(("h", uuid(1)))
+            assert entry is not None
+            assert entry.state is not None
+            assert entry.state.value.state is State.PAUSED
+            assert await host.refresher.drained(1.0)
 
     virtual_time.run(work())
 
