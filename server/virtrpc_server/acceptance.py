@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -15,7 +15,7 @@ from virtrpc.v1 import types_pb2
 from virtrpc_drivers.operations import AnyOperation, Create, Define, Migrate
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal
-from virtrpc_server.jobs import DEFAULT_WAIT_LIMIT, Jobs, Order
+from virtrpc_server.jobs import DEFAULT_WAIT_LIMIT, Jobs, Listener, Order
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.messages.jobs import job_message
 from virtrpc_server.orders import invalid
@@ -56,6 +56,8 @@ class DomainRequest(VerbRequest, Protocol):
 
 
 Updates = AsyncIterator[types_pb2.JobUpdate]
+MakeOrder = Callable[[str], Awaitable[Order]]
+"""Makes a request's order, given the request's fingerprint."""
 R = TypeVar("R", bound=VerbRequest)
 D = TypeVar("D", bound=DomainRequest)
 T = TypeVar("T")
@@ -69,28 +71,35 @@ class Acceptance:
         self._lookup = lookup
         self._serialised: dict[str, tuple[int, bytes]] = {}
 
-    async def existing(self, request: D, context: Context, make: Callable[[D, str], AnyOperation]) -> Updates:
+    def existing(self, request: D, context: Context, make: Callable[[D, str], AnyOperation]) -> Updates:
         """Run a verb on a domain that exists."""
-        entry = self._lookup.domain(request.domain)
-        operation = await _made(request, lambda: make(request, entry.uuid))
-        order = _order(request, operation, entry.host, entry.name, generation=entry.generation)
-        async for update in self._run(order, context):
-            yield update
 
-    async def making(self, request: R, context: Context, host: str, make: Callable[[R], Define | Create]) -> Updates:
+        async def order(digest: str) -> Order:
+            entry = self._lookup.domain(request.domain)
+            operation = await _made(request, lambda: make(request, entry.uuid))
+            return _order(request, digest, operation, entry.host, entry.name, generation=entry.generation)
+
+        return self._run(request, context, order)
+
+    def making(self, request: R, context: Context, host: str, make: Callable[[R], Define | Create]) -> Updates:
         """Run a verb that makes a domain, or replaces its definition."""
-        at = self._lookup.host(host).name
-        operation = await _made(request, lambda: make(request))
-        async for update in self._run(_order(request, operation, at, operation.name), context):
-            yield update
 
-    async def migrating(self, request: D, context: Context, make: Callable[[D, Entry], tuple[Migrate, str]]) -> Updates:
+        async def order(digest: str) -> Order:
+            at = self._lookup.host(host).name
+            operation = await _made(request, lambda: make(request))
+            return _order(request, digest, operation, at, operation.name)
+
+        return self._run(request, context, order)
+
+    def migrating(self, request: D, context: Context, make: Callable[[D, Entry], tuple[Migrate, str]]) -> Updates:
         """Run a migration: `make` gives the operation, and the destination where it is one of our hosts."""
-        entry = self._lookup.domain(request.domain)
-        operation, destination = make(request, entry)
-        order = _order(request, operation, entry.host, entry.name, generation=entry.generation, destination_host=destination)
-        async for update in self._run(order, context):
-            yield update
+
+        async def order(digest: str) -> Order:
+            entry = self._lookup.domain(request.domain)
+            operation, to = make(request, entry)
+            return _order(request, digest, operation, entry.host, entry.name, generation=entry.generation, destination_host=to)
+
+        return self._run(request, context, order)
 
     async def watching(self, job_id: str) -> Updates:
         """Follow a job to its end."""
@@ -98,8 +107,8 @@ class Acceptance:
             async for job in listener.updates():
                 yield self._update(job)
 
-    async def _run(self, order: Order, context: Context) -> Updates:
-        with self._jobs.accept(order) as listener:
+    async def _run(self, request: VerbRequest, context: Context, make: MakeOrder) -> Updates:
+        with await self._accepted(request, make) as listener:
             job = await listener.stored()
             # From here on nothing ends in trailers only: a proxy would take that for "never began" and run the verb again.
             await context.send_initial_metadata(((JOB_ID_METADATA, job.id),))
@@ -107,6 +116,12 @@ class Acceptance:
                 yield self._update(job)
         if job.problem is not None:
             raise Refusal(job.problem)
+
+    async def _accepted(self, request: VerbRequest, make: MakeOrder) -> Listener:
+        digest, options = fingerprint(request), request.options
+        # Asked before the domain is looked up: the first call's job may have removed, moved or renamed it.
+        listener = self._jobs.attach(identity.get(), options.request_id, digest, _on_disconnect(options))
+        return listener if listener is not None else self._jobs.accept(await make(digest))
 
     def _update(self, job: Job) -> types_pb2.JobUpdate:
         """The update as bytes, which the transport sends as they are: serialised once for each revision, however many listen."""
@@ -125,7 +140,14 @@ async def _made(request: VerbRequest, make: Callable[[], T]) -> T:
 
 
 def _order(
-    request: VerbRequest, operation: AnyOperation, host: str, name: str, *, generation: int | None = None, destination_host: str = ""
+    request: VerbRequest,
+    digest: str,
+    operation: AnyOperation,
+    host: str,
+    name: str,
+    *,
+    generation: int | None = None,
+    destination_host: str = "",
 ) -> Order:
     options = request.options
     return Order(
@@ -136,10 +158,10 @@ def _order(
         destination_host=destination_host,
         owner=identity.get(),
         request_id=_request_id(options),
-        on_disconnect=ON_DISCONNECT.get(options.on_disconnect, OnDisconnect.WITHDRAW),
+        on_disconnect=_on_disconnect(options),
         wait_limit=_wait_limit(options),
         run_limit=_run_limit(options, operation.verb),
-        fingerprint=fingerprint(request),
+        fingerprint=digest,
     )
 
 
@@ -155,6 +177,10 @@ def _request_id(options: types_pb2.JobOptions) -> str:
     if len(options.request_id) > MAX_REQUEST_ID:
         raise invalid("options.request_id", f"has more than {MAX_REQUEST_ID} characters")
     return options.request_id
+
+
+def _on_disconnect(options: types_pb2.JobOptions) -> OnDisconnect:
+    return ON_DISCONNECT.get(options.on_disconnect, OnDisconnect.WITHDRAW)
 
 
 def _wait_limit(options: types_pb2.JobOptions) -> float:

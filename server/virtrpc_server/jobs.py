@@ -92,27 +92,26 @@ class Jobs:
 
         Raises Refusal for what is wrong before acceptance. Await `Listener.stored` before telling anybody.
         """
-        run = self._repeated(order)
-        if run is None:
-            if self.draining:
-                raise refuse("DRAINING", "this server is going down and takes no new jobs")
-            support = self._check(order)
-            run = self._begin(order, support)
-        return Listener(self, run, order.on_disconnect)
+        attached = self.attach(order.owner, order.request_id, order.fingerprint, order.on_disconnect)
+        if attached is not None:
+            return attached
+        if self.draining:
+            raise refuse("DRAINING", "this server is going down and takes no new jobs")
+        support = self._check(order)
+        return Listener(self, self._begin(order, support), order.on_disconnect)
 
-    def _repeated(self, order: Order) -> Run | None:
-        if not order.request_id:
-            return None
-        job_id = self._requests.get((order.owner, order.request_id))
+    def attach(self, owner: str, request_id: str, fingerprint: str, on_disconnect: OnDisconnect) -> Listener | None:
+        """Listen to the job that this request began when it was first sent; None where there is none. Raises Refusal (REQUEST_ID_REUSED)."""
+        job_id = self._requests.get((owner, request_id))
         if job_id is None:
             return None
         run = self._runs.get(job_id)
         job = run.job if run is not None else self.feed.get(job_id)
         if job is None:
             return None
-        if job.fingerprint != order.fingerprint:
-            raise refuse("REQUEST_ID_REUSED", f"request_id {order.request_id!r} was used for another request", job_id=job_id)
-        return run if run is not None else Run.finished(self, job)
+        if job.fingerprint != fingerprint:
+            raise refuse("REQUEST_ID_REUSED", f"request_id {request_id!r} was used for another request", job_id=job_id)
+        return Listener(self, run if run is not None else Run.finished(self, job), on_disconnect)
 
     def _check(self, order: Order) -> VerbSupport:
         host = self.hosts[order.host]
