@@ -18,7 +18,7 @@ import grpc
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.clients.fake import MODULES, WEB, Context, Fake, accepted, job, refuse, serving_apart, then, until
+from tests.clients.fake import MODULES, WEB, Context, Fake, accepted, in_turn, job, refuse, serving_apart, then, until
 from virtrpc.cli.main import app
 from virtrpc.refs import duration
 from virtrpc.v1 import job_pb2 as j
@@ -148,6 +148,21 @@ def test_how_a_domain_is_named(fake: Fake, run: Run, words: list[str], expected:
     """A domain is a name or a UUID, with its host before a slash or in --host."""
     run("show", *words)
     assert fake.asked("GetDomain") == [q.GetDomainRequest(domain=expected)]
+
+
+def test_hosts_that_contradict_each_other(fake: Fake, run: Run) -> None:
+    """Where HOST/NAME and --host differ nothing is asked: a destroy must not hit another guest."""
+    result = run("destroy", "a/web", "--host", "b")
+    assert (result.exit_code, fake.asked("DestroyDomain")) == (2, [])
+    assert run("destroy", "a/web", "--host", "a").exit_code == 0
+
+
+@pytest.mark.parametrize("address", ["unix://run/virtrpc.sock", "http://localhost:50051", "localhost", "relative.sock", "[::1]"])
+def test_addresses_that_are_none(run: Run, address: str) -> None:
+    """What gRPC would look up as a name, or give a port of its own choice, is wrong usage, with the form that is meant."""
+    result = run("list", "--address", address)
+    assert result.exit_code == 2
+    assert "HOST:PORT" in result.stderr or "unix:///run/virtrpc.sock" in result.stderr
 
 
 def test_a_running_domain_s_number(fake: Fake, run: Run) -> None:
@@ -302,6 +317,21 @@ def test_time_to_listen_is_up(fake: Fake, run: Run) -> None:
     assert result.exit_code == 1
     assert "it goes on; `virtrpc job watch job-1` follows it" in result.stderr
     assert not fake.asked("CancelJob")
+
+
+@pytest.mark.parametrize(("state", "code"), [(CANCELLED, 0), (SUCCEEDED, 1), (t.JOB_STATE_FAILED, 1)])
+def test_waiting_for_a_cancelled_job(fake: Fake, run: Run, state: t.JobState.ValueType, code: int) -> None:
+    """`job cancel --wait` ends with 0 where the job was cancelled, and with 1 where it was over first or failed."""
+    fake.on["WatchJob"] = then(job(state, 2))
+    assert run("job", "cancel", "job-1", "--wait").exit_code == code
+
+
+def test_a_watch_that_is_cut_off(fake: Fake, run: Run) -> None:
+    """It says once that it is tried again, and once that it goes on."""
+    first = sending_then_gone(q.WatchDomainsResponse(changes=[q.DomainChange(current=WEB)], resume_token="1"))
+    fake.on["WatchDomains"] = in_turn(first, gone, gone, ending(q.WatchDomainsResponse(resume_token="2")))
+    notes = [line for line in run("watch").stderr.splitlines() if "note" in line]
+    assert [("cut off" in line, "goes on" in line) for line in notes] == [(True, False), (False, True)]
 
 
 def test_watching_domains(fake: Fake, run: Run) -> None:
@@ -487,6 +517,20 @@ def ending(*batches: Any) -> Any:
         await refuse(context, grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED", "no longer")
 
     return answer
+
+
+def sending_then_gone(*batches: Any) -> Any:
+    """A watch whose server goes away after these batches."""
+
+    async def answer(_: Any, context: Context) -> AsyncIterator[Any]:
+        for batch in batches:
+            yield batch
+        await refuse(context, grpc.StatusCode.UNAVAILABLE, "", "going down")
+
+    return answer
+
+
+gone = sending_then_gone()
 
 
 def running_until(event: threading.Event, last: t.Job | None = None) -> Any:

@@ -80,7 +80,7 @@ class SnapshotService(snapshot_pb2_grpc.SnapshotServiceServicer):
 
     async def PlanMigration(self, request: snapshot_pb2.PlanMigrationRequest, context: Unary) -> snapshot_pb2.PlanMigrationResponse:
         """Stands in the contract for a later version of this server."""
-        raise refuse("UNIMPLEMENTED", "this server is too old to plan migrations; MigrateDomain says what stands in the way")
+        raise refuse("UNIMPLEMENTED", "this version does not plan migrations yet; MigrateDomain says what stands in the way")
 
     async def _all(self, ref: types_pb2.DomainRef) -> tuple[Entry, tuple[Snapshot, ...], float]:
         entry = self._lookup.domain(ref)

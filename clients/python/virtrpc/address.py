@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 DEFAULT_ADDRESS = "unix:///run/virtrpc/virtrpc.sock"
@@ -31,6 +32,9 @@ _RETRY = {
     ]
 }
 
+_SCHEME = re.compile(r"(unix|unix-abstract|dns|ipv4|ipv6|vsock|xds):")
+_HOST_AND_PORT = re.compile(r"([^\s:/]+|\[[0-9A-Fa-f:.%]+\]):[0-9]{1,5}")
+
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
@@ -50,9 +54,23 @@ def resolve_address(address: str | None = None) -> str:
     """The address to call: `address`, else $VIRTRPC_ADDRESS, else the socket of the user's own server where there is one, else the system's.
 
     A path that starts with / stands for its Unix socket; everything else is handed to gRPC: `unix:///path`, `host:port`, `dns:///host:port`.
+    Raises ValueError for what none of these is.
     """
     chosen = address or os.environ.get(ADDRESS_VARIABLE) or _users_socket() or DEFAULT_ADDRESS
-    return f"unix://{chosen}" if chosen.startswith("/") else chosen
+    if chosen.startswith("/"):
+        return f"unix://{chosen}"
+    _check(chosen)
+    return chosen
+
+
+def _check(address: str) -> None:
+    # gRPC takes these for a name to look up, or for a port of its own choice, and says so in words of its own.
+    if address.startswith("unix://") and not address.startswith("unix:///"):
+        raise ValueError(f"{address!r} lacks a slash: unix:///{address.removeprefix('unix://')}")
+    if address.startswith(("http://", "https://")):
+        raise ValueError(f"{address!r} is a web address: write HOST:PORT")
+    if not _SCHEME.match(address) and not _HOST_AND_PORT.fullmatch(address):
+        raise ValueError(f"{address!r} is no address: write unix:///PATH or HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051")
 
 
 def _users_socket() -> str:

@@ -43,7 +43,7 @@ ADVICE: Mapping[str, str] = {
     "HYPERVISOR_UNAUTHENTICATED": "the hypervisor refuses the server's own credentials; `virtrpcd doctor` says more to its administrator",
     "DRAINING": "the server is going down: retry soon, or at another",
     "INTERNAL": "a fault of the server; its log has the details",
-    "UNIMPLEMENTED": "this server is older than your client",
+    "UNIMPLEMENTED": "this server cannot do it",
 }
 
 

@@ -19,13 +19,15 @@ _LEAVING = {"default": t.ON_DISCONNECT_UNSPECIFIED, "detach": t.ON_DISCONNECT_DE
 def domain_ref(domain: DomainLike, host: str = "") -> t.DomainRef:
     """The reference for a name, a UUID, HOST/NAME or HOST/UUID, or for a domain out of an earlier answer (by host and UUID).
 
-    `host` stands where the text names none.
+    `host` stands where the text names none. Raises ValueError where the two name different hosts.
     """
     if isinstance(domain, t.DomainRef):
         return domain
     if isinstance(domain, (t.Domain, t.DomainIdentity)):
         return t.DomainRef(host=domain.host, uuid=domain.uuid)
     before, slash, name = domain.rpartition("/")
+    if slash and host and before != host:
+        raise ValueError(f"{domain!r} is on host {before!r}, and {host!r} was named as well")
     place = before if slash else host
     return t.DomainRef(host=place, uuid=name) if _is_uuid(name) else t.DomainRef(host=place, name=name)
 

@@ -136,6 +136,15 @@ class Watch(Generic[Batch]):
         """Where to resume after the last batch that was taken."""
         return self._watch.resume_token
 
+    @property
+    def on_broken(self) -> Callable[[errors.VirtrpcError | None], None] | None:
+        """See AsyncWatch.on_broken."""
+        return self._watch.on_broken
+
+    @on_broken.setter
+    def on_broken(self, call: Callable[[errors.VirtrpcError | None], None] | None) -> None:
+        self._watch.on_broken = call
+
     def __iter__(self) -> Iterator[Batch]:
         return iterate(self._watch.batches())
 

@@ -36,6 +36,8 @@ class AsyncWatch(Generic[Batch]):
 
     def __init__(self, wire: Wire, open_stream: Callable[[str], Stream[Batch]], *, resume_token: str, deadline: Deadline) -> None:
         self.resume_token = resume_token
+        self.on_broken: Callable[[errors.VirtrpcError | None], None] | None = None
+        """Called each time the stream of a watch that had begun broke and is tried again, with what broke it (None: it ended)."""
         self._wire = wire
         self._open: Callable[[str], Stream[Batch]] = open_stream
         self._deadline = deadline
@@ -57,16 +59,19 @@ class AsyncWatch(Generic[Batch]):
         pause = Backoff()
         try:
             while not self._left and not self._deadline.passed:
+                broken: errors.VirtrpcError | None = None
                 try:
                     batch = await self._read()
                 except errors.VirtrpcError as error:
                     self._give_up(error, pause.attempts + 1)
-                    batch = None
+                    batch, broken = None, error
                 if batch is not None:
                     pause.reset()
                     yield self._taken(batch)
                 elif not self._left:
                     self._drop()
+                    if self.on_broken is not None and self._begun and not self._deadline.passed:
+                        self.on_broken(broken)
                     await self._wire.sleep(self._deadline.cap(pause.next()))
         finally:
             self._drop()

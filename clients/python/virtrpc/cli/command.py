@@ -77,7 +77,12 @@ def _taken_apart(parameter: inspect.Parameter) -> Sequence[inspect.Parameter]:
 
 def _put_together(parameter: inspect.Parameter, given: dict[str, Any]) -> Any:
     part = PARTS.get(parameter.annotation)
-    return given[parameter.name] if part is None else part.build(**{option.name: given[option.name] for option in part.options})
+    if part is None:
+        return given[parameter.name]
+    try:
+        return part.build(**{option.name: given[option.name] for option in part.options})
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _ended(work: Callable[[], int | None], session: Session) -> int:

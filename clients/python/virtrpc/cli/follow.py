@@ -28,19 +28,20 @@ _OUTCOMES = {
 }
 
 
-def follow(session: Session, start: Start, *, detach: bool = False, ours: bool = True) -> int:
-    """Starts a job and follows it; the exit code.
+def follow(session: Session, start: Start, *, detach: bool = False, ours: bool = True, wanted: t.JobState.ValueType = t.JOB_STATE_SUCCEEDED) -> int:
+    """Starts a job and follows it; the exit code, OK where it ends as `wanted`.
 
     Where the job is `ours`, Ctrl-C cancels it and the following goes on to its end; a second Ctrl-C leaves. A stranger's job is just left.
     """
-    return asyncio.run(_Follower(session, display(session), ours).run(start, detach))
+    return asyncio.run(_Follower(session, display(session), ours, wanted).run(start, detach))
 
 
 class _Follower:
-    def __init__(self, session: Session, screen: Display, ours: bool) -> None:
+    def __init__(self, session: Session, screen: Display, ours: bool, wanted: t.JobState.ValueType) -> None:
         self._session = session
         self._screen = screen
         self._ours = ours
+        self._wanted = wanted
         self._handle: AsyncJobHandle | None = None
         self._interrupted = False
         self._left = False
@@ -124,6 +125,10 @@ class _Follower:
         if job.state == t.JOB_STATE_SUCCEEDED:
             if not self._session.json:
                 self._session.say(result(job))
+            return OK if self._wanted == job.state else FAILED
+        if job.state == self._wanted:
+            if not self._session.json:
+                self._session.say(f"{title(job)}: {text.enum(t.JobState, job.state)}")
             return OK
         evidence = f" (found: {job.evidence})" if job.evidence else ""
         complain(f"{title(job)}: {text.enum(t.JobState, job.state)}: {explain(errors.from_job(job), self._session.address)}{evidence}")

@@ -74,6 +74,7 @@ def job_filter(domain: str, hosts: list[str], kinds: list[str], states: list[str
 
 def _value(kind: Any, word: str) -> Any:
     words = {text.enum(kind, number).replace(" ", "-"): number for number in kind.values() if number}
+    word = {"save": "managed-save"}.get(word, word)
     number = words.get(word, words.get(f"{word}-domain"))
     if number is None:
         raise typer.BadParameter(f"{word!r} is none of {', '.join(words)}")
@@ -83,13 +84,13 @@ def _value(kind: Any, word: str) -> Any:
 def _row(job: t.Job) -> tuple[str, ...]:
     return (
         job.job_id,
-        text.enum(t.JobKind, job.kind),
+        text.enum(t.JobKind, job.kind).removesuffix(" domain"),
         job.domain.host,
         job.domain.name or job.domain.uuid,
         text.enum(t.JobState, job.state),
         f"{job.progress.percent:.0f} %" if job.progress.HasField("percent") else text.NONE,
         job.owner,
-        text.moment(job, "create_time"),
+        text.today(job, "create_time"),
         job.error.reason or text.NONE,
     )
 
@@ -131,11 +132,14 @@ def _facts(job: t.Job) -> list[tuple[str, str]]:
 
 def watch(session: Session, job_id: JobId) -> int:
     """Follow a job to its end. Ctrl-C leaves it alone."""
+    return _follow(session, job_id, t.JOB_STATE_SUCCEEDED)
 
+
+def _follow(session: Session, job_id: str, wanted: t.JobState.ValueType) -> int:
     async def attach(client: AsyncClient) -> AsyncJobHandle:
         return client.watch_job(job_id)
 
-    return follow.follow(session, attach, ours=False)
+    return follow.follow(session, attach, ours=False, wanted=wanted)
 
 
 def cancel(
@@ -143,7 +147,7 @@ def cancel(
     job_id: JobId,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end.")] = False,
 ) -> int | None:
-    """Ask a job to stop. Answered at once, with what could be done about it; --wait follows it to its end."""
+    """Ask a job to stop. Answered at once, with what could be done about it; --wait follows it to its end (exit code 1 unless it was cancelled)."""
     with session.client() as client:
         answer = client.cancel_job(job_id=job_id)
     if not session.json:
@@ -151,4 +155,4 @@ def cancel(
         session.say(f"{job_id}: {said}")
     elif not wait:
         session.document(answer)
-    return watch(session, job_id) if wait else None
+    return _follow(session, job_id, t.JOB_STATE_CANCELLED) if wait else None

@@ -29,7 +29,7 @@ def migrate(client: AsyncClient, domain: t.DomainRef, settings: t.MigrationSetti
 
 
 def plan_migration(session: Session, domain: t.DomainRef, settings: t.MigrationSettings) -> int:
-    """Say what would stand in the way of a migration, and change nothing. Exit code 1 where it would be refused."""
+    """Say what would stand in the way of a migration, and change nothing. Exit code 1 where it would be refused. (Not in this version yet.)"""
     with session.client() as client:
         answer = client.plan_migration(domain, settings=settings)
     if session.json:

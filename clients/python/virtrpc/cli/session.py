@@ -47,13 +47,17 @@ class Session:
         print(to_json(message), flush=True)
 
     def table(self, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Prints a table."""
+        """Prints a table. Nothing is folded: a job's id that is broken in two cannot be copied, so long lines are the terminal's."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         for header in headers:
-            table.add_column(header, overflow="fold")
+            table.add_column(header, no_wrap=True)
         for row in rows:
             table.add_row(*(Text(text.one_line(cell)) for cell in row))
-        console().print(table)
+        wide = console()
+        wide.width = _NO_TERMINAL_WIDTH
+        with wide.capture() as printed:
+            wide.print(table)
+        print("\n".join(line.rstrip() for line in printed.get().splitlines()))
 
     def facts(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Prints names and values, one pair a line."""
@@ -98,7 +102,7 @@ def explain(error: errors.VirtrpcError, address: str) -> str:
         hint = f"is virtrpcd running there? --address or {ADDRESS_VARIABLE} names another server"
         return f"cannot reach the virtrpc server at {address}: {error.message} - {hint}"
     pairs = ", ".join(f"{key}: {value}" for key, value in sorted(error.metadata.items()) if value and value not in error.message)
-    next_step = advice(error.reason)
+    next_step = "say --host" if error.metadata.get("field") == "host" else advice(error.reason)
     return "".join(
         (
             error.message or error.code.name,

@@ -54,6 +54,12 @@ def moment(message: Message, field: str) -> str:
     return value.ToDatetime(UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S") if message.HasField(field) else NONE
 
 
+def today(message: Message, field: str) -> str:
+    """A Timestamp field in local time, without its date where that is today."""
+    date, _, time = moment(message, field).partition(" ")
+    return time if date == datetime.now().astimezone().strftime("%Y-%m-%d") else f"{date} {time}".strip()
+
+
 def age(time: Timestamp) -> float:
     """Seconds since then, by this machine's clock; not below zero."""
     return max(0.0, (datetime.now(UTC) - time.ToDatetime(UTC)).total_seconds())

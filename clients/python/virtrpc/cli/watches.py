@@ -16,6 +16,7 @@ from virtrpc.cli.panels import WATCHES
 from virtrpc.cli.parts import Hosts
 from virtrpc.cli.queries import domain_filter
 from virtrpc.cli.session import Session, complain
+from virtrpc.errors import VirtrpcError
 from virtrpc.sync import Watch
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import query_pb2 as q
@@ -41,7 +42,7 @@ def watch(
     """Follow state and configuration of domains, the present state first. --timeout ends it."""
     with session.client() as client:
         batches = client.watch_domains(filter=domain_filter(host, name, state), resume_token=resume_token)
-        for batch in _told(session, batches):
+        for batch in _told(session, batches, bool(resume_token)):
             for change in batch.changes:
                 _domain_line(session, change)
 
@@ -69,7 +70,7 @@ def watch_jobs(
     """Follow jobs, the present state first. --timeout ends it."""
     with session.client() as client:
         batches = client.watch_jobs(filter=job_filter(domain, host, kind, state, owner), resume_token=resume_token)
-        for batch in _told(session, batches):
+        for batch in _told(session, batches, bool(resume_token)):
             for change in batch.changes:
                 _job_line(session, change)
 
@@ -84,22 +85,45 @@ def _job_line(session: Session, change: j.JobChange) -> None:
         session.say(f"{_now()} {job.job_id} {title(job)}: {status(job)}{percent}{failure}")
 
 
-def _told(session: Session, batches: Watch[Batch]) -> Iterable[Batch]:
+def _told(session: Session, batches: Watch[Batch], resumed: bool) -> Iterable[Batch]:
     """The batches that are to be printed as lines; with --json they are printed here, without heartbeats."""
     before: tuple[str, ...] | None = None
+    gap = _Gap()
+    batches.on_broken = gap.opened
     for batch in batches:
+        gap.closed()
         down = tuple(sorted(host.host for host in batch.unreachable))
         news = bool(batch.changes) or batch.reset or down != (before or ())
         if session.json:
             if news or before is None:
                 session.line(batch)
         else:
-            if batch.reset and before is not None:
+            if batch.reset and (before is not None or resumed):
                 complain("starting over: what follows is the present state", "note")
             if down != (before or ()):
                 _hosts_changed(session, batch.unreachable, down, before or ())
             yield batch
         before = down
+
+
+class _Gap:
+    """Says once that the server is away, and once that it is back."""
+
+    def __init__(self) -> None:
+        self._open = False
+
+    def opened(self, error: VirtrpcError | None) -> None:
+        """The stream broke."""
+        if not self._open:
+            why = error.message if error else "it ended"
+            complain(f"the watch was cut off ({why}) and is tried again; what changes meanwhile is told then", "note")
+        self._open = True
+
+    def closed(self) -> None:
+        """A batch came."""
+        if self._open:
+            complain("the watch goes on", "note")
+        self._open = False
 
 
 def _hosts_changed(session: Session, hosts: Iterable[t.UnreachableHost], down: tuple[str, ...], before: tuple[str, ...]) -> None:
