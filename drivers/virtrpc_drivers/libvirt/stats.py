@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, TypeVar
 
 import libvirt
+from msgspec.structs import replace
 
 from virtrpc_drivers.libvirt import domain_xml
 from virtrpc_drivers.libvirt.readings import KIB, Clock, optional
-from virtrpc_drivers.values import BlockStats, CpuStats, InterfaceStats, MemoryStats, Samples, Stamp, StatsReading, VcpuStats
+from virtrpc_drivers.values import BlockStats, CpuStats, InterfaceStats, MemoryStats, Samples, Stamp, StatsReading, Value, VcpuStats
 
+Row = TypeVar("Row", bound=Value)
 Record = dict[str, Any]
+
+LARGEST = 2**63 - 1
+"""The largest number that the contract's fields hold."""
 
 _GROUPS = (
     libvirt.VIR_DOMAIN_STATS_STATE
@@ -133,15 +138,43 @@ def from_record(
     uuid: str, stamp: Stamp, record: Record, cpus: dict[int, int] | None = None, affinities: dict[int, str] | None = None
 ) -> StatsReading:
     """One domain's row of a bulk answer; groups that the row lacks are None."""
-    return StatsReading(
-        uuid=uuid,
-        stamp=stamp,
-        cpu=_cpu(record),
-        memory=_memory(record),
-        block=_blocks(record),
-        interfaces=_interfaces(record),
-        vcpus=_vcpus(record, cpus or {}, affinities or {}),
+    return _credible(
+        StatsReading(
+            uuid=uuid,
+            stamp=stamp,
+            cpu=_cpu(record),
+            memory=_memory(record),
+            block=_blocks(record),
+            interfaces=_interfaces(record),
+            vcpus=_vcpus(record, cpus or {}, affinities or {}),
+        )
     )
+
+
+def _credible(reading: StatsReading) -> StatsReading:
+    """A reading without the numbers that cannot be.
+
+    A guest's balloon driver writes what it likes, up to 2**64 - 1, and libvirt says -1 for what it does not count.
+    """
+    cpu, memory = reading.cpu, reading.memory
+    return replace(
+        reading,
+        cpu=_credible_row(cpu) if cpu is not None and 0 <= cpu.time_ns <= LARGEST else None,
+        memory=_credible_row(memory) if memory is not None else None,
+        block=_credible_rows(reading.block),
+        interfaces=_credible_rows(reading.interfaces),
+        vcpus=_credible_rows(reading.vcpus),
+    )
+
+
+def _credible_rows(rows: tuple[Row, ...] | None) -> tuple[Row, ...] | None:
+    return tuple(_credible_row(row) for row in rows) if rows is not None else None
+
+
+def _credible_row(row: Row) -> Row:
+    numbers = {name: number for name in row.__struct_fields__ if isinstance(number := getattr(row, name), int)}
+    wrong = {name: None for name, number in numbers.items() if not 0 <= number <= LARGEST}
+    return replace(row, **wrong) if wrong else row
 
 
 def _cpu(record: Record) -> CpuStats | None:
@@ -207,14 +240,16 @@ def _one_by_one(domain: Any, clock: Clock) -> StatsReading:
     stamp = clock.stamp()
     info = optional(domain.info)
     xml = optional(lambda: domain.XMLDesc(0))
-    return StatsReading(
-        uuid=domain.UUIDString(),
-        stamp=stamp,
-        cpu=CpuStats(time_ns=info[4]) if info else None,
-        memory=_single_memory(optional(domain.memoryStats)),
-        block=_single_blocks(domain, xml) if xml else None,
-        interfaces=_single_interfaces(domain, xml) if xml else None,
-        vcpus=_single_vcpus(optional(domain.vcpus)),
+    return _credible(
+        StatsReading(
+            uuid=domain.UUIDString(),
+            stamp=stamp,
+            cpu=CpuStats(time_ns=info[4]) if info else None,
+            memory=_single_memory(optional(domain.memoryStats)),
+            block=_single_blocks(domain, xml) if xml else None,
+            interfaces=_single_interfaces(domain, xml) if xml else None,
+            vcpus=_single_vcpus(optional(domain.vcpus)),
+        )
     )
 
 
@@ -228,9 +263,8 @@ def _single_memory(answer: Record | None) -> MemoryStats | None:
 def _single_blocks(domain: Any, xml: str) -> tuple[BlockStats, ...] | None:
     def read(target: str) -> BlockStats:
         counts = domain.blockStats(target)
-        # libvirt says -1 for what it does not count.
         names = ("read_requests", "read_bytes", "write_requests", "write_bytes", "errors")
-        return BlockStats(target=target, **{name: count for name, count in zip(names, counts, strict=False) if count >= 0})
+        return BlockStats(target=target, **dict(zip(names, counts, strict=False)))
 
     return _each([disk.target for disk in domain_xml.disks(xml)], read)
 
@@ -239,7 +273,7 @@ def _single_interfaces(domain: Any, xml: str) -> tuple[InterfaceStats, ...] | No
     def read(target: str) -> InterfaceStats:
         counts = domain.interfaceStats(target)
         names = [field for field, _ in _INTERFACE]
-        return InterfaceStats(target=target, **{name: count for name, count in zip(names, counts, strict=False) if count >= 0})
+        return InterfaceStats(target=target, **dict(zip(names, counts, strict=False)))
 
     return _each([nic.target for nic in domain_xml.interfaces(xml) if nic.target], read)
 
