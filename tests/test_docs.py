@@ -25,6 +25,7 @@ from tests.test_api_coverage import has_test
 from virtrpc.cli.main import app as client_program
 from virtrpc.errors import make_error
 from virtrpc.v1 import job_pb2, query_pb2, snapshot_pb2, types_pb2
+from virtrpc_drivers.sim.options import SimOptions
 from virtrpc_server.app import App
 from virtrpc_server.errors import STATUS
 from virtrpc_server.main import cli as server_program
@@ -280,3 +281,10 @@ if __name__ == "__main__":
     print("| reason | status | what it means, and what to do | Python |\n|---|---|---|---|")
     for cells in reason_rows():
         print(f"| {' | '.join(cells)} |")
+
+
+def test_every_parameter_of_the_simulation_is_documented() -> None:
+    """The table of sim: parameters has each field of SimOptions and no other."""
+    section = (ROOT / "docs/drivers.md").read_text().partition("## A simulated hypervisor")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(SimOptions.__struct_fields__)

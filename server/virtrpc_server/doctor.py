@@ -22,7 +22,7 @@ from rich.table import Table
 from virtrpc_drivers.errors import DriverError, Fault, Reason
 from virtrpc_drivers.protocol import AnyNotice, Driver, DriverSettings, HostDown, HostUp
 from virtrpc_drivers.proxy import ProcessDriver
-from virtrpc_server.admin import IN_PROCESS, AdminError, Daemon, Pool, daemons
+from virtrpc_server.admin import IN_PROCESS, MODULAR, AdminError, Daemon, Pool, daemons
 from virtrpc_server.budgets import Budget
 from virtrpc_server.settings import HostSettings, Settings, shown
 
@@ -87,6 +87,8 @@ def _examine(host: HostSettings, settings: Settings, *, fix: bool, make_driver: 
         yield asyncio.run(_connect(driver))
     if serving and serving[0].socket.exists():
         yield from _check_limits(serving[0], fix=fix)
+    elif serving and fix:
+        yield Finding("limits", Level.INFO, "nothing was fixed: the daemon cannot be reached")
     yield from _check_qemu(host.uri)
 
 
@@ -103,6 +105,8 @@ def _check_socket(daemon: Daemon) -> Finding:
 
 
 def _socket_advice(daemon: Daemon, error: OSError) -> str:
+    if error.errno == errno.ENOENT and daemon.name not in ("libvirtd", *MODULAR.values()):
+        return "Nothing listens there: correct the URI's socket, or start what should listen."
     if error.errno == errno.ENOENT:
         return f"Install and start the daemon: systemctl enable --now {daemon.name}.socket (Debian: libvirt-daemon-system)."
     if error.errno == errno.ECONNREFUSED:
@@ -169,7 +173,7 @@ def _unreachable(fault: Fault) -> Finding:
         Reason.PERMISSION_DENIED: "Let the server's account use org.libvirt.unix.manage by a polkit rule, or add it to the socket's group.",
         Reason.UNAUTHENTICATED: "Give the server credentials, for example in ~/.config/libvirt/auth.conf.",
         Reason.DRIVER_LOST: "The driver process crashed: its last words are above, on stderr.",
-    }.get(fault.reason, "")
+    }.get(fault.reason, "Check the URI, and that its daemon runs and lets this machine in: virsh -c URI version asks it directly.")
     return Finding("hypervisor", Level.PROBLEM, f"cannot be reached: {fault.message}", advice)
 
 

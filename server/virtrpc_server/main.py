@@ -44,7 +44,7 @@ class ServeByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-cli = typer.Typer(cls=ServeByDefault, help="Serves hypervisors over gRPC, and stays responsive whatever they do.", pretty_exceptions_enable=False)
+cli = typer.Typer(cls=ServeByDefault, pretty_exceptions_enable=False)
 
 ConfigOption = Annotated[
     Path | None,
@@ -66,7 +66,10 @@ def _print_version(wanted: bool) -> None:
 def _group(
     _version: Annotated[bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)] = False,
 ) -> None:
-    """Serves hypervisors over gRPC, and stays responsive whatever they do."""
+    """Serves hypervisors over gRPC, and stays responsive whatever they do.
+
+    Without a command it serves: virtrpcd --host NAME=URI is virtrpcd serve --host NAME=URI. What can be set is listed by virtrpcd serve --help.
+    """
 
 
 @cli.command()

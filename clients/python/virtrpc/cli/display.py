@@ -45,7 +45,8 @@ def status(job: t.Job) -> str:
         words.append(text.enum(t.JobPhase, job.phase))
     if job.cancel_requested and job.state == t.JOB_STATE_RUNNING:
         words.append("cancel asked for" if job.abortable else f"cancel asked for, cannot be aborted now{_why(job)}")
-    return ", ".join(words + progress(job.progress))
+    # How fast it was, and how long it had to go, says nothing of a job that is over.
+    return ", ".join(words + (progress(job.progress) if job.state == t.JOB_STATE_RUNNING else []))
 
 
 def progress(reading: t.JobProgress) -> list[str]:
@@ -124,6 +125,8 @@ class LineDisplay(_Display):
 
     def show(self, job: t.Job) -> None:
         """The job as it is now."""
+        if job.phase == t.JOB_PHASE_REFRESHING:
+            return  # a moment that is not worth a line
         tenth = int(job.progress.percent) // _LINE_EVERY_PERCENT
         key = (job.state, job.phase, job.waiting_for, job.cancel_requested, tuple(who.job_id for who in job.holders), tenth)
         if key != self._told:

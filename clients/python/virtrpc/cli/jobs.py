@@ -14,7 +14,7 @@ from virtrpc.cli.display import progress, status
 from virtrpc.cli.panels import JOBS
 from virtrpc.cli.parts import Hosts
 from virtrpc.cli.session import Session, complain
-from virtrpc.jobs import AsyncJobHandle
+from virtrpc.jobs import AsyncJobHandle, is_final
 from virtrpc.refs import domain_ref
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import types_pb2 as t
@@ -117,7 +117,7 @@ def _facts(job: t.Job) -> list[tuple[str, str]]:
         ("Ended", text.moment(job, "end_time")),
         ("May wait", text.duration(job, "wait_timeout")),
         ("May run", text.duration(job, "run_timeout")),
-        ("Progress", ", ".join(progress(job.progress)) or text.NONE),
+        ("Progress", ", ".join(progress(job.progress)[: 1 if is_final(job) else None]) or text.NONE),
         ("Abortable", text.yes(job.abortable) + (f": {job.abort_reason}" if job.abort_reason else "")),
         ("Cancel asked for", text.enum(t.CancelReason, job.cancel_reason) if job.cancel_requested else "no"),
     ]

@@ -213,6 +213,7 @@ def host(
 
 def _host_facts(found: q.Host) -> list[tuple[str, str]]:
     driver, budget = found.driver_process, found.budget
+    places = str(budget.places) if budget.places else "any number of"
     return [
         ("Name", found.name),
         ("URI", found.uri),
@@ -228,7 +229,10 @@ def _host_facts(found: q.Host) -> list[tuple[str, str]]:
         ("Domains", f"{text.number(found, 'domains')}, running {text.number(found, 'active_domains')}"),
         ("Driver", f"{driver.driver or text.NONE}, pid {text.number(driver, 'pid')}, running since {text.moment(driver, 'start_time')}"),
         ("Driver restarts", f"{text.number(driver, 'restarts')}{f', last: {driver.last_exit}' if driver.last_exit else ''}"),
-        ("Daemon", f"{text.number(budget, 'used')} of {text.number(budget, 'places')} places taken, {text.number(budget, 'waiting')} jobs waiting"),
+        (
+            "Daemon",
+            f"{text.number(budget, 'used')} of {places} places taken, {text.number(budget, 'waiting')} jobs waiting",
+        ),
         ("Statistics every", text.duration(found, "stats_target_age")),
     ]
 

@@ -12,7 +12,7 @@ from virtrpc.cli.command import command
 from virtrpc.cli.panels import STATISTICS
 from virtrpc.cli.parts import Hosts
 from virtrpc.cli.queries import domain_filter
-from virtrpc.cli.session import Session
+from virtrpc.cli.session import Session, complain
 from virtrpc.v1 import query_pb2 as q
 from virtrpc.v1 import types_pb2 as t
 
@@ -80,7 +80,7 @@ def block_stats(
         return
     headers = ("DISK", "READS", "READ", "WRITES", "WRITTEN", "FLUSHES", "CAPACITY", "ALLOCATION", "SOURCE")
     session.table(headers, (_disk(one) for one in answer.stats.devices))
-    session.say(f"Sampled: {text.observed(answer.stats.observation)}")
+    _sampled(session, answer.stats.observation)
 
 
 def _disk(one: q.BlockDeviceStats) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ def interface_stats(
         return
     headers = ("INTERFACE", "MAC", "RECEIVED", "PACKETS", "ERRORS", "DROPS", "SENT", "PACKETS", "ERRORS", "DROPS")
     session.table(headers, (_interface(one) for one in answer.stats.devices))
-    session.say(f"Sampled: {text.observed(answer.stats.observation)}")
+    _sampled(session, answer.stats.observation)
 
 
 def _interface(one: q.InterfaceDeviceStats) -> tuple[str, ...]:
@@ -129,8 +129,15 @@ def memory_stats(session: Session, domain: t.DomainRef) -> None:
     known = [(field.name, value) for field, value in answer.stats.ListFields() if field.message_type is None]
     session.facts(
         [(_label(name), text.size(value) if name.endswith("_bytes") else str(value)) for name, value in known]
-        + [("Told by the guest", text.moment(answer.stats, "guest_update_time")), ("Sampled", text.observed(answer.stats.observation))]
+        + [("Told by the guest", text.moment(answer.stats, "guest_update_time"))]
     )
+    _sampled(session, answer.stats.observation)
+
+
+def _sampled(session: Session, observation: t.Observation) -> None:
+    session.say(f"Sampled: {text.observed(observation)}")
+    if observation.freshness == t.FRESHNESS_UNKNOWN:
+        complain("there is no sample: the domain is off, or has not been sampled yet", "note")
 
 
 def _label(field: str) -> str:
