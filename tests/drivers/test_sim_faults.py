@@ -8,7 +8,7 @@ import pytest
 
 from tests.drivers.bed import call_of
 from tests.drivers.simulated import World, reason, world
-from tests.virtual_time import on_virtual_time, run
+from tests.virtual_time import on_virtual_time, run, wall
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.protocol import Call, HostDown, HostUp, Report
@@ -263,6 +263,18 @@ async def test_resume_of_what_cannot_be_proven() -> None:
         assert await reason(suspending) is Reason.DRIVER_LOST
         await sim.notices.until(HostUp, since=len(sim.notices.seen))
         assert await reason(sim.driver.resume(call)) is Reason.OUTCOME_UNKNOWN
+
+
+@on_virtual_time
+async def test_an_older_snapshot_proves_nothing() -> None:
+    """A snapshot of that name which was there before the call is not the one that the call was to make; one of the same second may be."""
+    async with world(remembers=False) as sim:
+        snapshot = ops.CreateSnapshot(uuid=sim.uuid, name="s", xml="<domainsnapshot/>")
+        began = wall()
+        await sim.run(snapshot)
+        outcome = await sim.driver.resume(call_of(snapshot, began=began))
+        assert outcome.snapshot is not None
+        assert await reason(sim.driver.resume(call_of(snapshot, began=wall() + 1))) is Reason.INTERRUPTED
 
 
 @on_virtual_time

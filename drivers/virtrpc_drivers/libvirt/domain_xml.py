@@ -19,6 +19,10 @@ _UNITS = {
     "gb": 1000**3, "g": 1024**3, "gib": 1024**3,
     "tb": 1000**4, "t": 1024**4, "tib": 1024**4,
 }  # fmt: skip
+_KEYS = (("alias", "name"), ("target", "dev"), ("mac", "address"))
+"""What names a device, in the order in which libvirt goes by it."""
+_NOT_NUMBERS = frozenset({"type", "multifunction"})
+"""The attributes of an address that say nothing of where it is."""
 _SOURCE_ATTRIBUTES = ("file", "dev", "dir", "volume", "name", "network", "bridge", "path")
 
 
@@ -95,17 +99,55 @@ def alias_of(domain_xml: str, device_xml: str) -> str | None:
 def matching(domain_xml: str, device_xml: str) -> Element | None:
     """The device of a domain that the given device XML means.
 
-    By what libvirt goes by itself: a user's alias, a disk's target, an interface's MAC, a host device's or channel's source
-    address, a guest address. Where the XML names none of these, the only device of its kind that has all it says.
+    By what libvirt goes by itself: a user's alias, a disk's target, an interface's MAC. Where the XML names none of these, the
+    first device of its kind that has all it says.
     """
     wanted = parse(device_xml)
-    candidates = list(ElementTree.fromstring(domain_xml).iterfind(f"devices/{wanted.tag}"))
-    for key in (("alias", "name"), ("target", "dev"), ("mac", "address")):
-        value = _attribute(wanted, *key)
-        if value is not None:
-            return next((device for device in candidates if (_attribute(device, *key) or "").lower() == value.lower()), None)
-    fitting = [device for device in candidates if contains(device, wanted)]
-    return fitting[0] if fitting else None
+    candidates = _of_kind(domain_xml, wanted)
+    key = _key(wanted)
+    if key is not None:
+        return _with_key(candidates, wanted, key)
+    return next((device for device in candidates if contains(device, wanted)), None)
+
+
+def identified(domain_xml: str, device_xml: str) -> Element | None:
+    """The device that can be no other: found by its alias, target or MAC, or by a whole address of its own."""
+    wanted = parse(device_xml)
+    candidates = _of_kind(domain_xml, wanted)
+    key = _key(wanted)
+    if key is not None:
+        return _with_key(candidates, wanted, key)
+    return next((device for device in candidates if _same_address(device, wanted) and contains(device, wanted)), None)
+
+
+def only_one(domain_xml: str, device_xml: str) -> Element | None:
+    """The only device of the given one's kind; None where there are more, or none."""
+    candidates = _of_kind(domain_xml, parse(device_xml))
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def _of_kind(domain_xml: str, wanted: Element) -> list[Element]:
+    return ElementTree.fromstring(domain_xml).findall(f"devices/{wanted.tag}")
+
+
+def _key(wanted: Element) -> tuple[str, str] | None:
+    return next((key for key in _KEYS if _attribute(wanted, *key) is not None), None)
+
+
+def _with_key(candidates: list[Element], wanted: Element, key: tuple[str, str]) -> Element | None:
+    value = (_attribute(wanted, *key) or "").lower()
+    return next((device for device in candidates if (_attribute(device, *key) or "").lower() == value), None)
+
+
+def _same_address(device: Element, wanted: Element) -> bool:
+    """Whether the guest's or the host's address was named in full: a part of one ("on this bus") fits others as well."""
+    for path in ("address", "source/address"):
+        shown, named = device.find(path), wanted.find(path)
+        if shown is not None and named is not None:
+            numbers = set(shown.attrib) - _NOT_NUMBERS
+            if numbers and all(shown.get(number) == named.get(number) for number in numbers):
+                return True
+    return False
 
 
 def element(xml: str) -> Element:

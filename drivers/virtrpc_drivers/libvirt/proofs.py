@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from xml.etree import ElementTree
 
 import libvirt
 
@@ -36,7 +37,7 @@ class Verdict:
 
 
 Proof = Callable[[Any, Any], Verdict]
-"""(connection, operation): blocking reads, on a lane's thread."""
+"""(domain, operation): blocking reads, on a lane's thread."""
 
 
 def resumed(call: Call, abortable: bool) -> Run:
@@ -57,15 +58,15 @@ class Conclusion:
         """The outcome, where it is proven. Raises INTERRUPTED with the evidence, or OUTCOME_UNKNOWN."""
         followed = await self._follow()
         await self._job_can_be_taken()
-        operation = self._run.call.operation
+        call = self._run.call
         try:
-            verdict = await self._lanes.reads.bounded(lambda connection: prove(connection, operation), 3 * BOUND_SECONDS)
+            verdict = await self._lanes.reads.bounded(lambda connection: prove(connection, call), 3 * BOUND_SECONDS)
         except TimeoutError:
             raise failure(Reason.OUTCOME_UNKNOWN, "the hypervisor did not say in time what state the domain is in") from None
         if verdict.proven:
             return verdict.outcome
         seen = "it was seen running after the restart; " if followed else ""
-        raise failure(Reason.INTERRUPTED, f"no proof that {operation.verb} succeeded: {seen}{verdict.evidence}")
+        raise failure(Reason.INTERRUPTED, f"no proof that {call.operation.verb} succeeded: {seen}{verdict.evidence}")
 
     async def _follow(self) -> bool:
         """While the statistics show our job, report it. Whether they ever did."""
@@ -113,11 +114,12 @@ class Conclusion:
         return failure(Reason.OUTCOME_UNKNOWN, "the domain's job cannot be taken: the call may still be on its way in the hypervisor")
 
 
-def prove(connection: Any, operation: ops.Operation) -> Verdict:
-    """What can be read of the domain now, judged for this operation. A domain that is not there is judged too."""
+def prove(connection: Any, call: Call) -> Verdict:
+    """What can be read of the domain now, judged for this call. A domain that is not there is judged too."""
+    operation = call.operation
     try:
         domain = connection.lookupByUUIDString(operation.uuid)
-        return _PROOFS[operation.verb](domain, operation)
+        verdict = _PROOFS[operation.verb](domain, operation)
     except libvirt.libvirtError as error:
         fault = fault_of(error)
         if fault.reason is Reason.DOMAIN_NOT_FOUND:
@@ -125,6 +127,7 @@ def prove(connection: Any, operation: ops.Operation) -> Verdict:
         if fault.reason is Reason.HOST_UNREACHABLE:
             raise
         return Verdict(False, fault.message)
+    return _not_older(verdict, call.began)
 
 
 def _gone(operation: ops.Operation) -> Verdict:
@@ -133,6 +136,18 @@ def _gone(operation: ops.Operation) -> Verdict:
         return _at_destination(operation, evidence)
     # A transient domain goes with its guest.
     return Verdict(isinstance(operation, ops.Undefine | ops.Destroy | ops.Shutdown), evidence)
+
+
+def _not_older(verdict: Verdict, began: float) -> Verdict:
+    """What was made before the call began is none of its doing: a verdict on a snapshot that was there already proves nothing.
+
+    Hypervisors count whole seconds by their own clock. Where that is behind ours, a success is not proven; where it is ahead, a
+    snapshot that is older by no more than that still passes.
+    """
+    snapshot = verdict.outcome.snapshot
+    if snapshot is None or (snapshot.creation_time is not None and snapshot.creation_time >= int(began)):
+        return verdict
+    return Verdict(False, f"snapshot {snapshot.name!r} is there, but older than the call")
 
 
 def _state_text(domain: Any) -> str:
@@ -191,19 +206,32 @@ def _undefined(domain: Any, _operation: ops.Operation) -> Verdict:
     return Verdict(not persistent, f"the domain is {'still' if persistent else 'no longer'} defined")
 
 
-def _attached(domain: Any, operation: ops.AttachDevice | ops.UpdateDevice) -> Verdict:
-    shown = all(_has_device(xml, operation.xml, whole=True) for xml in _definitions(domain, operation.scope))
+def _attached(domain: Any, operation: ops.AttachDevice) -> Verdict:
+    found = [domain_xml.identified(xml, operation.xml) for xml in _definitions(domain, operation.scope)]
+    if None in found:
+        # Another one that is just the same may have been there before.
+        return Verdict(False, "no device is there that could only be the one that was sent")
+    return _as_sent(found, operation.xml)
+
+
+def _updated(domain: Any, operation: ops.UpdateDevice) -> Verdict:
+    return _as_sent([_updatable(xml, operation.xml) for xml in _definitions(domain, operation.scope)], operation.xml)
+
+
+def _updatable(xml: str, device: str) -> ElementTree.Element | None:
+    found = domain_xml.identified(xml, device)
+    return found if found is not None else domain_xml.only_one(xml, device)
+
+
+def _as_sent(found: Sequence[ElementTree.Element | None], device: str) -> Verdict:
+    sent = domain_xml.element(device)
+    shown = all(one is not None and domain_xml.contains(one, sent) for one in found)
     return Verdict(shown, f"the device is {'there' if shown else 'not there as it was sent'}")
 
 
 def _detached(domain: Any, operation: ops.DetachDevice) -> Verdict:
-    shown = not any(_has_device(xml, operation.xml, whole=False) for xml in _definitions(domain, operation.scope))
+    shown = all(domain_xml.matching(xml, operation.xml) is None for xml in _definitions(domain, operation.scope))
     return Verdict(shown, f"the device is {'gone' if shown else 'still there'}")
-
-
-def _has_device(xml: str, device: str, whole: bool) -> bool:
-    found = domain_xml.matching(xml, device)
-    return found is not None and (not whole or domain_xml.contains(found, domain_xml.element(device)))
 
 
 def _definitions(domain: Any, scope: ops.Scope) -> list[str]:
@@ -274,7 +302,7 @@ _PROOFS: dict[str, Proof] = {
     "Undefine": _undefined,
     "AttachDevice": _attached,
     "DetachDevice": _detached,
-    "UpdateDevice": _attached,
+    "UpdateDevice": _updated,
     "SetUserPassword": _not_provable,
     "ManagedSave": _saved,
     "SetMemory": _memory_set,

@@ -40,7 +40,10 @@ def _proof(hypervisor: SimHypervisor, call: Call, domain: SimDomain | None) -> O
             proven = domain.image is None and domain.reason == "saved"
         case ops.CreateSnapshot() as operation:
             snapshot = domain.snapshots.get(operation.name)
-            return None if snapshot is None else Outcome(snapshot=domain.snapshot_value(snapshot))
+            # One that was there before the call is none of its doing; creation times are whole seconds.
+            if snapshot is None or snapshot.creation_time < int(call.began):
+                return None
+            return Outcome(snapshot=domain.snapshot_value(snapshot))
         case ops.DeleteSnapshot() as operation:
             proven = operation.name not in domain.snapshots and not operation.children_only
         case ops.Define() as operation:

@@ -41,10 +41,10 @@ class Mock:
         assert reading is not None
         return reading.state
 
-    async def resumed(self, operation: ops.AnyOperation) -> Reason | None:
+    async def resumed(self, operation: ops.AnyOperation, began: float | None = None) -> Reason | None:
         """What became of a call: None for a proven success."""
         try:
-            await self.driver.resume(call_of(operation))
+            await self.driver.resume(call_of(operation, began=began))
         except DriverError as error:
             return error.reason
         return None
@@ -85,10 +85,20 @@ async def test_proofs(mock: Mock) -> None:
         (ops.Undefine(uuid=uuid), True),
     ]
     for operation, provable in steps:
+        began = time.time()
         before = await mock.resumed(operation) if operation.verb not in ("DeleteSnapshot", "SetUserPassword") else Reason.INTERRUPTED
         assert before is Reason.INTERRUPTED, operation.verb
         await mock.driver.run(call_of(operation))
-        assert await mock.resumed(operation) is (None if provable else Reason.INTERRUPTED), operation.verb
+        assert await mock.resumed(operation, began) is (None if provable else Reason.INTERRUPTED), operation.verb
+
+
+async def test_an_older_snapshot_proves_nothing(mock: Mock) -> None:
+    """A snapshot of that name which was there before the call is not the one that the call was to make."""
+    snapshot = ops.CreateSnapshot(uuid=mock.uuid, name="s", xml="<domainsnapshot><name>s</name></domainsnapshot>")
+    began = time.time()
+    await mock.driver.run(call_of(snapshot))
+    assert await mock.resumed(snapshot, began) is None
+    assert await mock.resumed(snapshot, time.time() + 1) is Reason.INTERRUPTED
 
 
 async def test_a_definition_is_proven_by_what_is_stored(mock: Mock) -> None:

@@ -1,0 +1,119 @@
+"""What proves that a lost call succeeded, judged from what a domain shows."""
+
+import libvirt
+import pytest
+
+from tests.drivers.bed import call_of
+from virtrpc_drivers import operations as ops
+from virtrpc_drivers.libvirt import proofs
+
+NIC = "<interface type='network'>{mac}<source network='default'/><model type='virtio'/>{rest}</interface>"
+OLD = NIC.format(mac="<mac address='52:54:00:00:00:01'/>", rest="<alias name='net0'/>")
+PCI = "<address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>"
+HOSTDEV = f"<hostdev mode='subsystem'><source>{PCI}</source><alias name='hostdev0'/></hostdev>"
+BALLOON = "<memballoon model='virtio'><stats period='5'/></memballoon>"
+RNG = "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>"
+DISK = "<disk type='file' device='disk'><source file='/b.img'/><target dev='vdb' bus='virtio'/></disk>"
+
+
+class Domain:
+    """A running domain with these devices. It is its own connection."""
+
+    def __init__(self, devices: str) -> None:
+        self.xml = f"<domain><devices>{devices}</devices></domain>"
+
+    def lookupByUUIDString(self, _uuid: str) -> "Domain":  # noqa: N802 - libvirt's name
+        return self
+
+    def isActive(self) -> bool:  # noqa: N802 - libvirt's name
+        return True
+
+    def XMLDesc(self, _flags: int) -> str:  # noqa: N802 - libvirt's name
+        return self.xml
+
+
+@pytest.mark.parametrize(
+    ("devices", "sent", "proven"),
+    [
+        pytest.param(OLD, NIC.format(mac="", rest=""), False, id="an older equal interface"),
+        pytest.param(OLD, NIC.format(mac="<mac address='52:54:00:00:00:01'/>", rest=""), True, id="by its MAC"),
+        pytest.param(OLD, NIC.format(mac="<mac address='52:54:00:00:00:02'/>", rest=""), False, id="another MAC"),
+        pytest.param(DISK, DISK, True, id="by its target"),
+        pytest.param(DISK, DISK.replace("/b.img", "/c.img"), False, id="another disk at the target"),
+        pytest.param(RNG, RNG, False, id="an older equal generator"),
+        pytest.param(
+            RNG.replace("</rng>", "<alias name='ua-r'/></rng>"), RNG.replace("</rng>", "<alias name='ua-r'/></rng>"), True, id="by its alias"
+        ),
+        pytest.param(HOSTDEV, f"<hostdev><source>{PCI}</source></hostdev>", True, id="by the host's address"),
+        pytest.param(HOSTDEV, f"<hostdev><source>{PCI.replace('0x01', '0x02')}</source></hostdev>", False, id="another address"),
+        pytest.param(HOSTDEV, "<hostdev><source><address bus='0x01'/></source></hostdev>", False, id="a part of an address"),
+        pytest.param(RNG.replace("</rng>", PCI + "</rng>"), RNG.replace("</rng>", PCI + "</rng>"), True, id="by the guest's address"),
+        pytest.param(
+            RNG.replace("</rng>", PCI + "</rng>"), RNG.replace("</rng>", "<address type='pci'/></rng>"), False, id="an address without numbers"
+        ),
+    ],
+)
+def test_an_attached_device_must_be_the_one_that_was_sent(devices: str, sent: str, proven: bool) -> None:
+    """A device that might have been there before the call proves nothing."""
+    operation = ops.AttachDevice(uuid="u", xml=sent, scope=ops.Scope.LIVE)
+    assert proofs.prove(Domain(devices), call_of(operation)).proven is proven
+
+
+@pytest.mark.parametrize(
+    ("devices", "sent", "proven"),
+    [
+        pytest.param(DISK, DISK, True, id="by its target"),
+        pytest.param(BALLOON, BALLOON, True, id="the only one of its kind"),
+        pytest.param(BALLOON, BALLOON.replace("5", "9"), False, id="not as it was sent"),
+        pytest.param(OLD, NIC.format(mac="<mac address='52:54:00:00:00:01'/>", rest="<link state='down'/>"), False, id="found, not changed"),
+        pytest.param(RNG + RNG, RNG, False, id="one of two that are the same"),
+    ],
+)
+def test_an_updated_device_shows_what_was_sent(devices: str, sent: str, proven: bool) -> None:
+    """The device that can only be the one meant says all that was sent."""
+    operation = ops.UpdateDevice(uuid="u", xml=sent, scope=ops.Scope.LIVE)
+    assert proofs.prove(Domain(devices), call_of(operation)).proven is proven
+
+
+@pytest.mark.parametrize(("devices", "proven"), [("", True), (OLD, True), (DISK, False), (DISK.replace("/b.img", "/c.img"), False)])
+def test_a_detached_device_is_gone(devices: str, proven: bool) -> None:
+    """Whatever is still at its place keeps a detach from being proven."""
+    operation = ops.DetachDevice(uuid="u", xml=DISK, scope=ops.Scope.LIVE)
+    assert proofs.prove(Domain(devices), call_of(operation)).proven is proven
+
+
+class Snapshot:
+    """A snapshot that was made at a time, or does not say when."""
+
+    def __init__(self, made: int | None) -> None:
+        self.made = made
+
+    def getXMLDesc(self, _flags: int) -> str:  # noqa: N802 - libvirt's name
+        return f"<domainsnapshot><name>s</name>{'' if self.made is None else f'<creationTime>{self.made}</creationTime>'}</domainsnapshot>"
+
+    def isCurrent(self, _flags: int) -> bool:  # noqa: N802 - libvirt's name
+        return True
+
+    def hasMetadata(self, _flags: int) -> bool:  # noqa: N802 - libvirt's name
+        return True
+
+
+@pytest.mark.parametrize(("made", "proven"), [(101, True), (100, True), (99, False), (None, False)])
+def test_a_snapshot_must_not_be_older_than_the_call(made: int | None, proven: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Creation times are whole seconds: the one in which the call began counts, an earlier one or none does not."""
+    monkeypatch.setattr(Domain, "snapshotLookupByName", lambda *_: Snapshot(made), raising=False)
+    verdict = proofs.prove(Domain(""), call_of(ops.CreateSnapshot(uuid="u", name="s", xml="<domainsnapshot/>"), began=100.7))
+    assert verdict.proven is proven
+    assert (verdict.outcome.snapshot is not None) is proven
+
+
+def test_a_snapshot_that_is_not_there_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a snapshot of that name there is nothing to compare."""
+
+    def missing(*_: object) -> None:
+        error = libvirt.libvirtError("")
+        error.err = (libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT, 0, "none", 2, None, None, None, -1, -1)
+        raise error
+
+    monkeypatch.setattr(Domain, "snapshotLookupByName", missing, raising=False)
+    assert not proofs.prove(Domain(""), call_of(ops.CreateSnapshot(uuid="u", name="s", xml="<domainsnapshot/>"))).proven
