@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+import msgspec
 
 from virtrpc_drivers.operations import AnyOperation
 from virtrpc_drivers.protocol import Report
 from virtrpc_drivers.values import Outcome, Phase
-from virtrpc_server.domains import Entry
+from virtrpc_server.domains import Entry, Observed, Stats
 
 
 class JobState(StrEnum):
@@ -124,6 +126,7 @@ class Job:
     generation: int | None
     """The domain's at acceptance; None for one that is only being made."""
     operation: AnyOperation
+    """Without its secrets, and once the job is over as `operation_kept` leaves it."""
     owner: str
     request_id: str
     fingerprint: str
@@ -150,7 +153,7 @@ class Job:
     evidence: str = ""
     outcome: Outcome | None = None
     domain: Entry | None = None
-    """The domain as read after the job, where it still exists."""
+    """The domain as read after the job, where it still exists, as `domain_kept` leaves it."""
     created_domain: bool = False
     destination_host: str = ""
 
@@ -163,3 +166,16 @@ class Job:
     def finished(self) -> bool:
         """Whether the state is final."""
         return self.state not in (JobState.QUEUED, JobState.RUNNING)
+
+
+def operation_kept(operation: AnyOperation) -> AnyOperation:
+    """The operation as a finished job keeps it: without its XML, since thousands of finished jobs are kept."""
+    return msgspec.structs.replace(operation, xml="") if "xml" in operation.__struct_fields__ else operation
+
+
+def domain_kept(entry: Entry) -> Entry:
+    """The domain as a finished job keeps it: its state and configuration, without the XML texts and the statistics."""
+    config = entry.config
+    if config is not None:
+        config = Observed(msgspec.structs.replace(config.value, xml="", inactive_xml=None, migratable_xml=None), config.stamp)
+    return replace(entry, config=config, stats=Stats())

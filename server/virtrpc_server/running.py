@@ -20,7 +20,7 @@ from virtrpc_server.domains import Entry
 from virtrpc_server.endings import Ending, Over, failed, in_vain, preempted, stopped
 from virtrpc_server.errors import problem_of
 from virtrpc_server.hosts import Freshness, Host
-from virtrpc_server.records import CancelReason, Holder, Job, JobState, Problem, Progress, WaitingFor
+from virtrpc_server.records import CancelReason, Holder, Job, JobState, Problem, Progress, WaitingFor, domain_kept, operation_kept
 from virtrpc_server.slots import Slots, Ticket, first_of
 from virtrpc_server.telling import Telling
 
@@ -246,7 +246,8 @@ class Run:
         except Lost as lost:
             return Ending(JobState.OUTCOME_UNKNOWN, Problem("OUTCOME_UNKNOWN", str(lost)), evidence=str(lost), ghost=True)
         except DriverError as error:
-            return self._failed_call(error)
+            # Its traceback refers to this run, which refers to it: such a circle keeps the operation's XML until a collection, and those are rare.
+            return self._failed_call(error.with_traceback(None))
         return Ending(JobState.SUCCEEDED, outcome=outcome)
 
     def _enter(self, phase: Phase) -> None:
@@ -325,14 +326,15 @@ class Run:
             outcome=ending.outcome,
             evidence=ending.evidence,
             may_still_apply=ending.ghost,
-            domain=entry if ending.state is JobState.SUCCEEDED else None,
+            operation=operation_kept(self.job.operation),
+            domain=domain_kept(entry) if entry is not None and ending.state is JobState.SUCCEEDED else None,
             created_domain=self._made,
         )
         await self._record.write()
         if ending.ghost or (self._out is not None and self._out.out):
             self._jobs.keep(self._haunt())
         else:
-            self._release()
+            self._leave()
         self._record.publish()
         self._jobs.ended(self)
 
@@ -378,7 +380,12 @@ class Run:
                 await self._out.over()
             await self._host.refresher.refresh(self.job.uuid, REFRESH_SECONDS)
         finally:
-            self._release()
+            self._leave()
+
+    def _leave(self) -> None:
+        self._release()
+        # The call refers to this run: see `_call`.
+        self._out = None
 
     def _release(self) -> None:
         tickets = [*self._held, *([self._budget] if self._budget else [])]

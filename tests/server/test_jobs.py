@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
+import weakref
 
 import pytest
 
@@ -502,6 +504,47 @@ async def test_defining_the_same_name_twice_at_once_excludes() -> None:
         assert second.problem is not None
         assert second.problem.reason == "ALREADY_EXISTS"
         assert [entry.uuid for entry in world.domains.by_name("new")] == [uuids[0]]
+
+
+@virtual
+async def test_a_finished_job_keeps_no_xml() -> None:
+    """Neither that of its operation nor that of its domain, whatever became of it: thousands of finished jobs are kept."""
+    async with World() as world:
+        xml = "<domain type='test'><name>new</name><uuid>{}</uuid><description>{}</description><memory unit='MiB'>64</memory></domain>"
+        uuid = "aaaaaaaa-0000-4000-8000-000000000001"
+        text = xml.format(uuid, "x" * 500_000)
+        defined = await world.run(op.Define(uuid=uuid, name="new", xml=text))
+        started = await world.run(op.Start(uuid=uuid))
+        assert {defined.state, started.state} == {JobState.SUCCEEDED}
+        world.sim.faults.add(Rule(verb="Define", reason=Reason.XML_INVALID))
+        refused = await world.run(op.Define(uuid=uuid, name="new", xml=text))
+        assert refused.state is JobState.FAILED
+        kept = [*(world.jobs.known(job.id) for job in (defined, started, refused)), *await world.jobs.store.load()]
+        assert all(len(repr(job)) < 10_000 for job in kept)
+        assert defined.domain is not None
+        assert defined.domain.name == "new"
+        (entry,) = world.domains.by_name("new")
+        assert entry.config is not None
+        assert len(entry.config.value.xml) > len(text) // 2
+
+
+@virtual
+async def test_a_run_that_is_over_is_freed_without_a_collection() -> None:
+    """Collections are rare in a server that is busy, and its operation's XML may be long; also where the call failed."""
+    async with World() as world:
+        uuid = world.guest().uuid
+        world.sim.faults.add(Rule(verb="Resume", uuid=uuid, reason=Reason.XML_INVALID))
+        gc.disable()
+        try:
+            for operation in (op.Suspend(uuid=uuid), op.Resume(uuid=uuid)):
+                with world.accept(operation) as listener:
+                    run = weakref.ref(listener._run)
+                    await world.end(listener)
+                del listener
+                await asyncio.sleep(1)
+                assert run() is None
+        finally:
+            gc.enable()
 
 
 class SlowStore(MemoryStore):
