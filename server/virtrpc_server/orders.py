@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 
 from virtrpc.v1 import job_pb2, snapshot_pb2, types_pb2
@@ -139,7 +140,8 @@ def set_user_password(request: job_pb2.SetUserPasswordRequest, uuid: str) -> op.
 
 def create_snapshot(request: job_pb2.CreateSnapshotRequest, uuid: str) -> op.CreateSnapshot:
     """CreateSnapshot. A snapshot without a name gets one here, so that it can be looked for."""
-    fallback = time.strftime("snapshot-%Y%m%d-%H%M%S", time.gmtime())
+    # The digits keep two of one second apart.
+    fallback = f"{time.strftime('snapshot-%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
     try:
         name, xml = named(request.xml or build(request.definition), fallback)
     except DriverError as error:

@@ -730,7 +730,7 @@ class SnapshotDefinition(_message.Message):
     MEMORY_PATH_FIELD_NUMBER: _builtins.int
     DISKS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name. Empty: the server chooses one."""
+    """Its name. Empty: the server chooses one, from the time in UTC and eight random digits: snapshot-20250131-235959-1a2b3c4d."""
     description: _builtins.str
     """Free text."""
     memory_location: Global___SnapshotLocation.ValueType
