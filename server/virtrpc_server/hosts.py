@@ -172,7 +172,7 @@ class Host:
             case Report():
                 self._on_report(self.name, notice)
             case EventsLost():
-                self._begin_audit()
+                self._lost_events()
             case HostUp(info=info):
                 self._up(info)
             case HostDown(fault=fault):
@@ -192,6 +192,14 @@ class Host:
         self._begin_audit()
         self._on_connection(self)
         self.back_up.set()
+
+    def _lost_events(self) -> None:
+        before = self.freshness
+        # Any domain may have changed unheard: STALE until everything is listed again.
+        self._audited = NEVER
+        self._begin_audit()
+        if self.freshness is not before:
+            self._on_connection(self)
 
     def _set_budget(self, info: HostInfo) -> None:
         workers = self.config.workers or self._workers or info.min_workers

@@ -10,21 +10,29 @@ import pytest
 
 from tests.server.fake_driver import FakeDriver, reading
 from tests.virtual_time import on_virtual_time, wall
-from virtrpc_drivers.values import Listing, Samples
+from virtrpc_drivers.protocol import EventsLost
+from virtrpc_drivers.values import DomainReading, Listing, Samples
 from virtrpc_server.budgets import Budgets
 from virtrpc_server.domains import Domains
 from virtrpc_server.hosts import Freshness, Host, HostConfig
 
 
 class SlowDriver(FakeDriver):
-    """Counts lists and sweeps; a read takes as long as the gate says."""
+    """Counts lists and sweeps; a list takes as long as a test says, and a read as the gate says."""
 
     lists = 0
     sweeps = 0
 
+    def __init__(self, *readings: DomainReading) -> None:
+        super().__init__(*readings)
+        self.listable = asyncio.Event()
+        """Lists wait for it."""
+        self.listable.set()
+
     async def list(self) -> Listing:
         """See FakeDriver.list."""
         self.lists += 1
+        await self.listable.wait()
         return await super().list()
 
     async def sample(self, uuids: Sequence[str]) -> Samples:
@@ -113,6 +121,27 @@ async def test_up_twice_in_a_row_is_up() -> None:
     assert host.info.cpus == 8
     assert host.freshness is Freshness.LIVE
     assert tasks() == 2
+    await host.close()
+
+
+@on_virtual_time
+async def test_a_host_whose_events_were_lost_is_stale_until_it_is_listed() -> None:
+    """Anything may have changed unheard, for as long as the listing takes; both turns are told, each once."""
+    driver = SlowDriver(reading(1, 0.0))
+    host = host_of(driver)
+    told: list[Freshness] = []
+    await start(host, lambda changed: told.append(changed.freshness))
+    await asyncio.sleep(5)
+    told.clear()
+    driver.listable.clear()
+    driver.deliver(EventsLost())
+    driver.deliver(EventsLost())
+    assert (host.freshness, told) == (Freshness.STALE, [Freshness.STALE])
+    await asyncio.sleep(50)
+    assert host.freshness is Freshness.STALE
+    driver.listable.set()
+    await asyncio.sleep(0.1)
+    assert (host.freshness, told) == (Freshness.LIVE, [Freshness.STALE, Freshness.LIVE])
     await host.close()
 
 

@@ -35,7 +35,7 @@ def _why(host: Host, reason: str) -> str:
         return host.fault.message if reason != "INTERNAL" else "its driver failed; the server's log says more"
     if not host.connected:
         return "no connection has been made yet"
-    return "it has not been audited for too long" if host.listed else "connected, and not listed yet"
+    return "connected, and has yet to be listed again" if host.listed else "connected, and not listed yet"
 
 
 def host_message(host: Host, *, verbs: bool = False, capabilities: bool = False, sysinfo: bool = False) -> query_pb2.Host:
