@@ -232,6 +232,29 @@ async def test_statistics_age_apart_from_state(bed: Bed) -> None:
 
 
 @on_bed
+async def test_a_number_that_no_field_can_hold_stays_unset(bed: Bed) -> None:
+    """Some guests report nonsense: it spoils neither the other numbers nor the page."""
+    huge = (1 << 64) - 2
+    bed.read(1)
+    bed.read(2)
+    bed.sampled(
+        1,
+        cpu=CpuStats(time_ns=huge),
+        memory=MemoryStats(rss_bytes=5, major_faults=huge, last_update=huge),
+        block=(BlockStats(target="vda", read_bytes=huge, read_time_ns=huge, errors=1),),
+        interfaces=(InterfaceStats(target="vnet0", rx_bytes=huge, tx_bytes=7),),
+        vcpus=(VcpuStats(number=0, time_ns=huge, cpu=huge),),
+    )
+    row, _ = bed.ask("ListDomainStats", query_pb2.ListDomainStatsRequest()).stats
+    (disk,), (nic,) = row.block.devices, row.interface.devices
+    assert (row.memory.rss_bytes, disk.errors, nic.tx_bytes) == (5, 1, 7)
+    unset = ((row.memory, "major_faults"), (row.memory, "guest_update_time"), (disk, "read_bytes"), (nic, "rx_bytes"))
+    assert not any(message.HasField(field) for message, field in unset)
+    (vcpu,) = bed.ask("ListVcpus", query_pb2.ListVcpusRequest(domain=Ref(uuid=uuid(1)))).vcpus
+    assert not vcpu.HasField("host_cpu")
+
+
+@on_bed
 async def test_a_domain_that_is_off_has_no_statistics(bed: Bed) -> None:
     """What the guest that ended last had is not shown as this one's: UNKNOWN and empty, and the state says why."""
     bed.read(1)

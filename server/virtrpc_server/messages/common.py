@@ -15,6 +15,9 @@ from virtrpc_server.domains import Entry, Observed
 from virtrpc_server.hosts import Freshness
 
 NANOS = 1_000_000_000
+MAX_INT64 = (1 << 63) - 1
+MAX_TIMESTAMP = 253_402_300_799
+"""The last second of the year 9999, which a Timestamp ends with."""
 
 E = TypeVar("E", bound=StrEnum)
 V_co = TypeVar("V_co", covariant=True)
@@ -41,8 +44,8 @@ STATES = enum_table(State, types_pb2.DomainState, "DOMAIN_STATE_", {State.NOSTAT
 
 
 def timestamp(seconds: float | None) -> Timestamp | None:
-    """Wall time in seconds since the epoch; None stays unset."""
-    if seconds is None:
+    """Wall time in seconds since the epoch; None and a time that no Timestamp can hold stay unset."""
+    if seconds is None or seconds > MAX_TIMESTAMP:
         return None
     whole, nanos = divmod(round(seconds * NANOS), NANOS)
     return Timestamp(seconds=whole, nanos=nanos)
@@ -61,6 +64,11 @@ def duration_ns(nanoseconds: int | None) -> Duration | None:
     sign = -1 if nanoseconds < 0 else 1
     whole, nanos = divmod(abs(nanoseconds), NANOS)
     return Duration(seconds=sign * whole, nanos=sign * nanos)
+
+
+def numbers(**found: int | None) -> dict[str, int | None]:
+    """Numbers by their fields' names. One that no int64 can hold, as some guests report, stays unset instead of spoiling the whole answer."""
+    return {name: number for name, number in found.items() if number is not None and -MAX_INT64 <= number <= MAX_INT64}
 
 
 def observation(freshness: Freshness, reading: Observed[object] | None) -> types_pb2.Observation:

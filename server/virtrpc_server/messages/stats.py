@@ -11,7 +11,7 @@ from virtrpc.v1 import query_pb2, types_pb2
 from virtrpc_drivers import values
 from virtrpc_server.domains import Entry, Observed
 from virtrpc_server.hosts import Host
-from virtrpc_server.messages.common import STATES, duration_ns, identity_message, observation, timestamp
+from virtrpc_server.messages.common import STATES, duration_ns, identity_message, numbers, observation, timestamp
 
 T = TypeVar("T")
 VCPU_STATES = {
@@ -70,18 +70,20 @@ def memory_message(entry: Entry, host: Host) -> query_pb2.MemoryStats:
     stats = reading.value
     return query_pb2.MemoryStats(
         observation=observed,
-        balloon_bytes=stats.actual_bytes,
-        rss_bytes=stats.rss_bytes,
-        available_bytes=stats.available_bytes,
-        unused_bytes=stats.unused_bytes,
-        usable_bytes=stats.usable_bytes,
-        disk_caches_bytes=stats.disk_caches_bytes,
-        swap_in_bytes=stats.swap_in_bytes,
-        swap_out_bytes=stats.swap_out_bytes,
-        major_faults=stats.major_faults,
-        minor_faults=stats.minor_faults,
-        hugetlb_allocations=stats.hugetlb_page_allocations,
-        hugetlb_failures=stats.hugetlb_page_failures,
+        **numbers(
+            balloon_bytes=stats.actual_bytes,
+            rss_bytes=stats.rss_bytes,
+            available_bytes=stats.available_bytes,
+            unused_bytes=stats.unused_bytes,
+            usable_bytes=stats.usable_bytes,
+            disk_caches_bytes=stats.disk_caches_bytes,
+            swap_in_bytes=stats.swap_in_bytes,
+            swap_out_bytes=stats.swap_out_bytes,
+            major_faults=stats.major_faults,
+            minor_faults=stats.minor_faults,
+            hugetlb_allocations=stats.hugetlb_page_allocations,
+            hugetlb_failures=stats.hugetlb_page_failures,
+        ),
         # 0 is what a guest's driver that never reported leaves there.
         guest_update_time=timestamp(stats.last_update or None),
     )
@@ -103,18 +105,20 @@ def _block(stats: values.BlockStats) -> query_pb2.BlockDeviceStats:
     return query_pb2.BlockDeviceStats(
         device=stats.target,
         path=stats.path,
-        read_requests=stats.read_requests,
-        read_bytes=stats.read_bytes,
         read_time=duration_ns(stats.read_time_ns),
-        write_requests=stats.write_requests,
-        write_bytes=stats.write_bytes,
         write_time=duration_ns(stats.write_time_ns),
-        flush_requests=stats.flush_requests,
         flush_time=duration_ns(stats.flush_time_ns),
-        errors=stats.errors,
-        capacity_bytes=stats.capacity_bytes,
-        allocation_bytes=stats.allocation_bytes,
-        physical_bytes=stats.physical_bytes,
+        **numbers(
+            read_requests=stats.read_requests,
+            read_bytes=stats.read_bytes,
+            write_requests=stats.write_requests,
+            write_bytes=stats.write_bytes,
+            flush_requests=stats.flush_requests,
+            errors=stats.errors,
+            capacity_bytes=stats.capacity_bytes,
+            allocation_bytes=stats.allocation_bytes,
+            physical_bytes=stats.physical_bytes,
+        ),
     )
 
 
@@ -139,14 +143,16 @@ def _interface(stats: values.InterfaceStats) -> query_pb2.InterfaceDeviceStats:
     return query_pb2.InterfaceDeviceStats(
         device=stats.target,
         mac_address=stats.mac.lower() if stats.mac is not None else None,
-        rx_bytes=stats.rx_bytes,
-        rx_packets=stats.rx_packets,
-        rx_errors=stats.rx_errors,
-        rx_drops=stats.rx_drops,
-        tx_bytes=stats.tx_bytes,
-        tx_packets=stats.tx_packets,
-        tx_errors=stats.tx_errors,
-        tx_drops=stats.tx_drops,
+        **numbers(
+            rx_bytes=stats.rx_bytes,
+            rx_packets=stats.rx_packets,
+            rx_errors=stats.rx_errors,
+            rx_drops=stats.rx_drops,
+            tx_bytes=stats.tx_bytes,
+            tx_packets=stats.tx_packets,
+            tx_errors=stats.tx_errors,
+            tx_drops=stats.tx_drops,
+        ),
     )
 
 
@@ -162,6 +168,6 @@ def vcpu_message(stats: values.VcpuStats) -> query_pb2.Vcpu:
         number=stats.number,
         state=VCPU_STATES.get(stats.state or "", query_pb2.VCPU_STATE_UNSPECIFIED),
         cpu_time=duration_ns(stats.time_ns),
-        host_cpu=stats.cpu,
         affinity=stats.affinity,
+        **numbers(host_cpu=stats.cpu),
     )
