@@ -350,6 +350,21 @@ def test_watching_domains(fake: Fake, run: Run) -> None:
     assert "host local is live again" in result.stderr
 
 
+def test_a_watch_tells_changes_and_not_readings(fake: Fake, run: Run) -> None:
+    """Being read again is no line; a change of what is known is one, with its name where it is not the state."""
+    live, stale = t.Observation(freshness=t.FRESHNESS_LIVE), t.Observation(freshness=t.FRESHNESS_STALE)
+    forms = [
+        t.Domain(host="a", uuid="u", name="web", state=t.DOMAIN_STATE_RUNNING, state_observation=live, autostart=False),
+        t.Domain(host="a", uuid="u", name="web", state=t.DOMAIN_STATE_RUNNING, state_observation=stale, autostart=False),
+        t.Domain(host="a", uuid="u", name="web", state=t.DOMAIN_STATE_RUNNING, state_observation=live, autostart=True),
+        t.Domain(host="a", uuid="u", name="web", state=t.DOMAIN_STATE_PAUSED, state_observation=live, autostart=True),
+    ]
+    changes = [q.DomainChange(current=form) for form in forms]
+    fake.on["WatchDomains"] = ending(q.WatchDomainsResponse(changes=changes, resume_token="1"))
+    lines = [line.split(maxsplit=1)[1] for line in run("watch").stdout.splitlines()]
+    assert lines == ["a/web running", "a/web running: autostart changed", "a/web paused"]
+
+
 def test_names_are_completed(fake: Fake, run: Run) -> None:
     """The shell completes domain names, with their host where a name is not unique; without a server it completes nothing."""
     other = t.Domain(host="b", name="web")

@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
 from virtrpc.cli import text
 from virtrpc.cli.command import command
@@ -41,21 +43,53 @@ def watch(
 ) -> None:
     """Follow state and configuration of domains, the present state first. --timeout ends it."""
     with session.client() as client:
+        lines = _DomainLines(session)
         batches = client.watch_domains(filter=domain_filter(host, name, state), resume_token=resume_token)
         for batch in _told(session, batches, bool(resume_token)):
             for change in batch.changes:
-                _domain_line(session, change)
+                lines.tell(change)
 
 
-def _domain_line(session: Session, change: q.DomainChange) -> None:
-    if change.WhichOneof("change") == "removed":
-        gone = change.removed.domain
-        session.say(f"{_now()} {gone.host}/{gone.name or gone.uuid} gone")
-    elif change.WhichOneof("change") == "current":
-        domain = change.current
+_RESTLESS = ("cpu_time", "control_state")
+"""What moves by itself."""
+
+
+class _DomainLines:
+    """A line for each change that can be seen. That a domain is about to be read again, and was, is none."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._seen: dict[tuple[str, str], t.Domain] = {}
+
+    def tell(self, change: q.DomainChange) -> None:
+        """Prints the change."""
+        if change.WhichOneof("change") == "removed":
+            gone = change.removed.domain
+            self._seen.pop((gone.host, gone.uuid), None)
+            self._session.say(f"{_now()} {gone.host}/{gone.name or gone.uuid} gone")
+        elif change.WhichOneof("change") == "current":
+            self._tell(change.current)
+
+    def _tell(self, domain: t.Domain) -> None:
+        before = self._seen.get((domain.host, domain.uuid))
+        self._seen[domain.host, domain.uuid] = domain
+        changed = _changed(before, domain) if before is not None else []
+        if before is not None and not changed:
+            return
         reason = f" ({domain.state_reason.replace('_', ' ')})" if domain.state_reason else ""
         old = "" if domain.state_observation.freshness == t.FRESHNESS_LIVE else f" [{text.observed(domain.state_observation)}]"
-        session.say(f"{_now()} {domain.host}/{domain.name} {text.state(domain.state)}{reason}{old}")
+        others = [name.replace("_", " ") for name in changed if not name.startswith("state")]
+        what = f": {', '.join(others)} changed" if others else ""
+        self._session.say(f"{_now()} {domain.host}/{domain.name} {text.state(domain.state)}{reason}{old}{what}")
+
+
+def _changed(before: t.Domain, after: t.Domain) -> list[str]:
+    fields = [field for field in t.Domain.DESCRIPTOR.fields if not field.name.endswith("_observation") and field.name not in _RESTLESS]
+    return [field.name for field in fields if _value(before, field) != _value(after, field)]
+
+
+def _value(domain: Message, field: FieldDescriptor) -> object:
+    return None if field.has_presence and not domain.HasField(field.name) else getattr(domain, field.name)
 
 
 def watch_jobs(
