@@ -82,12 +82,8 @@ class Runs:
     async def _is_shown(self, run: Run, began: float) -> bool:
         """Whether the statistics show this call now. Raises TimeoutError where they do not come."""
 
-        def check(connection: Any) -> bool:
-            job = look(connection, run.call.operation.uuid)
-            return job.live and is_ours(job, run.operation, began, run.now())
-
         if run.check is None or run.check.done():
-            run.check = asyncio.ensure_future(self.lanes.abort.call(check))
+            run.check = asyncio.ensure_future(self.lanes.abort.call(lambda connection: _shows(connection, run, began)))
             run.check.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.wait_for(asyncio.shield(run.check), STUCK_SECONDS)
 
@@ -95,14 +91,21 @@ class Runs:
         try:
             if not await self._is_shown(run, began):
                 return CancelAnswer(sent=False, message=NOT_SHOWN)
-            if self.by_id.get(run.call.id) is not run:
-                return CancelAnswer(sent=False, message="the call is over")
-            await self.lanes.abort.call(lambda connection: connection.lookupByUUIDString(run.call.operation.uuid).abortJob())
+            refusal = await self.lanes.abort.call(lambda connection: self._abort_shown(connection, run, began))
         except TimeoutError:
             return CancelAnswer(sent=False, message="the hypervisor does not answer for this domain's job")
         except DriverError as error:
             return CancelAnswer(sent=False, final=error.reason is Reason.UNSUPPORTED, message=error.fault.message)
-        return CancelAnswer(sent=True)
+        return CancelAnswer(sent=refusal is None, message=refusal or "")
+
+    def _abort_shown(self, connection: Any, run: Run, began: float) -> str | None:
+        """Abort, or say why not. On a lane's thread, which may have been long in coming: another's job can have begun meanwhile."""
+        if self.by_id.get(run.call.id) is not run:
+            return "the call is over"
+        if not _shows(connection, run, began):
+            return NOT_SHOWN
+        connection.lookupByUUIDString(run.call.operation.uuid).abortJob()
+        return None
 
     async def follow(self, run: Run) -> None:
         """Poll the job's statistics and report them, until cancelled. A poll that does not come back is not repeated."""
@@ -139,6 +142,12 @@ class Runs:
         """Report a new phase."""
         run.phase = phase
         self.deliver(Report(call_id=run.call.id, phase=phase, abortable=run.gave_up is not None))
+
+
+def _shows(connection: Any, run: Run, began: float) -> bool:
+    """Whether the statistics show this call, and it can be aborted now. Blocks."""
+    job = look(connection, run.call.operation.uuid)
+    return job.live and is_ours(job, run.operation, began, run.now())
 
 
 def given_up(verb: str) -> DriverError:

@@ -1,5 +1,6 @@
 """Whose job libvirt's statistics show, and the one abort that may be sent."""
 
+import asyncio
 import threading
 from typing import Any
 
@@ -72,6 +73,41 @@ async def test_our_job_is_aborted() -> None:
     domain = Domain(LIVE, SAVE, 9_000)
     assert (await cancel(domain)).sent
     assert domain.aborts == 1
+
+
+async def test_a_job_that_began_after_the_first_look_is_not_aborted() -> None:
+    """Between the look and the abort our job can end and another's begin: the abort looks again, and a later attempt may find ours."""
+
+    class Changing(Domain):
+        def jobStats(self, _flags: int) -> dict[str, Any]:  # noqa: N802 - libvirt's name
+            shown = dict(self.fields)
+            self.fields["operation"] = DUMP
+            return shown
+
+    domain = Changing(LIVE, SAVE, 9_000)
+    answer = await cancel(domain)
+    assert (answer, domain.aborts) == (CancelAnswer(sent=False, message=runs_module.NOT_SHOWN), 0)
+
+
+async def test_a_call_that_ends_before_its_abort_is_sent() -> None:
+    """While the abort waits for its place the call ends: a save that somebody then begins is not aborted for it."""
+    domain = Domain(LIVE, SAVE, 9_000)
+    let_go = threading.Event()
+    runs = Runs(Lanes(lambda: domain), Clock(0), lambda _: None)
+    run = runs.by_id["c"] = Run(Call(id="c", operation=ops.ManagedSave(uuid="u"), began=0.0), abortable=True, began=10.0, now=lambda: 20.0)
+    others = [asyncio.ensure_future(runs.lanes.abort.call(lambda _: let_go.wait(10))) for _ in range(3)]
+    await asyncio.sleep(0)
+    cancelling = asyncio.ensure_future(runs.cancel("c"))
+    await asyncio.sleep(0)
+    others.append(asyncio.ensure_future(runs.lanes.abort.call(lambda _: let_go.wait(10))))
+    while run.check is None or not run.check.done():  # noqa: ASYNC110 - a thread brings it about
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0)
+    runs.forget(run)
+    let_go.set()
+    answer = await cancelling
+    assert (answer.sent, answer.final, domain.aborts) == (False, False, 0)
+    await asyncio.gather(*others)
 
 
 async def test_a_call_that_has_not_reached_libvirt_is_not_aborted() -> None:
@@ -150,4 +186,4 @@ async def test_a_look_that_hangs_is_not_repeated(monkeypatch: pytest.MonkeyPatch
     await run.check
     monkeypatch.setattr(runs_module, "STUCK_SECONDS", 10.0)
     assert (await runs.cancel("c")).sent
-    assert (looks, domain.aborts) == (2, 1)
+    assert (looks, domain.aborts) == (3, 1)
