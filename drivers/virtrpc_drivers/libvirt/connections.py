@@ -34,10 +34,11 @@ STATS_PATIENCE_SECONDS = 1.0
 
 def closed(connection: Connection) -> None:
     """Close on a thread of its own: the last reference's end is a remote call, which may hang."""
-    spawn(lambda: _close(connection), "libvirt-close")
+    spawn(lambda: close(connection), "libvirt-close")
 
 
-def _close(connection: Connection) -> None:
+def close(connection: Connection) -> None:
+    """Close, whatever state the connection is in. Blocks."""
     for end in (connection.unregisterCloseCallback, connection.close):
         try:
             end()
@@ -67,11 +68,19 @@ class Link:
             connection = await asyncio.wait_for(asyncio.shield(opening), OPEN_SECONDS)
         except TimeoutError:
             raise failure(Reason.HOST_UNREACHABLE, f"opening a connection took longer than {OPEN_SECONDS:.0f} s") from None
-        except libvirt.libvirtError as error:
+        except Exception as error:
             self._opening = None
-            raise DriverError(_unreachable(fault_of(error))) from None
+            if isinstance(error, libvirt.libvirtError):
+                raise DriverError(_unreachable(fault_of(error))) from None
+            raise
         self._opening = None
         self._connection = connection
+        return connection
+
+    async def take(self) -> Connection:
+        """As `open`; the connection is the caller's to close, and the next one is opened anew."""
+        connection = await self.open()
+        self._connection = None
         return connection
 
     def drop(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import libvirt
 
 from virtrpc_drivers.errors import DriverError, Fault, Reason
 from virtrpc_drivers.libvirt import capabilities
-from virtrpc_drivers.libvirt.connections import OPEN_SECONDS, Connection, Lanes, Link
+from virtrpc_drivers.libvirt.connections import OPEN_SECONDS, Connection, Lanes, Link, close
 from virtrpc_drivers.libvirt.errors import driver_error
 from virtrpc_drivers.libvirt.events import Events, run_event_loop
 from virtrpc_drivers.libvirt.threads import in_thread, spawn
@@ -24,6 +25,9 @@ CHECK_SECONDS = 5.0
 DESCRIPTION_SECONDS = 1.0
 """HostUp does not wait longer for the slow part of a host's description."""
 NOT_YET = Fault(reason=Reason.HOST_UNREACHABLE, message="the connection to the hypervisor has not been opened yet")
+LOST = Fault(reason=Reason.HOST_UNREACHABLE, message="the connection to the hypervisor was lost")
+
+logger = logging.getLogger(__name__)
 
 
 class Host:
@@ -52,25 +56,28 @@ class Host:
         back_off = FIRST_BACK_OFF
         told: Fault | None = None
         while True:
+            connection: Connection | None = None
+            lasted = False
             try:
                 connection = await self._connect(link, events)
-            except DriverError as error:
-                if error.fault != told:
-                    told = error.fault
-                    deliver(HostDown(fault=told))
-                link.drop()
-                await asyncio.sleep(back_off)
-                self._despair()
-                back_off = min(LONGEST_BACK_OFF, back_off * 2)
-            else:
-                back_off = FIRST_BACK_OFF
-                told = await self._serve(connection, deliver, events)
-                link.drop()
-                self.lanes.refuse(told)
+                told = None
+                await self._serve(connection, deliver, events)
+                fault, lasted = LOST, True
+            except Exception as error:  # noqa: BLE001 - it is logged; a host that nobody connects any more would stay down for good
+                fault = _fault(error)
+            if fault != told:
+                told = fault
                 deliver(HostDown(fault=told))
+            if lasted:
+                back_off = FIRST_BACK_OFF
+                continue
+            await asyncio.sleep(back_off)
+            if connection is None:
+                self._despair()
+            back_off = min(LONGEST_BACK_OFF, back_off * 2)
 
-    async def _serve(self, connection: Connection, deliver: Deliver, events: Events) -> Fault:
-        """From HostUp until the connection is lost; returns why."""
+    async def _serve(self, connection: Connection, deliver: Deliver, events: Events) -> None:
+        """From HostUp until the connection is lost."""
 
         def tell(info: HostInfo) -> None:
             self.info = info
@@ -81,12 +88,12 @@ class Host:
         try:
             async with asyncio.TaskGroup() as group:
                 description = group.create_task(self._describe(connection, tell))
-                fault = await self._watch(connection)
+                await self._watch(connection)
                 description.cancel()
-            return fault
         finally:
             events.open = False
-            spawn(lambda: events.deregister(connection), "libvirt-deregister")
+            self.lanes.refuse(LOST)
+            _part(connection, events)
 
     async def _describe(self, connection: Connection, tell: Callable[[HostInfo], None]) -> None:
         """Deliver HostUp: soon with what is known, and again where the slow part of the description comes later."""
@@ -100,17 +107,26 @@ class Host:
             tell(await described)
         except libvirt.libvirtError:
             pass  # the connection broke: its watch says so
+        except Exception:
+            # A description that cannot be read is no reason to do without the host.
+            logger.exception("the host's description cannot be read")
+            tell(brief)
 
     async def _connect(self, link: Link, events: Events) -> Connection:
         """Open, register for events and ask the host about itself. Raises HOST_UNREACHABLE, or libvirt's reason."""
         self._lost.clear()
-        connection = await link.open()
+        connection = await link.take()
+        introduced = in_thread(lambda: self._introduce(connection, events), "libvirt-introduce")
         try:
-            self.info = await asyncio.wait_for(in_thread(lambda: self._introduce(connection, events), "libvirt-introduce"), OPEN_SECONDS)
-        except TimeoutError:
-            raise DriverError(Fault(reason=Reason.HOST_UNREACHABLE, message="the hypervisor does not say what it is")) from None
-        except libvirt.libvirtError as error:
-            raise driver_error(error) from None
+            self.info = await asyncio.wait_for(asyncio.shield(introduced), OPEN_SECONDS)
+        except BaseException as error:
+            # One that hangs still uses the connection and may register yet: first it has to return.
+            introduced.add_done_callback(lambda _: _part(connection, events))
+            if isinstance(error, TimeoutError):
+                raise DriverError(Fault(reason=Reason.HOST_UNREACHABLE, message="the hypervisor does not say what it is")) from None
+            if isinstance(error, libvirt.libvirtError):
+                raise driver_error(error) from None
+            raise
         return connection
 
     def _introduce(self, connection: Connection, events: Events) -> HostInfo:
@@ -129,16 +145,34 @@ class Host:
         except libvirt.libvirtError:
             pass  # a driver in this process: it is there as long as the process is
 
-    async def _watch(self, connection: Connection) -> Fault:
-        """Returns when the connection is lost, with the fault to tell."""
+    async def _watch(self, connection: Connection) -> None:
+        """Returns when the connection is lost."""
         while not self._lost.is_set() and connection.isAlive():
             try:
                 await asyncio.wait_for(self._lost.wait(), CHECK_SECONDS)
             except TimeoutError:
                 pass
-        return Fault(reason=Reason.HOST_UNREACHABLE, message="the connection to the hypervisor was lost")
 
     def _despair(self) -> None:
         # An embedded driver whose start failed stays failed for as long as its process lives: libvirt starts it once.
         if self._give_up is not None and "/embed" in self._settings.uri:
             self._give_up()
+
+
+def _part(connection: Connection, events: Events) -> None:
+    """Let a connection go, on a thread of its own: while anything is registered on it, libvirt keeps it open."""
+
+    def part() -> None:
+        events.deregister(connection)
+        close(connection)
+
+    spawn(part, "libvirt-part")
+
+
+def _fault(error: Exception) -> Fault:
+    """Why the host is down. What nobody expected goes to the log with its traceback."""
+    if isinstance(error, DriverError):
+        return error.fault
+    cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+    logger.error("the connection to the hypervisor failed unexpectedly", exc_info=error)
+    return Fault(reason=Reason.HOST_UNREACHABLE, message=f"the connection failed unexpectedly: {type(cause).__name__}: {cause}")
