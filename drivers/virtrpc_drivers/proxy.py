@@ -193,6 +193,7 @@ class ProcessDriver:
         """How many times a process was started again."""
         self.started: float | None = None
         """When the process was started last, in seconds since the epoch."""
+        self._warned = ""
         self.last_exit = ""
         """Why a process ended last; empty where none did."""
 
@@ -299,7 +300,7 @@ class ProcessDriver:
             began = asyncio.get_running_loop().time()
             await self._live()
             if asyncio.get_running_loop().time() - began >= STEADY:
-                delay = FIRST_DELAY
+                delay, self._warned = FIRST_DELAY, ""
             try:
                 await asyncio.wait_for(self._closing.wait(), delay)
             except TimeoutError:
@@ -332,7 +333,9 @@ class ProcessDriver:
 
     def _down(self, reason: Reason, message: str) -> None:
         if not self._closing.is_set():
-            logger.warning("%s", message)
+            # What cannot heal by itself is said once, and not at every attempt.
+            logger.log(logging.DEBUG if self.last_exit == self._warned else logging.WARNING, "%s", message)
+            self._warned = self.last_exit
         self._deliver(HostDown(fault=Fault(reason=reason, message=message), process_lost=True))
 
     def _deliver(self, notice: AnyNotice) -> None:

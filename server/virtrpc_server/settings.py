@@ -22,6 +22,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from virtrpc_drivers.errors import DriverError
+from virtrpc_drivers.sim.options import from_uri
+
 DEFAULT_CONFIG = Path("/etc/virtrpc/virtrpcd.toml")
 DEFAULT_HOST = "local"
 DEFAULT_URI = "qemu:///system"
@@ -102,6 +105,11 @@ class HostSettings(Strict):
     def _check_uri(cls, uri: str) -> str:
         if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", uri) or re.search(r"\s", uri):
             raise ValueError("expected a libvirt URI, such as qemu:///system")
+        if uri.startswith("sim:"):
+            try:
+                from_uri(uri)
+            except DriverError as error:
+                raise ValueError(error.fault.message) from None
         return uri
 
     @field_validator("path_roots")

@@ -66,6 +66,19 @@ async def test_settings_are_not_in_the_command_line() -> None:
     await driver.close()
 
 
+async def test_what_cannot_heal_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A process that refuses its settings is started again and again, which fills no log: the first refusal alone is a warning."""
+    driver, notices = ProcessDriver(DriverSettings(uri="sim://a/?bogus=1")), Notices()
+    await driver.start(notices)
+    for _ in range(3):
+        await notices.until(HostDown, since=len(notices.seen))
+    await driver.close()
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert "bogus" in warnings[0].getMessage()
+    assert "bogus" in driver.last_exit
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_ignores_what_a_terminal_sends(bed: Bed, number: signal.Signals) -> None:
     """SIGINT and SIGTERM do not end a driver process: its socket does. It is a session of its own."""

@@ -23,7 +23,7 @@ def destination(hypervisor: SimHypervisor, uri: str) -> SimHypervisor:
     """The host that a migration URI names. Raises HOST_UNREACHABLE; INVALID_ARGUMENT where it is the source itself."""
     other = hypervisor.network.get(urlsplit(uri).hostname or "")
     if urlsplit(uri).scheme != "sim" or other is None:
-        raise sdk_error(Reason.HOST_UNREACHABLE, f"unable to connect to the destination '{uri}'")
+        raise sdk_error(Reason.HOST_UNREACHABLE, f"no simulated host of this process is the destination '{uri}'")
     if other is hypervisor:
         raise sdk_error(Reason.INVALID_ARGUMENT, "Attempt to migrate guest to the same host")
     return other

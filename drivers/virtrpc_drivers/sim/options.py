@@ -60,6 +60,10 @@ class SimOptions(Value, frozen=True):
     """How long an agent is given to answer."""
 
 
+def _unknown(names: set[str]) -> str:
+    return f"not a parameter of sim: URIs: {', '.join(sorted(names))}; there are {', '.join(SimOptions.__struct_fields__)}"
+
+
 def from_uri(uri: str) -> SimOptions:
     """Options of a `sim:` URI. Raises DriverError (INVALID_ARGUMENT) at a parameter that does not exist or does not fit."""
     parts = urlsplit(uri)
@@ -70,7 +74,7 @@ def from_uri(uri: str) -> SimOptions:
         given.setdefault("host", parts.hostname)
     unknown = set(given) - set(SimOptions.__struct_fields__)
     if parts.scheme != "sim" or unknown:
-        raise failure(Reason.INVALID_ARGUMENT, f"not a parameter of sim: URIs: {', '.join(sorted(unknown))}" if unknown else "not a sim: URI")
+        raise failure(Reason.INVALID_ARGUMENT, _unknown(unknown) if unknown else "not a sim: URI")
     try:
         return msgspec.convert(given, SimOptions, strict=False)
     except msgspec.ValidationError as error:
