@@ -13,6 +13,8 @@ from virtrpc_drivers.values import Value
 
 MAX_XML_BYTES = 1 << 20
 """The largest XML text that is accepted, in bytes of UTF-8."""
+MAX_XML_DEPTH = 256
+"""How deep elements may be nested: ElementTree writes XML recursively, and no definition comes near."""
 
 
 class Definition(Value, frozen=True):
@@ -27,7 +29,7 @@ def parse(xml: str, *roots: str) -> ElementTree.Element:
     """Parse untrusted XML whose root element must be one of `roots` (any where none is given).
 
     Raises DriverError: XML_TOO_LARGE above MAX_XML_BYTES; XML_INVALID where it is not well-formed, has a document type or
-    entities, or another root.
+    entities, another root, or elements deeper than MAX_XML_DEPTH.
     """
     if len(xml) > MAX_XML_BYTES or len(xml.encode(errors="replace")) > MAX_XML_BYTES:
         raise failure(Reason.XML_TOO_LARGE, f"the XML is larger than {MAX_XML_BYTES} bytes")
@@ -39,7 +41,16 @@ def parse(xml: str, *roots: str) -> ElementTree.Element:
         raise failure(Reason.XML_INVALID, f"the XML is not well-formed: {error}") from None
     if roots and root.tag not in roots:
         raise failure(Reason.XML_INVALID, f"the XML's root element is <{root.tag}>, expected <{'> or <'.join(roots)}>")
+    if _deeper_than(root, MAX_XML_DEPTH):
+        raise failure(Reason.XML_INVALID, f"the XML's elements are nested deeper than {MAX_XML_DEPTH} levels")
     return root
+
+
+def _deeper_than(root: ElementTree.Element, depth: int) -> bool:
+    level = [root]
+    for _ in range(depth):
+        level = [child for element in level for child in element]
+    return bool(level)
 
 
 def definition(xml: str) -> Definition:
