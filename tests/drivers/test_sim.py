@@ -15,6 +15,7 @@ from virtrpc_drivers.sim import control
 from virtrpc_drivers.sim.driver import SimDriver
 from virtrpc_drivers.sim.options import from_uri
 from virtrpc_drivers.values import Group, Phase, Slot, State
+from virtrpc_drivers.xml import MAX_XML_DEPTH
 
 DISK = "<disk type='file' device='disk'><source file='/b.img'/><target dev='vda'/></disk>"
 
@@ -38,6 +39,38 @@ async def test_different_domains_do_not_race() -> None:
         await asyncio.gather(*(sim.run(ops.ManagedSave(uuid=uuid)) for uuid in list(sim.hypervisor.domains)[:2]))
         assert asyncio.get_running_loop().time() - began < 11
         assert sim.hypervisor.violations == []
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param("<memory>1024</memory><vcpu>x</vcpu>", id="virtual CPUs that are no number"),
+        pytest.param("<memory>1024</memory><vcpu>0</vcpu>", id="no virtual CPU"),
+        pytest.param("<memory>1024</memory><vcpu current='x'>2</vcpu>", id="present virtual CPUs that are no number"),
+        pytest.param(f"<memory>1024</memory><vcpu>{2**40}</vcpu>", id="too many virtual CPUs"),
+        pytest.param("<memory>x</memory>", id="memory that is no number"),
+        pytest.param("<memory>-1</memory>", id="negative memory"),
+        pytest.param(f"<memory unit='TiB'>{2**40}</memory>", id="too much memory"),
+    ],
+)
+@on_virtual_time
+async def test_odd_numbers_in_a_definition(odd: str) -> None:
+    """A definition with numbers that cannot be is XML_INVALID, to define and to create, and changes nothing."""
+    async with world() as sim:
+        before = set(sim.hypervisor.domains)
+        xml = f"<domain type='sim'><name>odd</name>{odd}</domain>"
+        assert await sim.refused(ops.Define(uuid="odd", name="odd", xml=xml)) is Reason.XML_INVALID
+        assert await sim.refused(ops.Create(uuid="odd", name="odd", xml=xml)) is Reason.XML_INVALID
+        assert set(sim.hypervisor.domains) == before
+
+
+@on_virtual_time
+async def test_a_device_that_makes_the_definition_too_deep() -> None:
+    """It is refused when it is attached, and the domain stays readable."""
+    async with world() as sim:
+        deep = "<rng>" + "<a>" * (MAX_XML_DEPTH - 1) + "</a>" * (MAX_XML_DEPTH - 1) + "</rng>"
+        assert await sim.refused(ops.AttachDevice(uuid=sim.uuid, xml=deep)) is Reason.XML_INVALID
+        assert (await sim.driver.read([sim.uuid], Group.CONFIG)).found
 
 
 @on_virtual_time

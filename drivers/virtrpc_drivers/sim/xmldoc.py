@@ -17,6 +17,8 @@ _UNITS = {
     "b": 1, "bytes": 1, "kb": 10**3, "k": 2**10, "kib": 2**10, "mb": 10**6, "m": 2**20, "mib": 2**20,
     "gb": 10**9, "g": 2**30, "gib": 2**30, "tb": 10**12, "t": 2**40, "tib": 2**40,
 }  # fmt: skip
+_MOST_MEMORY = 2**63 - 1
+_MOST_VCPUS = 2**16 - 1
 
 _TEMPLATE = """<domain type='sim'>
   <name>{name}</name>
@@ -73,13 +75,13 @@ class Document:
         root = self._root
         maximum = _memory(root, "memory") or 0
         vcpu = root.find("vcpu")
-        maximum_vcpus = int((vcpu.text or "1") if vcpu is not None else "1")
+        maximum_vcpus = _vcpus(vcpu.text or "1") if vcpu is not None else 1
         return DomainConfig(
             xml=self.text,
             os_type=(root.findtext("os/type") or "hvm").strip(),
             memory_bytes=_memory(root, "currentMemory") or maximum,
             max_memory_bytes=maximum,
-            vcpus_config=int(vcpu.get("current", maximum_vcpus)) if vcpu is not None else maximum_vcpus,
+            vcpus_config=_vcpus(vcpu.get("current") or str(maximum_vcpus)) if vcpu is not None else maximum_vcpus,
             vcpus_maximum=maximum_vcpus,
             disks=tuple(_disk(disk) for disk in root.iterfind("devices/disk")),
             interfaces=tuple(_interface(interface) for interface in root.iterfind("devices/interface")),
@@ -120,7 +122,7 @@ class Document:
         if device.tag == "interface" and device.find("mac") is None:
             ElementTree.SubElement(device, "mac", address=_free_mac(devices))
         devices.append(device)
-        return _document(root)
+        return _checked(root)
 
     def detach(self, xml: str) -> Document:
         """Without a device. Raises DriverError: XML_INVALID; DEVICE_NOT_FOUND."""
@@ -135,11 +137,18 @@ class Document:
         root = self.copy()
         devices = _child(root, "devices")
         devices[list(devices).index(_found(devices, device))] = device
-        return _document(root)
+        return _checked(root)
 
 
 def _document(root: Element) -> Document:
     return Document(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _checked(root: Element) -> Document:
+    """Read at once: what grew too large or too deep is refused now, not where somebody looks inside later."""
+    document = _document(root)
+    parse(document.text, "domain")
+    return document
 
 
 def _child(root: Element, tag: str) -> Element:
@@ -152,9 +161,22 @@ def _memory(root: Element, tag: str) -> int | None:
     if element is None or not (element.text or "").strip():
         return None
     try:
-        return int(element.text or "") * _UNITS[element.get("unit", "KiB").lower()]
+        size = int(element.text or "") * _UNITS[element.get("unit", "KiB").lower()]
     except (ValueError, KeyError):
-        raise sdk_error(Reason.XML_INVALID, f"<{tag}> is not a memory size") from None
+        size = -1
+    if not 0 <= size <= _MOST_MEMORY:
+        raise sdk_error(Reason.XML_INVALID, f"<{tag}> is not a memory size")
+    return size
+
+
+def _vcpus(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= _MOST_VCPUS:
+        raise sdk_error(Reason.XML_INVALID, "<vcpu> is not a number of virtual CPUs")
+    return number
 
 
 def _attribute(element: Element, path: str, *names: str) -> str | None:
