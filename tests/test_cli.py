@@ -328,8 +328,8 @@ def test_waiting_for_a_cancelled_job(fake: Fake, run: Run, state: t.JobState.Val
 
 def test_a_watch_that_is_cut_off(fake: Fake, run: Run) -> None:
     """It says once that it is tried again, and once that it goes on."""
-    first = sending_then_gone(q.WatchDomainsResponse(changes=[q.DomainChange(current=WEB)], resume_token="1"))
-    fake.on["WatchDomains"] = in_turn(first, gone, gone, ending(q.WatchDomainsResponse(resume_token="2")))
+    first = going(q.WatchDomainsResponse(changes=[q.DomainChange(current=WEB)], resume_token="1"))
+    fake.on["WatchDomains"] = in_turn(first, going(), going(), ending(q.WatchDomainsResponse(resume_token="2")))
     notes = [line for line in run("watch").stderr.splitlines() if "note" in line]
     assert [("cut off" in line, "goes on" in line) for line in notes] == [(True, False), (False, True)]
 
@@ -523,29 +523,20 @@ def endless(*batches: Any) -> Any:
     return answer
 
 
-def ending(*batches: Any) -> Any:
-    """A watch that sends these batches and is refused then, which is the one thing that ends a watch for good."""
+def ending(*batches: Any, code: grpc.StatusCode = grpc.StatusCode.PERMISSION_DENIED, reason: str = "PERMISSION_DENIED") -> Any:
+    """A watch that sends these batches and ends; a refusal is the one thing that ends a watch for good."""
 
     async def answer(_: Any, context: Context) -> AsyncIterator[Any]:
         for batch in batches:
             yield batch
-        await refuse(context, grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED", "no longer")
+        await refuse(context, code, reason, "no longer")
 
     return answer
 
 
-def sending_then_gone(*batches: Any) -> Any:
+def going(*batches: Any) -> Any:
     """A watch whose server goes away after these batches."""
-
-    async def answer(_: Any, context: Context) -> AsyncIterator[Any]:
-        for batch in batches:
-            yield batch
-        await refuse(context, grpc.StatusCode.UNAVAILABLE, "", "going down")
-
-    return answer
-
-
-gone = sending_then_gone()
+    return ending(*batches, code=grpc.StatusCode.UNAVAILABLE, reason="")
 
 
 def running_until(event: threading.Event, last: t.Job | None = None) -> Any:

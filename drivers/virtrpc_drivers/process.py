@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from virtrpc_drivers import wire
+from virtrpc_drivers.channel import Channel
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.protocol import Driver, DriverSettings
 
@@ -44,7 +45,7 @@ class Server:
     """Answers the requests of one channel."""
 
     def __init__(self) -> None:
-        self.channel = wire.Channel(msgspec.msgpack.Decoder(wire.AnyRequest), self._receive, lambda: os._exit(0))
+        self.channel = Channel(msgspec.msgpack.Decoder(wire.AnyRequest), self._receive, lambda: os._exit(0))
         self._driver: Driver | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from virtrpc_drivers import wire
+from virtrpc_drivers.channel import Channel
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DriverSettings, HostDown
 from virtrpc_drivers.values import CancelAnswer, Controls, Group, Listing, Outcome, Readings, Samples, Snapshots
@@ -76,7 +77,7 @@ class _Life:
         self._settings, self._deliver = settings, deliver
         self._pending: dict[int, _Pending] = {}
         self._ids = itertools.count(1)
-        self._channel = wire.Channel(msgspec.msgpack.Decoder(wire.FromDriver), self._receive, self._closed)
+        self._channel = Channel(msgspec.msgpack.Decoder(wire.FromDriver), self._receive, self._closed)
         self._eof = asyncio.Event()
         self.process: asyncio.subprocess.Process | None = None
         self.refused: Fault | None = None

@@ -120,7 +120,7 @@ def _problem(error: Exception) -> Problem:
             return error.problem
         case DriverError():
             return problem_of(error.fault)
-        case NotImplementedError():
+        case NotImplementedError():  # what grpc's generated servicers raise for a method that nobody wrote
             return _UNKNOWN_METHOD
         case _:
             return internal("an RPC failed unexpectedly", error)

@@ -8,7 +8,7 @@ import socket
 import msgspec
 import pytest
 
-from virtrpc_drivers import wire
+from virtrpc_drivers import channel, wire
 from virtrpc_drivers.errors import DriverError, Fault, Reason
 from virtrpc_drivers.protocol import Change, DomainChanged, EventsLost, HostDown, Report, SpanRecord, Spans
 from virtrpc_drivers.values import DomainConfig, DomainReading, Listed, Listing, Missing, Phase, Readings, Stamp
@@ -17,7 +17,7 @@ STAMP = Stamp(process=1, monotonic=2.0, wall=3.0)
 DECODER = msgspec.msgpack.Decoder(wire.FromDriver)
 
 
-def drained(outbox: wire.Outbox) -> list[object]:
+def drained(outbox: channel.Outbox) -> list[object]:
     """Everything that an outbox would write, in order."""
     bodies = []
     while (body := outbox.pop()) is not None:
@@ -38,14 +38,14 @@ class Ends:
         self.at_driver: list[object] = []
         self.closed = asyncio.Event()
         self.arrived = asyncio.Event()
-        self.server = wire.Channel(msgspec.msgpack.Decoder(wire.FromDriver), self._at_server, self.closed.set)
-        self.driver = wire.Channel(msgspec.msgpack.Decoder(wire.AnyRequest), self.at_driver.append, self.closed.set)
+        self.server = channel.Channel(msgspec.msgpack.Decoder(wire.FromDriver), self._at_server, self.closed.set)
+        self.driver = channel.Channel(msgspec.msgpack.Decoder(wire.AnyRequest), self.at_driver.append, self.closed.set)
 
     async def open(self) -> Ends:
         """Connect them."""
-        for channel, sock in zip((self.server, self.driver), socket.socketpair(), strict=True):
+        for end, sock in zip((self.server, self.driver), socket.socketpair(), strict=True):
             sock.setblocking(False)
-            await channel.open(sock)
+            await end.open(sock)
         return self
 
     async def count(self, number: int) -> list[object]:
@@ -69,7 +69,7 @@ class Ends:
 
 def test_control_overtakes_bulk_and_events() -> None:
     """What is queued as control is written before bulk that was queued earlier."""
-    outbox = wire.Outbox()
+    outbox = channel.Outbox()
     outbox.put(wire.encode(wire.Reply(id=1)), bulk=True)
     outbox.notice(event("a"))
     outbox.put(wire.encode(wire.Reply(id=2)))
@@ -80,7 +80,7 @@ def test_control_overtakes_bulk_and_events() -> None:
 
 def test_events_of_a_domain_coalesce_while_they_wait() -> None:
     """Events that say the same of a domain become one, in the first one's place; another kind of change is kept."""
-    outbox = wire.Outbox()
+    outbox = channel.Outbox()
     for item in (event("a"), event("b"), event("a", detail="later"), event("a", Change.DEFINED)):
         outbox.notice(item)
     assert drained(outbox) == [event("a", detail="later"), event("b"), event("a", Change.DEFINED)]
@@ -88,7 +88,7 @@ def test_events_of_a_domain_coalesce_while_they_wait() -> None:
 
 def test_an_event_after_a_written_one_is_kept() -> None:
     """An event is not merged into one that has been written."""
-    outbox = wire.Outbox()
+    outbox = channel.Outbox()
     outbox.notice(event("a"))
     assert outbox.pop() is not None
     outbox.notice(event("a"))
@@ -97,7 +97,7 @@ def test_an_event_after_a_written_one_is_kept() -> None:
 
 def test_too_many_events_become_one_loss() -> None:
     """More domains with events than fit become a single EventsLost; events go on after it."""
-    outbox = wire.Outbox(max_events=2)
+    outbox = channel.Outbox(max_events=2)
     for uuid in "abcde":
         outbox.notice(event(uuid))
     assert drained(outbox) == [EventsLost()]
@@ -107,7 +107,7 @@ def test_too_many_events_become_one_loss() -> None:
 
 def test_reports_of_a_call_coalesce_while_they_wait() -> None:
     """Only the last report of a call is written, with the last word on whether it can be aborted."""
-    outbox = wire.Outbox()
+    outbox = channel.Outbox()
     outbox.notice(Report(call_id="a", abortable=True, processed_bytes=1))
     outbox.notice(Report(call_id="b", phase=Phase.WAITING_GUEST))
     outbox.notice(Report(call_id="a", processed_bytes=2))
@@ -116,7 +116,7 @@ def test_reports_of_a_call_coalesce_while_they_wait() -> None:
 
 def test_reports_come_before_the_answer_that_follows() -> None:
     """A report queued before its call's answer is written before it, though a later one replaced it."""
-    outbox = wire.Outbox()
+    outbox = channel.Outbox()
     outbox.notice(Report(call_id="a", processed_bytes=1))
     outbox.notice(Report(call_id="a", processed_bytes=2))
     outbox.put(wire.encode(wire.Reply(id=1)))
@@ -125,11 +125,11 @@ def test_reports_come_before_the_answer_that_follows() -> None:
 
 def test_spans_are_bounded() -> None:
     """Spans that nobody reads are dropped, not gathered."""
-    outbox = wire.Outbox()
+    outbox = channel.Outbox()
     record = SpanRecord(name="x", trace_id="0", span_id="0", parent_id=None, start_ns=0, end_ns=1, attributes={})
-    for _ in range(2 * wire.MAX_SPANS):
+    for _ in range(2 * channel.MAX_SPANS):
         outbox.notice(Spans(spans=(record,)))
-    assert len(drained(outbox)) == wire.MAX_SPANS
+    assert len(drained(outbox)) == channel.MAX_SPANS
 
 
 def test_long_answers_are_cut_and_joined() -> None:

@@ -220,7 +220,7 @@ async def test_an_unknown_method_is_unimplemented(fake: Fake, channel: aio.Chann
     stub: Any = job_pb2_grpc.JobServiceStub(channel)
     error, info = await error_of(stub.GetJob(job_pb2.GetJobRequest()))
     assert (error.code(), info.reason) == (StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
-    fake.unary = raiser(NotImplementedError())
+    fake.unary = raiser(NotImplementedError())  # as grpc's generated servicers do
     error, info = await error_of(query(channel).GetDomain(GetDomain()))
     assert (error.code(), info.reason) == (StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
 

@@ -74,7 +74,6 @@ def job_filter(domain: str, hosts: list[str], kinds: list[str], states: list[str
 
 def _value(kind: Any, word: str) -> Any:
     words = {text.enum(kind, number).replace(" ", "-"): number for number in kind.values() if number}
-    word = {"save": "managed-save"}.get(word, word)
     number = words.get(word, words.get(f"{word}-domain"))
     if number is None:
         raise typer.BadParameter(f"{word!r} is none of {', '.join(words)}")
