@@ -31,7 +31,7 @@ class Namespace:
 
     def _is_made(self) -> bool:
         if self._holder.poll() is not None:
-            raise RuntimeError("unshare failed: private namespaces need root")
+            raise RuntimeError("the private namespaces could not be made (they need root); what failed is on stderr")
         first = children(self._holder.pid)
         return bool(first) and (Path("/proc") / str(first[0]) / "comm").read_text() == "cat\n"
 

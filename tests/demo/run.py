@@ -297,7 +297,7 @@ def main(
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     try:
         ratio = asyncio.run(demo(driver, directory, _cpu_numbers(cpus) if cpus else None))
-    except StepFailed as failed:
+    except (StepFailed, VirtrpcError) as failed:
         console.print(f"[bold red]failed:[/bold red] {failed}")
         raise typer.Exit(1) from None
     print(f"p99 during the save / idle: {ratio:.2f}")
