@@ -395,7 +395,7 @@ async def test_save_reports_progress_and_can_be_cancelled(bed: Bed) -> None:
 
 async def test_a_save_that_is_left_alone_ends(bed: Bed) -> None:
     """A save whose progress was watched ends, and its reports came before its end."""
-    uuid, call, saving = await _begin_save(bed, fill_mib=200)
+    uuid, call, saving = await _begin_save(bed, fill_mib=900)  # long enough to be polled: one of 200 MiB can be over before
     async with asyncio.timeout(GUARD):
         await saving
     assert any(report.call_id == call.id for report in bed.notices.since(0, Report))
