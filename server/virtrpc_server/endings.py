@@ -69,10 +69,24 @@ def in_vain(limit: float, waiting_for: WaitingFor, holders: Sequence[Holder], no
 
 
 def _named(holder: Holder, now: float) -> str:
-    if not holder.job_id:
-        return holder.text
     age = f" for {now - holder.since:.0f} s" if holder.since is not None else ""
-    return f"job {holder.job_id} ({holder.verb} by {holder.owner or 'unknown'}{age})"
+    if not holder.job_id:
+        return holder.text + age
+    state = ""
+    if holder.ghost:
+        state = "; its call has not returned"
+    elif holder.waiting_for is not None:
+        state = f"; itself waiting for {_words(holder.waiting_for)}"
+    return f"job {holder.job_id} ({holder.verb} by {holder.owner or 'unknown'}{age}{state})"
+
+
+def _words(waiting_for: WaitingFor) -> str:
+    return {
+        WaitingFor.CONDITION: "a domain",
+        WaitingFor.HOST_LIMIT: "the host's limit",
+        WaitingFor.DAEMON_BUDGET: "the daemon's budget",
+        WaitingFor.BLOCKED_BY_OTHER: "a job of somebody else's",
+    }[waiting_for]
 
 
 def _described(holder: Holder, now: float) -> dict[str, str]:

@@ -22,12 +22,13 @@ from virtrpc_drivers.protocol import (
     SpanRecord,
     Spans,
 )
-from virtrpc_drivers.values import Group, HostInfo, Stamp
-from virtrpc_server.budgets import Budget, Budgets
+from virtrpc_drivers.values import Group, HostInfo, Slot, Stamp
+from virtrpc_server.budgets import Budget, Budgets, keep_learning
 from virtrpc_server.domains import Domains, Entry, Observed
 from virtrpc_server.refresh import Refresher
 from virtrpc_server.sampling import SAMPLE_PERIOD, Sampler
 from virtrpc_server.slots import Slots
+from virtrpc_server.verbs import KINDS, Kind
 
 log = logging.getLogger(__name__)
 
@@ -86,9 +87,9 @@ class Host:
         self.since = clock()
         self.listed = False
         self.connected = False
-        self.budget = Budget(None)
-        self.destroys = Slots(DESTROYS_AT_ONCE)
-        self.limits: dict[str, Slots] = {"Migrate": Slots(config.migrations), "ManagedSave": Slots(config.saves)}
+        self.budget = Budget(clock)
+        self.destroys = Slots(DESTROYS_AT_ONCE, clock)
+        self.limits = {Kind.MIGRATION: Slots(config.migrations, clock), Kind.SAVE: Slots(config.saves, clock)}
         self.refresher = Refresher(config.name, driver, domains)
         self.sampler = Sampler(config.name, driver, domains, config.sample_seconds)
         self.back_up = asyncio.Event()
@@ -100,10 +101,18 @@ class Host:
         self._audited = NEVER
         self._audit_bound = max(AUDIT_LIVE_SECONDS, 2 * config.audit_seconds)
         self._audit: asyncio.Task[None] | None = None
+        self._learning: asyncio.Task[None] | None = None
         self._closed = False
         self._on_report: Callable[[str, Report], None] = lambda _host, _report: None
         self._on_connection: Callable[[Host], None] = lambda _host: None
         self._on_spans: Callable[[tuple[SpanRecord, ...]], None] = lambda _spans: None
+        self._on_move: Callable[[Slots], None] = lambda _slots: None
+
+    def tell_queues(self, on_move: Callable[[Slots], None]) -> None:
+        """Call this whenever one of this host's queues moves."""
+        self._on_move = on_move
+        for slots in (self.budget, self.destroys, *self.limits.values()):
+            slots.on_move = on_move
 
     async def start(
         self,
@@ -119,12 +128,20 @@ class Host:
         """Stop reading and close the driver; what runs at the hypervisor goes on."""
         # What the driver says from now on begins nothing.
         self._closed = True
-        if self._audit is not None:
-            self._audit.cancel()
-            await asyncio.gather(self._audit, return_exceptions=True)
+        tasks = [task for task in (self._audit, self._learning) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.sampler.stop()
         await self.refresher.close()
         await self.driver.close()
+
+    def limit_of(self, verb: str, slot: Slot) -> Slots | None:
+        """The host's limit that a verb waits for, if any."""
+        if slot is Slot.DESTROY:
+            return self.destroys
+        kind = KINDS.get(verb)
+        return None if kind is None else self.limits[kind]
 
     @property
     def entries(self) -> list[Entry]:
@@ -187,6 +204,7 @@ class Host:
         # What happened meanwhile raised no event: STALE until everything is listed again.
         self._audited = NEVER
         self._set_budget(info)
+        self._learn()
         self.refresher.go_on()
         self.sampler.start()
         self._begin_audit()
@@ -204,13 +222,16 @@ class Host:
     def _set_budget(self, info: HostInfo) -> None:
         workers = self.config.workers or self._workers or info.min_workers
         self.budget = self._budgets.of(self.name, info, workers)
+        self.budget.on_move = self._on_move
 
-    async def _learn_workers(self) -> None:
-        # After each listing: an administrator may raise the daemon's limits while it runs (`virtrpcd doctor --fix`).
-        if self._read_workers is None or self.info is None or self.info.daemon is None:
-            return
-        self._workers = await self._read_workers()
-        self._set_budget(self.info)
+    def _learn(self) -> None:
+        if self._read_workers is not None and self.info is not None and self.info.daemon is not None and self._learning is None:
+            self._learning = asyncio.get_running_loop().create_task(keep_learning(self._read_workers, lambda: self.budget, self._learnt))
+
+    def _learnt(self, workers: int | None) -> None:
+        self._workers = workers
+        if self.info is not None:
+            self._set_budget(self.info)
 
     def _down(self, fault: Fault) -> None:
         if self.connected or self.fault is None:
@@ -263,7 +284,6 @@ class Host:
         self._audited = asyncio.get_running_loop().time()
         if self.freshness is not before:
             self._on_connection(self)
-        await self._learn_workers()
         return POLL_SECONDS if polled else NEXT_PASS_SECONDS
 
     async def _mark_in_slices(self, uuids: list[str], period: float) -> None:

@@ -22,20 +22,17 @@ from virtrpc_server.endings import in_vain
 from virtrpc_server.errors import Refusal, refuse
 from virtrpc_server.feed import Feed
 from virtrpc_server.hosts import Freshness, Host, Hosts
-from virtrpc_server.records import CancelReason, Holder, Job, JobState, OnDisconnect, WaitingFor
+from virtrpc_server.records import CancelReason, Job, JobState, OnDisconnect, WaitingFor
 from virtrpc_server.running import Run
-from virtrpc_server.slots import Conditions, Slots
+from virtrpc_server.slots import Conditions
 from virtrpc_server.store import Store
+from virtrpc_server.waiting import Queues
 
 log = logging.getLogger(__name__)
 
 MAX_HISTORY = 10_000
 """Finished jobs that are remembered."""
 DEFAULT_WAIT_LIMIT = 30.0
-FOREMOST = 50
-"""Waiters of one queue that are told at once that it moved; the others a little later, this many at a time."""
-QUEUE_SECONDS = 1.0
-QUEUE_SECONDS_PER_WAITER = 0.002
 
 
 class CancelOutcome(StrEnum):
@@ -74,16 +71,18 @@ class Jobs:
         self.store = store
         self.clock = clock
         self.feed: Feed[str, Job] = Feed()
-        self.conditions: Conditions[tuple[str, ...]] = Conditions()
         self.draining = False
         self._runs: dict[str, Run] = {}
         self._ghosts: set[asyncio.Task[None]] = set()
         self._requests: dict[tuple[str, str], str] = {}
         self._news: dict[str, asyncio.Event] = {}
-        self._moved: set[Slots] = set()
         self._history: OrderedDict[str, None] = OrderedDict()
         self._order: list[str] = []
         self._last_id = 0
+        self.queues = Queues(self._runs, self.feed.get, self.keep)
+        self.conditions: Conditions[tuple[str, ...]] = Conditions(clock, self.queues.moved)
+        for host in hosts:
+            host.tell_queues(self.queues.moved)
 
     # Accepting
 
@@ -138,11 +137,13 @@ class Jobs:
         host = self.hosts[order.host]
         keys = verbs.conditions(order.operation, slot, order.host, order.destination_host, order.name)
         waits = [(WaitingFor.CONDITION, self.conditions.peek(key)) for key in keys]
-        waits.append((WaitingFor.HOST_LIMIT, host.destroys if slot is Slot.DESTROY else host.limits.get(order.operation.verb)))
+        waits.append((WaitingFor.HOST_LIMIT, host.limit_of(order.operation.verb, slot)))
         waits.append((WaitingFor.DAEMON_BUDGET, None if slot is Slot.DESTROY else host.budget))
         for waiting_for, slots in waits:
             if slots is not None and slots.busy_with is not None:
-                raise Refusal(in_vain(0.0, waiting_for, self.holders(slots), self.clock(), {"domain": order.operation.uuid, "host": order.host}))
+                raise Refusal(
+                    in_vain(0.0, waiting_for, self.queues.holders(slots), self.clock(), {"domain": order.operation.uuid, "host": order.host})
+                )
 
     def _certain(self, host: Host, entry: Entry, operation: AnyOperation, slot: Slot) -> bool:
         # What a job ahead of this one may still change is judged after the wait, as the job's own error.
@@ -323,43 +324,6 @@ class Jobs:
     def _forget_request(self, job: Job) -> None:
         if self._requests.get((job.owner, job.request_id)) == job.id:
             del self._requests[job.owner, job.request_id]
-
-    def holders(self, slots: Slots) -> tuple[Holder, ...]:
-        """Who holds these places, in a caller's words."""
-        return tuple(self._holder(ticket.owner) for ticket in slots.holders) or tuple(
-            self._holder(owner) for owner in (slots.busy_with,) if owner is not None
-        )
-
-    def _holder(self, owner: str) -> Holder:
-        run = self._runs.get(owner)
-        job = run.job if run is not None else self.feed.get(owner)
-        if job is None:
-            return Holder(text=owner)
-        text = "its call has not returned: the domain is kept until it does" if job.finished else ""
-        return Holder(job_id=job.id, verb=job.verb, owner=job.owner, since=job.started or job.created, text=text)
-
-    def moved_up(self, slots: Slots) -> None:
-        """A queue moved: tell those who wait in it who is in the way now, and where they stand."""
-        waiters = len(slots.waiters)
-        self._tell_waiters(slots, 0)
-        if waiters > FOREMOST and slots not in self._moved:
-            self._moved.add(slots)
-            self.keep(self._tell_the_others(slots, max(QUEUE_SECONDS, waiters * QUEUE_SECONDS_PER_WAITER)))
-
-    async def _tell_the_others(self, slots: Slots, pause: float) -> None:
-        # Each time the whole of a long queue at once would stop the loop.
-        await asyncio.sleep(pause)
-        self._moved.discard(slots)
-        for first in range(FOREMOST, len(slots.waiters), FOREMOST):
-            self._tell_waiters(slots, first)
-            await asyncio.sleep(0)
-
-    def _tell_waiters(self, slots: Slots, first: int) -> None:
-        holders = self.holders(slots)
-        for position, ticket in enumerate(slots.waiters[first : first + FOREMOST], first + 1):
-            run = self._runs.get(ticket.owner)
-            if run is not None:
-                run.moved_up(holders, position)
 
 
 class Listener:

@@ -68,7 +68,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who is in the way of a queued job. A foreign holder has only a text."""
+    """Who is in the way of a queued job. What is no job of ours (a foreign one, a slow read) has only a text."""
 
     job_id: str = ""
     verb: str = ""
@@ -76,6 +76,10 @@ class Holder:
     since: float | None = None
     """Wall time in seconds at which it got what it holds."""
     text: str = ""
+    ghost: bool = False
+    """Its job has ended and its call has not returned."""
+    waiting_for: WaitingFor | None = None
+    """What it waits for itself, with what is waited for here in its hands."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,8 +89,8 @@ class Run:
     def stop(self, reason: CancelReason) -> None:
         """Ask the job to stop, from this moment on; the first reason stays. `tell` says so to others."""
         if not self.job.finished and not self._stop.is_set():
-            self._stop.set()
             self._record.decide(cancel_reason=reason)
+            self._stop_waiting()
 
     async def tell(self) -> None:
         """Store what was decided, then tell it. Nothing of a job that the store refused."""
@@ -102,7 +102,14 @@ class Run:
             return
         self._preempted_by = self._preempted_by or by
         if self.job.state is JobState.QUEUED:
-            self._stop.set()
+            self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        self._stop.set()
+        # No place goes to a job that will not use it.
+        for ticket in self._tickets:
+            if not ticket.granted.is_set():
+                ticket.release()
 
     def reported(self, report: Report) -> None:
         """The driver says where the call is."""
@@ -170,7 +177,7 @@ class Run:
             if number >= len(self._held):
                 self._held.append(self._jobs.conditions.of(key).take(self.job.id))
             await self._granted(self._held[number], WaitingFor.CONDITION)
-        limit = self._host.destroys if self._support.slot is Slot.DESTROY else self._host.limits.get(self.job.verb)
+        limit = self._host.limit_of(self.job.verb, self._support.slot)
         if limit is not None:
             self._held.append(limit.take(self.job.id))
             await self._granted(self._held[-1], WaitingFor.HOST_LIMIT)
@@ -181,15 +188,16 @@ class Run:
 
     async def _granted(self, ticket: Ticket, waiting_for: WaitingFor) -> None:
         if not ticket.granted.is_set() and not self._stop.is_set():
-            await self._record.decided(
-                waiting_for=waiting_for, holders=self._jobs.holders(ticket.slots), queue_position=ticket.slots.position(ticket)
+            self._record.decide(
+                waiting_for=waiting_for, holders=self._jobs.queues.holders(ticket.slots), queue_position=ticket.slots.position(ticket)
             )
+            self._tell_those_behind()
+            await self.tell()
         granted = await ticket.wait(self._time_left(), self._stop)
         if self._stop.is_set():
             raise Over(self._stopped())
         if not granted:
             raise Over(self._waited_in_vain(waiting_for, ticket.slots))
-        self._jobs.moved_up(ticket.slots)
 
     def _time_left(self) -> float:
         return max(0.0, self._deadline - asyncio.get_running_loop().time())
@@ -215,7 +223,7 @@ class Run:
 
     async def _call(self) -> Ending | None:
         """Send the operation; None where a foreign job was in the way."""
-        await self._record.decided(
+        self._record.decide(
             state=JobState.RUNNING,
             started=self.job.started or self._jobs.clock(),
             phase=Phase.CALLING,
@@ -225,6 +233,8 @@ class Run:
             abortable=self._support.abortable,
             abort_reason="" if self._support.abortable else f"the hypervisor cannot abort {self.job.verb}; DestroyDomain is the way out",
         )
+        self._tell_those_behind()
+        await self.tell()
         if self._stop.is_set() or self._preempted_by:
             return self._stopped()
         self._recheck()
@@ -281,9 +291,11 @@ class Run:
         """Wait with what we have until the foreign job may be over; then the call is sent again."""
         if self._budget is not None:
             self._budget.release()
-            self._jobs.moved_up(self._budget.slots)
         holder = Holder(text=self._foreign)
-        self._record.decide(state=JobState.QUEUED, phase=None, waiting_for=WaitingFor.BLOCKED_BY_OTHER, holders=(holder,))
+        self._record.decide(
+            state=JobState.QUEUED, phase=None, waiting_for=WaitingFor.BLOCKED_BY_OTHER, holders=(holder,), abortable=True, abort_reason=""
+        )
+        self._tell_those_behind()
         if self._jobs.draining:
             self.stop(CancelReason.DRAIN)
         await self.tell()
@@ -299,7 +311,7 @@ class Run:
         return preempted(self.job, self._preempted_by) if self._preempted_by else stopped(self.job)
 
     def _waited_in_vain(self, waiting_for: WaitingFor, slots: Slots | None) -> Ending:
-        holders = self._jobs.holders(slots) if slots is not None else self.job.holders
+        holders = self._jobs.queues.holders(slots) if slots is not None else self.job.holders
         about = {"domain": self.job.uuid, "host": self.job.host}
         problem = in_vain(self.job.wait_limit, waiting_for, holders, self._jobs.clock(), about)
         return Ending(JobState.FAILED, problem, waited_for=waiting_for, holders=holders)
@@ -333,6 +345,7 @@ class Run:
         await self._record.write()
         if ending.ghost or (self._out is not None and self._out.out):
             self._jobs.keep(self._haunt())
+            self._tell_those_behind()
         else:
             self._leave()
         self._record.publish()
@@ -387,14 +400,20 @@ class Run:
         # The call refers to this run: see `_call`.
         self._out = None
 
+    @property
+    def _tickets(self) -> list[Ticket]:
+        return [*self._held, *([self._budget] if self._budget else [])]
+
     def _release(self) -> None:
-        tickets = [*self._held, *([self._budget] if self._budget else [])]
-        for ticket in tickets:
+        for ticket in self._tickets:
             ticket.release()
         for slots in self._held_off:
             slots.let_go(self.job.id)
-        for slots in [*(ticket.slots for ticket in tickets), *self._held_off]:
-            self._jobs.moved_up(slots)
+
+    def _tell_those_behind(self) -> None:
+        """What is known of this job as a holder has changed."""
+        for slots in [*(ticket.slots for ticket in self._tickets if ticket.granted.is_set()), *self._held_off]:
+            self._jobs.queues.moved(slots)
 
     def _hold_off(self) -> None:
         # While the destroy is out nothing new begins on the domain, whoever holds its condition now.

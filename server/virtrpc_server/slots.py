@@ -1,14 +1,16 @@
 """Who may go on, and who waits: FIFO slots for the domain's condition, the host's limits and the daemon's budget.
 
 One mechanism, four uses. Nothing here awaits but `Ticket.wait`; granting and releasing happen under the domain lock, so a
-ticket is granted, waiting or gone, and never two of these.
+ticket is granted, waiting or gone, and never two of these. Whoever moves a queue, `on_move` is told, so that no releaser can forget those
+who wait.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
@@ -34,6 +36,8 @@ class Ticket:
 
     slots: Slots
     owner: str
+    since: float | None = None
+    """Wall time in seconds at which it was granted."""
     granted: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def wait(self, limit: float | None, stop: asyncio.Event) -> bool:
@@ -58,8 +62,11 @@ class Ticket:
 class Slots:
     """`limit` places, granted in order of arrival. `limit` None grants everything at once."""
 
-    def __init__(self, limit: int | None = 1) -> None:
+    def __init__(self, limit: int | None = 1, clock: Callable[[], float] = time.time) -> None:
+        self.on_move: Callable[[Slots], None] | None = None
+        """Called when those who wait have somebody else in their way, or another place in the queue."""
         self._limit = limit
+        self._clock = clock
         self._holders: OrderedDict[Ticket, None] = OrderedDict()
         self._waiters: OrderedDict[Ticket, None] = OrderedDict()
         self._held_off: set[str] = set()
@@ -71,8 +78,9 @@ class Slots:
 
     @limit.setter
     def limit(self, limit: int | None) -> None:
-        self._limit = limit
-        self._grant()
+        if limit != self._limit:
+            self._limit = limit
+            self._grant()
 
     @property
     def holders(self) -> list[Ticket]:
@@ -106,18 +114,22 @@ class Slots:
         """Queue up; granted before this returns where a place is free and nobody waits."""
         ticket = Ticket(self, owner)
         self._waiters[ticket] = None
-        self._grant()
+        if not self._hindered():
+            self._grant()
         return ticket
 
     def withdraw(self, ticket: Ticket) -> None:
         """Take a ticket out, wherever it stands, and grant what that frees."""
+        known = ticket in self._waiters or ticket in self._holders
         self._waiters.pop(ticket, None)
         self._holders.pop(ticket, None)
-        self._grant()
+        if known:
+            self._grant()
 
     def hold_off(self, owner: str) -> None:
         """Grant nothing until `let_go(owner)`: what destroy does while it is out, without waiting for the holder."""
         self._held_off.add(owner)
+        self._tell()
 
     def let_go(self, owner: str) -> None:
         """End `hold_off`."""
@@ -127,26 +139,40 @@ class Slots:
     def _full(self) -> bool:
         return self._limit is not None and len(self._holders) >= self._limit
 
+    def _hindered(self) -> bool:
+        return bool(self._held_off) or self._full()
+
     def _grant(self) -> None:
-        while self._waiters and not self._held_off and not self._full():
+        while self._waiters and not self._hindered():
             ticket, _ = self._waiters.popitem(last=False)
             self._holders[ticket] = None
+            ticket.since = self._clock()
             ticket.granted.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._waiters and self.on_move is not None:
+            self.on_move(self)
 
 
 class Conditions(Generic[K]):
     """One exclusive condition for each key, made when somebody asks and dropped when nobody does."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, on_move: Callable[[Slots], None] | None = None) -> None:
         # Whoever holds, awaits or holds off a condition keeps its slots alive.
         self._slots: WeakValueDictionary[K, Slots] = WeakValueDictionary()
+        self._clock, self._on_move = clock, on_move
 
     def __iter__(self) -> Iterator[K]:
         return iter([key for key, slots in self._slots.items() if not slots.idle])
 
     def of(self, key: K) -> Slots:
         """The condition of this key; it is the same for all as long as anybody keeps it, or a ticket for it."""
-        return self._slots.setdefault(key, Slots())
+        slots = self._slots.get(key)
+        if slots is None:
+            slots = self._slots[key] = Slots(1, self._clock)
+            slots.on_move = self._on_move
+        return slots
 
     def peek(self, key: K) -> Slots | None:
         """The condition of this key where somebody holds or awaits it."""

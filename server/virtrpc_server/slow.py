@@ -9,6 +9,7 @@ from typing import TypeVar
 from virtrpc_drivers.errors import DriverError
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal, problem_of, refuse
+from virtrpc_server.guard import identity
 from virtrpc_server.hosts import Hosts
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ class SlowReads:
         host = self._hosts[entry.host]
         if not host.connected:
             raise refuse("HOST_UNREACHABLE", f"host {host.name} cannot be reached", host=host.name)
-        place = host.budget.take(f"a read of domain {entry.name}")
+        place = host.budget.take(f"a read of domain {entry.name} by {identity.get()}")
         if not await place.wait(WAIT_SECONDS, asyncio.Event()):
             raise refuse("DAEMON_BUDGET_FULL", f"all places for calls to host {host.name} are taken by calls that have not returned", host=host.name)
         call = asyncio.get_running_loop().create_task(_awaited(read))

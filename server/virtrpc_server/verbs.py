@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import msgspec
 
 from virtrpc_drivers.operations import (
@@ -23,6 +25,17 @@ STATE = Group.STATE
 ASKING = frozenset({"Shutdown", "Reboot", "DetachDevice"})
 NEEDS_ACTIVE = frozenset({"Suspend", "Resume", "Shutdown", "Reboot", "Destroy", "ManagedSave", "SetUserPassword"})
 NEEDS_INACTIVE = frozenset({"Start"})
+
+
+class Kind(StrEnum):
+    """What a host runs only so many of at once: see `migrations` and `saves` in its configuration."""
+
+    MIGRATION = "migration"
+    SAVE = "save"
+
+
+KINDS = {"Migrate": Kind.MIGRATION, "ManagedSave": Kind.SAVE}
+"""The kind of each verb whose number a host limits, at the host that it is sent to."""
 
 
 def makes_domain(operation: AnyOperation) -> bool:

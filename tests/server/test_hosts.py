@@ -162,10 +162,12 @@ async def test_what_a_driver_says_while_it_is_closed_begins_nothing() -> None:
 
 @on_virtual_time
 async def test_the_daemons_workers_are_learnt_again() -> None:
-    """An administrator raises them while the server runs: the budget follows, and who waits for it is granted."""
-    workers = 5
+    """An administrator raises them while the server runs: the budget follows, at once where somebody waits for it; else it is asked seldom."""
+    workers, read = 5, 0
 
     async def read_workers() -> int:
+        nonlocal read
+        read += 1
         return workers
 
     driver = SlowDriver(reading(1, 0.0))
@@ -176,6 +178,10 @@ async def test_the_daemons_workers_are_learnt_again() -> None:
     tickets = [host.budget.take(str(number)) for number in range(10)]
     assert sum(ticket.granted.is_set() for ticket in tickets) == 3
     workers = 20
-    await asyncio.sleep(200)
+    await asyncio.sleep(3)
     assert all(ticket.granted.is_set() for ticket in tickets)
+    workers, read = 5, 0
+    await asyncio.sleep(120)
+    assert host.budget.limit == 3
+    assert read <= 2
     await host.close()

@@ -52,11 +52,12 @@ def test_every_verb_has_its_kind_and_its_rpc() -> None:
 
 
 def test_a_queued_job_says_who_is_in_the_way() -> None:
-    """The holder by job, and since when; a foreign one by libvirt's words; one whose call never returned as a ghost."""
+    """The holder by job, and since when; a foreign one by libvirt's words; one whose call never returned as a ghost; and what a holder waits for."""
     holders = (
         Holder(job_id="j0", verb="Suspend", owner="tcp", since=100.5),
         Holder(text="held by monitor=remoteDispatchDomainCoreDump"),
-        Holder(job_id="j9", verb="Start", text="its call has not returned"),
+        Holder(job_id="j9", verb="Start", ghost=True),
+        Holder(job_id="j8", verb="Start", waiting_for=WaitingFor.DAEMON_BUDGET),
     )
     message = job_message(job(waiting_for=WaitingFor.CONDITION, holders=holders, queue_position=2), HOSTS)
     assert (message.state, message.waiting_for, message.queue_position) == (
@@ -64,7 +65,7 @@ def test_a_queued_job_says_who_is_in_the_way() -> None:
         types_pb2.JOB_WAITING_FOR_CONDITION,
         2,
     )
-    first, foreign, ghost = message.holders
+    first, foreign, ghost, waiting = message.holders
     assert (first.kind, first.owner, first.age.seconds, first.foreign_text, first.ghost) == (
         types_pb2.JOB_KIND_SUSPEND_DOMAIN,
         "tcp",
@@ -73,7 +74,8 @@ def test_a_queued_job_says_who_is_in_the_way() -> None:
         False,
     )
     assert (foreign.job_id, foreign.foreign_text, foreign.ghost) == ("", "held by monitor=remoteDispatchDomainCoreDump", False)
-    assert (ghost.job_id, ghost.ghost) == ("j9", True)
+    assert (ghost.job_id, ghost.ghost, ghost.waiting_for) == ("j9", True, types_pb2.JOB_WAITING_FOR_UNSPECIFIED)
+    assert (waiting.ghost, waiting.waiting_for) == (False, types_pb2.JOB_WAITING_FOR_DAEMON_BUDGET)
 
 
 def test_a_running_job_shows_what_is_known_of_its_progress() -> None:

@@ -70,7 +70,7 @@ async def test_one_condition_for_all_who_keep_it() -> None:
 
 
 async def test_hosts_on_one_daemon_share_its_places() -> None:
-    """Also after either of them was connected again, and when its limit is learnt; who waits is granted then."""
+    """Also after either of them was connected again. The smallest number that any of them knows of holds, whoever came last."""
     budgets = Budgets()
     info = HostInfo(uri="x:///", hypervisor="qemu", daemon="/run/libvirt-sock")
     one, other = budgets.of("one", info, None), budgets.of("other", info, None)
@@ -79,6 +79,9 @@ async def test_hosts_on_one_daemon_share_its_places() -> None:
     tickets = [one.take(str(number)) for number in range(DEFAULT_WORKERS)]
     assert not tickets[-1].granted.is_set()
     assert budgets.of("one", info, 20) is one
+    assert one.limit == DEFAULT_WORKERS - KEPT_PLACES
+    budgets.of("other", info, 9)
+    assert one.limit == 9 - KEPT_PLACES
     assert tickets[-1].granted.is_set()
 
 

@@ -15,6 +15,7 @@ from virtrpc_drivers.sim.driver import SimDriver
 from virtrpc_drivers.sim.events import LoopDeliverer
 from virtrpc_drivers.sim.hypervisor import SimHypervisor
 from virtrpc_drivers.sim.options import from_uri
+from virtrpc_server.budgets import Budgets
 from virtrpc_server.domains import Domains, Entry
 from virtrpc_server.hosts import Host, HostConfig, Hosts
 from virtrpc_server.jobs import Jobs, Listener, Order
@@ -61,8 +62,12 @@ class World:
         named = zip("abc", uris or ("sim://a/?domains=4&running=2",), strict=False)
         self.sims = {name: SimHypervisor(from_uri(uri), deliverer=LoopDeliverer(), wall=wall, network=network) for name, uri in named}
         self.drivers = {name: SimDriver(DriverSettings(uri="sim:"), sim) for name, sim in self.sims.items()}
+        self.budgets = Budgets(wall)
         self.hosts = Hosts(
-            [Host(HostConfig(name, f"sim://{name}/", **config), driver, self.domains, clock=wall) for name, driver in self.drivers.items()]
+            [
+                Host(HostConfig(name, f"sim://{name}/", **config), driver, self.domains, self.budgets, clock=wall)
+                for name, driver in self.drivers.items()
+            ]
         )
         self.jobs = Jobs(self.hosts, self.domains, store or MemoryStore(), clock=wall)
 

@@ -78,16 +78,15 @@ def _stopping(job: Job) -> dict[str, Any]:
 
 
 def _holder(holder: Holder, now: float) -> types_pb2.JobHolder:
-    ours = bool(holder.job_id)
     return types_pb2.JobHolder(
         job_id=holder.job_id,
         kind=kind_of(holder.verb),
         owner=holder.owner,
         since_time=timestamp(holder.since),
         age=duration(max(0.0, now - holder.since)) if holder.since is not None else None,
-        foreign_text="" if ours else holder.text,
-        # Of our own jobs only one that ended without its call has a text to go with it.
-        ghost=ours and bool(holder.text),
+        foreign_text=holder.text,
+        ghost=holder.ghost,
+        waiting_for=WAITING_FOR[holder.waiting_for] if holder.waiting_for else types_pb2.JOB_WAITING_FOR_UNSPECIFIED,
     )
 
 

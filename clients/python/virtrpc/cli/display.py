@@ -65,13 +65,15 @@ def progress(reading: t.JobProgress) -> list[str]:
 def holder(who: t.JobHolder) -> str:
     """Who is in the way, whose it is, and for how long it has been."""
     ours = f"{text.enum(t.JobKind, who.kind)} {who.job_id}".strip(" -") or "another job"
-    words = [f"outside virtrpc: {who.foreign_text}" if who.foreign_text else ours]
+    words = [who.foreign_text or ours]
     if who.owner:
         words.append(f"by {who.owner}")
     if who.HasField("age"):
         words.append(f"for {text.duration(who, 'age')}")
     if who.ghost:
         words.append("a call that never returned: destroy is the way out")
+    if who.waiting_for in _WAITING:
+        words.append(f"itself waiting for {_WAITING[who.waiting_for]}")
     return ", ".join(words)
 
 

@@ -1225,6 +1225,7 @@ class JobHolder(_message.Message):
     AGE_FIELD_NUMBER: _builtins.int
     FOREIGN_TEXT_FIELD_NUMBER: _builtins.int
     GHOST_FIELD_NUMBER: _builtins.int
+    WAITING_FOR_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job, if it is one of ours and you may see it."""
     kind: Global___JobKind.ValueType
@@ -1232,9 +1233,13 @@ class JobHolder(_message.Message):
     owner: _builtins.str
     """Whose job it is: the identity that started it. Empty where you may not see it."""
     foreign_text: _builtins.str
-    """libvirt's words about a holder outside virtrpc, such as "held by monitor=remoteDispatchDomainCoreDump". Empty for our own jobs."""
+    """Who it is where it is no job: libvirt's words about a holder outside virtrpc, such as "held by
+    monitor=remoteDispatchDomainCoreDump", or a read of this server that waits for the hypervisor. Empty for our own jobs.
+    """
     ghost: _builtins.bool
     """A call that never returned, of a job that has ended already (OUTCOME_UNKNOWN). DestroyDomain is the way out."""
+    waiting_for: Global___JobWaitingFor.ValueType
+    """What this job waits for itself, with what you wait for in its hands. Unset while it runs."""
     @_builtins.property
     def since_time(self) -> _timestamp_pb2.Timestamp:
         """Since when it holds what you wait for."""
@@ -1253,10 +1258,11 @@ class JobHolder(_message.Message):
         age: _duration_pb2.Duration | None = ...,
         foreign_text: _builtins.str = ...,
         ghost: _builtins.bool = ...,
+        waiting_for: Global___JobWaitingFor.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "since_time", b"since_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "foreign_text", b"foreign_text", "ghost", b"ghost", "job_id", b"job_id", "kind", b"kind", "owner", b"owner", "since_time", b"since_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "foreign_text", b"foreign_text", "ghost", b"ghost", "job_id", b"job_id", "kind", b"kind", "owner", b"owner", "since_time", b"since_time", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
