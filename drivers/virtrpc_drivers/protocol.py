@@ -94,6 +94,8 @@ class DomainChanged(Notice, frozen=True):
     uuid: str
     change: Change
     detail: str = ""
+    stamp: Stamp | None = None
+    """When it came in, on the clock of readings: a reading that began later has seen the change. None: nobody knows."""
 
 
 class EventsLost(Notice, frozen=True):

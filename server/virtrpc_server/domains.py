@@ -18,6 +18,7 @@ from virtrpc_drivers.values import (
     DomainConfig,
     DomainReading,
     DomainState,
+    Group,
     InterfaceStats,
     Listing,
     MemoryStats,
@@ -119,6 +120,14 @@ class Domains:
     def all(self) -> Iterator[Entry]:
         """Every entry, in no order."""
         return iter(self._entries.values())
+
+    def was_read_after(self, key: Key, group: Group, moment: Stamp) -> bool:
+        """Whether a reading of this group that began after this moment is held, or one that said that there is no such domain."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return key in self._tombstones and self._tombstones[key] > moment
+        held: Observed[object] | None = getattr(entry, group.value)
+        return held is not None and held.stamp > moment
 
     def by_uuid(self, uuid: str) -> list[Entry]:
         """The entries with this uuid, on any host: several during a migration."""

@@ -184,8 +184,8 @@ class Host:
         match notice:
             case _ if self._closed:
                 pass
-            case DomainChanged(uuid=uuid, change=change):
-                self.refresher.mark([uuid], (Group.STATE,) if change is Change.BALLOON else (Group.STATE, Group.CONFIG))
+            case DomainChanged(uuid=uuid, change=change, stamp=stamp):
+                self.refresher.heard(uuid, (Group.STATE,) if change is Change.BALLOON else (Group.STATE, Group.CONFIG), stamp)
             case Report():
                 self._on_report(self.name, notice)
             case EventsLost():
@@ -275,7 +275,7 @@ class Host:
         if spread and not polled:
             await self._mark_in_slices(uuids, self.config.audit_seconds)
         else:
-            self.refresher.mark(uuids, announced=not spread)
+            self.refresher.audit(uuids, doubted=not spread)
         if not self.listed:
             # A domain that cannot be read must not keep the others unknown.
             await self.refresher.drained(FIRST_READ_SECONDS)
@@ -288,7 +288,7 @@ class Host:
 
     async def _mark_in_slices(self, uuids: list[str], period: float) -> None:
         for slice_number in range(AUDIT_SLICES):
-            self.refresher.mark(uuids[slice_number::AUDIT_SLICES], announced=False)
+            self.refresher.audit(uuids[slice_number::AUDIT_SLICES], doubted=False)
             await asyncio.sleep(period / AUDIT_SLICES)
 
 

@@ -1,10 +1,12 @@
 """Reading what was announced, and in time everything: the only writer of state and configuration.
 
-An event marks a domain dirty and a read decides. Dirty again while a read is in flight means another read. What no event
-announces is found by the audit, which has everything read, spread over its period.
+An event marks a domain dirty and a read decides. Dirty again while a read is in flight means another read, unless that one began
+after the event had come in: events and readings of one driver process carry its stamps. What no event announces is found by the
+audit, which has everything read, spread over its period.
 
 A read that hangs is left behind, and its domains are read one by one: so the one that hangs it is found, and rests until its
-read is back.
+read is back. A domain whose control channel is in use is not asked for its configuration by an audit: since libvirt 11 that may
+wait as long as the channel is.
 """
 
 from __future__ import annotations
@@ -12,23 +14,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import itertools
 import logging
-from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 from virtrpc_drivers.errors import DriverError
 from virtrpc_drivers.protocol import Driver
-from virtrpc_drivers.values import Control, Group, Readings
+from virtrpc_drivers.values import Control, Group, Readings, Stamp
 from virtrpc_server.domains import Domains
+from virtrpc_server.due import Due, Wish
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-BATCH = 32
-"""Domains in one read."""
 IN_FLIGHT = 2
 """Reads of one group at a time."""
 HANG_SECONDS = 5.0
@@ -39,25 +38,7 @@ CONTROL_SECONDS = 2.0
 """After this long a domain whose control channel was in use is read again: its coming free raises no event."""
 TICK = 0.001
 GROUPS = (Group.STATE, Group.CONFIG)
-
-
-@dataclass(slots=True)
-class Wish:
-    """A read that is due. Only one that was `announced` says that what is held may be wrong: an audit looks at what may well be right."""
-
-    announced: bool = False
-    not_before: float = 0.0
-    """Loop time until which it rests, after a read that failed."""
-    alone: bool = False
-    """Whether to read it by itself: a read of several hung."""
-    waiters: list[asyncio.Future[bool]] = field(default_factory=list)
-
-    def finish(self, *, read: bool) -> None:
-        """Let those who waited for it go on: True where the domain was read, or was seen to be gone."""
-        for wait in self.waiters:
-            if not wait.done():
-                wait.set_result(read)
-        self.waiters.clear()
+WEDGED = (Control.OCCUPIED, Control.ERROR)
 
 
 class Refresher:
@@ -67,8 +48,7 @@ class Refresher:
         self._host = host
         self._driver = driver
         self._domains = domains
-        self._due: dict[Group, dict[str, Wish]] = {group: {} for group in GROUPS}
-        self._reading: dict[Group, dict[str, Wish]] = {group: {} for group in GROUPS}
+        self._due = {group: Due() for group in GROUPS}
         # Counted apart from the tasks, which end a moment after they have looked for work for the last time.
         self._readers = dict.fromkeys(GROUPS, 0)
         self._stuck = dict.fromkeys(GROUPS, 0)
@@ -79,65 +59,79 @@ class Refresher:
 
     def is_dirty(self, uuid: str, group: Group) -> bool:
         """Whether a change was announced that no finished read has seen."""
-        due, reading = self._due[group].get(uuid), self._reading[group].get(uuid)
-        return (due is not None and due.announced) or (reading is not None and reading.announced)
+        return self._due[group].is_dirty(uuid)
 
     async def drained(self, limit: float) -> bool:
-        """Wait until nothing is due but what failed and rests, for at most `limit` seconds."""
+        """Wait until nothing is due but what failed and rests, or waits for a control channel, for at most `limit` seconds."""
         self._note_drained()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._drained.wait(), limit)
         return self._drained.is_set()
 
     def _note_drained(self) -> None:
-        waits = any(not wish.not_before for group in GROUPS for wish in self._due[group].values())
-        if waits or any(self._reading.values()):
-            self._drained.clear()
-        else:
+        if all(due.drained for due in self._due.values()):
             self._drained.set()
+        else:
+            self._drained.clear()
 
     def pause(self) -> None:
         """The host is not connected: keep what is due, read nothing, and let nobody wait."""
         self._paused = True
-        for group in GROUPS:
-            for wish in self._due[group].values():
-                wish.finish(read=False)
+        for due in self._due.values():
+            due.give_up()
 
     def go_on(self) -> None:
         """The host is connected."""
         self._paused = False
         self._spawn()
 
-    def mark(self, uuids: Iterable[str], groups: Iterable[Group] = GROUPS, *, announced: bool = True) -> None:
-        """These domains must be read by a read that starts after now; where it was `announced`, what is held is STALE until then."""
+    def heard(self, uuid: str, groups: Iterable[Group], event: Stamp | None) -> None:
+        """An event about a domain came in at this moment (None: nobody knows when). What was read by a call that began later has seen it."""
+        for group in groups:
+            if event is None or not self._domains.was_read_after((self._host, uuid), group, event):
+                self._due[group].wish(uuid).heard(event)
+        self._spawn()
+
+    def mark(self, uuids: Iterable[str], groups: Iterable[Group] = GROUPS) -> None:
+        """These domains must be read by a read that starts after now; what is held is STALE until then."""
         uuids = list(uuids)
         for group in groups:
             for uuid in uuids:
-                self._wish(group, uuid, announced=announced)
+                self._due[group].wish(uuid).urgent = True
         self._spawn()
 
-    def _wish(self, group: Group, uuid: str, *, announced: bool) -> Wish:
-        wish = self._due[group].setdefault(uuid, Wish())
-        wish.announced = wish.announced or announced
-        return wish
+    def audit(self, uuids: Sequence[str], *, doubted: bool) -> None:
+        """Look at these domains again, in their turn. `doubted`: changes went unheard, so that what is held is STALE until then."""
+        for due in self._due.values():
+            for uuid in uuids:
+                wish = due.wish(uuid)
+                wish.audit = True
+                wish.doubted |= doubted
+        self._spawn()
 
     async def refresh(self, uuid: str, limit: float) -> bool:
-        """Read this domain now; False where no read that began after this call came back with an answer within `limit` seconds."""
+        """Read this domain now; False where no read that began after this call came back with an answer within `limit` seconds.
+
+        An event that came in after that read had begun is answered by one more, which is waited for as well; once, since more may come.
+        """
         if self._paused:
             return False
-        waits = [self._first_in_line(group, uuid) for group in GROUPS]
-        self._spawn()
-        done, _ = await asyncio.wait(waits, timeout=limit)
-        return len(done) == len(waits) and all(wait.result() for wait in done)
+        end = asyncio.get_running_loop().time() + limit
+        if not await self._wait([due.asked(uuid) for due in self._due.values()], end):
+            return False
+        overtaken = [due.awaited(uuid) for due in self._due.values() if due.is_dirty(uuid)]
+        if overtaken and not self._paused:
+            await self._wait(overtaken, end)
+        return True
 
-    def _first_in_line(self, group: Group, uuid: str) -> asyncio.Future[bool]:
-        # A finished job waits for it.
-        wish = self._wish(group, uuid, announced=True)
-        wish.not_before = 0.0
-        self._due[group] = {uuid: wish, **self._due[group]}
-        wait: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        wish.waiters.append(wait)
-        return wait
+    async def _wait(self, wishes: list[Wish], end: float) -> bool:
+        loop = asyncio.get_running_loop()
+        waits: list[asyncio.Future[bool]] = [loop.create_future() for _ in wishes]
+        for wish, wait in zip(wishes, waits, strict=True):
+            wish.waiters.append(wait)
+        self._spawn()
+        done, _ = await asyncio.wait(waits, timeout=max(0.0, end - loop.time()))
+        return len(done) == len(waits) and all(wait.result() for wait in done)
 
     async def close(self) -> None:
         """Stop reading."""
@@ -145,14 +139,14 @@ class Refresher:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for wish in itertools.chain.from_iterable(reading.values() for reading in self._reading.values()):
-            wish.finish(read=False)
+        for due in self._due.values():
+            due.abandon()
 
     def _spawn(self) -> None:
         if self._paused:
             return
         for group in GROUPS:
-            if self._readers[group] < IN_FLIGHT and self._ready(group):
+            if self._readers[group] < IN_FLIGHT and self._due[group].ready:
                 self._readers[group] += 1
                 _ = self._start(self._read_some(group))
 
@@ -162,13 +156,9 @@ class Refresher:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _ready(self, group: Group) -> list[str]:
-        reading, now = self._reading[group], asyncio.get_running_loop().time()
-        due = self._due[group]
-        ready = list(itertools.islice((uuid for uuid, wish in due.items() if uuid not in reading and wish.not_before <= now), BATCH))
-        if ready and due[ready[0]].alone:
-            return ready[:1]
-        return [uuid for uuid in ready if not due[uuid].alone]
+    def _is_wedged(self, group: Group, uuid: str) -> bool:
+        entry = self._domains.get((self._host, uuid))
+        return group is Group.CONFIG and entry is not None and entry.state is not None and entry.state.value.control in WEDGED
 
     async def _read_some(self, group: Group) -> None:
         try:
@@ -177,7 +167,7 @@ class Refresher:
             self._readers[group] -= 1
 
     async def _read_until_done(self, group: Group) -> None:
-        while not self._paused and (taken := self._take(group)):
+        while not self._paused and (taken := self._due[group].take(functools.partial(self._is_wedged, group))):
             call = self._start(self._driver.read(list(taken), group))
             await asyncio.wait([call], timeout=HANG_SECONDS)
             if not call.done() and self._stuck[group] < MAX_STUCK:
@@ -185,16 +175,15 @@ class Refresher:
                 continue
             await asyncio.wait([call])
             self._settle(group, taken, call)
-            self._note_drained()
+        self._note_drained()
 
     def _leave_behind(self, group: Group, taken: dict[str, Wish], call: asyncio.Task[Readings]) -> None:
         log.warning("host %s: reading %s of %d domains hangs", self._host, group, len(taken))
         self._stuck[group] += 1
         if len(taken) > 1:
             for uuid, wish in taken.items():
-                del self._reading[group][uuid]
                 wish.alone = True
-                self._put_back(group, uuid, wish)
+                self._due[group].put_back(uuid)
             taken = {}
         call.add_done_callback(functools.partial(self._came_back, group, taken))
 
@@ -202,34 +191,34 @@ class Refresher:
         self._stuck[group] -= 1
         if not call.cancelled():
             self._settle(group, taken, call)
-            self._note_drained()
             self._spawn()
 
-    def _take(self, group: Group) -> dict[str, Wish]:
-        taken = {uuid: self._due[group].pop(uuid) for uuid in self._ready(group)}
-        self._reading[group].update(taken)
-        return taken
-
-    def _result(self, group: Group, call: asyncio.Task[Readings]) -> tuple[set[str], set[str]]:
-        """What a read that is over has read, and what it has left for another one."""
+    def _result(self, group: Group, call: asyncio.Task[Readings]) -> tuple[dict[str, Stamp], set[str]]:
+        """What a read that is over has read, and when that began; and what it has left for another one."""
         try:
             readings = call.result()
         except DriverError as error:
             log.info("host %s: reading %s failed: %s", self._host, group, error)
-            return set(), set()
+            return {}, set()
         except Exception:
             log.exception("host %s: a fault of this server or of the driver in reading %s", self._host, group)
-            return set(), set()
-        return self._keep(readings), set(readings.rest)
+            return {}, set()
+        self._keep(readings)
+        began = {gone.uuid: gone.stamp for gone in readings.missing} | {reading.uuid: reading.stamp for reading in readings.found}
+        return began, set(readings.rest)
 
-    def _keep(self, readings: Readings) -> set[str]:
+    def _keep(self, readings: Readings) -> None:
         for gone in readings.missing:
             self._domains.missing(self._host, gone)
+            self._due[Group.CONFIG].unpark(gone.uuid)
         for reading in readings.found:
             self._domains.read(self._host, reading)
-            if reading.state is not None and reading.state.control not in (None, Control.OK):
+            if reading.state is None:
+                continue
+            if reading.state.control not in WEDGED:
+                self._due[Group.CONFIG].unpark(reading.uuid)
+            if reading.state.control not in (None, Control.OK):
                 self._look_again(reading.uuid)
-        return {*(gone.uuid for gone in readings.missing), *(reading.uuid for reading in readings.found)}
 
     def _look_again(self, uuid: str) -> None:
         if uuid not in self._in_use:
@@ -239,30 +228,30 @@ class Refresher:
     def _looked_again(self, uuid: str) -> None:
         self._in_use.discard(uuid)
         if self._domains.get((self._host, uuid)) is not None:
-            self.mark([uuid], (Group.STATE,), announced=False)
+            self._due[Group.STATE].wish(uuid).audit = True
+        else:
+            self._due[Group.CONFIG].unpark(uuid)
+        self._spawn()
 
     def _settle(self, group: Group, taken: dict[str, Wish], call: asyncio.Task[Readings]) -> None:
         read, rest = self._result(group, call)
-        failed = taken.keys() - read - rest
-        loop = asyncio.get_running_loop()
-        again = loop.time() + RETRY_SECONDS
-        for uuid, wish in taken.items():
-            del self._reading[group][uuid]
+        due = self._due[group]
+        resting: list[str] = []
+        for uuid in taken:
             if uuid in read:
-                wish.finish(read=True)
-                continue
-            if uuid in failed:
-                wish.finish(read=False)
-                wish.not_before = again
-            self._put_back(group, uuid, wish)
-        if failed:
+                due.read(uuid, read[uuid])
+            elif uuid in rest:
+                due.put_back(uuid)
+            elif due.failed(uuid):
+                resting.append(uuid)
+        if resting:
             # A timer may fire a clock's tick early.
-            loop.call_at(again + TICK, self._spawn)
+            asyncio.get_running_loop().call_later(RETRY_SECONDS + TICK, self._wake, group, resting)
+        # The configuration may have been waiting for what the state says.
+        self._spawn()
+        self._note_drained()
 
-    def _put_back(self, group: Group, uuid: str, wish: Wish) -> None:
-        due = self._due[group].setdefault(uuid, wish)
-        if due is not wish:
-            # Marked again meanwhile: that one need not rest.
-            due.announced = due.announced or wish.announced
-            due.alone = due.alone or wish.alone
-            due.waiters.extend(wish.waiters)
+    def _wake(self, group: Group, uuids: Iterable[str]) -> None:
+        for uuid in uuids:
+            self._due[group].wake(uuid)
+        self._spawn()

@@ -93,9 +93,9 @@ class FakeDriver:
         """Say that the connection is lost."""
         self.deliver(HostDown(fault=failure(Reason.HOST_UNREACHABLE, message).fault))
 
-    def changed(self, number: int) -> None:
-        """Say that something about a domain changed."""
-        self.deliver(DomainChanged(uuid=uuid(number), change=Change.LIFECYCLE))
+    def changed(self, number: int, came_in: float | None = None) -> None:
+        """Say that something about a domain changed; the event came in at this moment, or nobody knows when."""
+        self.deliver(DomainChanged(uuid=uuid(number), change=Change.LIFECYCLE, stamp=None if came_in is None else stamp(came_in)))
 
     async def list(self) -> Listing:
         """What is there now."""

@@ -11,8 +11,9 @@ from tests.server.fake_driver import FakeDriver, reading, uuid
 from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.values import Group, State
 from virtrpc_server.domains import Domains
+from virtrpc_server.due import BATCH
 from virtrpc_server.hosts import Freshness, Host, HostConfig
-from virtrpc_server.refresh import BATCH, HANG_SECONDS, RETRY_SECONDS
+from virtrpc_server.refresh import HANG_SECONDS, RETRY_SECONDS
 
 Gate = Callable[[Group, Sequence[str]], Awaitable[None]]
 

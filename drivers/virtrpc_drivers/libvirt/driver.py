@@ -114,7 +114,7 @@ class _Started:
         self.settings = settings
         self.deliver = deliver
         self.host = Host(settings, give_up)
-        self.events = Events(deliver)
+        self.events = Events(deliver, clock)
         self.runs = Runs(self.host.lanes, clock, deliver)
         self.probes = probing.Probes(self.host.lanes)
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import libvirt
 
+from virtrpc_drivers.libvirt.readings import Clock
 from virtrpc_drivers.protocol import Change, Deliver, DomainChanged, EventsLost
+from virtrpc_drivers.values import Stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,10 +54,11 @@ _LIFECYCLE_CHANGES = {
 
 @dataclass(frozen=True)
 class RawEvent:
-    """One event as libvirt sent it. `code` is the lifecycle event, `text` the device's alias where it has one."""
+    """One event as libvirt sent it, and when. `code` is the lifecycle event, `text` the device's alias where it has one."""
 
     uuid: str
     name: str
+    stamp: Stamp
     code: int | None = None
     text: str = ""
 
@@ -99,8 +102,9 @@ def _dispatch_for_ever() -> None:
 class Events:
     """Takes events from libvirt's thread to the loop."""
 
-    def __init__(self, deliver: Deliver) -> None:
+    def __init__(self, deliver: Deliver, clock: Clock) -> None:
         self._deliver = deliver
+        self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._pending: deque[RawEvent] = deque()
         self._lost = False
@@ -148,9 +152,11 @@ class Events:
 
     def _callback(self, name: str) -> Callable[..., None]:
         def heard(_connection: Any, domain: Any, *details: Any) -> None:
+            # Here, and not on the loop: what was read by a call that began between the two has seen the change.
+            stamp = self._clock.stamp()
             code = details[0] if details and isinstance(details[0], int) else None
             text = details[0] if details and isinstance(details[0], str) else ""
-            self.push(RawEvent(uuid=domain.UUIDString(), name=name, code=code, text=text))
+            self.push(RawEvent(uuid=domain.UUIDString(), name=name, stamp=stamp, code=code, text=text))
 
         return heard
 
@@ -182,6 +188,6 @@ class Events:
         if not self.open:
             return
         for (uuid, change), event in changes.items():
-            self._deliver(DomainChanged(uuid=uuid, change=change, detail=event.text))
+            self._deliver(DomainChanged(uuid=uuid, change=change, detail=event.text, stamp=event.stamp))
         if lost:
             self._deliver(EventsLost())

@@ -211,7 +211,7 @@ class SimDriver:
                 self._deliver(HostDown(fault=error.fault))
                 delay = min(5.0, max(0.1, 2 * delay))
         self._lost = asyncio.get_running_loop().create_future()
-        self.hypervisor.events.subscribe(self._event)
+        self.hypervisor.events.subscribe(self._event, self._stamp)
         self._deliver(HostUp(info=host_info(self._settings, self._options)))
 
     def _refuse(self, call: Call) -> None:

@@ -13,9 +13,10 @@ import msgspec
 
 from virtrpc_drivers.protocol import Change, DomainChanged
 from virtrpc_drivers.sim.faults import ANY
-from virtrpc_drivers.values import Value
+from virtrpc_drivers.values import Stamp, Value
 
 Sink = Callable[[DomainChanged], None]
+Clock = Callable[[], Stamp]
 
 
 class Deliverer(Protocol):
@@ -97,14 +98,14 @@ class Events:
 
     def __init__(self, deliverer: Deliverer) -> None:
         self._deliverer = deliverer
-        self._sinks: dict[Sink, asyncio.AbstractEventLoop] = {}
+        self._sinks: dict[Sink, tuple[asyncio.AbstractEventLoop, Clock]] = {}
         self._timers: set[asyncio.TimerHandle] = set()
         self._held: list[DomainChanged] = []
         self.rules: list[EventRule] = []
 
-    def subscribe(self, sink: Sink) -> None:
-        """Have events delivered to `sink` on the running loop."""
-        self._sinks[sink] = asyncio.get_running_loop()
+    def subscribe(self, sink: Sink, clock: Clock) -> None:
+        """Have events delivered to `sink` on the running loop, each with the stamp of the moment at which it came out of the hypervisor."""
+        self._sinks[sink] = (asyncio.get_running_loop(), clock)
 
     def unsubscribe(self, sink: Sink) -> None:
         """No more events for `sink`."""
@@ -156,5 +157,5 @@ class Events:
         self._timers.add(timer)
 
     def _send(self, event: DomainChanged) -> None:
-        for sink, loop in self._sinks.items():
-            self._deliverer.put(loop, sink, event)
+        for sink, (loop, clock) in self._sinks.items():
+            self._deliverer.put(loop, sink, msgspec.structs.replace(event, stamp=clock()))

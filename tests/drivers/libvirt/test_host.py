@@ -19,6 +19,7 @@ from virtrpc_drivers.libvirt import host as host_module
 from virtrpc_drivers.libvirt.connections import Link
 from virtrpc_drivers.libvirt.events import Events
 from virtrpc_drivers.libvirt.host import Host
+from virtrpc_drivers.libvirt.readings import Clock
 from virtrpc_drivers.protocol import DriverSettings, HostDown, HostUp
 from virtrpc_drivers.values import HostInfo
 
@@ -68,7 +69,7 @@ class Scene:
         monkeypatch.setattr(capabilities, "with_description", lambda _, info: info)
         self.introduce: Callable[[], None] = lambda: None
         self.host = Host(DriverSettings(uri="qemu:///system"))
-        self.connecting = asyncio.ensure_future(self.host.stay_connected(self.notices, Events(self.notices)))
+        self.connecting = asyncio.ensure_future(self.host.stay_connected(self.notices, Events(self.notices, Clock(0))))
 
     def open(self, _uri: str) -> Connection:
         self.opened.append(Connection())
