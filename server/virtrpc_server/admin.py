@@ -83,9 +83,10 @@ class Daemon:
         except KeyError as error:
             raise AdminError(f"virt-admin's answer lacks {error}") from None
 
-    def set_min_workers(self, workers: int) -> None:
-        """Guarantee this many workers from now until the daemon ends. Raises AdminError."""
-        self._ask("srv-threadpool-set", self.name, "--min-workers", str(workers))
+    def set_workers(self, minimum: int, maximum: int) -> None:
+        """Guarantee `minimum` workers and allow `maximum`, from now until the daemon ends. Raises AdminError."""
+        # In one call: the daemon refuses a minimum above the maximum that it has.
+        self._ask("srv-threadpool-set", self.name, "--min-workers", str(minimum), "--max-workers", str(maximum))
 
     def _numbers(self, *command: str) -> dict[str, int]:
         return {key: int(value) for key, value in re.findall(r"^(\w+)\s*:\s*(\d+)\s*$", self._ask(*command), re.MULTILINE)}

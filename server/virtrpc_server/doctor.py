@@ -10,7 +10,7 @@ import os
 import platform
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,14 +22,14 @@ from rich.table import Table
 from virtrpc_drivers.errors import DriverError, Fault, Reason
 from virtrpc_drivers.protocol import AnyNotice, Driver, DriverSettings, HostDown, HostUp
 from virtrpc_drivers.proxy import ProcessDriver
+from virtrpc_drivers.values import Group
 from virtrpc_server.admin import IN_PROCESS, MODULAR, AdminError, Daemon, Pool, daemons
-from virtrpc_server.budgets import Budget
+from virtrpc_server.budgets import BESIDE, ROOM, Budget, enough_workers
 from virtrpc_server.settings import HostSettings, Settings, shown
 
 KVM_CREATE_VM = 0xAE01
 CONNECT_SECONDS = 20.0
 """How long a hypervisor is given to answer."""
-ENOUGH_WORKERS = 20
 QEMU_NAMES = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64", "ppc64le": "qemu-system-ppc64", "s390x": "qemu-system-s390x"}
 OTHER_QEMUS = (Path("/usr/libexec/qemu-kvm"), Path("/usr/bin/qemu-kvm"), Path("/usr/bin/kvm"))
 
@@ -78,15 +78,17 @@ def examine(settings: Settings, *, fix: bool = False, make_driver: Factory = Pro
 
 def _examine(host: HostSettings, settings: Settings, *, fix: bool, make_driver: Factory) -> Iterator[Finding]:
     serving = daemons(host.uri, read_only=host.read_only)
+    running: int | None = None
     if serving:
         yield _check_socket(serving[0])
     if urlsplit(host.uri).path == "/embed":
         yield _check_root(host.uri)
     else:
         driver = make_driver(DriverSettings(uri=host.uri, read_only=host.read_only, path_roots=settings.roots_of(host)))
-        yield asyncio.run(_connect(driver))
+        finding, running = asyncio.run(_connect(driver))
+        yield finding
     if serving and serving[0].socket.exists():
-        yield from _check_limits(serving[0], fix=fix)
+        yield from _check_limits(serving[0], running, fix=fix)
     elif serving and fix:
         yield Finding("limits", Level.INFO, "nothing was fixed: the daemon cannot be reached")
     yield from _check_qemu(host.uri)
@@ -137,8 +139,8 @@ def _check_root(uri: str) -> Finding:
     return Finding("embed", Level.OK, f"{root} can be used; not opened, since its guests live in the process that opens it")
 
 
-async def _connect(driver: Driver) -> Finding:
-    """Whether the hypervisor answers, as the server's own driver process sees it."""
+async def _connect(driver: Driver) -> tuple[Finding, int | None]:
+    """Whether the hypervisor answers, as the server's own driver process sees it, and how many guests run on it."""
     first: asyncio.Future[AnyNotice] = asyncio.get_running_loop().create_future()
 
     def deliver(notice: AnyNotice) -> None:
@@ -150,22 +152,33 @@ async def _connect(driver: Driver) -> Finding:
         async with asyncio.timeout(CONNECT_SECONDS):
             notice = await first
             if isinstance(notice, HostUp):
-                return _connected(notice, len((await driver.list()).domains))
+                uuids = [row.uuid for row in (await driver.list()).domains]
+                running = await _running(driver, uuids)
+                return _connected(notice, len(uuids), running), running
             assert isinstance(notice, HostDown)
-            return _unreachable(notice.fault)
+            return _unreachable(notice.fault), None
     except TimeoutError:
         text = f"no answer in {CONNECT_SECONDS:g} s"
-        return Finding("hypervisor", Level.PROBLEM, text, "All of the daemon's workers may be taken by stuck guests: see its limits.")
+        return Finding("hypervisor", Level.PROBLEM, text, "All of the daemon's workers may be taken by stuck guests: see its limits."), None
     except DriverError as error:
-        return _unreachable(error.fault)
+        return _unreachable(error.fault), None
     finally:
         await driver.close()
 
 
-def _connected(notice: HostUp, domains: int) -> Finding:
+async def _running(driver: Driver, uuids: Sequence[str]) -> int:
+    running = 0
+    while uuids:
+        answer = await driver.read(uuids, Group.STATE)
+        running += sum(reading.state is not None and reading.state.active for reading in answer.found)
+        uuids = answer.rest
+    return running
+
+
+def _connected(notice: HostUp, domains: int, running: int) -> Finding:
     info = notice.info
     versions = [f"{info.hypervisor} {info.hypervisor_version or ''}".strip(), f"libvirt {info.libvirt_version}" if info.libvirt_version else ""]
-    return Finding("hypervisor", Level.OK, f"reached: {', '.join(filter(None, versions))}; {domains} domains")
+    return Finding("hypervisor", Level.OK, f"reached: {', '.join(filter(None, versions))}; {domains} domains, {running} running")
 
 
 def _unreachable(fault: Fault) -> Finding:
@@ -177,8 +190,8 @@ def _unreachable(fault: Fault) -> Finding:
     return Finding("hypervisor", Level.PROBLEM, f"cannot be reached: {fault.message}", advice)
 
 
-def _check_limits(daemon: Daemon, *, fix: bool) -> Iterator[Finding]:
-    """The daemon's workers and connections."""
+def _check_limits(daemon: Daemon, running: int | None, *, fix: bool) -> Iterator[Finding]:
+    """The daemon's workers and connections, where so many guests run (None: nobody knows)."""
     try:
         pool, clients = daemon.pool(), daemon.clients()
     except AdminError as error:
@@ -191,10 +204,11 @@ def _check_limits(daemon: Daemon, *, fix: bool) -> Iterator[Finding]:
         yield Finding(
             "workers", Level.PROBLEM, f"{pool.queued} calls wait for a worker ({text})", "Stuck guests hold them: destroy those, or raise the limit."
         )
-    if pool.minimum >= ENOUGH_WORKERS:
+    wanted = _wanted(pool, running)
+    if pool.minimum >= wanted.workers:
         yield Finding("workers", Level.OK, text)
     else:
-        yield _raise_workers(daemon, pool) if fix else _too_few(daemon, pool, text)
+        yield _raise_workers(daemon, pool, wanted) if fix else _too_few(daemon, pool, wanted, text)
     if clients.count * 10 >= clients.maximum * 9:
         advice = f"Raise max_clients in {daemon.config}, or find out who holds them: virt-admin srv-clients-list {daemon.name}."
         yield Finding("clients", Level.PROBLEM, f"{clients.count} of {clients.maximum} connections are taken", advice)
@@ -202,31 +216,47 @@ def _check_limits(daemon: Daemon, *, fix: bool) -> Iterator[Finding]:
         yield Finding("clients", Level.OK, f"{clients.count} of {clients.maximum} connections")
 
 
-def _too_few(daemon: Daemon, pool: Pool, text: str) -> Finding:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """How many workers a daemon needs, and why so many."""
+
+    workers: int
+    why: str
+
+    def lines(self, daemon: Daemon, pool: Pool) -> str:
+        """What makes it permanent."""
+        maximum = f"max_workers = {self.workers}` and `" if pool.maximum < self.workers else ""
+        return f"`{maximum}min_workers = {self.workers}` in {daemon.config}"
+
+
+def _wanted(pool: Pool, running: int | None) -> _Wanted:
+    # Where the hypervisor does not answer, each worker that was started may be held by a guest that hangs.
+    hung = pool.workers - pool.free if running is None else running
+    whose = "workers that are taken" if running is None else "running guests"
+    why = f"one for each of {hung} {whose}, {BESIDE} for statistics, progress and aborts that may hang beside them, {ROOM} for what still runs"
+    return _Wanted(enough_workers(hung), why)
+
+
+def _too_few(daemon: Daemon, pool: Pool, wanted: _Wanted, text: str) -> Finding:
     places = Budget.places(pool.minimum)
     meaning = (
         f"The daemon guarantees {pool.minimum} workers and often does not grow beyond them: as many guests that hang can freeze it for everybody. "
-        f"So the server sends it only {places} operations at once, and queues the others."
+        f"So the server sends it only {places} operations at once, and queues the others. Enough are {wanted.workers}: {wanted.why}."
     )
-    advice = f"`virtrpcd doctor --fix` raises it now; `{_line(daemon)} makes it permanent."
+    advice = f"`virtrpcd doctor --fix` raises it now; {wanted.lines(daemon, pool)} makes it permanent."
     return Finding("workers", Level.WARNING, f"{text}. {meaning}", advice)
 
 
-def _line(daemon: Daemon) -> str:
-    return f"min_workers = {ENOUGH_WORKERS}` in {daemon.config}"
-
-
-def _raise_workers(daemon: Daemon, pool: Pool) -> Finding:
-    wanted = max(pool.minimum, min(pool.maximum, ENOUGH_WORKERS))
-    advice = f"It lasts until the daemon restarts; `{_line(daemon)} makes it permanent."
+def _raise_workers(daemon: Daemon, pool: Pool, wanted: _Wanted) -> Finding:
+    lines = wanted.lines(daemon, pool)
     try:
-        daemon.set_min_workers(wanted)
+        daemon.set_workers(wanted.workers, max(pool.maximum, wanted.workers))
         now = daemon.pool()
     except AdminError as error:
-        return Finding(
-            "workers", Level.PROBLEM, f"min_workers could not be raised from {pool.minimum} to {wanted}: {error}", f"Write `{_line(daemon)}."
-        )
-    return Finding("workers", Level.FIXED, f"min_workers raised from {pool.minimum} to {now.minimum}, {now.workers} workers started", advice)
+        text = f"min_workers could not be raised from {pool.minimum} to {wanted.workers}: {error}"
+        return Finding("workers", Level.PROBLEM, text, f"Write {lines}.")
+    text = f"min_workers raised from {pool.minimum} to {now.minimum} and {now.workers} workers started: {wanted.why}"
+    return Finding("workers", Level.FIXED, text, f"It lasts until the daemon restarts; {lines} makes it permanent.")
 
 
 def _check_qemu(uri: str) -> Iterator[Finding]:

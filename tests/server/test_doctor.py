@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.beds.daemon import Libvirtd
+from tests.server.fake_driver import only, reading, uuid
 from virtrpc_drivers.errors import Fault, Reason
 from virtrpc_drivers.protocol import Deliver, DriverSettings, HostDown, HostUp
-from virtrpc_drivers.values import HostInfo, Listing, Stamp
+from virtrpc_drivers.values import Group, HostInfo, Listed, Listing, Readings, Stamp, State
 from virtrpc_server import doctor as module
 from virtrpc_server.admin import Daemon, daemons, min_workers
 from virtrpc_server.doctor import Diagnosis, Finding, Level, examine, render
@@ -34,7 +35,7 @@ echo "$@" >>"$home/calls"
 case $3 in
 srv-threadpool-info) cat "$home/pool" ;;
 srv-clients-info) cat "$home/clients" ;;
-srv-threadpool-set) sed -i "s/^minWorkers.*/minWorkers     : $6/" "$home/pool" ;;
+srv-threadpool-set) sed -i "s/^minWorkers.*/minWorkers     : $6/; s/^maxWorkers.*/maxWorkers     : $8/" "$home/pool" ;;
 esac
 """
 POOL = "minWorkers     : {}\nmaxWorkers     : 20\nnWorkers       : 5\nfreeWorkers    : {}\nprioWorkers    : 5\njobQueueDepth  : {}\n\n"
@@ -47,10 +48,11 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class FakeDriver:
-    """Says one thing when it is started."""
+    """Says one thing when it is started; of its domains, some run."""
 
-    def __init__(self, notice: HostUp | HostDown) -> None:
+    def __init__(self, notice: HostUp | HostDown, running: int = 0) -> None:
         self._notice = notice
+        self._running = running
         self.closed = False
 
     async def start(self, deliver: Deliver) -> None:
@@ -58,17 +60,27 @@ class FakeDriver:
         deliver(self._notice)
 
     async def list(self) -> Listing:
-        """No domains."""
-        return Listing(stamp=Stamp(0, 0.0, 0.0), domains=())
+        """One more than there are running ones."""
+        return Listing(
+            stamp=Stamp(0, 0.0, 0.0), domains=tuple(Listed(uuid=uuid(number), name=f"guest-{number}") for number in range(self._running + 1))
+        )
+
+    async def read(self, uuids: Sequence[str], group: Group) -> Readings:
+        """Half of them at a time."""
+        assert group is Group.STATE
+        some = len(uuids) // 2 + 1
+        states = {uuid(number): State.RUNNING if number else State.SHUTOFF for number in range(self._running + 1)}
+        found = [only(reading(int(which[-12:], 16), 0.0, state=states[which]), Group.STATE) for which in uuids[:some]]
+        return Readings(found=tuple(found), rest=tuple(uuids[some:]))
 
     async def close(self) -> None:
         """Note that it was closed."""
         self.closed = True
 
 
-def up() -> FakeDriver:
+def up(running: int = 0) -> FakeDriver:
     """A hypervisor that answers."""
-    return FakeDriver(HostUp(info=HostInfo(uri="qemu:///system", hypervisor="qemu", hypervisor_version="7.2.22", libvirt_version="9.0.0")))
+    return FakeDriver(HostUp(info=HostInfo(uri="qemu:///system", hypervisor="qemu", hypervisor_version="7.2.22", libvirt_version="9.0.0")), running)
 
 
 def down(reason: Reason) -> FakeDriver:
@@ -135,8 +147,27 @@ def test_fix_raises_min_workers_in_the_running_daemon(bed: Bed) -> None:
     """--fix sets it by the admin socket beside the host's own, reads it again and says what it did."""
     finding = bed.findings(fix=True)["workers"]
     assert (finding.level, "from 5 to 20" in finding.text) == (Level.FIXED, True)
-    admin = f"-c libvirtd+unix:///system?socket={bed.path}/libvirt-admin-sock srv-threadpool-set libvirtd --min-workers 20"
+    admin = f"-c libvirtd+unix:///system?socket={bed.path}/libvirt-admin-sock srv-threadpool-set libvirtd --min-workers 20 --max-workers 20"
     assert admin in (bed.tool / "calls").read_text()
+
+
+def test_as_many_workers_as_guests_that_may_hang(bed: Bed) -> None:
+    """One for each running guest and twenty for the rest, also above max_workers; the reckoning and both lines are told, and it is enough then."""
+    few = bed.findings(up(25))["workers"]
+    assert "Enough are 45: one for each of 25 running guests, 15 for statistics" in few.text
+    assert "`max_workers = 45` and `min_workers = 45` in /etc/libvirt/libvirtd.conf" in few.advice
+    fixed = bed.findings(up(25), fix=True)["workers"]
+    assert (fixed.level, "from 5 to 45" in fixed.text) == (Level.FIXED, True)
+    assert "--min-workers 45 --max-workers 45" in (bed.tool / "calls").read_text()
+    assert bed.findings(up(25))["workers"].level is Level.OK
+
+
+def test_a_daemon_that_does_not_answer_gets_more_workers_than_are_taken(bed: Bed) -> None:
+    """Nobody can say how many guests run: each worker that is taken may be held by one of them."""
+    bed.pool(5, free=1)
+    fixed = bed.findings(down(Reason.HOST_UNREACHABLE), fix=True)["workers"]
+    assert "one for each of 4 workers that are taken" in fixed.text
+    assert "--min-workers 24 --max-workers 24" in (bed.tool / "calls").read_text()
 
 
 def test_calls_that_wait_for_a_worker_are_a_problem(bed: Bed) -> None:
@@ -265,3 +296,6 @@ def test_fix_works_on_a_real_daemon() -> None:
         assert {finding["check"]: finding["level"] for finding in fixed["findings"]}["workers"] == "fixed"
         assert "minWorkers     : 20" in daemon.admin("srv-threadpool-info", "libvirtd")
         assert asyncio.run(min_workers(daemon.uri)) == 20
+        Daemon("libvirtd", daemon.socket).set_workers(45, 45)
+        assert "maxWorkers     : 45" in daemon.admin("srv-threadpool-info", "libvirtd")
+        assert "nWorkers       : 45" in daemon.admin("srv-threadpool-info", "libvirtd")
