@@ -19,7 +19,9 @@ LOST_SECONDS = 15.0
 BACK_UP_SECONDS = 60.0
 """How long a job whose driver was lost waits for the host before it ends OUTCOME_UNKNOWN."""
 ABORT_RETRY_SECONDS = 0.25
-PROBE_RETRY_SECONDS = 1.0
+PROBE_FIRST_PAUSE = 1.0
+PROBE_LONGEST_PAUSE = 30.0
+"""The pauses, each twice the one before, after probes that failed; one that hangs is not repeated."""
 
 
 class Lost(Exception):  # noqa: N818  # not an error of the call: nobody knows how it ends
@@ -60,7 +62,7 @@ class OutstandingCall:
                     raise Lost(error.fault.message) from None
                 if not self._is_lost(error):
                     raise
-            await self._until_back_up(stop)
+            await self._until_back_up(stop, deadline, ran_out)
             self._resumed = True
             self._calling = self._start(self._host.driver.resume(self._call))
 
@@ -110,18 +112,24 @@ class OutstandingCall:
                     return
             await asyncio.wait([self._calling], timeout=ABORT_RETRY_SECONDS)
 
-    async def _until_back_up(self, stop: asyncio.Event) -> None:
+    async def _until_back_up(self, stop: asyncio.Event, deadline: float | None, ran_out: Callable[[], None]) -> None:
         # The call's failure can come before the news that the host is down.
         await asyncio.sleep(ABORT_RETRY_SECONDS)
-        back_up, began = self._host.back_up, asyncio.get_running_loop().time()
-        await first_of(BACK_UP_SECONDS, back_up, stop)
+        loop, back_up = asyncio.get_running_loop(), self._host.back_up
+        began = loop.time()
+        left = BACK_UP_SECONDS if deadline is None else min(BACK_UP_SECONDS, max(0.0, deadline - began))
+        await first_of(left, back_up, stop)
+        if not back_up.is_set() and not stop.is_set() and left < BACK_UP_SECONDS:
+            # The clock of a call that cannot be watched does not stand still.
+            ran_out()
         if stop.is_set():
             await first_of(LOST_SECONDS, back_up)
         if not back_up.is_set():
-            seconds = asyncio.get_running_loop().time() - began
+            seconds = loop.time() - began
             raise Lost(f"the driver process was lost with the call out, and host {self._host.name} did not come back within {seconds:.0f} s")
 
     async def _until_free(self) -> None:
+        pause = PROBE_FIRST_PAUSE
         while True:
             await self._host.back_up.wait()
             try:
@@ -129,7 +137,8 @@ class OutstandingCall:
             except DriverError as error:
                 if error.reason is Reason.DOMAIN_NOT_FOUND:
                     return
-                await asyncio.sleep(PROBE_RETRY_SECONDS)
+                await asyncio.sleep(pause)
+                pause = min(PROBE_LONGEST_PAUSE, 2 * pause)
             else:
                 return
 

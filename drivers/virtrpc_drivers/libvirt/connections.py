@@ -170,6 +170,11 @@ class Lane:
                     waiter.set_exception(DriverError(fault))
 
     @property
+    def most(self) -> int | None:
+        """How many calls may be out at once, stuck ones included; None where that is for others to bound."""
+        return None if self.cap is None else self.cap + self.replacements
+
+    @property
     def stuck(self) -> int:
         """How many calls are out longer than the lane has patience for, or were abandoned."""
         return sum(place.stuck for place in self._places)
@@ -224,8 +229,9 @@ class Lanes:
 
     def __init__(self, opener: Opener, per_link: int = SHARED) -> None:
         self.reads = Lane("reads", opener, 3, per_link)
-        self.progress = Lane("progress", opener, 3, per_link)
-        self.abort = Lane("abort", opener, 4, per_link)
+        # A call that hangs in these keeps its place: with those that are replaced there would be too many for a daemon's workers.
+        self.progress = Lane("progress", opener, 4, per_link, replacements=0)
+        self.abort = Lane("abort", opener, 4, per_link, replacements=0)
         self.destroy = Lane("destroy", opener, 3, per_link, replacements=0)
         self.stats = Lane("stats", opener, 1, per_link=1, patience=STATS_PATIENCE_SECONDS)
         self.probe = Lane("probe", opener, 3, per_link, replacements=0)

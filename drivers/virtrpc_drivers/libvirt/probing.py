@@ -10,14 +10,13 @@ import libvirt
 from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.libvirt.connections import Lanes
 from virtrpc_drivers.libvirt.progress import look
-from virtrpc_drivers.libvirt.readings import optional
 
-RETRY_SECONDS = 0.5
-_FREE = (libvirt.VIR_DOMAIN_CONTROL_OK, libvirt.VIR_DOMAIN_CONTROL_ERROR)
+FIRST_PAUSE = 0.25
+LONGEST_PAUSE = 4.0
 
 
 class Probes:
-    """One probe a domain, shared by all who ask."""
+    """One probe a domain, shared by all who ask. One that hangs is not repeated beside itself: it answers once the domain is free."""
 
     def __init__(self, lanes: Lanes) -> None:
         self._lanes = lanes
@@ -33,6 +32,7 @@ class Probes:
         await asyncio.shield(task)
 
     async def _until_free(self, uuid: str) -> None:
+        pause = FIRST_PAUSE
         while True:
             try:
                 if await self._lanes.probe.call(lambda connection: is_free(connection, uuid)):
@@ -41,7 +41,8 @@ class Probes:
                 # Error 68: somebody still holds it. Everything else is raised.
                 if error.reason is not Reason.FOREIGN_JOB:
                     raise
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE, 2 * pause)
 
 
 def is_free(connection: Any, uuid: str) -> bool:
@@ -50,10 +51,8 @@ def is_free(connection: Any, uuid: str) -> bool:
         domain = connection.lookupByUUIDString(uuid)
         if not domain.isActive():
             return True
-        control = optional(lambda: domain.controlInfo(0))
-        if control is not None and control[0] not in _FREE:
-            return False
-        return not look(connection, uuid).present
+        job = look(connection, uuid)
+        return job is not None and not job.present
     except libvirt.libvirtError as error:
         if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_SUPPORT):
             return True

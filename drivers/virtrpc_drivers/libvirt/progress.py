@@ -8,6 +8,7 @@ from typing import Any
 import libvirt
 
 from virtrpc_drivers.libvirt import domain_xml
+from virtrpc_drivers.libvirt.readings import optional
 from virtrpc_drivers.operations import CreateSnapshot, ManagedSave, Migrate, Operation
 from virtrpc_drivers.protocol import Report
 from virtrpc_drivers.values import Phase, Stamp
@@ -16,6 +17,7 @@ POLL_SECONDS = 0.25
 CLOCK_SLACK = 0.5
 """Seconds by which libvirt's elapsed time may exceed ours, rounding and clock rates included."""
 
+_TAKEN = (libvirt.VIR_DOMAIN_CONTROL_JOB, libvirt.VIR_DOMAIN_CONTROL_OCCUPIED)
 _LIVE = (libvirt.VIR_DOMAIN_JOB_BOUNDED, libvirt.VIR_DOMAIN_JOB_UNBOUNDED)
 
 
@@ -53,9 +55,21 @@ def job_operation(operation: Operation) -> int | None:
     return None
 
 
-def look(connection: Any, uuid: str) -> JobLook:
-    """virDomainGetJobStats of a domain. Takes libvirt's query job: it can hang, or fail with error 68."""
-    fields: dict[str, Any] = connection.lookupByUUIDString(uuid).jobStats(0)
+def is_occupied(domain: Any) -> bool:
+    """Whether somebody is at the domain's monitor, or has its job: what needs these would wait, perhaps for ever. Never hangs."""
+    control = optional(lambda: domain.controlInfo(0))
+    return control is not None and control[0] in _TAKEN
+
+
+def look(connection: Any, uuid: str) -> JobLook | None:
+    """virDomainGetJobStats of a domain; None where it is occupied, and was not asked.
+
+    Takes libvirt's query job: it can fail with error 68, or hang where the monitor hangs and nobody has noticed yet.
+    """
+    domain = connection.lookupByUUIDString(uuid)
+    if is_occupied(domain):
+        return None
+    fields: dict[str, Any] = domain.jobStats(0)
     return JobLook(
         kind=fields.get("type", libvirt.VIR_DOMAIN_JOB_NONE),
         operation=fields.get(libvirt.VIR_DOMAIN_JOB_OPERATION, libvirt.VIR_DOMAIN_JOB_OPERATION_UNKNOWN),

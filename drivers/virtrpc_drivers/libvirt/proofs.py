@@ -17,7 +17,7 @@ from virtrpc_drivers.libvirt import domain_xml, migration, probing, snapshots
 from virtrpc_drivers.libvirt.connections import Lanes
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.operations import DONE
-from virtrpc_drivers.libvirt.progress import NO_JOB, POLL_SECONDS, JobLook, look
+from virtrpc_drivers.libvirt.progress import NO_JOB, POLL_SECONDS, JobLook
 from virtrpc_drivers.libvirt.readings import KIB, optional, state_of
 from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.protocol import Call
@@ -84,7 +84,8 @@ class Conclusion:
 
     async def _look(self) -> JobLook:
         try:
-            return await self._lanes.progress.bounded(lambda connection: look(connection, self._uuid), BOUND_SECONDS)
+            async with asyncio.timeout(BOUND_SECONDS):
+                return await self._seen()
         except TimeoutError:
             raise self._unknown() from None
         except DriverError as error:
@@ -93,6 +94,13 @@ class Conclusion:
             if error.reason is Reason.FOREIGN_JOB:
                 raise self._unknown() from None
             raise
+
+    async def _seen(self) -> JobLook:
+        while True:
+            job = await self._runs.look(self._uuid)
+            if job is not None:
+                return job
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _job_can_be_taken(self) -> None:
         """Raises OUTCOME_UNKNOWN where the hypervisor's job on the domain is not free: the call may be what holds it."""

@@ -10,11 +10,14 @@ from typing import Any
 
 from virtrpc_drivers.errors import DriverError, Reason, failure
 from virtrpc_drivers.libvirt.connections import STUCK_SECONDS, Lanes
-from virtrpc_drivers.libvirt.progress import NO_JOB, POLL_SECONDS, JobLook, is_ours, job_operation, look, report
+from virtrpc_drivers.libvirt.progress import POLL_SECONDS, JobLook, is_ours, job_operation, look, report
 from virtrpc_drivers.libvirt.readings import Clock
 from virtrpc_drivers.protocol import Call, Deliver, Report
 from virtrpc_drivers.values import CancelAnswer, Phase, Stamp
 
+BRIEF_LOOKS = 5
+BRIEF_SECONDS = 0.02
+"""libvirt itself is at the monitor now and then while an operation runs: only for a moment, where the monitor is well."""
 NOT_YET = "the call has not reached the hypervisor yet"
 NOT_SHOWN = "the hypervisor does not show this operation's job now"
 
@@ -52,6 +55,7 @@ class Runs:
     clock: Clock
     deliver: Deliver
     by_id: dict[str, Run] = field(default_factory=dict)
+    _looks: dict[str, asyncio.Future[JobLook | None]] = field(default_factory=dict)
 
     def remember(self, run: Run) -> None:
         """A call goes out. Where one of its id is out already, the newer one is meant from now on."""
@@ -108,27 +112,44 @@ class Runs:
         return None
 
     async def follow(self, run: Run) -> None:
-        """Poll the job's statistics and report them, until cancelled. A poll that does not come back is not repeated."""
+        """Poll the job's statistics and report them, until cancelled."""
+        last_seen = asyncio.get_running_loop().time()
         while True:
             if run.began is not None:
-                job = await self._look_again(run)
-                if job is None:
-                    return
+                stamp = self.clock.stamp()
+                try:
+                    job = await self._look_again(run)
+                except DriverError as error:
+                    if error.reason in (Reason.UNSUPPORTED, Reason.HOST_UNREACHABLE):
+                        return
+                    job = None
+                now = asyncio.get_running_loop().time()
+                if job is not None:
+                    last_seen = now
+                    self.report(run, job, stamp)
+                elif now - last_seen >= STUCK_SECONDS:
+                    self._tell_unseen(run)
             await asyncio.sleep(POLL_SECONDS)
 
+    def look(self, uuid: str) -> asyncio.Future[JobLook | None]:
+        """A look at a domain's statistics. While one is out there is no other: a domain in which it hangs is left alone until it returns."""
+        looking = self._looks.get(uuid)
+        if looking is None:
+            looking = self._looks[uuid] = asyncio.ensure_future(self.lanes.progress.call(lambda connection: look(connection, uuid)))
+            looking.add_done_callback(lambda _: self._looks.pop(uuid))
+        awaited = asyncio.shield(looking)
+        # Whoever asked may have gone by then.
+        awaited.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return awaited
+
     async def _look_again(self, run: Run) -> JobLook | None:
-        stamp = self.clock.stamp()
-        poll = asyncio.ensure_future(self.lanes.progress.call(lambda connection: look(connection, run.call.operation.uuid)))
-        try:
-            if not (await asyncio.wait({poll}, timeout=STUCK_SECONDS))[0]:
-                self.deliver(Report(call_id=run.call.id, phase=run.phase, abortable=False))
-            job = await poll
-        except DriverError as error:
-            return None if error.reason in (Reason.UNSUPPORTED, Reason.HOST_UNREACHABLE) else NO_JOB
-        finally:
-            poll.cancel()
-        self.report(run, job, stamp)
-        return job
+        looking = self.look(run.call.operation.uuid)
+        if not (await asyncio.wait({looking}, timeout=STUCK_SECONDS))[0]:
+            self._tell_unseen(run)
+        return await looking
+
+    def _tell_unseen(self, run: Run) -> None:
+        self.deliver(Report(call_id=run.call.id, phase=run.phase, abortable=False))
 
     def report(self, run: Run, job: JobLook, stamp: Stamp) -> bool:
         """Deliver what the statistics say, where they are ours. Whether they are."""
@@ -146,8 +167,12 @@ class Runs:
 
 def _shows(connection: Any, run: Run, began: float) -> bool:
     """Whether the statistics show this call, and it can be aborted now. Blocks."""
-    job = look(connection, run.call.operation.uuid)
-    return job.live and is_ours(job, run.operation, began, run.now())
+    for _ in range(BRIEF_LOOKS):
+        job = look(connection, run.call.operation.uuid)
+        if job is not None:
+            return job.live and is_ours(job, run.operation, began, run.now())
+        time.sleep(BRIEF_SECONDS)
+    return False
 
 
 def given_up(verb: str) -> DriverError:

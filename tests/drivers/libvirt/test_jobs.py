@@ -15,6 +15,7 @@ from virtrpc_drivers.libvirt.readings import Clock
 from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.protocol import Call
 from virtrpc_drivers.values import CancelAnswer
+from virtrpc_server.budgets import BESIDE
 
 SAVE = libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE
 DUMP = libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP
@@ -29,11 +30,17 @@ class Domain:
     def __init__(self, kind: int, operation: int, elapsed_ms: int) -> None:
         self.fields = {"type": kind, "operation": operation, "time_elapsed": elapsed_ms}
         self.aborts = 0
+        self.control = libvirt.VIR_DOMAIN_CONTROL_OK
+        self.looks = 0
 
     def lookupByUUIDString(self, _uuid: str) -> "Domain":  # noqa: N802 - libvirt's name
         return self
 
+    def controlInfo(self, _flags: int) -> list[int]:  # noqa: N802 - libvirt's name
+        return [self.control, 0, 0]
+
     def jobStats(self, _flags: int) -> dict[str, Any]:  # noqa: N802 - libvirt's name
+        self.looks += 1
         return self.fields
 
     def abortJob(self) -> None:  # noqa: N802 - libvirt's name
@@ -66,6 +73,54 @@ async def test_another_job_is_never_aborted(kind: int, operation: int, elapsed_m
     answer = await cancel(domain)
     assert (answer.sent, answer.final, domain.aborts) == (False, False, 0)
     assert answer.message
+
+
+@pytest.mark.parametrize("control", [libvirt.VIR_DOMAIN_CONTROL_OCCUPIED, libvirt.VIR_DOMAIN_CONTROL_JOB])
+async def test_a_monitor_that_is_occupied_is_not_asked(control: int) -> None:
+    """The look would hang for as long as the monitor does, and hold a worker of the daemon: it is not sent, and a later attempt may be."""
+    domain = Domain(LIVE, SAVE, 9_000)
+    domain.control = control
+    answer = await cancel(domain)
+    assert (answer.sent, answer.final, domain.looks) == (False, False, 0)
+
+
+async def test_a_look_that_hangs_is_the_only_one_at_its_domain() -> None:
+    """Whoever asks for another waits for that one, so that a wedged guest holds one worker; other domains are looked at meanwhile."""
+    let_go = threading.Event()
+
+    class Hanging(Domain):
+        def jobStats(self, flags: int) -> dict[str, Any]:  # noqa: N802 - libvirt's name
+            shown = super().jobStats(flags)
+            assert let_go.wait(10)
+            return shown
+
+    well, wedged = Domain(LIVE, SAVE, 9_000), Hanging(LIVE, SAVE, 9_000)
+
+    class Host(Domain):
+        def lookupByUUIDString(self, uuid: str) -> Domain:  # noqa: N802 - libvirt's name
+            return wedged if uuid == "w" else well
+
+    told: list[Any] = []
+    runs = Runs(Lanes(lambda: Host(LIVE, SAVE, 0)), Clock(0), told.append)
+    calls = [Call(id=name, operation=ops.ManagedSave(uuid="w"), began=0.0) for name in ("one", "two")]
+    for call in calls:
+        following = asyncio.ensure_future(runs.follow(Run(call, abortable=True, began=10.0, now=lambda: 20.0)))
+        for _ in range(10):
+            await asyncio.sleep(0.01)
+        following.cancel()
+    assert await runs.look("v") == JobLook(LIVE, SAVE, 9.0, well.fields)
+    assert (wedged.looks, told) == (1, [])
+    looking = runs.look("w")
+    let_go.set()
+    assert await looking is not None
+    assert await runs.look("w") is not None
+    assert wedged.looks == 2
+
+
+def test_what_may_hang_beside_the_budget_is_bounded() -> None:
+    """The sum of all lanes whose calls can block a daemon's worker for good is what the server reckons with; reads do not, nor destroys."""
+    lanes = Lanes(lambda: None)
+    assert sum(lane.most or 0 for lane in (lanes.abort, lanes.progress, lanes.stats, lanes.probe)) == BESIDE
 
 
 async def test_our_job_is_aborted() -> None:
