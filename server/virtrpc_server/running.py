@@ -20,6 +20,7 @@ from virtrpc_server.domains import Entry
 from virtrpc_server.endings import Ending, Over, failed, in_vain, preempted, stopped
 from virtrpc_server.errors import problem_of
 from virtrpc_server.hosts import Freshness, Host
+from virtrpc_server.places import Places
 from virtrpc_server.records import CancelReason, Holder, Job, JobState, Problem, Progress, WaitingFor, domain_kept, operation_kept
 from virtrpc_server.slots import Slots, Ticket, first_of
 from virtrpc_server.telling import Telling
@@ -50,10 +51,7 @@ class Run:
         self._deadline = loop.time() + job.wait_limit
         self._stop = asyncio.Event()
         self._preempted_by = ""
-        self._keys = verbs.conditions(operation, support.slot, job.host, job.destination_host, job.name)
-        self._held: list[Ticket] = []
-        self._held_off: list[Slots] = []
-        self._budget: Ticket | None = None
+        self._places = Places(job, operation, support.slot, host, jobs.conditions)
         self._out: OutstandingCall | None = None
         self._attempts = 0
         self._foreign = ""
@@ -80,10 +78,7 @@ class Run:
 
     def begin(self) -> None:
         """Take the first place in the queue now, in order of arrival, and live on in a task of its own."""
-        if self._keys:
-            self._held.append(self._jobs.conditions.of(self._keys[0]).take(self.job.id))
-        elif self._support.slot is Slot.DESTROY:
-            self._hold_off()
+        self._places.arrive()
         self.task = asyncio.get_running_loop().create_task(self._live(), name=f"job {self.job.id}")
 
     def stop(self, reason: CancelReason) -> None:
@@ -106,10 +101,7 @@ class Run:
 
     def _stop_waiting(self) -> None:
         self._stop.set()
-        # No place goes to a job that will not use it.
-        for ticket in self._tickets:
-            if not ticket.granted.is_set():
-                ticket.release()
+        self._places.give_up()
 
     def reported(self, report: Report) -> None:
         """The driver says where the call is."""
@@ -125,8 +117,7 @@ class Run:
             if self.job.phase is not Phase.ABORTING:
                 changes["phase"] = report.phase
             if report.phase in (Phase.WAITING_GUEST, Phase.BACKGROUND) and self._support.slot in (Slot.ASKING, Slot.BACKGROUND):
-                # The call has returned: what it waits for now needs neither the condition nor a worker of the daemon.
-                self._release()
+                self._places.release_call()
         if changes:
             self._record.change(**changes)
             self._record.publish()
@@ -144,11 +135,11 @@ class Run:
             if await self._record.begin():
                 await self._end(await self._ending())
             else:
-                self._release()
+                self._places.release()
                 self._jobs.refused(self)
         except BaseException:
             # The server ends, or has a fault: either way nothing may be held for ever.
-            self._release()
+            self._places.release()
             raise
 
     async def _ending(self) -> Ending:
@@ -162,29 +153,17 @@ class Run:
 
     async def _work(self) -> Ending:
         with tracing.start_span("wait", job_id=self.job.id, domain=self.job.uuid):
-            await self._queue_up()
+            for ticket, waiting_for in self._places.in_turn():
+                await self._granted(ticket, waiting_for)
         while True:
-            if self._support.slot is not Slot.DESTROY:
-                await self._take_budget()
+            budget = self._places.take_budget()
+            if budget is not None:
+                await self._granted(budget, WaitingFor.DAEMON_BUDGET)
             self._recheck()
             ending = await self._call()
             if ending is not None:
                 return ending
             await self._blocked()
-
-    async def _queue_up(self) -> None:
-        for number, key in enumerate(self._keys):
-            if number >= len(self._held):
-                self._held.append(self._jobs.conditions.of(key).take(self.job.id))
-            await self._granted(self._held[number], WaitingFor.CONDITION)
-        limit = self._host.limit_of(self.job.verb, self._support.slot)
-        if limit is not None:
-            self._held.append(limit.take(self.job.id))
-            await self._granted(self._held[-1], WaitingFor.HOST_LIMIT)
-
-    async def _take_budget(self) -> None:
-        self._budget = self._host.budget.take(self.job.id)
-        await self._granted(self._budget, WaitingFor.DAEMON_BUDGET)
 
     async def _granted(self, ticket: Ticket, waiting_for: WaitingFor) -> None:
         if not ticket.granted.is_set() and not self._stop.is_set():
@@ -289,8 +268,7 @@ class Run:
 
     async def _blocked(self) -> None:
         """Wait with what we have until the foreign job may be over; then the call is sent again."""
-        if self._budget is not None:
-            self._budget.release()
+        self._places.release_budget()
         holder = Holder(text=self._foreign)
         self._record.decide(
             state=JobState.QUEUED, phase=None, waiting_for=WaitingFor.BLOCKED_BY_OTHER, holders=(holder,), abortable=True, abort_reason=""
@@ -396,31 +374,14 @@ class Run:
             self._leave()
 
     def _leave(self) -> None:
-        self._release()
+        self._places.release()
         # The call refers to this run: see `_call`.
         self._out = None
 
-    @property
-    def _tickets(self) -> list[Ticket]:
-        return [*self._held, *([self._budget] if self._budget else [])]
-
-    def _release(self) -> None:
-        for ticket in self._tickets:
-            ticket.release()
-        for slots in self._held_off:
-            slots.let_go(self.job.id)
-
     def _tell_those_behind(self) -> None:
         """What is known of this job as a holder has changed."""
-        for slots in [*(ticket.slots for ticket in self._tickets if ticket.granted.is_set()), *self._held_off]:
+        for slots in self._places.queues:
             self._jobs.queues.moved(slots)
-
-    def _hold_off(self) -> None:
-        # While the destroy is out nothing new begins on the domain, whoever holds its condition now.
-        key = (self.job.host, self.job.uuid)
-        self._held_off = [self._jobs.conditions.of(key), self._jobs.conditions.of((*key, "agent"))]
-        for slots in self._held_off:
-            slots.hold_off(self.job.id)
 
     def _entry(self) -> Entry | None:
         return self._jobs.domains.get((self.job.host, self.job.uuid))

@@ -27,6 +27,9 @@ NEEDS_ACTIVE = frozenset({"Suspend", "Resume", "Shutdown", "Reboot", "Destroy", 
 NEEDS_INACTIVE = frozenset({"Start"})
 
 
+_BACKGROUND = "background"
+
+
 class Kind(StrEnum):
     """What a host runs only so many of at once: see `migrations` and `saves` in its configuration."""
 
@@ -101,12 +104,20 @@ def conditions(operation: AnyOperation, slot: Slot, host: str, destination: str 
         return []
     if slot is Slot.AGENT:
         return [(host, operation.uuid, "agent")]
+    if slot is Slot.BACKGROUND:
+        # The slot first: who waits for it must not hold the domain meanwhile. Nobody who holds a domain waits for such a slot.
+        return [(host, operation.uuid, _BACKGROUND, getattr(operation, "disk", "")), (host, operation.uuid)]
     keys: list[tuple[str, ...]] = [(host, operation.uuid)]
     if isinstance(operation, Define | Create):
         keys.append((host, "name", operation.name))
     if isinstance(operation, Migrate) and destination:
         keys += [(destination, operation.uuid), (destination, "name", operation.new_name or name)]
     return sorted(keys)
+
+
+def outlasts_call(key: object) -> bool:
+    """Whether a key is that of a slot which a background verb keeps after its call: one for each disk, and one for a job of the whole domain."""
+    return isinstance(key, tuple) and _BACKGROUND in key[2:3]
 
 
 def without_secrets(operation: AnyOperation) -> AnyOperation:

@@ -1,0 +1,82 @@
+"""What one job takes so that others wait, in the one order in which everybody takes it: slot, condition, host limit, budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from virtrpc_drivers.operations import AnyOperation
+from virtrpc_drivers.values import Slot
+from virtrpc_server import verbs
+from virtrpc_server.hosts import Host
+from virtrpc_server.records import Job, WaitingFor
+from virtrpc_server.slots import Conditions, Slots, Ticket
+
+
+class Places:
+    """The places of one job. It keeps what it has while it waits for the next."""
+
+    def __init__(self, job: Job, operation: AnyOperation, slot: Slot, host: Host, conditions: Conditions[tuple[str, ...]]) -> None:
+        self._owner = job.id
+        self._slot = slot
+        self._host = host
+        self._limit = host.limit_of(job.verb, slot)
+        self._conditions = conditions
+        self._domain = (job.host, job.uuid)
+        self._keys = verbs.conditions(operation, slot, job.host, job.destination_host, job.name)
+        self._tickets: dict[tuple[str, ...] | WaitingFor, Ticket] = {}
+        self._held_off: list[Slots] = []
+
+    def arrive(self) -> None:
+        """Take the first place in a queue now: later ones are behind. A destroy takes none, and nothing begins on its domain from now on."""
+        if self._keys:
+            self._take(self._keys[0], self._conditions.of(self._keys[0]))
+        elif self._slot is Slot.DESTROY:
+            self._held_off = [self._conditions.of(self._domain), self._conditions.of((*self._domain, "agent"))]
+            for slots in self._held_off:
+                slots.hold_off(self._owner)
+
+    def in_turn(self) -> Iterator[tuple[Ticket, WaitingFor]]:
+        """Each place that must be waited for before the first call; the next is taken when the one before is granted."""
+        for key in self._keys:
+            yield self._take(key, self._conditions.of(key)), WaitingFor.CONDITION
+        if self._limit is not None:
+            yield self._take(WaitingFor.HOST_LIMIT, self._limit), WaitingFor.HOST_LIMIT
+
+    def take_budget(self) -> Ticket | None:
+        """A place at the daemon for one call; None for a destroy, which needs none."""
+        return None if self._slot is Slot.DESTROY else self._take(WaitingFor.DAEMON_BUDGET, self._host.budget)
+
+    def release_budget(self) -> None:
+        """The call is over, and another may follow."""
+        self._give_back(lambda key: key is WaitingFor.DAEMON_BUDGET)
+
+    def release_call(self) -> None:
+        """The call has returned, and what it began goes on without it: that needs neither the condition nor a worker of the daemon, only its slot."""
+        self._give_back(lambda key: not verbs.outlasts_call(key))
+
+    def release(self) -> None:
+        """Give everything back."""
+        self._give_back(lambda _key: True)
+        for slots in self._held_off:
+            slots.let_go(self._owner)
+
+    def give_up(self) -> None:
+        """Wait for nothing any more: no place goes to a job that will not use it."""
+        for ticket in self._tickets.values():
+            if not ticket.granted.is_set():
+                ticket.release()
+
+    @property
+    def queues(self) -> list[Slots]:
+        """The queues in which others wait for this job."""
+        return [*(ticket.slots for ticket in self._tickets.values() if ticket.granted.is_set()), *self._held_off]
+
+    def _take(self, key: tuple[str, ...] | WaitingFor, slots: Slots) -> Ticket:
+        ticket = self._tickets.get(key)
+        if ticket is None:
+            ticket = self._tickets[key] = slots.take(self._owner)
+        return ticket
+
+    def _give_back(self, chosen: Callable[[tuple[str, ...] | WaitingFor], bool]) -> None:
+        for key in [key for key in self._tickets if chosen(key)]:
+            self._tickets.pop(key).release()
