@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ from virtrpc_server.domains import Domains
 from virtrpc_server.hosts import Host, HostConfig, Hosts
 from virtrpc_server.job import JobService
 from virtrpc_server.jobs import Jobs
+from virtrpc_server.lag import Lag
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.migration import Migrations
 from virtrpc_server.paging import Pager
@@ -27,6 +29,8 @@ from virtrpc_server.store import MemoryStore, Store
 from virtrpc_server.transport import Transport
 from virtrpc_server.watching import Watches
 
+log = logging.getLogger(__name__)
+
 DriverFactory = Callable[[DriverSettings], Driver]
 
 
@@ -35,6 +39,7 @@ class App:
 
     def __init__(self, settings: Settings, make_driver: DriverFactory = ProcessDriver, store: Store | None = None) -> None:
         self.settings = settings
+        self.lag = Lag(settings.lag_warning)
         # Generations of a later server must not look like those of an earlier one.
         self.domains = Domains(generation=int(time.time() * 1000))
         budgets = Budgets()
@@ -57,6 +62,7 @@ class App:
 
     async def start(self) -> None:
         """Begin to reach the hosts, and listen. Raises ListenError."""
+        self.lag.start()
         for host in self.hosts:
             await host.start(self.jobs.report, self._connection_changed, tracing.export)
         await self.transport.start()
@@ -73,6 +79,8 @@ class App:
         await self.transport.stop()
         await self.jobs.close()
         await asyncio.gather(*(host.close() for host in self.hosts))
+        self.lag.stop()
+        log.info("the event loop was late by %s", self.lag.read())
 
     def _connection_changed(self, host: Host) -> None:
         self.transport.set_host(host.name, serving=host.connected and host.listed)

@@ -92,6 +92,9 @@ def serve(
         ),
     ] = None,
     heartbeat: Annotated[float | None, typer.Option(metavar="SECONDS", help="How often an idle watch says so.", show_default="15")] = None,
+    lag_warning: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="How long the event loop may be held up before that is logged.", show_default="0.1")
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.", show_default="INFO")] = None,
     tracing: Annotated[str | None, typer.Option(help="none, console or otlp.", show_default="none")] = None,
     tracing_endpoint: Annotated[str | None, typer.Option(metavar="URL", help="For otlp: such as http://127.0.0.1:4317.")] = None,
@@ -100,8 +103,8 @@ def serve(
     """Serve the hosts. Flags go before the environment (VIRTRPC_SOCKET and so on), that before the file."""
     flags = {
         "hosts": host or None, "socket": socket, "listen": listen, "insecure": insecure, "drain_timeout": drain_timeout,
-        "path_roots": path_root or None, "migration_schemes": migration_scheme or None, "heartbeat": heartbeat, "log_level": log_level,
-        "tracing": tracing, "tracing_endpoint": tracing_endpoint,
+        "path_roots": path_root or None, "migration_schemes": migration_scheme or None, "heartbeat": heartbeat, "lag_warning": lag_warning,
+        "log_level": log_level, "tracing": tracing, "tracing_endpoint": tracing_endpoint,
     }  # fmt: skip
     settings = _load(flags, config)
     _log(settings.log_level)
