@@ -6,7 +6,7 @@ import uuid as uuids
 from xml.etree import ElementTree
 
 from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from defusedxml.ElementTree import DefusedXMLParser
 
 from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.values import Value
@@ -34,16 +34,29 @@ def parse(xml: str, *roots: str) -> ElementTree.Element:
     if len(xml) > MAX_XML_BYTES or len(xml.encode(errors="replace")) > MAX_XML_BYTES:
         raise failure(Reason.XML_TOO_LARGE, f"the XML is larger than {MAX_XML_BYTES} bytes")
     try:
-        root: ElementTree.Element = fromstring(xml, forbid_dtd=True)
+        root = _parsed(xml)
     except DefusedXmlException:
         raise failure(Reason.XML_INVALID, "the XML has a document type or entities, which are not accepted") from None
     except (ElementTree.ParseError, ValueError) as error:
+        # The parser's error stands in a frame of its own traceback: such a circle would keep the text until a collection, and those are rare.
+        error.__traceback__ = None
         raise failure(Reason.XML_INVALID, f"the XML is not well-formed: {error}") from None
     if roots and root.tag not in roots:
         raise failure(Reason.XML_INVALID, f"the XML's root element is <{root.tag}>, expected <{'> or <'.join(roots)}>")
     if _deeper_than(root, MAX_XML_DEPTH):
         raise failure(Reason.XML_INVALID, f"the XML's elements are nested deeper than {MAX_XML_DEPTH} levels")
     return root
+
+
+def _parsed(xml: str) -> ElementTree.Element:
+    parser = DefusedXMLParser(target=ElementTree.TreeBuilder(), forbid_dtd=True)
+    try:
+        parser.feed(xml)
+        root: ElementTree.Element = parser.close()
+        return root
+    finally:
+        # It and its handlers refer to each other, and to what was parsed: see `parse`.
+        vars(parser).clear()
 
 
 def _deeper_than(root: ElementTree.Element, depth: int) -> bool:

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -75,7 +76,13 @@ class Guard(aio.ServerInterceptor):
         outer = None if parse is not None else handler.request_deserializer
 
         async def guarded(request: Any, context: Context) -> Any:
-            return await self._traced(method, context, lambda: run(behaviour, _parsed(parse, request), context, serialize))
+            try:
+                return await self._traced(method, context, partial(_run, run, behaviour, parse, request, context, serialize))
+            except aio.AbortError as error:
+                # grpc keeps this error with the call, and its traceback would keep the call and its request, which may be long: a circle
+                # that lasts until a collection. Of the frames only this one and grpc's own are left, and those hold no request.
+                del request
+                raise error.with_traceback(None) from None
 
         return make(guarded, outer, serialize)
 
@@ -145,6 +152,10 @@ def _parsed(parse: Callable[[bytes], Any] | None, request: Any) -> Any:
 
 def _lenient(serialize: Callable[[Any], bytes] | None) -> Callable[[Any], bytes]:
     return lambda message: message if serialize is None or type(message) is bytes else serialize(message)
+
+
+async def _run(run: Any, behaviour: Behaviour, parse: Any, request: Any, context: Context, serialize: Callable[[Any], bytes]) -> Any:
+    return await run(behaviour, _parsed(parse, request), context, serialize)
 
 
 async def _unary(behaviour: Behaviour, request: Any, context: Context, serialize: Callable[[Any], bytes]) -> bytes:

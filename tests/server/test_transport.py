@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
 import stat
+import traceback
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
@@ -151,6 +153,20 @@ async def test_a_refusal_is_a_status_with_its_reason(fake: Fake, channel: aio.Ch
     error, info = await error_of(query(channel).GetDomain(GetDomain()))
     assert (error.code(), error.details()) == (StatusCode.NOT_FOUND, "no domain 'web'")
     assert (info.domain, info.reason, dict(info.metadata)) == ("virtrpc", "DOMAIN_NOT_FOUND", {"domain": "web", "host": "a"})
+
+
+async def test_a_refused_request_is_freed_without_a_collection(fake: Fake, channel: aio.Channel) -> None:
+    """grpc keeps an aborted call's error, and with it the frames that it came through, until a collection: none of them holds the request."""
+    fake.unary = raiser(refuse("DOMAIN_NOT_FOUND", "no domain"))
+    gc.collect()
+    gc.disable()
+    try:
+        await error_of(query(channel).GetDomain(GetDomain(domain=types_pb2.DomainRef(name="x" * 1_000_000))))
+        errors = [found for found in gc.get_objects() if isinstance(found, aio.AbortError)]
+        held = [value for error in errors for frame, _ in traceback.walk_tb(error.__traceback__) for value in frame.f_locals.values()]
+        assert not [value for value in held if isinstance(value, bytes) and len(value) >= 1_000_000]
+    finally:
+        gc.enable()
 
 
 async def test_a_drivers_error_is_a_status_too(fake: Fake, channel: aio.Channel) -> None:
