@@ -19,9 +19,33 @@ LOST_SECONDS = 15.0
 BACK_UP_SECONDS = 60.0
 """How long a job whose driver was lost waits for the host before it ends OUTCOME_UNKNOWN."""
 ABORT_RETRY_SECONDS = 0.25
+FOREIGN_PAUSE = 1.0
+"""Seconds between a refusal for somebody else's job and the look whether that is over."""
 PROBE_FIRST_PAUSE = 1.0
 PROBE_LONGEST_PAUSE = 30.0
 """The pauses, each twice the one before, after probes that failed; one that hangs is not repeated."""
+
+
+async def foreign_job_over(host: Host, uuid: str, limit: float, stop: asyncio.Event) -> None:
+    """Wait until somebody else's job on a domain may be over, for at most `limit` seconds or until `stop` is set.
+
+    A call that is sent before would wait inside the hypervisor, with a place of the daemon's budget in its hands.
+    """
+    probing, stopping = asyncio.ensure_future(_free_or_unknown(host, uuid)), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([probing, stopping], timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        probing.cancel()
+        stopping.cancel()
+
+
+async def _free_or_unknown(host: Host, uuid: str) -> None:
+    # Not at once, even where the hypervisor calls the domain free: it refused the last call, and may go on refusing.
+    await asyncio.sleep(FOREIGN_PAUSE)
+    try:
+        await host.driver.probe(uuid)
+    except DriverError as error:
+        log.info("whether domain %s is free: %s", uuid, error)
 
 
 class Lost(Exception):  # noqa: N818  # not an error of the call: nobody knows how it ends

@@ -206,21 +206,28 @@ class Jobs:
         run = self._runs.get(job_id)
         return Listener(self, run if run is not None else Run.finished(self, self.known(job_id)), None)
 
-    async def follow(self, job_id: str) -> AsyncIterator[Job]:
-        """The job's present form, then each later one that the caller is quick enough to see; the final one is last."""
+    async def over(self, job_id: str) -> None:
+        """Wait until a job has told its end; at once where there is none."""
+        run = self._runs.get(job_id)
+        if run is not None:
+            async for _ in self.follow(run):
+                pass
+
+    async def follow(self, run: Run) -> AsyncIterator[Job]:
+        """A stored job's present form, then each later one that the caller is quick enough to see; the final one is last.
+
+        However slow the caller is: the run keeps what it told last, also when the list of finished jobs has forgotten it.
+        """
         seen = 0
         while True:
-            job = self.feed.get(job_id)
-            if job is None:
-                return
-            news = self._news.get(job_id)
-            if job.revision > seen:
+            job, news = run.told, self._news.get(run.job.id)
+            if job is not None and job.revision > seen:
                 seen = job.revision
                 yield job
-                continue
-            if job.finished or news is None:
+            elif news is not None:
+                await news.wait()
+            else:
                 return
-            await news.wait()
 
     def publish(self, job: Job) -> None:
         """Tell of a job's newest form; called by its run, once that is stored."""
@@ -348,7 +355,7 @@ class Listener:
 
     def updates(self) -> AsyncIterator[Job]:
         """The job as `Jobs.follow` tells it."""
-        return self._jobs.follow(self._run.job.id)
+        return self._jobs.follow(self._run)
 
     def __enter__(self) -> Listener:
         return self

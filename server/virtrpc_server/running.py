@@ -15,14 +15,14 @@ from virtrpc_drivers.operations import AnyOperation, Migrate
 from virtrpc_drivers.protocol import Call, Report
 from virtrpc_drivers.values import Outcome, Phase, Slot, VerbSupport
 from virtrpc_server import tracing, verbs
-from virtrpc_server.calls import Lost, OutstandingCall
+from virtrpc_server.calls import Lost, OutstandingCall, foreign_job_over
 from virtrpc_server.domains import Entry
 from virtrpc_server.endings import Ending, Over, failed, in_vain, preempted, stopped
 from virtrpc_server.errors import problem_of
 from virtrpc_server.hosts import Freshness, Host
 from virtrpc_server.places import Places
 from virtrpc_server.records import CancelReason, Holder, Job, JobState, Problem, Progress, WaitingFor, domain_kept, operation_kept
-from virtrpc_server.slots import Slots, Ticket, first_of
+from virtrpc_server.slots import Slots, Ticket
 from virtrpc_server.telling import Telling
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 REFRESH_SECONDS = 5.0
 DESTROY_SECONDS = 20.0
 """How long a call that failed under a destroy waits for the destroy's end; a stopped QEMU takes 12 s to kill."""
-BLOCKED_RETRY_SECONDS = 1.0
 
 
 class Run:
@@ -62,12 +61,18 @@ class Run:
         """A run of a job that is over: what a late listener holds."""
         run = cls(jobs, jobs.hosts[job.host], job, job.operation, VerbSupport(verb=job.verb))
         run.stored.set_result(None)
+        run._record.told = job
         return run
 
     @property
     def job(self) -> Job:
         """The job as it is now, whether or not it has been told."""
         return self._record.job
+
+    @property
+    def told(self) -> Job | None:
+        """The job as it was last told, however long ago that was."""
+        return self._record.told
 
     @property
     def stored(self) -> asyncio.Future[None]:
@@ -93,7 +98,7 @@ class Run:
 
     def preempt(self, by: str) -> None:
         """The domain is being destroyed by that job. A queued job ends; a running one ends with its call. Destroys do not disturb each other."""
-        if self._support.slot is Slot.DESTROY:
+        if self._support.slot is Slot.DESTROY or self.job.phase is Phase.REFRESHING:
             return
         self._preempted_by = self._preempted_by or by
         if self.job.state is JobState.QUEUED:
@@ -239,9 +244,9 @@ class Run:
             return self._failed_call(error.with_traceback(None))
         return Ending(JobState.SUCCEEDED, outcome=outcome)
 
-    def _enter(self, phase: Phase) -> None:
+    def _enter(self, phase: Phase, **changes: Any) -> None:  # the fields of Job
         if self.job.state is JobState.RUNNING:
-            self._record.change(phase=phase)
+            self._record.change(phase=phase, **changes)
             self._record.publish()
 
     def _ran_out(self) -> None:
@@ -277,7 +282,7 @@ class Run:
         if self._jobs.draining:
             self.stop(CancelReason.DRAIN)
         await self.tell()
-        await first_of(min(self._time_left(), BLOCKED_RETRY_SECONDS), self._stop)
+        await foreign_job_over(self._host, self.job.uuid, self._time_left(), self._stop)
         if self._stop.is_set():
             raise Over(self._stopped())
         if self._time_left() <= 0:
@@ -296,7 +301,7 @@ class Run:
 
     async def _end(self, ending: Ending) -> None:
         if self._out is not None and not ending.ghost:
-            self._enter(Phase.REFRESHING)
+            self._enter(Phase.REFRESHING, abortable=False, abort_reason="its call is over; the domain is being read")
             await self._destroy_over(ending)
             await self._host.refresher.refresh(self.job.uuid, REFRESH_SECONDS)
             ending = self._stated(self._judged(ending))
@@ -334,8 +339,7 @@ class Run:
         if self._preempted_by and ending.state is JobState.FAILED:
             try:
                 async with asyncio.timeout(DESTROY_SECONDS):
-                    async for _ in self._jobs.follow(self._preempted_by):
-                        pass
+                    await self._jobs.over(self._preempted_by)
             except TimeoutError:
                 pass
 

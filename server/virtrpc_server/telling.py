@@ -30,7 +30,8 @@ class Telling:
         self._writing = asyncio.Lock()
         self._written: Job | None = None
         self._must_store = job.revision
-        self._told = 0
+        self.told: Job | None = None
+        """The newest form that was published."""
 
     def change(self, **changes: Any) -> None:  # the fields of Job
         """The next revision."""
@@ -89,8 +90,8 @@ class Telling:
     def publish(self) -> None:
         """Tell the newest form of which all is stored that must be."""
         job = self.job if self._all_stored() else self._written
-        if job is not None and job.revision > self._told:
-            self._told = job.revision
+        if job is not None and (self.told is None or job.revision > self.told.revision):
+            self.told = job
             self._publish(job)
 
     def _all_stored(self) -> bool:
