@@ -1,0 +1,110 @@
+"""A server below its transport: its hosts, its jobs and its services. Everything but the transport is put together here, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from grpc import aio
+
+from virtrpc.v1 import job_pb2_grpc, query_pb2_grpc, snapshot_pb2_grpc
+from virtrpc_drivers.protocol import Driver, DriverSettings
+from virtrpc_drivers.proxy import ProcessDriver
+from virtrpc_server import admin, tracing
+from virtrpc_server.acceptance import Acceptance
+from virtrpc_server.budgets import Budgets
+from virtrpc_server.domains import Domains
+from virtrpc_server.hosts import Host, HostConfig, Hosts
+from virtrpc_server.job import JobService
+from virtrpc_server.jobs import Jobs
+from virtrpc_server.lookup import Lookup
+from virtrpc_server.migration import Migrations
+from virtrpc_server.paging import Pager
+from virtrpc_server.query import QueryService
+from virtrpc_server.settings import HostSettings, Settings
+from virtrpc_server.slow import SlowReads
+from virtrpc_server.snapshot import SnapshotService
+from virtrpc_server.store import MemoryStore, Store
+from virtrpc_server.watching import Watches
+
+DriverFactory = Callable[[DriverSettings], Driver]
+
+
+class Core:
+    """The hosts, the jobs and the services of one server. Made inside the running loop; `clock` gives wall time in seconds."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        make_driver: DriverFactory = ProcessDriver,
+        store: Store | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._make_driver = make_driver
+        self._clock = clock
+        # Generations of a later server must not look like those of an earlier one.
+        self.domains = Domains(generation=int(clock() * 1000))
+        self._budgets = Budgets(clock)
+        self.hosts = Hosts([self._host(host) for host in settings.hosts])
+        self.jobs = Jobs(self.hosts, self.domains, store or MemoryStore(), clock)
+
+    def add_to(self, server: aio.Server) -> None:
+        """Serve the three services there."""
+        lookup = Lookup(self.hosts, self.domains)
+        pager = Pager()
+        acceptance = Acceptance(self.jobs, lookup)
+        watches = Watches(self.hosts, self.domains, self.jobs, lookup, heartbeat=self._settings.heartbeat)
+        migrations = Migrations(self.hosts, self._settings.migration_schemes)
+        query_pb2_grpc.add_QueryServiceServicer_to_server(QueryService(self.hosts, self.domains, lookup, pager, watches), server)
+        job_pb2_grpc.add_JobServiceServicer_to_server(JobService(self.jobs, lookup, acceptance, migrations, pager, watches), server)
+        snapshots = SnapshotService(self.hosts, lookup, acceptance, SlowReads(self.hosts), pager)
+        snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server(snapshots, server)
+
+    async def start(self, on_connection: Callable[[Host], None]) -> None:
+        """Begin to reach the hosts; changes of their connections go to `on_connection`, and to who watches."""
+
+        def changed(host: Host) -> None:
+            on_connection(host)
+            self.domains.feed.nudge()
+            self.jobs.feed.nudge()
+
+        for host in self.hosts:
+            await host.start(self.jobs.report, changed, tracing.export)
+
+    async def close(self) -> None:
+        """End at once; what runs at the hypervisors goes on."""
+        self.jobs.draining = True
+        await self.jobs.close()
+        await asyncio.gather(*(host.close() for host in self.hosts))
+
+    def _host(self, host: HostSettings) -> Host:
+        driver = self._make_driver(
+            DriverSettings(
+                uri=host.uri,
+                read_only=host.read_only,
+                path_roots=self._settings.roots_of(host),
+                # Stamps of a later server must be newer than those of an earlier one, whose journal may hold them.
+                process=int(self._clock()) * 1000,
+                tracing=self._settings.tracing != "none",
+                # Migrations has judged every destination before the driver sees it.
+                migration_schemes=(),
+            )
+        )
+        config = HostConfig(
+            name=host.name,
+            uri=host.uri,
+            read_only=host.read_only,
+            migrations=host.migrations,
+            saves=host.saves,
+            workers=host.workers,
+            audit_seconds=host.audit_seconds,
+            sample_seconds=host.sample_seconds,
+            migration_uri=host.migration_uri,
+        )
+
+        async def workers() -> int | None:
+            return await admin.min_workers(host.uri, read_only=host.read_only)
+
+        return Host(config, driver, self.domains, self._budgets, self._clock, read_workers=workers)
