@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 from virtrpc_drivers.errors import DriverError
@@ -54,6 +54,7 @@ class Refresher:
         self._stuck = dict.fromkeys(GROUPS, 0)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._in_use: set[str] = set()
+        self._timers: set[asyncio.TimerHandle] = set()
         self._paused = True
         self._drained = asyncio.Event()
 
@@ -136,6 +137,8 @@ class Refresher:
     async def close(self) -> None:
         """Stop reading."""
         self.pause()
+        for timer in self._timers:
+            timer.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -155,6 +158,14 @@ class Refresher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def _later(self, seconds: float, work: Callable[..., None], *arguments: object) -> None:
+        def run() -> None:
+            self._timers.discard(timer)
+            work(*arguments)
+
+        timer = asyncio.get_running_loop().call_later(seconds, run)
+        self._timers.add(timer)
 
     def _is_wedged(self, group: Group, uuid: str) -> bool:
         entry = self._domains.get((self._host, uuid))
@@ -223,7 +234,7 @@ class Refresher:
     def _look_again(self, uuid: str) -> None:
         if uuid not in self._in_use:
             self._in_use.add(uuid)
-            asyncio.get_running_loop().call_later(CONTROL_SECONDS, self._looked_again, uuid)
+            self._later(CONTROL_SECONDS, self._looked_again, uuid)
 
     def _looked_again(self, uuid: str) -> None:
         self._in_use.discard(uuid)
@@ -246,7 +257,7 @@ class Refresher:
                 resting.append(uuid)
         if resting:
             # A timer may fire a clock's tick early.
-            asyncio.get_running_loop().call_later(RETRY_SECONDS + TICK, self._wake, group, resting)
+            self._later(RETRY_SECONDS + TICK, self._wake, group, resting)
         # The configuration may have been waiting for what the state says.
         self._spawn()
         self._note_drained()
