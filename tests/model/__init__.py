@@ -1,0 +1,1 @@
+"""The server against a model: see machine.py."""

@@ -1,0 +1,195 @@
+"""The services without a wire: what a handler raises, sends and suffers is as behind gRPC, and all of it on the caller's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, Protocol, cast
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # googleapis-common-protos ships no types
+from grpc import aio
+
+from virtrpc.v1 import job_pb2, query_pb2, snapshot_pb2
+from virtrpc_server.core import Core
+from virtrpc_server.guard import Guard
+
+SERVICES = {
+    name: module.DESCRIPTOR.services_by_name[name]
+    for module, name in ((query_pb2, "QueryService"), (job_pb2, "JobService"), (snapshot_pb2, "SnapshotService"))
+}
+METHODS = {method.name: method for service in SERVICES.values() for method in service.methods}
+PATHS = {method.name: f"/{service.full_name}/{method.name}" for service in SERVICES.values() for method in service.methods}
+MAX_YIELDS = 1000
+
+Reader = Callable[[Any], Awaitable[None]]
+"""Takes one message; while it does, the sender waits, as behind a full window."""
+
+
+def parsed(method: str, data: bytes) -> Any:
+    """A method's response."""
+    return METHODS[method].output_type._concrete_class.FromString(data)
+
+
+class Rpc(Protocol):
+    """One RPC that is out."""
+
+    reason: str | None
+    """How it ended: "OK", "GONE" where its caller left, or the reason of its ErrorInfo; None while it is out."""
+    metadata: dict[str, str] | None
+
+    def leave(self) -> None:
+        """Its caller goes away."""
+
+    async def over(self) -> None:
+        """Wait for its end."""
+
+
+class Channel(Protocol):
+    """Where RPCs are begun. `faults` are what readers raised: a handler must not see that."""
+
+    faults: list[Exception]
+
+    def begin(self, method: str, request: Message, reader: Reader) -> Rpc:
+        """Begin a streaming RPC."""
+
+
+class LocalRpc:
+    """An RPC without a wire: the handler's task, and the context that it is given."""
+
+    def __init__(
+        self, method: str, handler: Callable[[bytes, Any], Awaitable[Any]], request: Message, reader: Reader, faults: list[Exception]
+    ) -> None:
+        self.reason: str | None = None
+        self.metadata: dict[str, str] | None = None
+        self._method, self._reader, self._faults = method, reader, faults
+        self._task = asyncio.get_running_loop().create_task(self._handle(handler, request.SerializeToString()), name=f"rpc {method}")
+
+    def leave(self) -> None:
+        """grpc.aio cancels the handler of a caller who left."""
+        self._task.cancel()
+
+    async def over(self) -> None:
+        """Wait for its end."""
+        await asyncio.wait([self._task])
+
+    async def _handle(self, handler: Callable[[bytes, Any], Awaitable[Any]], request: bytes) -> None:
+        try:
+            answer = await handler(request, self)
+            if answer is not None:
+                await self._take(answer)
+            self.reason = "OK"
+        except aio.AbortError as error:
+            self.reason = str(error)
+        except asyncio.CancelledError:
+            self.reason = "GONE"
+
+    async def _take(self, data: bytes) -> None:
+        try:
+            await self._reader(parsed(self._method, data))
+        except Exception as error:  # noqa: BLE001 # whatever it is, it is the test's and not the handler's
+            self._faults.append(error)
+
+    # The servicer's context
+
+    def peer(self) -> str:
+        """A Unix socket's."""
+        return "unix:"
+
+    def invocation_metadata(self) -> tuple[()]:
+        """None."""
+        return ()
+
+    async def send_initial_metadata(self, metadata: tuple[tuple[str, str], ...]) -> None:
+        """Kept."""
+        await asyncio.sleep(0)
+        self.metadata = dict(metadata)
+
+    async def write(self, data: bytes) -> None:
+        """Handed to the reader."""
+        await asyncio.sleep(0)
+        await self._take(data)
+
+    async def abort_with_status(self, status: Any) -> None:
+        """End with this status."""
+        raise aio.AbortError(reason_of(status))
+
+
+def reason_of(status: grpc.Status) -> str:
+    """The reason in a status' ErrorInfo."""
+    metadata = dict(status.trailing_metadata or ())
+    rich = status_pb2.Status.FromString(metadata["grpc-status-details-bin"])
+    info = error_details_pb2.ErrorInfo()
+    rich.details[0].Unpack(info)
+    return str(info.reason)
+
+
+class SuspendedError(AssertionError):
+    """A query waited for something."""
+
+
+class LocalChannel:
+    """All methods of a core, behind its guard."""
+
+    def __init__(self, core: Core) -> None:
+        self.faults: list[Exception] = []
+        self._guard = Guard()
+        self._handlers: dict[str, Callable[[bytes, Any], Any]] = {}
+        self._registered: dict[str, Any] = {}
+        core.add_to(cast("aio.Server", self))
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        """They are registered too."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """What the generated code hands over."""
+        self._registered.update({f"/{service}/{name}": handler for name, handler in handlers.items()})
+
+    async def open(self) -> None:
+        """Guard each method."""
+
+        async def continuation(details: grpc.HandlerCallDetails) -> Any:
+            return self._registered[details.method]
+
+        for name, path in PATHS.items():
+            guarded: Any = await self._guard.intercept_service(continuation, cast("grpc.HandlerCallDetails", SimpleNamespace(method=path)))
+            self._handlers[name] = guarded.unary_stream or guarded.unary_unary
+
+    def begin(self, method: str, request: Message, reader: Reader) -> LocalRpc:
+        """Begin an RPC; its handler runs when the loop comes to it."""
+        return LocalRpc(method, self._handlers[method], request, reader, self.faults)
+
+    def ask(self, method: str, request: Message) -> Any:
+        """The answer of a query, which must not wait; None where it is refused. Raises SuspendedError."""
+        return contextvars.copy_context().run(self._ask, method, request)
+
+    def _ask(self, method: str, request: Message) -> Any:
+        answer = self._handlers[method](request.SerializeToString(), _NoContext())
+        try:
+            for _ in range(MAX_YIELDS):
+                # A bare yield lets others run and waits for nobody.
+                if answer.send(None) is not None:
+                    break
+            raise SuspendedError(f"[queries] {method} waits")
+        except StopIteration as done:
+            return parsed(method, done.value)
+        except aio.AbortError:
+            return None
+        finally:
+            answer.close()
+
+
+class _NoContext:
+    """The context of an RPC that sends nothing but its answer."""
+
+    def peer(self) -> str:
+        return "unix:"
+
+    def invocation_metadata(self) -> tuple[()]:
+        return ()
+
+    async def abort_with_status(self, status: Any) -> None:
+        raise aio.AbortError(reason_of(status))

@@ -1,0 +1,297 @@
+"""What holds after every step, whatever was done. Each rule has a name in brackets, by which a failure is known."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from tests.model.channel import LocalChannel
+from tests.model.holding import keys_of
+from tests.model.record import Out
+from tests.model.wishes import Wishes
+from tests.model.world import World
+from tests.virtual_time import EPOCH
+from virtrpc.v1 import job_pb2, query_pb2, types_pb2
+from virtrpc_drivers.protocol import Call
+from virtrpc_drivers.values import Group
+from virtrpc_server.records import CancelReason, Job, JobState, WaitingFor
+
+DESTROYS_AT_ONCE = 3
+KEPT_PLACES = 2
+"""Of a daemon's workers, for aborts and for sampling."""
+MOMENT = 0.01
+"""Seconds that a timer may be late."""
+RETRY = 1.0
+"""Seconds after which a job that a foreign one was in the way of tries again."""
+
+
+class AtTheBorder:
+    """What may be sent to a hypervisor now."""
+
+    def __init__(self, world: Callable[[], World], wishes: Wishes) -> None:
+        self._world, self._wishes = world, wishes
+
+    def call_sent(self, host: str, call: Call) -> None:
+        """Judge a call before it leaves."""
+        job_id = call.id.partition(".")[0]
+        for fault in self._faults_of_call(job_id, host, call):
+            self._world().record.faults.append(fault)
+
+    def _faults_of_call(self, job_id: str, host: str, call: Call) -> Iterator[str]:
+        world = self._world()
+        job = world.journal.held.get(job_id)
+        if job is None or job.state is not JobState.RUNNING:
+            yield f"[stored first] the call of job {job_id} was sent before it was stored as running"
+            return
+        needed = keys_of(job, world.shape)
+        for out in world.record.holding():
+            other = world.journal.held[out.job_id]
+            if needed & keys_of(other, world.shape):
+                yield f"[exclusion] {named(job)} was sent while {named(other)} was out"
+        for other in self._ahead(job):
+            yield f"[order] {named(job)} was sent before {named(other)}, which came first"
+        places = max(1, world.workers - KEPT_PLACES) if world.workers else None
+        if host == "a" and places is not None and job.verb != "Destroy" and len(self.in_daemon(host, job_id)) >= places:
+            yield f"[budget] {named(job)} was sent with all {places} places taken"
+
+    def in_daemon(self, host: str, besides: str) -> list[Out]:
+        """The calls that hold a place of a host's budget."""
+        outs = self._world().record.calls.values()
+        return [out for out in outs if out.host == host and out.holds and out.operation.verb != "Destroy" and out.job_id != besides]
+
+    def _ahead(self, job: Job) -> Iterator[Job]:
+        """The jobs that came earlier to the condition which this one took first, and still wait for it."""
+        world = self._world()
+        first = first_key(job, world.shape)
+        for other in world.journal.held.values():
+            if other.id >= job.id:
+                return
+            if first is None or other.finished or first_key(other, world.shape) != first or self._wishes.may_have_left(other):
+                continue
+            out = world.record.calls.get(other.id)
+            if out is None or not out.asked:
+                yield other
+
+    def abort_sent(self, call_id: str) -> None:
+        """Judge an abort before it leaves."""
+        world = self._world()
+        job_id = call_id.partition(".")[0]
+        out, job = world.record.calls.get(job_id), world.journal.held[job_id]
+        if out is None or not out.waits:
+            world.record.faults.append(f"[abort] an abort for {named(job)} was sent after its call's end")
+        elif not self._wishes.stops(job) and not ran_out(job, out, asyncio.get_running_loop().time()):
+            world.record.faults.append(f"[cancel] an abort for {named(job)} was sent, and nobody had asked for it")
+
+
+def first_key(job: Job, shape: str) -> tuple[str, ...] | None:
+    """The condition that a job queues for first: all take theirs in one order."""
+    return min(keys_of(job, shape), default=None)
+
+
+def ran_out(job: Job, out: Out, now: float) -> bool:
+    """Whether a job's run_timeout has passed."""
+    return job.run_limit is not None and now >= out.began + job.run_limit - MOMENT
+
+
+def named(job: Job) -> str:
+    """A job in words."""
+    return f"{job.verb} {job.id} of {job.host}/{job.name}"
+
+
+class Checks:
+    """What can be seen between two steps."""
+
+    def __init__(self, world: World, channel: LocalChannel, wishes: Wishes, border: AtTheBorder) -> None:
+        self._world, self._channel, self._wishes, self._border = world, channel, wishes, border
+        self._lives: dict[tuple[str, str], tuple[int, str]] = {}
+        self._generations: set[tuple[str, str, str]] = set()
+        self._observed: dict[tuple[str, str, str, Group], int] = {}
+
+    def all(self, *, settled: bool) -> None:
+        """Everything; `settled` says that nothing more happens at this moment."""
+        self.border()
+        domains = self._answers()
+        self._never_back(domains)
+        self._fresh(domains)
+        self._ends()
+        if settled:
+            self._cache(domains)
+            self._waiting()
+
+    def border(self) -> None:
+        """Nothing was sent that may not be sent, and nobody else was hit."""
+        faults = self._world.record.faults
+        assert not faults, "; ".join(faults)
+        for sim in self._world.sims.values():
+            assert not sim.violations, f"[abort] {sim.violations}" if "abort" in sim.violations[0] else f"[exclusion] {sim.violations}"
+
+    # Queries
+
+    def _answers(self) -> list[types_pb2.Domain]:
+        """Every query answers, and waits for nothing."""
+        ask, ref = self._channel.ask, types_pb2.DomainRef
+        listed = ask("ListDomains", query_pb2.ListDomainsRequest())
+        for label in ("a1", "new1"):
+            for method in ("GetDomain", "GetDomainXml", "GetMemoryStats"):
+                ask(method, getattr(query_pb2, f"{method}Request")(domain=ref(uuid=self._world.uuids[label])))
+        ask("ListJobs", job_pb2.ListJobsRequest(page_size=2))
+        ask("ListDomainStats", query_pb2.ListDomainStatsRequest())
+        ask("GetHost", query_pb2.GetHostRequest(host="a"))
+        self._hosts(ask("ListHosts", query_pb2.ListHostsRequest()))
+        for job_id in list(self._world.journal.held)[-1:]:
+            ask("GetJob", job_pb2.GetJobRequest(job_id=job_id))
+        return list(listed.domains)
+
+    def _hosts(self, answer: query_pb2.ListHostsResponse) -> None:
+        for host in answer.hosts:
+            held = self._world.record.hosts[host.name]
+            live = host.state == types_pb2.FRESHNESS_LIVE
+            assert not live or (held.connected and held.listed > held.up), f"[fresh] host {host.name} is LIVE and was not listed since it came back"
+
+    # The cache
+
+    def _never_back(self, domains: list[types_pb2.Domain]) -> None:
+        for domain in domains:
+            for group, observation in groups(domain):
+                key = (domain.host, domain.uuid, domain.generation, group)
+                at = observation.observed_time.ToNanoseconds()
+                assert at >= self._observed.get(key, 0), f"[back in time] {group} of {domain.host}/{domain.name} is of an earlier moment than before"
+                self._observed[key] = at
+
+    def _fresh(self, domains: list[types_pb2.Domain]) -> None:
+        """What is LIVE was read after the last change that was announced."""
+        for domain in domains:
+            known = self._world.expected.domains.get((domain.host, domain.uuid))
+            host = self._world.record.hosts[domain.host]
+            for group, observation in groups(domain):
+                if observation.freshness != types_pb2.FRESHNESS_LIVE:
+                    continue
+                assert host.connected, f"[fresh] {group} of {domain.host}/{domain.name} is LIVE, and its host is away"
+                reading = known.groups.get(group) if known is not None else None
+                began = self._world.record.began(domain.host, reading.stamp) if reading is not None else 0
+                announced = host.announced.get((domain.uuid, group), 0)
+                assert began > announced, f"[refresh] {group} of {domain.host}/{domain.name} is LIVE, and was not read since a change was announced"
+
+    def _cache(self, domains: list[types_pb2.Domain]) -> None:
+        """What is told is what the newest readings said; a domain is gone when, and only when, a newer answer lacks it."""
+        expected = self._world.expected.domains
+        held = {(domain.host, domain.uuid): domain for domain in domains}
+        for key in expected.keys() ^ held.keys():
+            what = "is told, and the newest answer lacks it" if key in held else "is not told, and the newest answer has it"
+            raise AssertionError(f"[presence] {key} {what}")
+        for key, known in expected.items():
+            domain = held[key]
+            assert domain.name == known.name, f"[newest] {key} is told as {domain.name}, and was last read as {known.name}"
+            for group, observation in groups(domain):
+                reading = known.groups.get(group)
+                at = None if reading is None else round(reading.stamp.wall * 1e6)
+                told = observation.observed_time.ToMicroseconds() if observation.HasField("observed_time") else None
+                close = at is told or (at is not None and told is not None and abs(at - told) <= 1)
+                assert close, f"[newest] {group} of {key} is not as the newest reading has it"
+            state = known.groups[Group.STATE].state if Group.STATE in known.groups else None
+            if state is not None:
+                shown = (domain.active, domain.id if domain.HasField("id") else None, domain.state_reason)
+                assert shown == (state.active, state.id, state.reason), f"[newest] the state of {key} is {shown}, and was last read {state}"
+            self._life(key, known.life, domain.generation)
+
+    def _life(self, key: tuple[str, str], life: int, generation: str) -> None:
+        before = self._lives.get(key)
+        if before is not None and before[0] == life:
+            assert before[1] == generation, f"[generation] {key} has another generation and is the same domain"
+            return
+        assert (*key, generation) not in self._generations, f"[generation] {key} is another domain and has an old generation"
+        self._generations.add((*key, generation))
+        self._lives[key] = (life, generation)
+
+    # Jobs
+
+    def _ends(self) -> None:
+        for job_id, forms in self._world.journal.forms.items():
+            last = forms[-1]
+            final = [form for form in forms if form.finished]
+            assert len(final) <= 1, f"[one end] job {job_id} was stored with two ends"
+            assert not final or last.finished, f"[one end] job {job_id} went on after its end"
+            if last.finished:
+                self._rightly(last)
+
+    def _rightly(self, job: Job) -> None:
+        assert (job.state is JobState.SUCCEEDED) == (job.problem is None), f"[one end] {named(job)} {job.state}: {job.problem}"
+        assert job.problem is None or job.problem.reason != "INTERNAL", f"[one end] {named(job)}: {job.problem}"
+        match job.cancel_reason:
+            case CancelReason.REQUESTED:
+                assert job.id in self._wishes.cancelled, f"[cancel] {named(job)} was cancelled, and nobody had asked for it"
+            case CancelReason.CALLER_LEFT:
+                assert self._wishes.left_for_good(job.id), f"[cancel] {named(job)} was cancelled, and its callers had not left it"
+            case CancelReason.FOREIGN:
+                assert self._wishes.foreign_abort, f"[cancel] {named(job)} was aborted, and by nobody"
+            case CancelReason.DRAIN:
+                assert self._wishes.drained, f"[cancel] {named(job)} was drained, and the server was not"
+            case _:
+                assert job.state is not JobState.CANCELLED, f"[cancel] {named(job)} was cancelled for {job.cancel_reason}"
+        if job.state is JobState.PREEMPTED:
+            assert job.problem is not None
+            by = self._world.record.calls.get(job.problem.metadata["job_id"])
+            assert by is not None, f"[cancel] {named(job)} was preempted by a destroy that was not sent"
+
+    def _waiting(self) -> None:
+        """Nobody waits for what nobody has, nor for longer than it wanted to."""
+        held = self._world.journal.held
+        unfinished = [job for job in held.values() if not job.finished]
+        queued = [job for job in unfinished if job.state is JobState.QUEUED and not self._world.journal.behind(job.id)]
+        now = asyncio.get_running_loop().time()
+        for job in queued:
+            late = now - (job.created - EPOCH) - job.wait_limit
+            assert late < MOMENT, f"[waits too long] {named(job)} waits {late:.2f} s longer than it wanted to"
+            self._not_after_destroy(job, unfinished)
+        if any(self._world.journal.behind(job.id) for job in unfinished) or self._world.journal.unborn:
+            return
+        rightly = self._rightly_waiting(queued, unfinished)
+        for job in queued:
+            assert job.id in rightly, f"[lost waiter] {named(job)} waits for {job.waiting_for}, and nobody is in its way"
+
+    def _not_after_destroy(self, job: Job, unfinished: list[Job]) -> None:
+        for out in self._world.record.calls.values():
+            if out.operation.verb == "Destroy" and (out.host, out.operation.uuid) == (job.host, job.uuid) and out.job_id > job.id:
+                assert job.verb == "Destroy", f"[preempted] {named(job)} waits, and its domain was destroyed"
+
+    def _rightly_waiting(self, queued: list[Job], unfinished: list[Job]) -> set[str]:
+        rightly = {job.id for job in queued if self._waits_rightly(job, unfinished)}
+        shape, waiting = self._world.shape, [job for job in queued if job.waiting_for is WaitingFor.CONDITION and job.verb != "Destroy"]
+        at_work = [job for job in unfinished if job.waiting_for is not WaitingFor.CONDITION]
+        ghosts = [self._world.journal.held[out.job_id] for out in self._world.record.holding()]
+        in_the_way = {job.id: keys_of(job, shape) for job in (*at_work, *ghosts)}
+        while found := [job for job in waiting if job.id not in rightly and self._kept_back(job, in_the_way, unfinished)]:
+            for job in found:
+                rightly.add(job.id)
+                # One that waits for its second condition has its first.
+                in_the_way[job.id] = keys_of(job, shape) if len(keys_of(job, shape)) > 1 else frozenset()
+        return rightly
+
+    def _kept_back(self, job: Job, in_the_way: dict[str, frozenset[tuple[str, ...]]], unfinished: list[Job]) -> bool:
+        needed = keys_of(job, self._world.shape)
+        destroys = (other for other in unfinished if other.verb == "Destroy")
+        destroyed = any((other.host, other.uuid) == (job.host, job.uuid) for other in destroys)
+        return destroyed or any(needed & held for other, held in in_the_way.items() if other != job.id)
+
+    def _waits_rightly(self, job: Job, unfinished: list[Job]) -> bool:
+        """For anything but its condition."""
+        match job.waiting_for:
+            case WaitingFor.HOST_LIMIT:
+                others = [other for other in unfinished if (other.host, other.verb) == (job.host, job.verb) and other.id != job.id]
+                ahead = {other.id for other in others if other.waiting_for not in (WaitingFor.CONDITION, WaitingFor.HOST_LIMIT)}
+                holding = self._world.record.holding()
+                ahead |= {out.job_id for out in holding if (out.host, out.operation.verb) == (job.host, job.verb)} - {job.id}
+                return len(ahead) >= (DESTROYS_AT_ONCE if job.verb == "Destroy" else 1)
+            case WaitingFor.DAEMON_BUDGET:
+                places = max(1, self._world.workers - KEPT_PLACES)
+                taken = len(self._border.in_daemon(job.host, job.id)) + self._world.record.reads_out.get(job.host, 0)
+                return job.host == "a" and self._world.workers > 0 and taken >= places
+            case WaitingFor.BLOCKED_BY_OTHER:
+                probed = self._world.record.probes_out.get((job.host, job.uuid), 0) > 0
+                return probed or asyncio.get_running_loop().time() - (job.updated - EPOCH) < RETRY + MOMENT
+        return False
+
+
+def groups(domain: types_pb2.Domain) -> tuple[tuple[Group, types_pb2.Observation], ...]:
+    """The two groups that carry an age of their own."""
+    return ((Group.STATE, domain.state_observation), (Group.CONFIG, domain.configuration_observation))

@@ -1,0 +1,86 @@
+"""What must be known of the domains, by one rule: of two readings the one that began later is right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from virtrpc_drivers.values import DomainReading, Group, Listing, Readings, Stamp
+
+Key = tuple[str, str]
+"""(host, uuid)."""
+
+
+@dataclass(slots=True)
+class Known:
+    """One domain, as all answers so far tell of it."""
+
+    name: str
+    life: int
+    """Another number for another domain under the same uuid."""
+    first: Stamp
+    """The first and the last reading or listing that showed it."""
+    shown: Stamp
+    named: Stamp
+    """The reading that the name is of."""
+    groups: dict[Group, DomainReading] = field(default_factory=dict)
+
+
+class Expected:
+    """The domains of all hosts. Answers may come in any order."""
+
+    def __init__(self) -> None:
+        self.domains: dict[Key, Known] = {}
+        self._lacked: dict[Key, Stamp] = {}
+        self._listings: dict[str, tuple[Stamp, frozenset[str]]] = {}
+        self._lives = 0
+
+    def listed(self, host: str, listing: Listing) -> None:
+        """All domains of a host, as of the listing's beginning."""
+        present = frozenset(row.uuid for row in listing.domains)
+        if host not in self._listings or self._listings[host][0] < listing.stamp:
+            self._listings[host] = (listing.stamp, present)
+        for key in [key for key in self.domains if key[0] == host and key[1] not in present]:
+            self._lack(key, listing.stamp)
+        for row in listing.domains:
+            _ = self._show((host, row.uuid), row.name, listing.stamp)
+
+    def read(self, host: str, readings: Readings) -> None:
+        """Domains, or that they are not there."""
+        for gone in readings.missing:
+            self._lack((host, gone.uuid), gone.stamp)
+        for reading in readings.found:
+            known = self._show((host, reading.uuid), reading.name, reading.stamp)
+            if known is not None:
+                if reading.stamp >= known.named:
+                    known.name, known.named = reading.name, reading.stamp
+                group = Group.STATE if reading.state is not None else Group.CONFIG
+                held = known.groups.get(group)
+                if held is None or held.stamp < reading.stamp:
+                    known.groups[group] = reading
+
+    def _show(self, key: Key, name: str, stamp: Stamp) -> Known | None:
+        if key in self._lacked and self._lacked[key] >= stamp:
+            return None
+        known = self.domains.get(key)
+        if known is None:
+            listing = self._listings.get(key[0])
+            if listing is not None and listing[0] > stamp and key[1] not in listing[1]:
+                return None
+            self._lives += 1
+            known = self.domains[key] = Known(name, self._lives, stamp, stamp, stamp)
+        known.first, known.shown = min(known.first, stamp), max(known.shown, stamp)
+        return known
+
+    def _lack(self, key: Key, stamp: Stamp) -> None:
+        if key not in self._lacked or self._lacked[key] < stamp:
+            self._lacked[key] = stamp
+        known = self.domains.get(key)
+        if known is None or stamp <= known.first:
+            return
+        if known.shown <= stamp:
+            del self.domains[key]
+            return
+        # It was away in between: what is there now is another one, and only what was read of it since then is known.
+        self._lives += 1
+        groups = {group: reading for group, reading in known.groups.items() if reading.stamp > stamp}
+        self.domains[key] = Known(known.name, self._lives, known.shown, known.shown, known.named, groups)

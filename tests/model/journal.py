@@ -1,0 +1,56 @@
+"""A store that takes its time or fails where it is told to, and remembers what it was given."""
+
+from __future__ import annotations
+
+import asyncio
+
+from virtrpc_server.records import Job
+from virtrpc_server.store import MemoryStore
+
+
+class Journal(MemoryStore):
+    """`seconds` is how long each writing takes from now on, `failures` how many of the next ones fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds = 0.0
+        self.failures = 0
+        self.held: dict[str, Job] = {}
+        """The newest form of each job that it took, in order of acceptance."""
+        self.forms: dict[str, list[Job]] = {}
+        """Every form of each job that it took, oldest first."""
+        self._busy: dict[str, int] = {}
+        self._failed: set[str] = set()
+
+    async def put(self, job: Job) -> None:
+        """Write, in time."""
+        self._busy[job.id] = self._busy.get(job.id, 0) + 1
+        try:
+            await self._suffer(job)
+        finally:
+            self._busy[job.id] -= 1
+        self._failed.discard(job.id)
+        await super().put(job)
+        self.held[job.id] = job
+        self.forms.setdefault(job.id, []).append(job)
+
+    async def _suffer(self, job: Job) -> None:
+        if self.seconds:
+            await asyncio.sleep(self.seconds)
+        if self.failures:
+            self.failures -= 1
+            self._failed.add(job.id)
+            raise OSError("no space left")
+
+    @property
+    def unborn(self) -> bool:
+        """Whether a job that was never taken is being written."""
+        return any(count and job_id not in self.held for job_id, count in self._busy.items())
+
+    def behind(self, job_id: str) -> bool:
+        """Whether the job's present form may not have been taken yet."""
+        return self._busy.get(job_id, 0) > 0 or job_id in self._failed
+
+    def as_told(self, job_id: str, revision: int) -> Job | None:
+        """The newest form that it took of those up to a revision."""
+        return next((job for job in reversed(self.forms.get(job_id, [])) if job.revision <= revision), None)

@@ -1,0 +1,113 @@
+"""A simulated host that keeps a record of what the server asks of it, and of what it answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from tests.model.expected import Expected
+from tests.model.record import HostRecord, Out, Record
+from virtrpc_drivers.errors import DriverError
+from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DriverSettings
+from virtrpc_drivers.sim.driver import SimDriver
+from virtrpc_drivers.sim.hypervisor import SimHypervisor
+from virtrpc_drivers.values import CancelAnswer, Group, Listing, Outcome, Readings, Snapshots, Stamp
+
+K = TypeVar("K", bound=Hashable)
+
+
+class WatchedDriver(SimDriver):
+    """`judge` is asked before a call, and before an abort, leaves for the hypervisor."""
+
+    def __init__(self, settings: DriverSettings, hypervisor: SimHypervisor, record: Record, expected: Expected, judge: Judge) -> None:
+        super().__init__(settings, hypervisor)
+        self.name = hypervisor.options.host
+        self._record, self._expected, self._judge = record, expected, judge
+        record.hosts[self.name] = HostRecord()
+
+    async def start(self, deliver: Deliver) -> None:
+        """Tell the record first."""
+
+        def told(notice: AnyNotice) -> None:
+            self._record.notice(self.name, notice)
+            deliver(notice)
+
+        await super().start(told)
+
+    async def run(self, call: Call) -> Outcome:
+        """Recorded until its answer."""
+        self._judge.call_sent(self.name, call)
+        return await self._until_answered(self._record.sent(self.name, call, asyncio.get_running_loop().time()), super().run(call), resumed=False)
+
+    async def resume(self, call: Call) -> Outcome:
+        """Recorded until its answer."""
+        return await self._until_answered(self._record.resumed(call), super().resume(call), resumed=True)
+
+    async def cancel(self, call_id: str) -> CancelAnswer:
+        """Recorded until it returns."""
+        self._judge.abort_sent(call_id)
+        out = self._record.calls[call_id.partition(".")[0]]
+        out.aborts += 1
+        try:
+            return await super().cancel(call_id)
+        finally:
+            out.aborts -= 1
+
+    async def probe(self, uuid: str) -> None:
+        """One that comes back says that nothing is stuck."""
+        with counted(self._record.probes_out, (self.name, uuid)):
+            await super().probe(uuid)
+        self._record.free(self.name, uuid)
+
+    async def list(self) -> Listing:
+        """Recorded with its answer."""
+        listing = await super().list()
+        self._expected.listed(self.name, listing)
+        host = self._record.hosts[self.name]
+        host.listed = max(host.listed, self._record.began(self.name, listing.stamp))
+        return listing
+
+    async def read(self, uuids: Sequence[str], group: Group) -> Readings:
+        """Recorded with its answer."""
+        readings = await super().read(uuids, group)
+        self._expected.read(self.name, readings)
+        return readings
+
+    async def snapshots(self, uuid: str) -> Snapshots:
+        """Counted while it is out."""
+        with counted(self._record.reads_out, self.name):
+            return await super().snapshots(uuid)
+
+    async def _until_answered(self, out: Out, answer: Awaitable[Outcome], *, resumed: bool) -> Outcome:
+        try:
+            outcome = await answer
+        except DriverError as error:
+            self._record.returned(out, error, resumed=resumed)
+            raise
+        self._record.returned(out, None, resumed=resumed)
+        return outcome
+
+    def _stamp(self) -> Stamp:
+        stamp = super()._stamp()
+        self._record.stamped(self.name, stamp)
+        return stamp
+
+
+@contextmanager
+def counted(counts: dict[K, int], key: K) -> Iterator[None]:
+    """Count what is out."""
+    counts[key] = counts.get(key, 0) + 1
+    try:
+        yield
+    finally:
+        counts[key] -= 1
+
+
+class Judge:
+    """Says what may be sent to a hypervisor now; faults go to the record."""
+
+    def __init__(self, call_sent: Callable[[str, Call], None], abort_sent: Callable[[str], None]) -> None:
+        self.call_sent = call_sent
+        self.abort_sent = abort_sent

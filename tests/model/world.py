@@ -1,0 +1,106 @@
+"""The server's core on simulated hosts, with a record of all that passes its borders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.model.expected import Expected
+from tests.model.journal import Journal
+from tests.model.record import Record
+from tests.model.watched import Judge, WatchedDriver
+from tests.virtual_time import wall
+from virtrpc_drivers.protocol import DriverSettings
+from virtrpc_drivers.sim import effects
+from virtrpc_drivers.sim.events import LoopDeliverer
+from virtrpc_drivers.sim.hypervisor import SimHypervisor
+from virtrpc_drivers.sim.options import from_uri
+from virtrpc_server.core import Core
+from virtrpc_server.settings import HostSettings, Settings
+
+AUDIT_SECONDS = 20.0
+SAMPLE_SECONDS = 5.0
+GUESTS = {"a": (3, 2, 0), "b": (2, 1, 1), "c": (2, 2, 1)}
+"""Of each host: domains, how many of them run, how many of those are transient."""
+TIMES = "save_seconds=4&migrate_seconds=4&shutdown_seconds=2&lock_seconds=2"
+NEW = ("new1", "new2")
+
+
+class World:
+    """Hosts a and b, and c, which has no events. `parameters` are added to the sim: URIs of all, `workers` limits a's daemon."""
+
+    def __init__(self, judge: Judge, parameters: str, workers: int, hosts: str) -> None:
+        self.record = Record()
+        self.expected = Expected()
+        self.journal = Journal()
+        self.sims: dict[str, SimHypervisor] = {}
+        self.drivers: dict[str, WatchedDriver] = {}
+        self._judge, self._network = judge, dict[str, SimHypervisor]()
+        self.workers = workers
+        self.settings = Settings(
+            hosts=tuple(HostSettings(name=name, uri=self._uri(name, parameters), **_LIMITS) for name in hosts),  # type: ignore[arg-type]
+            socket=Path("/nowhere"),
+        )
+        self.core = Core(self.settings, self._driver, self.journal, wall)
+        self.uuids = self._labels()
+
+    @property
+    def shape(self) -> str:
+        """Whose habits the hosts have."""
+        return self.sims["a"].options.shape
+
+    def home(self, guest: str) -> str:
+        """The host on which a guest is: where it runs, if it is on two; where it began, if it is on none."""
+        uuid = self.uuids[guest]
+        at = [name for name, sim in self.sims.items() if uuid in sim.domains]
+        running = [name for name in at if self.sims[name].domains[uuid].active]
+        return (running or at or [guest[0] if guest[0] in self.sims else "a"])[0]
+
+    async def start(self) -> None:
+        """Connect."""
+        await self.core.start(lambda _host: None)
+
+    async def close(self) -> None:
+        """Switch everything off."""
+        await self.core.close()
+        for sim in self.sims.values():
+            await sim.close()
+
+    def let_go(self) -> None:
+        """End whatever goes wrong, and whatever others do."""
+        self.journal.seconds, self.journal.failures = 0.0, 0
+        for driver in self.drivers.values():
+            driver.mend()
+        for sim in self.sims.values():
+            sim.faults.clear()
+            sim.events.rules.clear()
+            sim.events.flush()
+            for uuid, domain in list(sim.domains.items()):
+                sim.continue_guest(uuid)
+                self.end_foreign(sim.options.host, uuid)
+                if domain.reason == "user":
+                    # A paused guest never does what it is asked to.
+                    effects.unpause(sim, domain)
+
+    def end_foreign(self, host: str, uuid: str) -> None:
+        """End others' jobs; the incoming half of a migration is ours."""
+        for job in [job for job in self.sims[host]._foreign.get(uuid, ()) if job.verb != "MigrateIncoming"]:
+            job.end()
+
+    def _uri(self, name: str, parameters: str) -> str:
+        domains, running, transient = GUESTS[name]
+        more = "&events=0" if name == "c" else f"&workers={self.workers}" if name == "a" and self.workers else ""
+        return f"sim://{name}/?domains={domains}&running={running}&transient={transient}&{TIMES}&{parameters}{more}"
+
+    def _driver(self, settings: DriverSettings) -> WatchedDriver:
+        options = from_uri(settings.uri)
+        sim = SimHypervisor(options, deliverer=LoopDeliverer(options.seed), wall=wall, network=self._network)
+        self.sims[options.host] = sim
+        self.drivers[options.host] = WatchedDriver(settings, sim, self.record, self.expected, self._judge)
+        return self.drivers[options.host]
+
+    def _labels(self) -> dict[str, str]:
+        labels = {f"{name}{number}": uuid for name, sim in self.sims.items() for number, uuid in enumerate(sim.domains, 1)}
+        return labels | {label: f"aaaaaaaa-0000-4000-8000-00000000000{number}" for number, label in enumerate(NEW)}
+
+
+_LIMITS = {"migrations": 1, "saves": 1, "audit_seconds": AUDIT_SECONDS, "sample_seconds": SAMPLE_SECONDS}
