@@ -308,6 +308,12 @@ class Hosts:
         """The host of this name."""
         return self._hosts.get(name)
 
+    def limits(self, verb: str, slot: Slot, *names: str) -> list[Slots]:
+        """The limits that a verb waits for at the hosts that it touches, in the one order that everybody takes them in: else two migrations in
+        opposite directions would wait for each other."""
+        hosts = [host for name in sorted({*names}) if (host := self.get(name)) is not None]
+        return [limit for host in hosts if (limit := host.limit_of(verb, slot)) is not None]
+
     def __getitem__(self, name: str) -> Host:
         return self._hosts[name]
 

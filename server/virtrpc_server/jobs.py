@@ -137,7 +137,7 @@ class Jobs:
         host = self.hosts[order.host]
         keys = verbs.conditions(order.operation, slot, order.host, order.destination_host, order.name)
         waits = [(WaitingFor.CONDITION, self.conditions.peek(key)) for key in keys]
-        waits.append((WaitingFor.HOST_LIMIT, host.limit_of(order.operation.verb, slot)))
+        waits += [(WaitingFor.HOST_LIMIT, limit) for limit in self.hosts.limits(order.operation.verb, slot, order.host, order.destination_host)]
         waits.append((WaitingFor.DAEMON_BUDGET, None if slot is Slot.DESTROY else host.budget))
         for waiting_for, slots in waits:
             if slots is not None and slots.busy_with is not None:

@@ -11,19 +11,21 @@ from virtrpc_server.hosts import Host
 from virtrpc_server.records import Job, WaitingFor
 from virtrpc_server.slots import Conditions, Slots, Ticket
 
+Key = tuple[str, ...]
+
 
 class Places:
     """The places of one job. It keeps what it has while it waits for the next."""
 
-    def __init__(self, job: Job, operation: AnyOperation, slot: Slot, host: Host, conditions: Conditions[tuple[str, ...]]) -> None:
+    def __init__(self, job: Job, operation: AnyOperation, slot: Slot, host: Host, limits: list[Slots], conditions: Conditions[Key]) -> None:
         self._owner = job.id
         self._slot = slot
         self._host = host
-        self._limit = host.limit_of(job.verb, slot)
+        self._limits = limits
         self._conditions = conditions
         self._domain = (job.host, job.uuid)
         self._keys = verbs.conditions(operation, slot, job.host, job.destination_host, job.name)
-        self._tickets: dict[tuple[str, ...] | WaitingFor, Ticket] = {}
+        self._tickets: dict[Key | WaitingFor, Ticket] = {}
         self._held_off: list[Slots] = []
 
     def arrive(self) -> None:
@@ -39,8 +41,8 @@ class Places:
         """Each place that must be waited for before the first call; the next is taken when the one before is granted."""
         for key in self._keys:
             yield self._take(key, self._conditions.of(key)), WaitingFor.CONDITION
-        if self._limit is not None:
-            yield self._take(WaitingFor.HOST_LIMIT, self._limit), WaitingFor.HOST_LIMIT
+        for number, limit in enumerate(self._limits):
+            yield self._take((WaitingFor.HOST_LIMIT.value, str(number)), limit), WaitingFor.HOST_LIMIT
 
     def take_budget(self) -> Ticket | None:
         """A place at the daemon for one call; None for a destroy, which needs none."""
@@ -71,12 +73,12 @@ class Places:
         """The queues in which others wait for this job."""
         return [*(ticket.slots for ticket in self._tickets.values() if ticket.granted.is_set()), *self._held_off]
 
-    def _take(self, key: tuple[str, ...] | WaitingFor, slots: Slots) -> Ticket:
+    def _take(self, key: Key | WaitingFor, slots: Slots) -> Ticket:
         ticket = self._tickets.get(key)
         if ticket is None:
             ticket = self._tickets[key] = slots.take(self._owner)
         return ticket
 
-    def _give_back(self, chosen: Callable[[tuple[str, ...] | WaitingFor], bool]) -> None:
+    def _give_back(self, chosen: Callable[[Key | WaitingFor], bool]) -> None:
         for key in [key for key in self._tickets if chosen(key)]:
             self._tickets.pop(key).release()

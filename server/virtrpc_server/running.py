@@ -50,7 +50,8 @@ class Run:
         self._deadline = loop.time() + job.wait_limit
         self._stop = asyncio.Event()
         self._preempted_by = ""
-        self._places = Places(job, operation, support.slot, host, jobs.conditions)
+        limits = jobs.hosts.limits(job.verb, support.slot, job.host, job.destination_host)
+        self._places = Places(job, operation, support.slot, host, limits, jobs.conditions)
         self._out: OutstandingCall | None = None
         self._attempts = 0
         self._foreign = ""
@@ -195,7 +196,7 @@ class Run:
         self._made = entry is None
         if entry is None and verbs.makes_domain(self._operation):
             return
-        if entry is None or (self.job.generation is not None and entry.generation != self.job.generation):
+        if entry is None:
             raise Over(failed("DOMAIN_NOT_FOUND", f"domain {self.job.name} went away while the job waited", domain=self.job.uuid))
         # A reading that is known to be out of date judges nothing: the hypervisor does.
         known = self._host.group_freshness(entry, verbs.STATE) is Freshness.LIVE
@@ -207,8 +208,11 @@ class Run:
 
     async def _call(self) -> Ending | None:
         """Send the operation; None where a foreign job was in the way."""
+        entry = self._entry()
         self._record.decide(
             state=JobState.RUNNING,
+            # It may have been renamed while the job waited.
+            name=entry.name if entry is not None else self.job.name,
             started=self.job.started or self._jobs.clock(),
             phase=Phase.CALLING,
             waiting_for=None,
@@ -324,6 +328,7 @@ class Run:
             evidence=ending.evidence,
             may_still_apply=ending.ghost,
             operation=operation_kept(self.job.operation),
+            name=entry.name if entry is not None else self.job.name,
             domain=domain_kept(entry) if entry is not None and ending.state is JobState.SUCCEEDED else None,
             created_domain=self._made,
         )
@@ -390,4 +395,6 @@ class Run:
             self._jobs.queues.moved(slots)
 
     def _entry(self) -> Entry | None:
-        return self._jobs.domains.get((self.job.host, self.job.uuid))
+        """The domain as last read. Another one that has its uuid now is none of this job's business: it counts as gone."""
+        entry = self._jobs.domains.get((self.job.host, self.job.uuid))
+        return entry if entry is not None and self.job.generation in (None, entry.generation) else None

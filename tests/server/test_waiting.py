@@ -184,3 +184,29 @@ async def test_all_waiting_counts_against_one_limit() -> None:
         assert ended.problem.metadata["waiting_for"] == "host_limit"
         assert ended.ended is not None
         assert ended.ended - ended.created == pytest.approx(8.0, abs=0.1)
+
+
+@virtual
+async def test_a_migration_counts_at_both_its_hosts() -> None:
+    """With one migration at a time, one that leaves a host waits for one that comes in."""
+    hosts = (f"sim://{name}/?domains=1&running=1&seed={seed}&migrate_seconds=5" for seed, name in enumerate("abc"))
+    async with World(*hosts, migrations=1) as world:
+        first = world.accept(op.Migrate(uuid=world.guest(1, "a").uuid, destination_uri="sim://b/", new_name="x"), destination_host="b")
+        await world.running(first)
+        second = world.accept(op.Migrate(uuid=world.guest(1, "b").uuid, destination_uri="sim://c/", new_name="y"), "b", destination_host="c")
+        await until(lambda: waits_for(second, WaitingFor.HOST_LIMIT))
+        assert second.job.holders[0].job_id == first.job.id
+        await world.end(first)
+        await world.running(second)
+        assert second.job.state is JobState.RUNNING
+
+
+@virtual
+async def test_migrations_in_opposite_directions_do_not_wait_for_each_other() -> None:
+    """Both need the one place at each host: they take them in one order, so that one of them gets both."""
+    hosts = (f"sim://{name}/?domains=1&running=1&seed={seed}&migrate_seconds=5" for seed, name in enumerate("ab"))
+    async with World(*hosts, migrations=1) as world:
+        there = world.accept(op.Migrate(uuid=world.guest(1, "a").uuid, destination_uri="sim://b/", new_name="there"), destination_host="b")
+        back = world.accept(op.Migrate(uuid=world.guest(1, "b").uuid, destination_uri="sim://a/", new_name="back"), "b", destination_host="a")
+        for listener in (there, back):
+            assert (await world.end(listener)).state is JobState.SUCCEEDED
