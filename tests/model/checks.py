@@ -273,15 +273,18 @@ class Checks:
         destroyed = any((other.host, other.uuid) == (job.host, job.uuid) for other in destroys)
         return destroyed or any(needed & held for other, held in in_the_way.items() if other != job.id)
 
+    def _ahead_at_hosts(self, job: Job, unfinished: list[Job]) -> set[str]:
+        """The jobs that have a place which this one needs: a migration counts at both its hosts."""
+        others = [other for other in unfinished if other.waiting_for not in (WaitingFor.CONDITION, WaitingFor.HOST_LIMIT)]
+        others += [self._world.journal.held[out.job_id] for out in self._world.record.holding()]
+        needed = {job.host, job.destination_host} - {""}
+        return {other.id for other in others if other.verb == job.verb and needed & {other.host, other.destination_host}} - {job.id}
+
     def _waits_rightly(self, job: Job, unfinished: list[Job]) -> bool:
         """For anything but its condition."""
         match job.waiting_for:
             case WaitingFor.HOST_LIMIT:
-                others = [other for other in unfinished if (other.host, other.verb) == (job.host, job.verb) and other.id != job.id]
-                ahead = {other.id for other in others if other.waiting_for not in (WaitingFor.CONDITION, WaitingFor.HOST_LIMIT)}
-                holding = self._world.record.holding()
-                ahead |= {out.job_id for out in holding if (out.host, out.operation.verb) == (job.host, job.verb)} - {job.id}
-                return len(ahead) >= (DESTROYS_AT_ONCE if job.verb == "Destroy" else 1)
+                return len(self._ahead_at_hosts(job, unfinished)) >= (DESTROYS_AT_ONCE if job.verb == "Destroy" else 1)
             case WaitingFor.DAEMON_BUDGET:
                 places = max(1, self._world.workers - KEPT_PLACES)
                 taken = len(self._border.in_daemon(job.host, job.id)) + self._world.record.reads_out.get(job.host, 0)
