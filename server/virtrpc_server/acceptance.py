@@ -103,9 +103,8 @@ class Acceptance:
 
     async def watching(self, job_id: str) -> Updates:
         """Follow a job to its end."""
-        with self._jobs.listen(job_id) as listener:
-            async for job in listener.updates():
-                yield self._update(job)
+        async for job in self._jobs.watch(job_id):
+            yield self._update(job)
 
     async def _run(self, request: VerbRequest, context: Context, make: MakeOrder) -> Updates:
         with await self._accepted(request, make) as listener:

@@ -201,10 +201,10 @@ class Jobs:
         start = len(order) if job_id is None else bisect_left(order, job_id)
         return (job for place in range(start - 1, -1, -1) if (job := self.feed.get(order[place])) is not None)
 
-    def listen(self, job_id: str) -> Listener:
-        """Follow a job without a say in whether it goes on. Raises Refusal (JOB_NOT_FOUND)."""
+    def watch(self, job_id: str) -> AsyncIterator[Job]:
+        """As `follow`, for who has no say in whether the job goes on. Raises Refusal (JOB_NOT_FOUND)."""
         run = self._runs.get(job_id)
-        return Listener(self, run if run is not None else Run.finished(self, self.known(job_id)), None)
+        return self.follow(run if run is not None else Run.finished(self, self.known(job_id)))
 
     async def over(self, job_id: str) -> None:
         """Wait until a job has told its end; at once where there is none."""
@@ -334,14 +334,13 @@ class Jobs:
 
 
 class Listener:
-    """One who listens to a job. A caller's leaving the `with` block before the job's end is a disconnect; `on_disconnect` None only watches."""
+    """A caller of a job. Leaving the `with` block before the job's end is a disconnect."""
 
-    def __init__(self, jobs: Jobs, run: Run, on_disconnect: OnDisconnect | None) -> None:
+    def __init__(self, jobs: Jobs, run: Run, on_disconnect: OnDisconnect) -> None:
         self._jobs = jobs
         self._run = run
         self.on_disconnect = on_disconnect
-        if on_disconnect is not None:
-            run.listeners.add(self)
+        run.listeners.add(self)
 
     @property
     def job(self) -> Job:
@@ -361,8 +360,7 @@ class Listener:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.on_disconnect is not None:
-            self._jobs.left(self._run, self)
+        self._jobs.left(self._run, self)
 
 
 def not_found(job_id: str) -> Refusal:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -23,7 +23,7 @@ from virtrpc_drivers.sim.events import EventRule
 from virtrpc_drivers.sim.faults import Rule
 from virtrpc_drivers.values import ACTIVE_STATES
 from virtrpc_server.errors import Refusal
-from virtrpc_server.jobs import Listener, Order
+from virtrpc_server.jobs import Order
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.records import Job, JobState, OnDisconnect
 from virtrpc_server.slow import SlowReads
@@ -202,22 +202,19 @@ class Schedule:
 
     async def _caller(self, order: Order) -> None:
         with suppress(Refusal, OSError), self.world.jobs.accept(order) as listener:
-            await self._follow(listener)
+            await listener.stored()
+            await self._follow(listener.updates())
 
-    async def _follow(self, listener: Listener) -> None:
-        await listener.stored()
-        seen = [job async for job in listener.updates()]
+    async def _follow(self, updates: AsyncIterator[Job]) -> None:
+        seen = [job async for job in updates]
         assert [job.finished for job in seen].count(True) == 1
         assert seen[-1].finished
         assert [job.revision for job in seen] == sorted({job.revision for job in seen})
 
     def _watch_job(self) -> None:
-        async def watch(job_id: str) -> None:
-            with self.world.jobs.listen(job_id) as listener:
-                await self._follow(listener)
-
         if self.told:
-            self.callers.append(asyncio.get_running_loop().create_task(watch(self.random.choice(list(self.told)))))
+            watched = self.world.jobs.watch(self.random.choice(list(self.told)))
+            self.callers.append(asyncio.get_running_loop().create_task(self._follow(watched)))
 
     def _read(self) -> None:
         async def read() -> None:

@@ -287,8 +287,8 @@ async def test_a_caller_that_leaves_withdraws_a_queued_job() -> None:
         for listener in (save, queued):
             with listener:
                 pass
-        assert (await world.end(world.jobs.listen(queued.job.id))).state is JobState.CANCELLED
-        assert (await world.end(world.jobs.listen(save.job.id))).state is JobState.SUCCEEDED
+        assert (await world.end(queued)).state is JobState.CANCELLED
+        assert (await world.end(save)).state is JobState.SUCCEEDED
 
 
 @virtual
@@ -301,7 +301,7 @@ async def test_detached_jobs_outlive_their_callers_in_the_queue() -> None:
         with queued:
             pass
         await world.end(save)
-        assert (await world.end(world.jobs.listen(queued.job.id))).state is JobState.SUCCEEDED
+        assert (await world.end(queued)).state is JobState.SUCCEEDED
 
 
 @virtual
@@ -319,7 +319,7 @@ async def test_cancel_on_disconnect_stops_a_running_job_when_the_last_such_calle
         assert first.job.cancel_reason is None
         with second:
             pass
-        ended = await world.end(world.jobs.listen(first.job.id))
+        ended = await world.end(first)
         assert ended.state is JobState.CANCELLED
         assert ended.cancel_reason is CancelReason.CALLER_LEFT
 

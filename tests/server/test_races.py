@@ -115,7 +115,7 @@ async def test_a_caller_that_leaves_as_its_job_begins_does_not_stop_it() -> None
                 await asyncio.sleep(0)
             with save:
                 pass
-            ended = await world.end(world.jobs.listen(save.job.id))
+            ended = await world.end(save)
             assert ended.state is (JobState.CANCELLED if ended.started is None else JobState.SUCCEEDED)
             assert (ended.cancel_reason is None) == (ended.started is not None)
             ends.add(ended.state)
@@ -129,10 +129,11 @@ async def test_who_only_watches_has_no_say() -> None:
         uuid = world.guest().uuid
         save, queued = world.accept(op.ManagedSave(uuid=uuid)), world.accept(op.Suspend(uuid=uuid))
         await world.running(save)
-        with world.jobs.listen(queued.job.id) as watcher:
-            with queued:
-                pass
-            assert (await world.end(watcher)).state is JobState.CANCELLED
+        watched = world.jobs.watch(queued.job.id)
+        assert (await anext(watched)).state is JobState.QUEUED
+        with queued:
+            pass
+        assert [job async for job in watched][-1].state is JobState.CANCELLED
 
 
 @virtual
@@ -326,7 +327,7 @@ async def test_an_on_disconnect_of_cancel_before_the_job_is_stored() -> None:
         with listener:
             pass
         await listener.stored()
-        ended = await world.end(world.jobs.listen(listener.job.id))
+        ended = await world.end(listener)
         assert ended.state is JobState.CANCELLED
         assert ended.started is None
 
