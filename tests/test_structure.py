@@ -1,103 +1,270 @@
-"""The central rules, held by the shape of the code: what may wait where, and who may import what."""
+"""The central rules, held by the shape of the code: who may wait for what, and what may happen where.
+
+They are derived from the contract's `waits_for` and from the call graph of our own source, which `tests/structure/` reads with mypy's
+eyes. docs/architecture.md tells how to read a failure.
+"""
 
 from __future__ import annotations
 
-import ast
-import inspect
-import sys
-import textwrap
-from pathlib import Path
-from subprocess import run
-from types import ModuleType
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from mypy.build import BuildResult
 
-import virtrpc_drivers
-import virtrpc_server
+from tests.structure import rules
+from tests.structure.graph import Graph, Kind
+from tests.structure.program import Program, type_check
+from tests.structure.reading import read
+from tests.structure.rules import Finding
 from virtrpc.v1 import job_pb2, query_pb2, snapshot_pb2, types_pb2
-from virtrpc_server import job, query, snapshot
+from virtrpc_drivers.operations import Destroy
+from virtrpc_drivers.values import Slot
+from virtrpc_server import verbs
 
-SERVICES = ((query_pb2, query.QueryService), (job_pb2, job.JobService), (snapshot_pb2, snapshot.SnapshotService))
-SERVER = Path(virtrpc_server.__path__[0])
-DRIVERS = Path(virtrpc_drivers.__path__[0])
-WAITS = (ast.Await, ast.AsyncFor, ast.AsyncWith)
+OURS = ("virtrpc_server.", "virtrpc_drivers.")
+PLANTED = "tests.structure.planted"
 
+EXCEPTIONS = {
+    "virtrpc_server.acceptance.fingerprint -> ?": "it makes an empty message of the request's own class",
+    "virtrpc_server.main._on_signals.on_signal -> virtrpc_server.transport.Transport.remove_socket": "the process ends three lines later",
+    "virtrpc_drivers.wire.join -> *": "it reads fields of an answer's pieces, which are plain values",
+    "virtrpc_drivers.libvirt.events.Events._flush -> _thread.LockType.__enter__": "whoever has this lock holds it for a few assignments",
+    "virtrpc_drivers.libvirt.events.Events.push -> _thread.LockType.__enter__": "whoever has this lock holds it for a few assignments",
+    "virtrpc_drivers.libvirt.events.Events._callback.heard -> UUIDString": "it reads what the event brought along, and asks nobody",
+}
+"""Calls that break a rule, or cannot be resolved, and do no harm: why stands beside each. One that is not needed any more is a failure."""
 
-def methods(waits_for: types_pb2.WaitsFor.ValueType) -> list[tuple[type, str]]:
-    """The handlers of all RPCs that may wait for this."""
-    found: list[tuple[type, str]] = []
-    for contract, handlers in SERVICES:
-        for service in contract.DESCRIPTOR.services_by_name.values():
-            rpcs = [method.name for method in service.methods if method.GetOptions().Extensions[types_pb2.waits_for] == waits_for]
-            found += [(handlers, name) for name in rpcs]
-    return found
+AWAITS = {
+    "virtrpc_server.watching.Watches.domains -> contextlib.aclosing": "closes the batches behind the stream",
+    "virtrpc_server.watching.Watches.domains -> a value (typing.AsyncGenerator)": "the batches",
+    "virtrpc_server.watching.Watches.jobs -> contextlib.aclosing": "closes the batches behind the stream",
+    "virtrpc_server.watching.Watches.jobs -> a value (typing.AsyncGenerator)": "the batches",
+    "virtrpc_server.following.Watch.batches -> asyncio.tasks.sleep": "the pause between two batches",
+    "virtrpc_server.following.Watch._news -> asyncio.timeouts.timeout_at": "until the next heartbeat",
+    "virtrpc_server.feed.Feed.news -> asyncio.locks.Event.wait": "something changed",
+    "virtrpc_server.jobs.Jobs.follow -> asyncio.locks.Event.wait": "the job changed",
+}
+"""What streams of NOTHING await: a change, and the time between two batches. That is transport."""
+SLICES: dict[str, str] = {}
+"""What unary RPCs of NOTHING await: a turn of the loop for others between two slices of a long list."""
 
-
-def imports(path: Path) -> set[str]:
-    """The top-level names and dotted modules that a file imports, wherever in it."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-    return names
-
-
-@pytest.mark.parametrize(("handlers", "name"), methods(types_pb2.WAITS_FOR_NOTHING))
-def test_handlers_of_nothing_wait_for_nothing(handlers: type, name: str) -> None:
-    """The handler of an RPC that waits for NOTHING has no await: it answers under the domain lock, or hands out a stream."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(getattr(handlers, name))))
-    assert not [node for node in ast.walk(tree) if isinstance(node, WAITS)]
-
-
-@pytest.mark.parametrize("module", [query], ids=lambda module: module.__name__)
-def test_queries_cannot_reach_a_driver_or_a_condition(module: ModuleType) -> None:
-    """QueryService and what answers it name no driver, no job and no condition."""
-    queried = ("query", "devices", "xml_forms", "lookup", "paging", "messages/stats", "messages/domains", "messages/hosts")
-    for name in queried:
-        text = (SERVER / f"{name}.py").read_text()
-        assert not imports(SERVER / f"{name}.py") & {"virtrpc_server.jobs", "virtrpc_server.slots", "virtrpc_server.running", "virtrpc_server.calls"}
-        assert ".driver." not in text
-        assert "conditions" not in text
-    assert "driver" not in inspect.signature(module.QueryService.__init__).parameters
+METHODS: list[MethodDescriptor] = [
+    method for module in (query_pb2, job_pb2, snapshot_pb2) for service in module.DESCRIPTOR.services_by_name.values() for method in service.methods
+]
+USUAL = {"QueryService": "NOTHING", "JobService": "CONDITION", "SnapshotService": "HYPERVISOR"}
+UNUSUAL = {
+    "GetJob": "NOTHING", "ListJobs": "NOTHING", "WatchJob": "NOTHING", "WatchJobs": "NOTHING", "CancelJob": "CONTROL", "DestroyDomain": "CONTROL",
+    "DeleteSnapshot": "CONDITION", "RemoveManagedSave": "CONDITION",
+}  # fmt: skip
+"""The design's table: a service's usual value, and where an RPC has another one."""
 
 
-def test_the_server_never_imports_libvirt() -> None:
-    """libvirt blocks, forks and crashes: no file of the server loads it, or the driver that does."""
-    for path in SERVER.rglob("*.py"):
-        assert not {name for name in imports(path) if name.split(".")[0] == "libvirt" or name.startswith("virtrpc_drivers.libvirt")}, path
+def waits_for(method: MethodDescriptor) -> str:
+    """The RPC's option without its prefix."""
+    return types_pb2.WaitsFor.Name(method.GetOptions().Extensions[types_pb2.waits_for]).removeprefix("WAITS_FOR_")
 
 
-def test_only_the_libvirt_driver_imports_libvirt() -> None:
-    """One folder knows libvirt."""
-    for path in DRIVERS.rglob("*.py"):
-        if path.parent.name != "libvirt":
-            assert "libvirt" not in imports(path), path
+@pytest.fixture(scope="module")
+def checked() -> BuildResult:
+    """What mypy knows of our source, and of the planted violations."""
+    return type_check("drivers", "server", "tests/structure/planted.py")
 
 
-def test_imports_run_one_way() -> None:
-    """Drivers know nothing of the server, of the stubs or of gRPC."""
-    for path in DRIVERS.rglob("*.py"):
-        assert not {name for name in imports(path) if name.split(".")[0] in ("virtrpc_server", "virtrpc", "grpc", "google")}, path
+@pytest.fixture(scope="module")
+def graph(checked: BuildResult) -> Graph:
+    """The call graph of the server and the drivers."""
+    return read(Program(checked, *OURS))
 
 
-def test_a_driver_process_loads_no_grpc() -> None:
-    """What the driver process loads, with the libvirt driver and with sim, never brings gRPC in."""
-    program = (
-        "import sys, virtrpc_drivers.process, virtrpc_drivers.libvirt.driver, virtrpc_drivers.sim.driver; "
-        "print([name for name in sys.modules if name.split('.')[0] == 'grpc'])"
-    )
-    done = run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+@pytest.fixture(scope="module")
+def planted(checked: BuildResult) -> Graph:
+    """The same with the violations."""
+    return read(Program(checked, *OURS, PLANTED))
 
 
-def test_event_callbacks_await_nothing() -> None:
-    """What a driver delivers is taken in under the domain lock: no function on that way is a coroutine."""
-    from virtrpc_server.hosts import Host
-    from virtrpc_server.jobs import Jobs
-    from virtrpc_server.refresh import Refresher
-    from virtrpc_server.running import Run
+def handlers(graph: Graph, method: MethodDescriptor) -> list[str]:
+    """The functions that answer an RPC."""
+    service: ServiceDescriptor = method.containing_service
+    base = f"{service.file.name.removesuffix('.proto').replace('/', '.')}_pb2_grpc.{service.name}Servicer"
+    return [name for kind in graph.kinds[base] if (name := f"{kind}.{method.name}") in graph.functions]
 
-    for function in (Host._deliver, Host._up, Host._down, Jobs.report, Run.reported, Refresher.mark):
-        assert not inspect.iscoroutinefunction(function)
+
+def handled(graph: Graph, method: MethodDescriptor) -> Iterator[Finding]:
+    """What the handlers of an RPC reach and must not."""
+    for handler in handlers(graph, method):
+        yield from rules.by_waits_for(graph)[waits_for(method)].broken(graph, handler, EXCEPTIONS)
+
+
+def awaited(graph: Graph, method: MethodDescriptor) -> Iterator[Finding]:
+    """What the handlers of an RPC of NOTHING await and must not."""
+    allowed = AWAITS if method.server_streaming else SLICES
+    for handler in handlers(graph, method) if waits_for(method) == "NOTHING" else ():
+        yield from (finding for finding in rules.awaits(graph, handler) if not finding.calls & allowed.keys())
+
+
+def in_callbacks(graph: Graph) -> Iterator[Finding]:
+    """What callbacks on the loop do and must not."""
+    for name in rules.event_roots(graph):
+        yield from rules.callbacks().broken(graph, name, EXCEPTIONS)
+
+
+def in_libvirt_callbacks(graph: Graph) -> Iterator[Finding]:
+    """What callbacks on libvirt's event thread do and must not."""
+    for name in graph.roots(Kind.EVENT):
+        yield from rules.libvirt_callbacks().broken(graph, name, EXCEPTIONS)
+
+
+def in_threads(graph: Graph) -> Iterator[Finding]:
+    """What the server's threads touch and must not."""
+    for name, place in graph.roots(Kind.THREAD).items():
+        if not place.startswith("drivers/"):
+            yield from rules.threads().broken(graph, name, EXCEPTIONS)
+
+
+def told(findings: Iterator[Finding]) -> str:
+    """The findings for a failure's message: each once, by one of the ways to it."""
+    texts = {(finding.text.splitlines()[0], finding.text.splitlines()[-1]): finding.text for finding in findings}
+    return "\n".join(texts.values())
+
+
+def expect_none(findings: Iterator[Finding]) -> None:
+    """Fail with what was found, and nothing else."""
+    if text := told(findings):
+        pytest.fail(text, pytrace=False)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_the_contract_says_of_each_rpc_what_it_waits_for(method: MethodDescriptor) -> None:
+    """It is what its service usually waits for, but for those few that the design names."""
+    assert waits_for(method) == UNUSUAL.get(method.name, USUAL[method.containing_service.name])
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_a_handler_reaches_what_its_rpc_may_wait_for(graph: Graph, method: MethodDescriptor) -> None:
+    """Through whatever functions, callbacks and attributes: nothing else."""
+    assert handlers(graph, method), f"{method.full_name} has no handler"
+    expect_none(handled(graph, method))
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if waits_for(method) == "NOTHING"], ids=lambda method: method.name)
+def test_a_handler_of_nothing_awaits_nothing(graph: Graph, method: MethodDescriptor) -> None:
+    """An answer comes in one go, or in slices; a stream awaits its own change."""
+    expect_none(awaited(graph, method))
+
+
+def test_event_callbacks_await_nothing(graph: Graph) -> None:
+    """What a driver delivers, and every other callback, runs to its end at once: no coroutine, nothing that blocks."""
+    assert {"virtrpc_server.hosts.Host._deliver", "virtrpc_drivers.channel.Channel.data_received"} <= rules.event_roots(graph).keys()
+    expect_none(in_callbacks(graph))
+
+
+def test_libvirts_event_thread_only_hands_over(graph: Graph) -> None:
+    """Its callbacks call nothing of libvirt, and of asyncio only call_soon_threadsafe."""
+    assert "virtrpc_drivers.libvirt.events.Events._callback.heard" in graph.roots(Kind.EVENT)
+    expect_none(in_libvirt_callbacks(graph))
+
+
+def test_threads_of_the_server_touch_no_state(graph: Graph) -> None:
+    """The loop is the lock: what is handed to a thread works on values."""
+    assert graph.roots(Kind.THREAD)
+    expect_none(in_threads(graph))
+
+
+def test_the_job_of_a_destroy_takes_no_condition() -> None:
+    """Its handler begins a job as all do, and does not wait for it: what the job takes is decided by its slot."""
+    assert not verbs.conditions(Destroy(uuid="u"), Slot.DESTROY, "a")
+    assert verbs.conditions(Destroy(uuid="u"), Slot.CONDITION, "a")
+
+
+@pytest.mark.parametrize("exception", EXCEPTIONS)
+def test_every_exception_is_needed(graph: Graph, exception: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it a rule would be broken."""
+    monkeypatch.delitem(EXCEPTIONS, exception)
+    checks: list[Callable[[Graph], Iterator[Finding]]] = [in_callbacks, in_libvirt_callbacks, in_threads]
+    checks += [partial(handled, method=method) for method in METHODS]
+    assert any(exception in finding.calls for check in checks for finding in check(graph)), f"take {exception} out of EXCEPTIONS"
+
+
+@pytest.mark.parametrize("wait", [*AWAITS, *SLICES])
+def test_every_await_that_is_allowed_is_there(graph: Graph, wait: str) -> None:
+    """Some handler comes to it."""
+    nothing = [name for method in METHODS if waits_for(method) == "NOTHING" for name in handlers(graph, method)]
+    assert any(wait in finding.calls for name in nothing for finding in rules.awaits(graph, name)), f"take {wait} out of AWAITS"
+
+
+@pytest.mark.parametrize(
+    ("handler", "reached"),
+    [
+        ("job.JobService.StartDomain", "virtrpc_drivers.proxy.ProcessDriver.run"),
+        ("job.JobService.StartDomain", "virtrpc_server.slots.Ticket.wait"),
+        ("job.JobService.CancelJob", "virtrpc_server.running.Run.stop"),
+        ("snapshot.SnapshotService.ListSnapshots", "virtrpc_drivers.proxy.ProcessDriver.snapshots"),
+        ("snapshot.SnapshotService.DeleteSnapshot", "virtrpc_server.slots.Conditions.of"),
+        ("query.QueryService.WatchDomains", "virtrpc_server.watching.Watches._domain"),
+        ("query.QueryService.ListDomains", "virtrpc_server.messages.domains.domain_message"),
+    ],
+)
+def test_the_graph_shows_what_handlers_do(graph: Graph, handler: str, reached: str) -> None:
+    """What is known to happen is seen: through the acceptance, a job's task, callbacks and the protocol."""
+    assert reached in graph.walk(f"virtrpc_server.{handler}")
+
+
+VIOLATIONS = {
+    "Layers.GetDomain": ("GetDomain", ["_helped", "_asked", "Layers.GetDomain.ask", "Driver.read"], "asks the hypervisor"),
+    "Alias.GetJob": ("GetJob", ["Conditions.of"], "takes a place"),
+    "Attribute.ListHosts": ("ListHosts", ["Driver.list"], "asks the hypervisor"),
+    "Behind.GetDomainXml": ("GetDomainXml", ["Behind.__getitem__", "Files.text", "pathlib.Path.read_text"], "may keep the thread waiting"),
+    "Untyped.GetHost": ("GetHost", ["list"], "`driver.list` is an attribute of a value without a type"),
+    "Computed.GetMemoryStats": ("GetMemoryStats", ["*"], "getattr() of `driver`"),
+    "Unknown.ListVcpus": ("ListVcpus", ["?"], "nothing is known to be given to `self.refresh`"),
+    "Threaded.ListDomains": ("ListDomains", ["run_in_executor"], "leaves the loop"),
+    "Queued.CancelJob": ("CancelJob", ["_place", "Ticket.wait"], "waits in a queue"),
+    "Holding.GetSnapshot": ("GetSnapshot", ["Holding._held", "Conditions.of"], "takes a domain's condition"),
+    "Blocking.SuspendDomain": ("SuspendDomain", ["_pause", "time.sleep"], "may keep the thread waiting"),
+}
+WAITS = {
+    "Sleepy.GetBlockStats": ("GetBlockStats", ["_rest", "_pause_for", "asyncio.tasks.sleep"]),
+    "Locked.WatchDomains": ("WatchDomains", ["a value (asyncio.locks.Lock)"]),
+}
+CALLBACKS = {
+    "Events._late": (in_callbacks, [], "is a coroutine"),
+    "Events._done": (in_callbacks, ["Events._late"], "is a coroutine"),
+    "Events._delivered": (in_callbacks, ["_pause", "time.sleep"], "may keep the thread waiting"),
+    "Events._closed": (in_libvirt_callbacks, ["isAlive"], "a call of libvirt would hold up all events"),
+    "Events._count": (in_threads, ["Events._names", "Domains.all"], "belongs to the loop's thread"),
+}
+
+
+def shown(findings: Iterator[Finding], start: str, chain: list[str], why: str) -> bool:
+    """Whether one of the findings tells this way and this reason."""
+    for finding in findings:
+        first, *steps = [line.strip() for line in finding.text.splitlines()[1:]]
+        named = [step.removeprefix("-> ").split("  (")[0] for step in steps]
+        if first == f"{PLANTED}.{start}" and why in finding.text and all(any(name.endswith(each) for name in named) for each in chain):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("start", VIOLATIONS)
+def test_a_violation_is_found_and_told_with_its_way(planted: Graph, start: str) -> None:
+    """Through layers, callbacks, aliases, attributes, protocols, special methods, tasks and defaults; and what cannot be seen is said to be so."""
+    name, chain, why = VIOLATIONS[start]
+    method = next(method for method in METHODS if method.name == name)
+    assert shown(handled(planted, method), start, chain, why), told(handled(planted, method))
+
+
+@pytest.mark.parametrize("start", WAITS)
+def test_a_wait_is_found_and_told_with_its_way(planted: Graph, start: str) -> None:
+    """In a helper of a unary RPC, and where a stream waits for more than its change."""
+    name, chain = WAITS[start]
+    method = next(method for method in METHODS if method.name == name)
+    assert shown(awaited(planted, method), start, chain, "is awaited"), told(awaited(planted, method))
+
+
+@pytest.mark.parametrize("start", CALLBACKS)
+def test_a_wrong_callback_is_found_and_told_with_its_way(planted: Graph, start: str) -> None:
+    """One that awaits, drops a coroutine, blocks, calls libvirt on its event thread, or touches state on a thread."""
+    check, chain, why = CALLBACKS[start]
+    assert shown(check(planted), start, chain, why), told(check(planted))
