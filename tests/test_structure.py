@@ -25,9 +25,15 @@ from virtrpc_server import verbs
 
 OURS = ("virtrpc_server.", "virtrpc_drivers.")
 PLANTED = "tests.structure.planted"
+GUARD = "virtrpc_server.guard.Guard._guard.guarded"
+"""What every RPC passes through."""
 
 EXCEPTIONS = {
     "virtrpc_server.acceptance.fingerprint -> ?": "it makes an empty message of the request's own class",
+    "virtrpc_server.guard._unary -> ?": "the handler, which is looked at by itself",
+    "virtrpc_server.guard._stream -> ?": "the handler, which is looked at by itself",
+    "virtrpc_server.guard._parsed -> ?": "protobuf's parser",
+    "virtrpc_server.guard._lenient.<lambda> -> ?": "protobuf's serializer",
     "virtrpc_server.main._on_signals.on_signal -> virtrpc_server.transport.Transport.remove_socket": "the process ends three lines later",
     "virtrpc_drivers.wire.join -> *": "it reads fields of an answer's pieces, which are plain values",
     "virtrpc_drivers.libvirt.events.Events._flush -> _thread.LockType.__enter__": "whoever has this lock holds it for a few assignments",
@@ -36,7 +42,9 @@ EXCEPTIONS = {
 }
 """Calls that break a rule, or cannot be resolved, and do no harm: why stands beside each. One that is not needed any more is a failure."""
 
-AWAITS = {
+ANSWERS: dict[str, str] = {}
+"""What unary RPCs of NOTHING await: a turn of the loop for others between two slices of a long list."""
+STREAMS = {
     "virtrpc_server.watching.Watches.domains -> contextlib.aclosing": "closes the batches behind the stream",
     "virtrpc_server.watching.Watches.domains -> a value (typing.AsyncGenerator)": "the batches",
     "virtrpc_server.watching.Watches.jobs -> contextlib.aclosing": "closes the batches behind the stream",
@@ -47,8 +55,17 @@ AWAITS = {
     "virtrpc_server.jobs.Jobs.follow -> asyncio.locks.Event.wait": "the job changed",
 }
 """What streams of NOTHING await: a change, and the time between two batches. That is transport."""
-SLICES: dict[str, str] = {}
-"""What unary RPCs of NOTHING await: a turn of the loop for others between two slices of a long list."""
+CONTROLS = {
+    "virtrpc_server.telling.Telling.tell -> asyncio.tasks.wait": "the store: told means stored",
+    "virtrpc_server.telling.Telling.write -> a value (asyncio.locks.Lock)": "the store, which writes a job once at a time",
+    "virtrpc_server.telling.Telling.write -> asyncio.tasks.sleep": "the store, which failed",
+    "virtrpc_server.jobs.Listener.stored -> asyncio.tasks.shield": "the store: a job's id is told when the job is stored",
+    "virtrpc_server.acceptance.Acceptance._accepted -> a value (typing.Awaitable)": "the order, which one of Acceptance's functions makes",
+    "virtrpc_server.acceptance._made -> asyncio.threads.to_thread": "the order of a long request",
+    "virtrpc_server.acceptance.Acceptance._run -> grpc.aio.ServicerContext.send_initial_metadata": "the transport",
+    "virtrpc_server.jobs.Jobs.follow -> asyncio.locks.Event.wait": "the job changed",
+}
+"""What RPCs of CONTROL await: the store, the transport, and in DestroyDomain's stream its own job."""
 
 METHODS: list[MethodDescriptor] = [
     method for module in (query_pb2, job_pb2, snapshot_pb2) for service in module.DESCRIPTOR.services_by_name.values() for method in service.methods
@@ -97,11 +114,21 @@ def handled(graph: Graph, method: MethodDescriptor) -> Iterator[Finding]:
         yield from rules.by_waits_for(graph)[waits_for(method)].broken(graph, handler, EXCEPTIONS)
 
 
+def may_await(method: MethodDescriptor) -> dict[str, str] | None:
+    """What the handler of an RPC may await; None where anything."""
+    tables = {"NOTHING": STREAMS if method.server_streaming else ANSWERS, "CONTROL": CONTROLS}
+    return tables.get(waits_for(method))
+
+
 def awaited(graph: Graph, method: MethodDescriptor) -> Iterator[Finding]:
-    """What the handlers of an RPC of NOTHING await and must not."""
-    allowed = AWAITS if method.server_streaming else SLICES
-    for handler in handlers(graph, method) if waits_for(method) == "NOTHING" else ():
-        yield from (finding for finding in rules.awaits(graph, handler) if not finding.calls & allowed.keys())
+    """What the handlers of an RPC await and must not."""
+    for handler in handlers(graph, method):
+        yield from (finding for finding in rules.awaits(graph, handler) if not finding.calls & (may_await(method) or {}).keys())
+
+
+def in_every_rpc(graph: Graph) -> Iterator[Finding]:
+    """What is reached around every handler and must not."""
+    yield from rules.by_waits_for(graph)["NOTHING"].broken(graph, GUARD, EXCEPTIONS)
 
 
 def in_callbacks(graph: Graph) -> Iterator[Finding]:
@@ -148,10 +175,15 @@ def test_a_handler_reaches_what_its_rpc_may_wait_for(graph: Graph, method: Metho
     expect_none(handled(graph, method))
 
 
-@pytest.mark.parametrize("method", [method for method in METHODS if waits_for(method) == "NOTHING"], ids=lambda method: method.name)
-def test_a_handler_of_nothing_awaits_nothing(graph: Graph, method: MethodDescriptor) -> None:
-    """An answer comes in one go, or in slices; a stream awaits its own change."""
+@pytest.mark.parametrize("method", [method for method in METHODS if may_await(method) is not None], ids=lambda method: method.name)
+def test_a_handler_that_answers_at_once_awaits_next_to_nothing(graph: Graph, method: MethodDescriptor) -> None:
+    """An answer comes in one go, or in slices; a stream awaits its own change; a control is stored and sent."""
     expect_none(awaited(graph, method))
+
+
+def test_what_every_rpc_passes_through_waits_for_nothing(graph: Graph) -> None:
+    """Identity, errors and traces of all RPCs: what is around a handler of NOTHING must not wait either."""
+    expect_none(in_every_rpc(graph))
 
 
 def test_event_callbacks_await_nothing(graph: Graph) -> None:
@@ -178,20 +210,30 @@ def test_the_job_of_a_destroy_takes_no_condition() -> None:
     assert verbs.conditions(Destroy(uuid="u"), Slot.CONDITION, "a")
 
 
+def test_the_rules_name_what_is_there(graph: Graph) -> None:
+    """A name of ours in a rule that nothing bears any more would forbid nothing."""
+    forbidden = {name for rule in rules.by_waits_for(graph).values() for name in rule.forbidden if name.startswith(OURS)}
+    assert not forbidden - graph.functions.keys()
+    assert not set(rules.STATE) - graph.kinds.keys()
+    assert {f"{rules.DRIVER}.{name}" for name in rules.READS} <= graph.functions.keys()
+    assert {name.rpartition(".")[2] for name in graph.methods(*rules.QUEUES)} >= rules.LOOKS
+
+
 @pytest.mark.parametrize("exception", EXCEPTIONS)
 def test_every_exception_is_needed(graph: Graph, exception: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it a rule would be broken."""
     monkeypatch.delitem(EXCEPTIONS, exception)
-    checks: list[Callable[[Graph], Iterator[Finding]]] = [in_callbacks, in_libvirt_callbacks, in_threads]
+    checks: list[Callable[[Graph], Iterator[Finding]]] = [in_every_rpc, in_callbacks, in_libvirt_callbacks, in_threads]
     checks += [partial(handled, method=method) for method in METHODS]
     assert any(exception in finding.calls for check in checks for finding in check(graph)), f"take {exception} out of EXCEPTIONS"
 
 
-@pytest.mark.parametrize("wait", [*AWAITS, *SLICES])
-def test_every_await_that_is_allowed_is_there(graph: Graph, wait: str) -> None:
+@pytest.mark.parametrize("table", [ANSWERS, STREAMS, CONTROLS], ids=["ANSWERS", "STREAMS", "CONTROLS"])
+def test_every_await_that_is_allowed_is_there(graph: Graph, table: dict[str, str]) -> None:
     """Some handler comes to it."""
-    nothing = [name for method in METHODS if waits_for(method) == "NOTHING" for name in handlers(graph, method)]
-    assert any(wait in finding.calls for name in nothing for finding in rules.awaits(graph, name)), f"take {wait} out of AWAITS"
+    names = [name for method in METHODS if may_await(method) is table for name in handlers(graph, method)]
+    found = {call for name in names for finding in rules.awaits(graph, name) for call in finding.calls}
+    assert not table.keys() - found
 
 
 @pytest.mark.parametrize(
@@ -226,6 +268,7 @@ VIOLATIONS = {
 }
 WAITS = {
     "Sleepy.GetBlockStats": ("GetBlockStats", ["_rest", "_pause_for", "asyncio.tasks.sleep"]),
+    "Tasked.CancelJob": ("CancelJob", ["a value (_asyncio.Task)"]),
     "Locked.WatchDomains": ("WatchDomains", ["a value (asyncio.locks.Lock)"]),
 }
 CALLBACKS = {
@@ -253,6 +296,16 @@ def test_a_violation_is_found_and_told_with_its_way(planted: Graph, start: str) 
     name, chain, why = VIOLATIONS[start]
     method = next(method for method in METHODS if method.name == name)
     assert shown(handled(planted, method), start, chain, why), told(handled(planted, method))
+
+
+def test_every_way_to_block_is_known(planted: Graph) -> None:
+    """Each line of the planted function that has them all."""
+    method = next(method for method in METHODS if method.name == "GetInterfaceStats")
+    block = planted.functions[f"{PLANTED}._block"]
+    lines = {edge.line for edge in block.edges if not edge.callee.startswith(PLANTED)}
+    found = {finding.text.splitlines()[-1].rpartition(":")[2].rstrip(")") for finding in handled(planted, method) if "._block" in finding.text}
+    assert len(lines) > 20
+    assert found == {str(line) for line in lines}
 
 
 @pytest.mark.parametrize("start", WAITS)

@@ -236,14 +236,14 @@ class Body:
             for value in call.args:
                 self._assign(call.callee.expr, value)
         else:
-            self._give(call, kind or Kind.NOW)
+            self._give(call, kind or Kind.NOW, in_order=kind is not None or name == "functools.partial")
 
-    def _give(self, call: CallExpr, kind: Kind = Kind.NOW) -> None:
+    def _give(self, call: CallExpr, kind: Kind = Kind.NOW, *, in_order: bool = False) -> None:
         values = [tuple(self._values.of(value)) for value in call.args]
         for number, sources in enumerate(values):
             if sources:
-                others = tuple(source for other, held in enumerate(values) for source in held if other != number)
-                self._flows.called.append(Called(self._function.name, sources, call.line, kind, None, given=others))
+                given = tuple(values[number + 1 :] if in_order else values[:number] + values[number + 1 :])
+                self._flows.called.append(Called(self._function.name, sources, call.line, kind, None, given=given, in_order=in_order))
 
     def _getattr(self, call: CallExpr) -> None:
         owner, name = call.args[0], call.args[1]

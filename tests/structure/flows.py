@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from mypy.nodes import CallExpr, FuncItem, Var
 
 from tests.structure.graph import Kind
-from tests.structure.program import may_hold
+from tests.structure.program import may_hold, parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,9 @@ class Called:
     call: CallExpr | None
     """None where foreign code makes the call."""
     text: str = ""
-    given: tuple[Source, ...] = ()
-    """What foreign code may call it with."""
+    given: tuple[tuple[Source, ...], ...] = ()
+    """What foreign code calls it with: one for each parameter where it is `in_order`, as of functools.partial, else for any."""
+    in_order: bool = False
 
 
 @dataclass(slots=True)
@@ -96,6 +97,10 @@ class Flows:
                     if called.call is not None:
                         bind(called.call, function)
                     else:
-                        for argument in function.arguments:
-                            self.flow(called.given, argument.variable)
+                        self._hand(called, function)
         return found
+
+    def _hand(self, called: Called, function: FuncItem) -> None:
+        for number, argument in enumerate(parameters(function)):
+            for sources in called.given[number : number + 1] if called.in_order else called.given:
+                self.flow(sources, argument.variable)

@@ -5,8 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
+import queue
+import select
+import shutil
+import socket
+import sqlite3
+import subprocess
+import threading
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -177,6 +187,15 @@ class Queued(JobService):
         return job_pb2.CancelJobResponse()
 
 
+class Tasked(JobService):
+    """A cancel that waits for a task in which it queues."""
+
+    async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Context) -> job_pb2.CancelJobResponse:  # noqa: N802 # an RPC's name
+        queued = asyncio.get_running_loop().create_task(_place(self._jobs.hosts["a"].destroys))
+        await queued
+        return job_pb2.CancelJobResponse()
+
+
 async def _place(slots: Slots) -> None:
     await slots.take("me").wait(None, asyncio.Event())
 
@@ -204,6 +223,41 @@ class Blocking(JobService):
 
 def _pause(sleep: Callable[[float], None] = time.sleep) -> None:
     sleep(1)
+
+
+class Blocks(QueryService):
+    """Waits in every way that a thread can."""
+
+    async def GetInterfaceStats(self, request: query_pb2.GetInterfaceStatsRequest, context: Context) -> query_pb2.GetInterfaceStatsResponse:  # noqa: N802 # an RPC's name
+        _block(Path("/"), threading.Lock(), threading.Event(), queue.Queue(), Future(), socket.socket())
+        return query_pb2.GetInterfaceStatsResponse()
+
+
+def _block(path: Path, lock: threading.Lock, event: threading.Event, waiting: queue.Queue[int], future: Future[int], peer: socket.socket) -> None:
+    # One a line: each is found.
+    open("/")  # noqa: PTH123, SIM115 # planted
+    path.exists()
+    path.read_bytes()
+    time.sleep(1)
+    subprocess.run(["true"], check=True)
+    subprocess.Popen(["true"])
+    os.read(0, 1)
+    os.stat("/")  # noqa: PTH116 # planted
+    shutil.which("true")
+    select.select([], [], [])
+    socket.create_connection(("", 1))
+    socket.getaddrinfo("", 1)
+    peer.recv(1)
+    peer.connect("")
+    lock.acquire()
+    event.wait()
+    waiting.get()
+    future.result()
+    sqlite3.connect("")
+    urllib.request.urlopen("")
+    asyncio.run(_rest())
+    with lock:
+        pass
 
 
 class Events:

@@ -15,6 +15,7 @@ from mypy.build import BuildResult, build
 from mypy.erasetype import erase_type
 from mypy.main import process_options
 from mypy.nodes import (
+    Argument,
     AssignmentStmt,
     ClassDef,
     Decorator,
@@ -205,6 +206,12 @@ class Program:
                 symbols = (base.names.get(expression.name) for base in info.mro[1:])
                 return [next(symbol.node for symbol in symbols if symbol is not None and symbol.node is not None)]
         return []
+
+
+def parameters(function: FuncItem) -> list[Argument]:
+    """What a caller gives; the object of a method is not given."""
+    bound = isinstance(function, FuncDef) and function.info and not function.is_static
+    return function.arguments[1 if bound else 0 :]
 
 
 def implements(info: TypeInfo, protocol: TypeInfo) -> bool:

@@ -14,14 +14,15 @@ LOOKS = frozenset({"peek", "position"})
 """Methods of queues that only look."""
 STATE = tuple(f"virtrpc_server.{name}" for name in (
     "domains.Domains", "jobs.Jobs", "running.Run", "telling.Telling", "slots.Slots", "slots.Ticket", "slots.Conditions", "budgets.Budgets",
-    "feed.Feed", "refresh.Refresher", "sampling.Sampler", "hosts.Host", "hosts.Hosts", "health.Health", "waiting.Queues",
+    "feed.Feed", "refresh.Refresher", "sampling.Sampler", "hosts.Host", "hosts.Hosts", "health.Health", "waiting.Queues", "places.Places",
+    "calls.OutstandingCall",
 ))  # fmt: skip
 """The classes whose objects live on the loop."""
 ELSEWHERE = ("virtrpc_drivers.libvirt.", "virtrpc_drivers.sim.")
 """What runs in a driver process, or stands in for one: the server's loop waits for its answers only."""
 
 BLOCKING = (
-    "builtins.open", "builtins.input", "_io.open", "time.sleep", "subprocess.", "shutil.", "tempfile.", "select.", "sqlite3.", "fcntl.flock",
+    "builtins.open", "builtins.input", "_io.open", "time.sleep", "subprocess.", "shutil.", "tempfile.", "select.", "sqlite3.", "_sqlite3.", "fcntl.",
     "os.system", "os.popen", "os.open", "os.read", "os.write", "os.wait", "os.waitpid", "os.fsync", "os.listdir", "os.scandir", "os.stat",
     "pathlib.Path.", "socket.create_connection", "socket.getaddrinfo", "_socket.getaddrinfo", "_socket.socket.", "socket.socket.",
     "urllib.request.", "http.client.", "queue.Queue.", "_queue.SimpleQueue.get", "multiprocessing.",
@@ -100,11 +101,11 @@ class Rule:
 
 
 def awaits(graph: Graph, start: str) -> Iterator[Finding]:
-    """What is waited for in a handler, but for our own coroutines, which are looked into."""
+    """What a handler waits for, but for our own coroutines, which are looked into."""
     walk = graph.walk(start, (Kind.NOW,))
     for function in walk.functions:
         for wait in function.waits:
-            text = f"NOTHING: {wait.what} is awaited. Such an RPC answers at once, and awaits only what AWAITS names."
+            text = f"AWAIT: {wait.what} is awaited. This RPC answers at once, and awaits only what ANSWERS, STREAMS or CONTROLS say, with a reason."
             yield finding(text, walk, Step(function.name, Edge(wait.what, wait.line)))
 
 

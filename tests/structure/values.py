@@ -9,7 +9,7 @@ from mypy.nodes import Argument, CallExpr, Expression, FuncDef, FuncItem, Lambda
 
 from tests.structure.flows import Flows, Foreign, Result, Returned, Source
 from tests.structure.graph import Kind
-from tests.structure.program import Program, children, name_of, parts
+from tests.structure.program import Program, children, name_of, parameters, parts
 from tests.structure.syntax import held_in, is_property, pairs
 
 HANDS_ON = {
@@ -55,9 +55,8 @@ class Values:
         self.flows.flow([Returned(function)], Result(call))
 
     def arguments(self, call: CallExpr, function: FuncItem) -> Iterator[tuple[Argument, Expression]]:
-        """A call's values and the parameters that they go to; an object's own method is not given the object."""
-        bound = isinstance(function, FuncDef) and function.info and not function.is_static
-        return pairs(call, function.arguments[1 if bound else 0 :])
+        """A call's values and the parameters that they go to."""
+        return pairs(call, parameters(function))
 
     def constructors(self, info: TypeInfo) -> Iterator[FuncDef]:
         """What of ours is called when an object of a class is made."""
