@@ -17,8 +17,10 @@ log = logging.getLogger(__name__)
 LOST_SECONDS = 15.0
 """How long a call may stay out after it was cancelled before its job ends OUTCOME_UNKNOWN."""
 BACK_UP_SECONDS = 60.0
-"""How long a job whose driver was lost waits for the host before it ends OUTCOME_UNKNOWN."""
+"""How long a job whose driver was lost waits for the host before it ends OUTCOME_UNKNOWN; also where the host comes back and is lost again."""
 ABORT_RETRY_SECONDS = 0.25
+ABORT_LONGEST_PAUSE = 2.0
+"""The pauses between aborts that could not be sent, each twice the one before: a ghost's must not keep the abort lane from others."""
 FOREIGN_PAUSE = 1.0
 """Seconds between a refusal for somebody else's job and the look whether that is over."""
 PROBE_FIRST_PAUSE = 1.0
@@ -40,12 +42,17 @@ async def foreign_job_over(host: Host, uuid: str, limit: float, stop: asyncio.Ev
 
 
 async def _free_or_unknown(host: Host, uuid: str) -> None:
-    # Not at once, even where the hypervisor calls the domain free: it refused the last call, and may go on refusing.
-    await asyncio.sleep(FOREIGN_PAUSE)
-    try:
-        await host.driver.probe(uuid)
-    except DriverError as error:
-        log.info("whether domain %s is free: %s", uuid, error)
+    while True:
+        # Not at once, even where the hypervisor calls the domain free: it refused the last call, and may go on refusing.
+        await asyncio.sleep(FOREIGN_PAUSE)
+        await host.back_up.wait()
+        try:
+            await host.driver.probe(uuid)
+        except DriverError as error:
+            log.info("whether domain %s is free: %s", uuid, error)
+            if error.reason in (Reason.DRIVER_LOST, Reason.HOST_UNREACHABLE):
+                continue
+        return
 
 
 class Lost(Exception):  # noqa: N818  # not an error of the call: nobody knows how it ends
@@ -60,9 +67,13 @@ class OutstandingCall:
         self._host = host
         self._call = call
         self._on_abort = on_abort
+        self._began = asyncio.get_running_loop().time()
+        self._lost_since: float | None = None
         self._calling = self._start(host.driver.run(call))
         self._aborting: asyncio.Task[None] | None = None
         self._resumed = False
+        self._stop_by: float | None = None
+        """Until when a call that was to stop is waited for, whatever becomes of its driver process meanwhile."""
         self.aborted = False
         """Whether an abort was sent for this very call."""
 
@@ -82,12 +93,14 @@ class OutstandingCall:
             try:
                 return self._calling.result()
             except DriverError as error:
-                if error.reason is Reason.OUTCOME_UNKNOWN:
+                if error.reason is Reason.OUTCOME_UNKNOWN or (self._resumed and error.reason is Reason.FOREIGN_JOB):
+                    # What holds the domain may be this very call: it must not be sent again.
                     raise Lost(error.fault.message) from None
                 if not self._is_lost(error):
                     raise
             await self._until_back_up(stop, deadline, ran_out)
             self._resumed = True
+            self._began = asyncio.get_running_loop().time()
             self._calling = self._start(self._host.driver.resume(self._call))
 
     async def over(self) -> None:
@@ -95,7 +108,7 @@ class OutstandingCall:
         tasks = [task for task in (self._calling, self._aborting) if task is not None]
         await asyncio.wait(tasks)
         error = self._calling.exception()
-        if isinstance(error, DriverError) and (self._is_lost(error) or error.reason is Reason.OUTCOME_UNKNOWN):
+        if isinstance(error, DriverError) and (self._is_lost(error) or error.reason in (Reason.OUTCOME_UNKNOWN, Reason.FOREIGN_JOB)):
             await self._until_free()
 
     def _is_lost(self, error: DriverError) -> bool:
@@ -117,12 +130,20 @@ class OutstandingCall:
             return
         if self._aborting is None or self._aborting.done():
             self._aborting = asyncio.get_running_loop().create_task(self._abort())
-        await asyncio.wait([self._calling], timeout=LOST_SECONDS)
+        await asyncio.wait([self._calling], timeout=self._time_to_stop())
         if not self._calling.done():
             raise Lost(f"the call was cancelled and has not returned after {LOST_SECONDS:g} s")
 
+    def _time_to_stop(self) -> float:
+        """For how many more seconds a call that was to stop is waited for."""
+        now = asyncio.get_running_loop().time()
+        if self._stop_by is None:
+            self._stop_by = now + LOST_SECONDS
+        return max(0.0, self._stop_by - now)
+
     async def _abort(self) -> None:
         """Try until an abort was sent for this very call, cannot be sent, or is not needed any more."""
+        pause = ABORT_RETRY_SECONDS
         while not self._calling.done():
             try:
                 answer = await self._host.driver.cancel(self._call.id)
@@ -134,23 +155,28 @@ class OutstandingCall:
                     self._on_abort()
                 if answer.sent or answer.final:
                     return
-            await asyncio.wait([self._calling], timeout=ABORT_RETRY_SECONDS)
+            await asyncio.wait([self._calling], timeout=pause)
+            pause = min(ABORT_LONGEST_PAUSE, 2 * pause)
 
     async def _until_back_up(self, stop: asyncio.Event, deadline: float | None, ran_out: Callable[[], None]) -> None:
         # The call's failure can come before the news that the host is down.
         await asyncio.sleep(ABORT_RETRY_SECONDS)
         loop, back_up = asyncio.get_running_loop(), self._host.back_up
-        began = loop.time()
-        left = BACK_UP_SECONDS if deadline is None else min(BACK_UP_SECONDS, max(0.0, deadline - began))
-        await first_of(left, back_up, stop)
-        if not back_up.is_set() and not stop.is_set() and left < BACK_UP_SECONDS:
+        now = loop.time()
+        if self._lost_since is None or now - self._began > BACK_UP_SECONDS:
+            # Else it was lost again before anybody could say what became of it.
+            self._lost_since = now
+        end = self._lost_since + BACK_UP_SECONDS
+        until = end if deadline is None else min(end, max(deadline, now))
+        await first_of(max(0.0, until - now), back_up, stop)
+        if not back_up.is_set() and not stop.is_set() and until < end:
             # The clock of a call that cannot be watched does not stand still.
             ran_out()
         if stop.is_set():
-            await first_of(LOST_SECONDS, back_up)
-        if not back_up.is_set():
-            seconds = loop.time() - began
-            raise Lost(f"the driver process was lost with the call out, and host {self._host.name} did not come back within {seconds:.0f} s")
+            end = loop.time() + self._time_to_stop()
+            await first_of(max(0.0, end - loop.time()), back_up)
+        if not back_up.is_set() or loop.time() >= end:
+            raise Lost(f"the driver process was lost with the call out, and nothing was heard of it in {loop.time() - self._lost_since:.0f} s")
 
     async def _until_free(self) -> None:
         pause = PROBE_FIRST_PAUSE

@@ -121,3 +121,17 @@ async def test_a_destroy_while_the_domain_is_read_does_not_rewrite_an_end() -> N
         assert ended.problem is not None
         assert ended.problem.reason == "RESOURCE_LACKING"
         await world.end(destroy)
+
+
+@virtual
+async def test_a_blocked_job_outlives_a_driver_process() -> None:
+    """Nothing of it is out. The next process says when the domain is free, also where the other's job ended meanwhile."""
+    async with World(f"{DAEMON}&reconnect_seconds=5") as world:
+        first, second = await blocked(world, 1, 2)
+        world.drivers["a"].lose()
+        world.sim.end_foreign_jobs(first.job.uuid)
+        assert (await world.end(first)).state is JobState.SUCCEEDED
+        assert second.job.waiting_for is WaitingFor.BLOCKED_BY_OTHER
+        world.sim.end_foreign_jobs(second.job.uuid)
+        assert (await world.end(second)).state is JobState.SUCCEEDED
+        assert [calls_of(world, listener) for listener in (first, second)] == [2, 2]

@@ -9,9 +9,12 @@ import pytest
 
 from tests.server.world import World, until, virtual
 from virtrpc_drivers import operations as op
-from virtrpc_drivers.errors import Reason
+from virtrpc_drivers.errors import Reason, failure
+from virtrpc_drivers.protocol import Call
+from virtrpc_drivers.sim.driver import SimDriver
 from virtrpc_drivers.sim.faults import Rule
-from virtrpc_server.calls import LOST_SECONDS, PROBE_LONGEST_PAUSE
+from virtrpc_drivers.values import CancelAnswer, Outcome
+from virtrpc_server.calls import ABORT_LONGEST_PAUSE, BACK_UP_SECONDS, LOST_SECONDS, PROBE_LONGEST_PAUSE
 from virtrpc_server.records import Job, JobState, WaitingFor
 
 GIB = 1 << 30
@@ -149,6 +152,64 @@ async def test_run_timeout_that_passed_during_an_outage_aborts_what_goes_on() ->
         assert ended.problem is not None
         assert ended.problem.reason == "RUN_TIMEOUT"
         assert world.guest().active
+
+
+@virtual
+async def test_a_driver_process_that_dies_of_every_question_keeps_no_job_for_ever() -> None:
+    """Its returns do not start the clocks again: neither that of a job that was to stop, nor that of one whose host is away."""
+    for run_limit, longest in ((20.0, 20 + LOST_SECONDS + 1), (None, 5 + BACK_UP_SECONDS + 1)):
+        async with World("sim://a/?domains=1&running=1&save_seconds=500&reconnect_seconds=1") as world:
+            driver = world.drivers["a"]
+
+            async def dies(call: Call, driver: SimDriver = driver) -> Outcome:
+                driver.lose()
+                raise failure(Reason.DRIVER_LOST, "died again")
+
+            driver.resume = dies  # type: ignore[method-assign]
+            save = world.accept(op.ManagedSave(uuid=world.guest().uuid), run_limit=run_limit)
+            began = asyncio.get_running_loop().time()
+            await world.running(save)
+            await asyncio.sleep(5)
+            driver.lose()
+            assert (await world.end(save)).state is JobState.OUTCOME_UNKNOWN
+            assert asyncio.get_running_loop().time() - began <= longest
+
+
+@virtual
+async def test_a_call_that_was_lost_is_never_sent_again() -> None:
+    """What holds the domain when the next driver process asks may be the call itself: that is no other's job to wait for."""
+    async with World("sim://a/?domains=1&running=1&save_seconds=20") as world:
+        driver = world.drivers["a"]
+
+        async def refused(call: Call) -> Outcome:
+            raise failure(Reason.FOREIGN_JOB, "cannot acquire state change lock")
+
+        driver.resume = refused  # type: ignore[method-assign]
+        save = world.accept(op.ManagedSave(uuid=world.guest().uuid))
+        await world.running(save)
+        driver.lose()
+        assert (await world.end(save)).state is JobState.OUTCOME_UNKNOWN
+        assert len(list(world.jobs.conditions)) == 1
+        await until(lambda: list(world.jobs.conditions) == [])
+        assert list(world.sim.jobs) == [f"{save.job.id}.1"]
+
+
+@virtual
+async def test_a_ghost_is_aborted_ever_more_rarely() -> None:
+    """The wish stays; but what is asked for many ghosts must leave the abort lane to those whose operations can be aborted."""
+    async with World("sim://a/?domains=1&running=1") as world:
+        asked = 0
+
+        async def not_now(call_id: str) -> CancelAnswer:
+            nonlocal asked
+            asked += 1
+            return CancelAnswer(sent=False, message="not shown now")
+
+        world.drivers["a"].cancel = not_now  # type: ignore[method-assign]
+        await ghost(world, verb=op.ManagedSave(uuid=world.guest().uuid))
+        before = asked
+        await asyncio.sleep(100)
+        assert 1 <= asked - before <= 100 / ABORT_LONGEST_PAUSE + 1
 
 
 @virtual
