@@ -257,7 +257,10 @@ class Jobs:
         if run.job.state is JobState.QUEUED:
             outcome = CancelOutcome.WITHDRAWN
         run.stop(CancelReason.REQUESTED)
-        await run.tell()
+        # Also where the caller leaves meanwhile: as long as a decision is not stored, nothing of the job is told.
+        telling = asyncio.get_running_loop().create_task(run.tell())
+        self._hold(telling)
+        await asyncio.shield(telling)
         return self.known(job_id), outcome
 
     def preempt(self, destroy: Run) -> None:
@@ -275,7 +278,8 @@ class Jobs:
             return
         others = {other.on_disconnect for other in run.listeners}
         cancels = listener.on_disconnect is OnDisconnect.CANCEL and OnDisconnect.CANCEL not in others
-        withdraws = listener.on_disconnect is OnDisconnect.WITHDRAW and run.job.state is JobState.QUEUED and not run.listeners
+        wanted = run.listeners or run.detached
+        withdraws = listener.on_disconnect is OnDisconnect.WITHDRAW and run.job.state is JobState.QUEUED and not wanted
         if cancels or withdraws:
             self._stop(run, CancelReason.CALLER_LEFT)
 
@@ -305,7 +309,9 @@ class Jobs:
 
     def keep(self, work: Coroutine[None, None, None]) -> None:
         """Run something that outlives its caller, and keep hold of it."""
-        task = asyncio.get_running_loop().create_task(work)
+        self._hold(asyncio.get_running_loop().create_task(work))
+
+    def _hold(self, task: asyncio.Task[None]) -> None:
         self._ghosts.add(task)
         task.add_done_callback(self._ghosts.discard)
 
@@ -341,6 +347,7 @@ class Listener:
         self._run = run
         self.on_disconnect = on_disconnect
         run.listeners.add(self)
+        run.detached |= on_disconnect is OnDisconnect.DETACH
 
     @property
     def job(self) -> Job:

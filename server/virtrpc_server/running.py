@@ -41,6 +41,8 @@ class Run:
     def __init__(self, jobs: Jobs, host: Host, job: Job, operation: AnyOperation, support: VerbSupport) -> None:
         loop = asyncio.get_running_loop()
         self.listeners: set[Listener] = set()
+        self.detached = False
+        """Whether any caller, who may have left, wanted it to go on whoever leaves."""
         self.task: asyncio.Task[None] | None = None
         self._jobs = jobs
         self._record = Telling(job, jobs.store, jobs.publish, jobs.clock)

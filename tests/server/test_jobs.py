@@ -305,6 +305,22 @@ async def test_detached_jobs_outlive_their_callers_in_the_queue() -> None:
 
 
 @virtual
+async def test_who_detached_has_a_say_also_after_leaving() -> None:
+    """A later caller of the same request that leaves withdraws nothing that the first one wanted to go on."""
+    async with World() as world:
+        uuid = world.guest(1).uuid
+        save = world.accept(op.ManagedSave(uuid=uuid))
+        more = {"request_id": "one", "owner": "me", "fingerprint": "x"}
+        first = world.accept(op.Start(uuid=uuid), on_disconnect=OnDisconnect.DETACH, **more)
+        with first:
+            await first.stored()
+        with world.accept(op.Start(uuid=uuid), **more):
+            pass
+        assert (await world.end(save)).state is JobState.SUCCEEDED
+        assert (await world.end(first)).state is JobState.SUCCEEDED
+
+
+@virtual
 async def test_cancel_on_disconnect_stops_a_running_job_when_the_last_such_caller_left() -> None:
     """With CANCEL a running job is aborted, but only once every caller that asked for that has left."""
     async with World("sim://a/?domains=1&running=1&save_seconds=100") as world:
@@ -592,6 +608,23 @@ async def test_told_means_stored() -> None:
         async for job in listener.updates():
             assert any(written.state is job.state for written in store.written)
         assert world.jobs.known(listener.job.id).state is JobState.SUCCEEDED
+
+
+@virtual
+async def test_who_cancels_and_leaves_leaves_nothing_untold() -> None:
+    """CancelJob's caller goes while the wish is being stored: it is stored and told all the same, and so is what comes after it."""
+    store = SlowStore()
+    async with World("sim://a/?domains=2&running=1&save_seconds=500", store=store) as world:
+        save = world.accept(op.ManagedSave(uuid=world.guest(1).uuid))
+        await save.stored()
+        await until(lambda: world.jobs.known(save.job.id).progress)
+        world.sim.faults.add(Rule(verb="cancel", wedge=True))
+        cancelling = asyncio.ensure_future(world.jobs.cancel(save.job.id))
+        await asyncio.sleep(0.5)
+        cancelling.cancel()
+        await until(lambda: world.jobs.known(save.job.id).cancel_reason, guard=5)
+        told = world.jobs.known(save.job.id).revision
+        await until(lambda: world.jobs.known(save.job.id).revision > told, guard=5)
 
 
 @virtual
