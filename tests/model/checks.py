@@ -290,8 +290,10 @@ class Checks:
                 taken = len(self._border.in_daemon(job.host, job.id)) + self._world.record.reads_out.get(job.host, 0)
                 return job.host == "a" and self._world.workers > 0 and taken >= places
             case WaitingFor.BLOCKED_BY_OTHER:
-                probed = self._world.record.probes_out.get((job.host, job.uuid), 0) > 0
-                return probed or asyncio.get_running_loop().time() - (job.updated - EPOCH) < RETRY + MOMENT
+                record, at = self._world.record, (job.host, job.uuid)
+                looked = max(job.updated - EPOCH, record.probed.get(at, 0.0))
+                resting = asyncio.get_running_loop().time() - looked < RETRY + MOMENT
+                return resting or record.probes_out.get(at, 0) > 0 or not record.hosts[job.host].connected
         return False
 
 

@@ -61,6 +61,8 @@ class Record:
         """Slow reads that are out, by host."""
         self.probes_out: dict[tuple[str, str], int] = {}
         """Looks whether a domain is free that are out, by host and uuid."""
+        self.probed: dict[tuple[str, str], float] = {}
+        """When the last one came back, or failed: loop time in seconds."""
         self._order = itertools.count(1)
         self._began: dict[tuple[str, Stamp], int] = {}
 

@@ -57,8 +57,11 @@ class WatchedDriver(SimDriver):
 
     async def probe(self, uuid: str) -> None:
         """One that comes back says that nothing is stuck."""
-        with counted(self._record.probes_out, (self.name, uuid)):
-            await super().probe(uuid)
+        try:
+            with counted(self._record.probes_out, (self.name, uuid)):
+                await super().probe(uuid)
+        finally:
+            self._record.probed[self.name, uuid] = asyncio.get_running_loop().time()
         self._record.free(self.name, uuid)
 
     async def list(self) -> Listing:
