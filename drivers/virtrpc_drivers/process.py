@@ -88,8 +88,8 @@ async def dispatch(driver: Driver, request: wire.AnyRequest) -> object:
             return await driver.read(request.uuids, request.group)
         case wire.SampleDomains():
             return await driver.sample(request.uuids)
-        case wire.ReadControls():
-            return await driver.controls(request.uuids)
+        case wire.ReadPulses():
+            return await driver.pulses(request.uuids)
         case wire.RunCall():
             return await driver.run(request.call)
         case wire.ResumeCall():

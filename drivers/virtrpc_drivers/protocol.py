@@ -17,12 +17,12 @@ from virtrpc_drivers.errors import Fault
 from virtrpc_drivers.operations import AnyOperation
 from virtrpc_drivers.values import (
     CancelAnswer,
-    Controls,
     Group,
     HostInfo,
     Listing,
     Outcome,
     Phase,
+    Pulses,
     Readings,
     Samples,
     Snapshots,
@@ -157,10 +157,13 @@ class Driver(Protocol):
         """One group of each of these domains, each with the stamp at which its own call began."""
 
     async def sample(self, uuids: Sequence[str]) -> Samples:
-        """The statistics of these running domains in one sweep, waiting for no job (virDomainListGetStats with NOWAIT)."""
+        """The statistics of these running domains in one sweep, waiting for no job (virDomainListGetStats with NOWAIT).
 
-    async def controls(self, uuids: Sequence[str]) -> Controls:
-        """The state of these domains' monitors; never hangs on one (virDomainGetControlInfo)."""
+        Hangs for as long as a monitor does: a guest that was wedged while idle holds no job. A driver has four such calls out at most.
+        """
+
+    async def pulses(self, uuids: Sequence[str]) -> Pulses:
+        """Signs of life of these domains; never hangs on one (virDomainGetInfo and virDomainGetControlInfo). Those that are off are left out."""
 
     async def run(self, call: Call) -> Outcome:
         """Run one operation to its end; its progress and phases come as `Report`s before this returns.

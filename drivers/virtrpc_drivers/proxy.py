@@ -19,7 +19,7 @@ from virtrpc_drivers import wire
 from virtrpc_drivers.channel import Channel
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DriverSettings, HostDown
-from virtrpc_drivers.values import CancelAnswer, Controls, Group, Listing, Outcome, Readings, Samples, Snapshots
+from virtrpc_drivers.values import CancelAnswer, Group, Listing, Outcome, Pulses, Readings, Samples, Snapshots
 
 logger = logging.getLogger(__name__)
 
@@ -228,9 +228,9 @@ class ProcessDriver:
         answer: Samples = await self._ask(wire.SampleDomains, uuids=tuple(uuids))
         return answer
 
-    async def controls(self, uuids: Sequence[str]) -> Controls:
-        """See Driver.controls."""
-        answer: Controls = await self._ask(wire.ReadControls, uuids=tuple(uuids))
+    async def pulses(self, uuids: Sequence[str]) -> Pulses:
+        """See Driver.pulses."""
+        answer: Pulses = await self._ask(wire.ReadPulses, uuids=tuple(uuids))
         return answer
 
     async def run(self, call: Call) -> Outcome:

@@ -250,17 +250,18 @@ class Samples(Value, frozen=True):
     stats: tuple[StatsReading, ...] = ()
 
 
-class ControlReading(Value, frozen=True):
-    """virDomainGetControlInfo of one domain."""
+class Pulse(Value, frozen=True):
+    """A sign of life of one running domain. A process that is stopped uses no CPU, and its monitor is OCCUPIED once a call hangs on it."""
 
     uuid: str
-    control: Control
+    control: Control | None = None
+    cpu_time_ns: int | None = None
 
 
-class Controls(Value, frozen=True):
-    """The answer to a look at the monitors of many domains; takes no job, so it does not hang."""
+class Pulses(Value, frozen=True):
+    """The answer to a look at many running domains; asks no monitor and takes no job, so it does not hang."""
 
-    controls: tuple[ControlReading, ...] = ()
+    pulses: tuple[Pulse, ...] = ()
 
 
 class Snapshot(Value, frozen=True):

@@ -12,7 +12,7 @@ import msgspec
 
 from virtrpc_drivers.errors import Fault, Reason, failure
 from virtrpc_drivers.protocol import AnyNotice, Call, DriverSettings
-from virtrpc_drivers.values import CancelAnswer, Controls, Failed, Group, Listing, Outcome, Readings, Samples, Snapshots
+from virtrpc_drivers.values import CancelAnswer, Failed, Group, Listing, Outcome, Pulses, Readings, Samples, Snapshots
 
 MAX_MESSAGE = 8 << 20
 """The largest body of a frame, in bytes."""
@@ -50,8 +50,8 @@ class SampleDomains(Request, frozen=True):
     uuids: tuple[str, ...]
 
 
-class ReadControls(Request, frozen=True):
-    """Driver.controls."""
+class ReadPulses(Request, frozen=True):
+    """Driver.pulses."""
 
     uuids: tuple[str, ...]
 
@@ -114,7 +114,7 @@ AnyRequest = (
     | ListDomains
     | ReadDomains
     | SampleDomains
-    | ReadControls
+    | ReadPulses
     | RunCall
     | ResumeCall
     | CancelCall
@@ -131,7 +131,7 @@ ANSWERS: dict[type[Request], Any] = {
     ListDomains: Listing,
     ReadDomains: Readings,
     SampleDomains: Samples,
-    ReadControls: Controls,
+    ReadPulses: Pulses,
     RunCall: Outcome,
     ResumeCall: Outcome,
     CancelCall: CancelAnswer,
@@ -173,7 +173,7 @@ def replies(request: int, value: object, piece: int = PIECE) -> Iterator[bytes]:
 
     Raises DriverError where a part that cannot be cut is larger than MAX_MESSAGE; a reading so large becomes a `Failed`.
     """
-    parts = list(_cut(value, piece)) if isinstance(value, Readings | Samples | Listing | Controls | Snapshots) else [value]
+    parts = list(_cut(value, piece)) if isinstance(value, Readings | Samples | Listing | Pulses | Snapshots) else [value]
     for index, part in enumerate(parts):
         yield encode(Reply(id=request, value=msgspec.Raw(_encoder.encode(part)), more=index + 1 < len(parts)))
 

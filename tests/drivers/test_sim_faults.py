@@ -101,16 +101,20 @@ async def test_a_late_answer_to_a_read() -> None:
 
 @on_virtual_time
 async def test_a_stopped_guest() -> None:
-    """A stopped guest hangs changes and sweeps, not state reads; its monitor is OCCUPIED once a call hangs; destroy ends it."""
+    """It hangs changes and sweeps, not state reads, and uses no CPU. Once a call hangs its monitor is OCCUPIED; sweeps pass by, destroy ends it."""
     async with world(kill_seconds=12) as sim:
         sim.hypervisor.stop_guest(sim.uuid)
-        assert (await sim.driver.controls([sim.uuid])).controls[0].control is Control.OK
+        before = (await sim.driver.pulses([sim.uuid])).pulses[0]
+        assert before.control is Control.OK
         sweep = asyncio.ensure_future(sim.driver.sample([sim.uuid]))
         _, suspending = sim.begin(ops.Suspend(uuid=sim.uuid))
         await asyncio.sleep(1000)
         assert not sweep.done()
         assert not suspending.done()
-        assert (await sim.driver.controls([sim.uuid])).controls[0].control is Control.OCCUPIED
+        after = (await sim.driver.pulses([sim.uuid])).pulses[0]
+        assert (after.control, after.cpu_time_ns) == (Control.OCCUPIED, before.cpu_time_ns)
+        (partial,) = (await sim.driver.sample([sim.uuid])).stats
+        assert partial.memory is None
         assert (await sim.state()).state is State.RUNNING
         await sim.run(ops.Destroy(uuid=sim.uuid))
         assert await reason(suspending) is Reason.FAILED

@@ -184,7 +184,7 @@ async def test_stuck_calls_that_fill_the_daemon_are_named(qemu_host: QemuHost, c
 
 
 async def test_a_guest_wedged_while_idle_leaves_the_others_sampled(qemu_host: QemuHost, client: AsyncClient) -> None:
-    """No call was out when the guest was stopped: the sweep that hangs in it is left behind, and the others' statistics are LIVE again."""
+    """No call was out when the guest was stopped: the call for statistics that hangs in it is left behind, and the others' are LIVE again."""
     with qemu_host.guest(ready=False) as guest, qemu_host.guest(ready=False) as other:
         await sampled(client, guest.name, other.name)
         with stopped(qemu_host.daemon.qemu_pid(guest.name)):
@@ -197,6 +197,10 @@ async def test_a_guest_wedged_while_idle_leaves_the_others_sampled(qemu_host: Qe
                 return now.freshness == t.FRESHNESS_LIVE and when(now) > before
 
             await eventually(sampled_since, "the healthy guest to be sampled again")
-            assert (await client.get_memory_stats(guest.name)).stats.observation.freshness == t.FRESHNESS_STALE
+
+            async def stale() -> bool:
+                return (await client.get_memory_stats(guest.name)).stats.observation.freshness == t.FRESHNESS_STALE
+
+            await eventually(stale, "the wedged guest's statistics to be STALE")
             await (await client.suspend_domain(other.name)).wait()
         await sampled(client, guest.name)

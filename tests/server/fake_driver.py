@@ -10,7 +10,6 @@ from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.protocol import Call, Change, Deliver, DomainChanged, HostDown, HostUp
 from virtrpc_drivers.values import (
     CancelAnswer,
-    Controls,
     DomainConfig,
     DomainReading,
     DomainState,
@@ -20,6 +19,7 @@ from virtrpc_drivers.values import (
     Listing,
     Missing,
     Outcome,
+    Pulses,
     Readings,
     Samples,
     Snapshots,
@@ -119,9 +119,9 @@ class FakeDriver:
         """The statistics that were laid out."""
         return Samples(stats=tuple(self.stats[which] for which in uuids if which in self.stats))
 
-    async def controls(self, uuids: Sequence[str]) -> Controls:
-        """All well."""
-        return Controls()
+    async def pulses(self, uuids: Sequence[str]) -> Pulses:
+        """It cannot tell."""
+        return Pulses()
 
     async def run(self, call: Call) -> Outcome:
         """It can do nothing."""

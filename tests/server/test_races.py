@@ -334,7 +334,7 @@ async def test_an_on_disconnect_of_cancel_before_the_job_is_stored() -> None:
 
 @virtual
 async def test_three_guests_that_were_wedged_while_idle_leave_the_others_sampled() -> None:
-    """Each hangs one sweep, whose place is replaced; the rest stays LIVE, and all are sampled again once they go on."""
+    """They are not asked; the rest stays LIVE, and all are sampled again once they go on."""
     async with World("sim://a/?domains=6&running=6") as world:
         host, wedged = world.hosts["a"], [world.guest(number).uuid for number in (1, 2, 3)]
         await asyncio.sleep(3)

@@ -28,8 +28,8 @@ OPEN_SECONDS = 30.0
 SHARED = 4
 """Calls at once on a connection that needs no daemon: such drivers take locks of their own."""
 STUCK_SECONDS = 5.0
-STATS_PATIENCE_SECONDS = 1.0
-"""The server asks for a smaller sweep as soon as one hangs: it must not wait for long."""
+STATS_CALLS = 4
+"""Calls for statistics that may be out, those that hang included: the server has one that does not hang out at a time."""
 
 
 def closed(connection: Connection) -> None:
@@ -233,7 +233,7 @@ class Lanes:
         self.progress = Lane("progress", opener, 4, per_link, replacements=0)
         self.abort = Lane("abort", opener, 4, per_link, replacements=0)
         self.destroy = Lane("destroy", opener, 3, per_link, replacements=0)
-        self.stats = Lane("stats", opener, 1, per_link=1, patience=STATS_PATIENCE_SECONDS)
+        self.stats = Lane("stats", opener, STATS_CALLS, per_link=1, replacements=0)
         self.probe = Lane("probe", opener, 3, per_link, replacements=0)
         self.work = Lane("work", opener, None, per_link)
 

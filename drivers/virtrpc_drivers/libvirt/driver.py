@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import libvirt
 
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
-from virtrpc_drivers.libvirt import asking, migration, operations, probing, proofs, readings, snapshots, tracing
+from virtrpc_drivers.libvirt import asking, migration, operations, probing, proofs, pulses, readings, snapshots, tracing
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.events import Events
 from virtrpc_drivers.libvirt.host import NOT_YET, Host
@@ -19,7 +19,7 @@ from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.libvirt.stats import Sampler
 from virtrpc_drivers.operations import CreateSnapshot, Destroy, Migrate
 from virtrpc_drivers.protocol import Call, Deliver, DriverSettings
-from virtrpc_drivers.values import CancelAnswer, Controls, Group, HostInfo, Listing, Outcome, Phase, Readings, Samples, Slot, Snapshots, VerbSupport
+from virtrpc_drivers.values import CancelAnswer, Group, HostInfo, Listing, Outcome, Phase, Pulses, Readings, Samples, Slot, Snapshots, VerbSupport
 
 T = TypeVar("T")
 
@@ -59,12 +59,13 @@ class LibvirtDriver:
         return await self._read(lambda connection: readings.readings(connection, uuids, group, self._clock))
 
     async def sample(self, uuids: Sequence[str]) -> Samples:
-        """virDomainListGetStats with NOWAIT. Hangs where a monitor does; the next sweep then goes over another connection."""
+        """virDomainListGetStats with NOWAIT. Hangs where a monitor does; the next call then goes over another connection."""
         return await self._up.host.lanes.stats.call(lambda connection: self._sampler.sample(connection, uuids))
 
-    async def controls(self, uuids: Sequence[str]) -> Controls:
-        """virDomainGetControlInfo."""
-        return await self._read(lambda connection: readings.controls(connection, uuids))
+    async def pulses(self, uuids: Sequence[str]) -> Pulses:
+        """virDomainGetInfo, GetControlInfo and GetCPUStats: none of them asks a monitor."""
+        local = self._up.host_is_local
+        return await self._read(lambda connection: pulses.pulses(connection, uuids, local=local))
 
     async def run(self, call: Call) -> Outcome:
         """One operation to its end. Abandoning it leaves it running."""

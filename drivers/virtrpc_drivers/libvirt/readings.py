@@ -15,8 +15,6 @@ from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.values import (
     ACTIVE_STATES,
     Control,
-    ControlReading,
-    Controls,
     DomainConfig,
     DomainReading,
     DomainState,
@@ -155,7 +153,7 @@ def _state(domain: Any) -> DomainState:
         cpu_time_ns=info[4] if info else None,
         has_managed_save=_flag(optional(lambda: domain.hasManagedSaveImage(0))),
         updated=_flag(optional(domain.isUpdated)),
-        control=optional(lambda: _control(domain)) if active else None,
+        control=optional(lambda: control_of(domain)) if active else None,
     )
 
 
@@ -187,18 +185,7 @@ def _flag(answer: int | None) -> bool | None:
     return None if answer is None or answer < 0 else bool(answer)
 
 
-def _control(domain: Any) -> Control:
+def control_of(domain: Any) -> Control:
+    """virDomainGetControlInfo: the state of the channel to the guest's process."""
     state = domain.controlInfo(0)[0]
     return _CONTROLS[state] if 0 <= state < len(_CONTROLS) else Control.ERROR
-
-
-def controls(connection: Any, uuids: Sequence[str]) -> Controls:
-    """virDomainGetControlInfo of each; domains that are gone, off or without one are left out."""
-    read: list[ControlReading] = []
-    for uuid in uuids:
-        try:
-            read.append(ControlReading(uuid=uuid, control=_control(connection.lookupByUUIDString(uuid))))
-        except libvirt.libvirtError:
-            if not connection.isAlive():
-                raise
-    return Controls(controls=tuple(read))

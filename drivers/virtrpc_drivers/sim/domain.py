@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from virtrpc_drivers.sim.xmldoc import Document
 from virtrpc_drivers.values import ACTIVE_STATES, Control, DomainConfig, DomainState, Snapshot, State
 
+LOAD = 0.25
+"""How much of each processor a guest uses."""
+
 
 @dataclass(slots=True, frozen=True)
 class SaveImage:
@@ -49,9 +52,9 @@ class SimDomain:
     id: int | None = None
     live: Document | None = None
     """The running guest's definition."""
-    started: float = 0.0
-    """Loop time of the start."""
-    cpu_time_ns: int = 0
+    worked: float = 0.0
+    """Seconds that its processors have run since the start, up to `counted` (loop time)."""
+    counted: float = 0.0
     image: SaveImage | None = None
     updated: bool = False
     snapshots: dict[str, SimSnapshot] = field(default_factory=dict)
@@ -74,6 +77,17 @@ class SimDomain:
     def definition(self) -> Document:
         """What it is at present: the live definition where it runs."""
         return self.live or self.document
+
+    def count(self, now: float) -> None:
+        """Bring `worked` up to now; to be called before anything changes on which it depends."""
+        if self.state is State.RUNNING and self.stopped is None:
+            self.worked += max(0.0, now - self.counted)
+        self.counted = now
+
+    @property
+    def cpu_time_ns(self) -> int:
+        """Processor time since the start, as last counted."""
+        return int(self.worked * LOAD * (self.definition.config.vcpus_config or 1) * 1e9) if self.active else 0
 
     def state_value(self) -> DomainState:
         """What a state reading says."""

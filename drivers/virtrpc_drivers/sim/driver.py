@@ -14,6 +14,7 @@ from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.operations import CreateSnapshot
 from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DomainChanged, DriverSettings, HostDown, HostUp, Report
 from virtrpc_drivers.sim import control, proofs, snapshots, stats
+from virtrpc_drivers.sim.domain import SimDomain
 from virtrpc_drivers.sim.faults import ANY
 from virtrpc_drivers.sim.host import host_info
 from virtrpc_drivers.sim.hypervisor import SimHypervisor
@@ -24,9 +25,6 @@ from virtrpc_drivers.sim.shapes import row
 from virtrpc_drivers.sim.tracing import traced
 from virtrpc_drivers.values import (
     CancelAnswer,
-    Control,
-    ControlReading,
-    Controls,
     DomainReading,
     Group,
     Listed,
@@ -34,6 +32,8 @@ from virtrpc_drivers.values import (
     Missing,
     Outcome,
     Phase,
+    Pulse,
+    Pulses,
     Readings,
     Samples,
     Snapshots,
@@ -101,12 +101,12 @@ class SimDriver:
         return await self._within(self._read(uuids, group))
 
     async def sample(self, uuids: Sequence[str]) -> Samples:
-        """See Driver.sample. A stopped guest hangs the sweep; one whose job is held gives a partial answer."""
+        """See Driver.sample. A guest that was stopped while idle hangs the sweep; one whose job is held gives a partial answer."""
         return await self._within(self._sample(uuids))
 
-    async def controls(self, uuids: Sequence[str]) -> Controls:
-        """See Driver.controls."""
-        return await self._query("controls", ANY, lambda _: self._controls(uuids))
+    async def pulses(self, uuids: Sequence[str]) -> Pulses:
+        """See Driver.pulses."""
+        return await self._query("pulses", ANY, lambda _: self._pulses(uuids))
 
     async def run(self, call: Call) -> Outcome:
         """See Driver.run."""
@@ -292,7 +292,7 @@ class SimDriver:
         domain = self.hypervisor.domains.get(uuid)
         if domain is None:
             return Missing(uuid=uuid, stamp=stamp)
-        stats.count_cpu_time(self.hypervisor, domain)
+        domain.count(self.hypervisor.now())
         state = domain.state_value() if group is Group.STATE else None
         config = domain.config_value() if group is Group.CONFIG else None
         return DomainReading(uuid=uuid, name=domain.name, stamp=stamp, state=state, config=config)
@@ -303,7 +303,7 @@ class SimDriver:
         for uuid in uuids:
             stamp = self._stamp()
             await hypervisor.faults.strike("sample", uuid)
-            busy = hypervisor.handle(uuid).editor is not None and hypervisor.visible_job(uuid) is None
+            busy = hypervisor.is_busy(uuid)
             if not busy:
                 await hypervisor.monitor(uuid)
             domain = hypervisor.domains.get(uuid)
@@ -311,9 +311,13 @@ class SimDriver:
                 readings.append(stats.reading(hypervisor, domain, stamp, partial=busy))
         return Samples(stats=tuple(readings))
 
-    def _controls(self, uuids: Sequence[str]) -> Controls:
-        known = [self.hypervisor.domains[uuid] for uuid in uuids if uuid in self.hypervisor.domains]
-        return Controls(controls=tuple(ControlReading(uuid=d.uuid, control=d.control() if d.active else Control.ERROR) for d in known))
+    def _pulses(self, uuids: Sequence[str]) -> Pulses:
+        known = (self.hypervisor.domains.get(uuid) for uuid in uuids)
+        return Pulses(pulses=tuple(self._pulse(domain) for domain in known if domain is not None and domain.active))
+
+    def _pulse(self, domain: SimDomain) -> Pulse:
+        domain.count(self.hypervisor.now())
+        return Pulse(uuid=domain.uuid, control=domain.control(), cpu_time_ns=domain.cpu_time_ns)
 
     def _snapshots(self, uuid: str) -> Snapshots:
         domain = self.hypervisor.domain(uuid)

@@ -19,8 +19,7 @@ def begin_start(hypervisor: SimHypervisor, domain: SimDomain, live: Document) ->
     """A guest's process is there and not yet at work: from here on destroy reaches it. Returns the id of this run."""
     domain.live = live
     domain.id = hypervisor.next_id()
-    domain.started = hypervisor.now()
-    domain.cpu_time_ns = 0
+    domain.worked, domain.counted = 0.0, hypervisor.now()
     domain.state, domain.reason = State.PAUSED, "starting_up"
     return domain.id
 
@@ -28,6 +27,7 @@ def begin_start(hypervisor: SimHypervisor, domain: SimDomain, live: Document) ->
 def start(hypervisor: SimHypervisor, domain: SimDomain, *, paused: bool = False, reason: str = "booted") -> None:
     """The guest works (`reason`: booted, restored, migrated, from_snapshot); a managed save image is used up."""
     domain.image = None
+    domain.count(hypervisor.now())
     domain.state, domain.reason = (State.PAUSED, "user") if paused else (State.RUNNING, reason)
     hypervisor.emit(domain.uuid, Change.LIFECYCLE, f"started {reason}")
     if paused:
@@ -37,7 +37,7 @@ def start(hypervisor: SimHypervisor, domain: SimDomain, *, paused: bool = False,
 def stop(hypervisor: SimHypervisor, domain: SimDomain, reason: str) -> None:
     """The guest is off (`reason`: shutdown, destroyed, crashed, saved, migrated, failed). A transient domain is gone, and only STOPPED says so."""
     domain.state, domain.reason = State.SHUTOFF, reason
-    domain.live, domain.id, domain.cpu_time_ns = None, None, 0
+    domain.live, domain.id = None, None
     domain.stuck_calls = 0
     if domain.stopped is not None:
         domain.stopped.set()
@@ -50,12 +50,14 @@ def stop(hypervisor: SimHypervisor, domain: SimDomain, reason: str) -> None:
 
 def pause(hypervisor: SimHypervisor, domain: SimDomain, reason: str = "user") -> None:
     """The guest's processors stand still (`reason`: user, save, migration …)."""
+    domain.count(hypervisor.now())
     domain.state, domain.reason = State.PAUSED, reason
     hypervisor.emit(domain.uuid, Change.LIFECYCLE, "suspended paused")
 
 
 def unpause(hypervisor: SimHypervisor, domain: SimDomain, reason: str = "unpaused") -> None:
     """They move again."""
+    domain.count(hypervisor.now())
     domain.state, domain.reason = State.RUNNING, reason
     hypervisor.emit(domain.uuid, Change.LIFECYCLE, "resumed unpaused")
 

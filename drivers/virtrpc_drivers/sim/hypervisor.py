@@ -134,12 +134,14 @@ class SimHypervisor:
         """SIGSTOP for the guest's process: every call that needs its monitor hangs."""
         domain = self.domain(uuid)
         if domain.active and domain.stopped is None:
+            domain.count(self.now())
             domain.stopped = asyncio.Event()
 
     def continue_guest(self, uuid: str) -> None:
         """SIGCONT."""
         domain = self.domain(uuid)
         if domain.stopped is not None:
+            domain.count(self.now())
             domain.stopped.set()
             domain.stopped = None
             domain.stuck_calls = 0
@@ -151,6 +153,13 @@ class SimHypervisor:
             return
         domain.stuck_calls += 1
         await domain.stopped.wait()
+
+    def is_busy(self, uuid: str) -> bool:
+        """Whether the domain's job is held: by an operation that lets no query pass, or by a query that hangs in its monitor."""
+        domain = self.domains.get(uuid)
+        if domain is not None and domain.stuck_calls:
+            return True
+        return self.handle(uuid).editor is not None and self.visible_job(uuid) is None
 
     def handle(self, key: str) -> SharedHandle:
         """The shared handle of a domain (its uuid), or of its agent ("agent" before the uuid)."""
@@ -306,7 +315,7 @@ class SimHypervisor:
             domain = self.remember(SimDomain(uuid=str(uuids.UUID(uuid)), name=name, document=document))
             if number <= options.running:
                 domain.persistent = number > options.transient
-                domain.started = self.now()
+                domain.counted = self.now()
                 domain.state, domain.reason, domain.live, domain.id = State.RUNNING, "booted", document, self.next_id()
 
 

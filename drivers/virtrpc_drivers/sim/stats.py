@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING
 
 from virtrpc_drivers.sim.domain import SimDomain
 from virtrpc_drivers.sim.host import CPUS
-from virtrpc_drivers.values import BlockStats, CpuStats, InterfaceStats, MemoryStats, Stamp, State, StatsReading, VcpuStats
+from virtrpc_drivers.values import BlockStats, CpuStats, InterfaceStats, MemoryStats, Stamp, StatsReading, VcpuStats
 
 if TYPE_CHECKING:
     from virtrpc_drivers.sim.hypervisor import SimHypervisor
 
-_SECOND = 1_000_000_000
-_LOAD = 0.25
-"""How much of each processor a guest uses."""
-
 
 def reading(hypervisor: SimHypervisor, domain: SimDomain, stamp: Stamp, *, partial: bool) -> StatsReading:
     """What a sweep says of one running domain; of one whose job is held (`partial`), only its processor time."""
-    ran = count_cpu_time(hypervisor, domain)
+    domain.count(hypervisor.now())
+    ran = domain.worked
     vcpus = domain.definition.config.vcpus_config or 1
     if partial or hypervisor.options.shape == "esx":
         return StatsReading(uuid=domain.uuid, stamp=stamp, cpu=CpuStats(time_ns=domain.cpu_time_ns))
@@ -33,13 +30,6 @@ def reading(hypervisor: SimHypervisor, domain: SimDomain, stamp: Stamp, *, parti
         interfaces=tuple(_interface(card.target or card.mac, card.mac, int(ran * rate)) for card in domain.definition.config.interfaces),
         vcpus=tuple(VcpuStats(number=number, state="running", time_ns=domain.cpu_time_ns // vcpus, cpu=number % CPUS) for number in range(vcpus)),
     )
-
-
-def count_cpu_time(hypervisor: SimHypervisor, domain: SimDomain) -> float:
-    """Bring a domain's processor time up to now; returns the seconds since its start, 0 where it does not run."""
-    ran = max(0.0, hypervisor.now() - domain.started) if domain.state is State.RUNNING else 0.0
-    domain.cpu_time_ns = max(domain.cpu_time_ns, int(ran * _LOAD * (domain.definition.config.vcpus_config or 1) * _SECOND))
-    return ran
 
 
 def _memory(hypervisor: SimHypervisor, domain: SimDomain, ran: float, rate: int) -> MemoryStats:
