@@ -53,6 +53,7 @@ class Link:
         self._opener = opener
         self._connection: Connection | None = None
         self._opening: asyncio.Future[Connection] | None = None
+        self._dropped: list[Connection] = []
         self.busy = 0
 
     async def open(self) -> Connection:
@@ -84,10 +85,27 @@ class Link:
         return connection
 
     def drop(self) -> None:
-        """Close what is open; calls that are out end when the hypervisor lets them."""
+        """Use what is open no more; calls that are out end when the hypervisor lets them."""
         if self._connection is not None:
-            closed(self._connection)
+            self._dropped.append(self._connection)
             self._connection = None
+        self._close_dropped()
+
+    def enter(self) -> None:
+        """A call is going to use it."""
+        self.busy += 1
+
+    def leave(self) -> None:
+        """A call has returned."""
+        self.busy -= 1
+        self._close_dropped()
+
+    def _close_dropped(self) -> None:
+        # Closing frees it, also under the hands of a call that goes on to use it: that one must have returned.
+        if not self.busy:
+            for connection in self._dropped:
+                closed(connection)
+            self._dropped.clear()
 
 
 def _unreachable(fault: Fault) -> Fault:
@@ -202,14 +220,14 @@ class Lane:
         if link is None:
             link = Link(self.opener)
             self._links.append(link)
-        link.busy += 1
+        link.enter()
         place = Place(link)
         self._places.add(place)
         return place
 
     def _leave(self, place: Place) -> None:
         self._places.discard(place)
-        place.link.busy -= 1
+        place.link.leave()
         self._hand_on()
 
     def _count_stuck(self, place: Place) -> None:

@@ -84,27 +84,28 @@ class Host:
             events.open = True
             deliver(HostUp(info=info))
 
+        assert self.info is not None
+        brief = self.info
+        described = in_thread(lambda: capabilities.with_description(connection, brief), "libvirt-describe")
         self.lanes.refuse(None)
         try:
             async with asyncio.TaskGroup() as group:
-                description = group.create_task(self._describe(connection, tell))
+                description = group.create_task(self._describe(described, brief, tell))
                 await self._watch(connection)
                 description.cancel()
         finally:
             events.open = False
             self.lanes.refuse(LOST)
-            _part(connection, events)
+            # Where the description is still out, it uses the connection.
+            described.add_done_callback(lambda _: _part(connection, events))
 
-    async def _describe(self, connection: Connection, tell: Callable[[HostInfo], None]) -> None:
+    async def _describe(self, described: asyncio.Future[HostInfo], brief: HostInfo, tell: Callable[[HostInfo], None]) -> None:
         """Deliver HostUp: soon with what is known, and again where the slow part of the description comes later."""
-        assert self.info is not None
-        brief = self.info
-        described = in_thread(lambda: capabilities.with_description(connection, brief), "libvirt-describe")
         done, _ = await asyncio.wait({described}, timeout=DESCRIPTION_SECONDS)
         if not done:
             tell(brief)
         try:
-            tell(await described)
+            tell(await asyncio.shield(described))
         except libvirt.libvirtError:
             pass  # the connection broke: its watch says so
         except Exception:

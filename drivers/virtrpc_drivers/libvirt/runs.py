@@ -136,11 +136,16 @@ class Runs:
         looking = self._looks.get(uuid)
         if looking is None:
             looking = self._looks[uuid] = asyncio.ensure_future(self.lanes.progress.call(lambda connection: look(connection, uuid)))
-            looking.add_done_callback(lambda _: self._looks.pop(uuid))
+            looking.add_done_callback(lambda done: self._looked(uuid, done))
         awaited = asyncio.shield(looking)
         # Whoever asked may have gone by then.
         awaited.add_done_callback(lambda done: done.cancelled() or done.exception())
         return awaited
+
+    def _looked(self, uuid: str, done: asyncio.Future[JobLook | None]) -> None:
+        del self._looks[uuid]
+        if not done.cancelled():
+            done.exception()  # its error is for those who wait, and they may all have gone
 
     async def _look_again(self, run: Run) -> JobLook | None:
         looking = self.look(run.call.operation.uuid)

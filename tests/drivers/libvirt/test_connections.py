@@ -114,6 +114,22 @@ async def test_a_dead_connection_is_opened_again() -> None:
     await turns(host.opened[0].closed.is_set)
 
 
+async def test_a_connection_in_use_is_not_closed() -> None:
+    """A lost connection is closed when the last call on it has returned: libvirt frees it under the hands of whoever uses it."""
+    host = Host()
+    lane = Lane("test", host.open, cap=2)
+    out = asyncio.ensure_future(lane.call(host.hang))
+    await turns(lambda: len(host.opened) == 1)
+    lane.refuse(Fault(reason=Reason.HOST_UNREACHABLE, message="down"))
+    lane.refuse(None)
+    assert await lane.call(lambda connection: connection) is host.opened[1]
+    assert not host.opened[0].closed.is_set()
+    host.let_go.set()
+    await out
+    await turns(host.opened[0].closed.is_set)
+    assert not host.opened[1].closed.is_set()
+
+
 async def test_a_host_that_is_down_refuses_at_once() -> None:
     """While the host is down calls fail, also those that wait for a place; afterwards they work again."""
     host = Host()
