@@ -14,7 +14,7 @@ from virtrpc_drivers.libvirt import asking, migration, operations, probing, proo
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.events import Events
 from virtrpc_drivers.libvirt.host import NOT_YET, Host
-from virtrpc_drivers.libvirt.progress import clear_completed
+from virtrpc_drivers.libvirt.progress import clear_completed, find_free
 from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.libvirt.stats import Sampler
 from virtrpc_drivers.operations import CreateSnapshot, Destroy, Migrate
@@ -206,7 +206,9 @@ def _call(connection: Any, run: Run) -> tuple[Outcome, asking.Question | None]:
     operation = run.call.operation
     asked = asking.question(connection, operation) if run.asks else None
     if run.operation is not None:
-        clear_completed(connection.lookupByUUIDString(operation.uuid))
+        domain = connection.lookupByUUIDString(operation.uuid)
+        find_free(domain)
+        clear_completed(domain)
     run.began = run.now()
     try:
         return operations.VERBS[operation.verb](connection, operation), asked

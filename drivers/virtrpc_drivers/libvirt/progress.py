@@ -7,7 +7,9 @@ from typing import Any
 
 import libvirt
 
+from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.libvirt import domain_xml
+from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.readings import optional
 from virtrpc_drivers.operations import CreateSnapshot, ManagedSave, Migrate, Operation
 from virtrpc_drivers.protocol import Report
@@ -41,6 +43,18 @@ class JobLook:
         return bool(self.kind != libvirt.VIR_DOMAIN_JOB_NONE)
 
 
+_OPERATIONS = {
+    libvirt.VIR_DOMAIN_JOB_OPERATION_START: "start",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE: "save",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_RESTORE: "restore",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN: "incoming migration",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT: "migration",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT: "snapshot",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT_REVERT: "revert to a snapshot",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP: "dump",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP: "backup",
+}
+
 NO_JOB = JobLook(kind=libvirt.VIR_DOMAIN_JOB_NONE, operation=libvirt.VIR_DOMAIN_JOB_OPERATION_UNKNOWN, elapsed=0.0, fields={})
 
 
@@ -67,8 +81,10 @@ def look(connection: Any, uuid: str) -> JobLook | None:
     Takes libvirt's query job: it can fail with error 68, or hang where the monitor hangs and nobody has noticed yet.
     """
     domain = connection.lookupByUUIDString(uuid)
-    if is_occupied(domain):
-        return None
+    return None if is_occupied(domain) else _statistics(domain)
+
+
+def _statistics(domain: Any) -> JobLook:
     fields: dict[str, Any] = domain.jobStats(0)
     return JobLook(
         kind=fields.get("type", libvirt.VIR_DOMAIN_JOB_NONE),
@@ -84,6 +100,23 @@ def clear_completed(domain: Any) -> None:
         domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
     except libvirt.libvirtError:
         pass  # none there, or this hypervisor keeps none
+
+
+def find_free(domain: Any) -> None:
+    """Raises FOREIGN_JOB where the domain runs a job of somebody else's, before ours is sent to wait behind it. Can hang, as ours would.
+
+    Inside libvirt it would wait 30 s for nothing, no cancel would reach it there, and it would go ahead after all; and a job of the same
+    operation that comes before it in libvirt's queue could not be told from it.
+    """
+    try:
+        job = _statistics(domain)
+    except libvirt.libvirtError as error:
+        if fault_of(error).reason in (Reason.FOREIGN_JOB, Reason.HOST_UNREACHABLE):
+            raise
+        return  # it is off or gone, or nothing can be asked: then the call itself says so
+    if job.present:
+        name = _OPERATIONS.get(job.operation, "a job")
+        raise failure(Reason.FOREIGN_JOB, f"libvirt shows another's {name} on this domain, begun {job.elapsed:.1f} s ago")
 
 
 def is_ours(job: JobLook, operation: int | None, began: float, now: float) -> bool:
