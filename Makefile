@@ -6,10 +6,10 @@ CPUS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check serve proto bench lock clean
+.PHONY: help setup demo test test-fast test-faults check serve proto bench lock clean
 
 help: ## list these words
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
 
 setup: ## make .venv, install missing Debian packages, build the guest image; quick once done
 	@.ci/setup
@@ -23,6 +23,9 @@ test: setup ## every test, real guests included (ARGS='-k name' for some)
 
 test-fast: setup ## the tests that start no hypervisor
 	@$(PYTHON) -m pytest -m 'not hypervisor' $(ARGS)
+
+test-faults: setup ## guests and daemons that are stopped, killed and flooded; minutes (ARGS='-k name' for some)
+	@$(PYTHON) -m pytest -m faults tests/faults $(ARGS)
 
 check: setup ## lint, format, strict types, contract, stubs in step: changes nothing
 	$(PYTHON) -m ruff check .

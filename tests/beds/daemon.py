@@ -1,11 +1,13 @@
 """A private libvirtd with a host name, directories and sockets of its own; two of them can migrate guests to each other."""
 
+import os
 import signal
 import socket
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
 from types import TracebackType
@@ -93,6 +95,18 @@ class Libvirtd:
         """Kill the daemon alone; its guests run on."""
         self._end_daemon(signal.SIGKILL)
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The daemon answers nobody while the context lasts (SIGSTOP)."""
+        assert self._entered is not None
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            # nsenter stops itself together with its child, and then would not see it end.
+            os.kill(self._entered.pid, signal.SIGCONT)
+            os.kill(self.pid, signal.SIGCONT)
+
     def restart(self) -> None:
         """End the daemon in good order and start it again; its guests run on."""
         self._end_daemon(signal.SIGTERM)
@@ -119,6 +133,11 @@ class Libvirtd:
     def admin(self, *arguments: str) -> str:
         """What virt-admin prints for a command."""
         return self._tool("virt-admin", self.admin_uri, arguments, check=True)
+
+    def inside(self, *command: str | Path) -> str:
+        """What a program prints that is run where the daemon runs: among its mounts."""
+        assert self._namespace is not None
+        return self._namespace.run(command)
 
     def qemu_pids(self) -> list[int]:
         """The processes of its running guests."""

@@ -37,9 +37,15 @@ class Namespace:
 
     def spawn(self, command: Sequence[str | Path], log: Path) -> subprocess.Popen[bytes]:
         """Start a program inside. The process returned is ``nsenter``, whose only child the program is."""
-        enter = ["nsenter", "--target", str(self.first_pid), "--mount", "--root", "--uts", "--pid", "--"]
         with log.open("ab") as output:
-            return subprocess.Popen([*enter, *command], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            return subprocess.Popen([*self._enter(), *command], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+
+    def run(self, command: Sequence[str | Path]) -> str:
+        """What a program inside prints, once it has ended; raises CalledProcessError where it failed."""
+        return subprocess.run([*self._enter(), *command], check=True, capture_output=True, text=True).stdout
+
+    def _enter(self) -> list[str]:
+        return ["nsenter", "--target", str(self.first_pid), "--mount", "--root", "--uts", "--pid", "--"]
 
     def pids(self) -> list[int]:
         """The processes inside, by the ids they have outside; the first process is not among them."""

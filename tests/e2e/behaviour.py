@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,19 +51,29 @@ def let_go_on(pid: int) -> None:
 
 def writers(name: str) -> list[int]:
     """The processes that write a guest's managed-save image for libvirt."""
-    return pids_with_argument("libvirt_iohelper", f"/{name}.save")
+    return writers_of(f"/{name}.save")
+
+
+def writers_of(path: str) -> list[int]:
+    """The processes that write memory for libvirt to a file whose path has this in it."""
+    return pids_with_argument("libvirt_iohelper", path)
+
+
+def held_writer(name: str, earlier: Sequence[int] = ()) -> AbstractContextManager[None]:
+    """The writer of a guest's managed-save image is held, as by `held_writer_of`."""
+    return held_writer_of(f"/{name}.save", earlier)
 
 
 @contextmanager
-def held_writer(name: str, earlier: Sequence[int] = ()) -> Iterator[None]:
-    """The writer of a guest's image, none of the `earlier` ones, is stopped as soon as it has written some memory, and then goes on."""
+def held_writer_of(path: str, earlier: Sequence[int] = ()) -> Iterator[None]:
+    """The writer of this file, none of the `earlier` ones, is stopped as soon as it has written some memory, and then goes on."""
     found: list[int] = []
 
     def begun() -> list[int]:
-        found[:] = [pid for pid in writers(name) if pid not in earlier]
+        found[:] = [pid for pid in writers_of(path) if pid not in earlier]
         return found
 
-    wait_until(begun, f"the save of {name} to begin", GUARD)
+    wait_until(begun, f"the writing of {path} to begin", GUARD)
     with stopped(found[0]):
         _let_write(found[0])
         yield

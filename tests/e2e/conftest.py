@@ -32,7 +32,7 @@ def qemu_host(daemon: Libvirtd) -> Iterator[QemuHost]:
     """A server with one host, `kvm`, on `daemon`."""
     with harness.qemu_host(daemon) as host:
         yield host
-        assert "Traceback" not in host.server.log
+        host.server.assert_no_fault_of_its_own()
 
 
 @pytest.fixture(scope="session")

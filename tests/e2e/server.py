@@ -72,9 +72,19 @@ class Server:
         return self._process.pid
 
     @property
+    def config(self) -> Path:
+        """Its configuration file."""
+        return self._config
+
+    @property
     def log(self) -> str:
         """Everything that the server and its driver processes have logged."""
         return self.log_file.read_text(errors="replace")
+
+    def assert_no_fault_of_its_own(self) -> None:
+        """Neither the server nor a driver process has logged a traceback; fails with the first one."""
+        before, found, after = self.log.partition("Traceback")
+        assert not found, before[-2000:] + found + after[:4000]
 
     def start(self) -> None:
         """Start it, and return once it listens."""
@@ -309,9 +319,11 @@ async def ended(verb: Awaitable[AsyncJobHandle]) -> t.Job:
 
 
 @contextmanager
-def qemu_host(daemon: Libvirtd, name: str = "kvm", *options: str, **settings: Setting | list[str]) -> Iterator[QemuHost]:
-    """A server with one host on a daemon, LIVE."""
-    with Server({name: daemon.uri}, *options, **{"path_roots": [str(daemon.path)], **settings}) as server:
+def qemu_host(
+    daemon: Libvirtd, name: str = "kvm", *options: str, table: HostTable | None = None, **settings: Setting | list[str]
+) -> Iterator[QemuHost]:
+    """A server with one host on a daemon, LIVE; `table` has further keys of that host."""
+    with Server({name: {"uri": daemon.uri, **(table or {})}}, *options, **{"path_roots": [str(daemon.path)], **settings}) as server:
         server.wait_live()
         with connected(daemon) as direct:
             yield QemuHost(server, daemon, direct, name)
