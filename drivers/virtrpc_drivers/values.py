@@ -12,11 +12,14 @@ from typing import Any
 import msgspec
 
 
-class Value(msgspec.Struct, frozen=True, kw_only=True):
-    """The base of all values and messages: frozen, keyword-only, encoded as a map so that fields can be added."""
+class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The base of all values and messages: frozen, keyword-only, encoded as a map so that fields can be added.
+
+    They hold nothing but values, so no cycle: the garbage collector, which stops the loop while it looks, need not know them.
+    """
 
 
-class Stamp(msgspec.Struct, frozen=True, order=True):
+class Stamp(msgspec.Struct, frozen=True, order=True, gc=False):
     """When a reading began. Ordered by (process, monotonic): wall time is for people."""
 
     process: int
@@ -152,6 +155,8 @@ class Listed(Value, frozen=True):
 
     uuid: str
     name: str
+    id: int | None = None
+    """Its number while it runs, -1 while it is off; None where the listing does not say."""
 
 
 class Listing(Value, frozen=True):

@@ -194,7 +194,8 @@ class OutstandingCall:
 
     def _start(self, work: Awaitable[Outcome]) -> asyncio.Task[Outcome]:
         async def run() -> Outcome:
-            return await work
+            with self._host.attention.on(self._call.operation.uuid):
+                return await work
 
         task = asyncio.get_running_loop().create_task(run())
         # A ghost's error has nobody to go to.

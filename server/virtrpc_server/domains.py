@@ -6,8 +6,11 @@ never overwrites a newer one. Nothing but a reading sets anything here; an event
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Generic, TypeVar
 
 import msgspec
@@ -20,6 +23,7 @@ from virtrpc_drivers.values import (
     DomainState,
     Group,
     InterfaceStats,
+    Listed,
     Listing,
     MemoryStats,
     Missing,
@@ -29,12 +33,16 @@ from virtrpc_drivers.values import (
 )
 from virtrpc_server.feed import Feed
 from virtrpc_server.order import Order
+from virtrpc_server.slices import ROWS
 
 T_co = TypeVar("T_co", covariant=True)
 Key = tuple[str, str]
 """(host, uuid)."""
 
 MAX_TOMBSTONES = 10_000
+TOMBSTONE_SECONDS = 3600.0
+OFF = -1
+"""What a listing says for the number of a domain that does not run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,15 @@ class LastListing:
     uuids: frozenset[str]
 
 
+@dataclass(slots=True)
+class Tally:
+    """A host's domains in numbers, and the newest reading that showed one of them."""
+
+    domains: int = 0
+    active: int = 0
+    heard: Stamp | None = None
+
+
 class Domains:
     """All domains of all hosts, with their indexes.
 
@@ -103,7 +120,8 @@ class Domains:
         self._names: dict[tuple[str, str], set[str]] = {}
         self._hosts: dict[str, dict[str, Entry]] = {}
         self._listings: dict[str, LastListing] = {}
-        self._tombstones: dict[Key, Stamp] = {}
+        self._tallies: dict[str, Tally] = {}
+        self._tombstones: OrderedDict[Key, tuple[Stamp, float]] = OrderedDict()
         self._generation = generation
 
     def __len__(self) -> int:
@@ -117,6 +135,10 @@ class Domains:
         """The entries of one host, in no order."""
         return self._hosts.get(host, {}).values()
 
+    def tally(self, host: str) -> Tally:
+        """How many domains a host has; the same however many there are."""
+        return self._tallies.get(host, Tally())
+
     def all(self) -> Iterator[Entry]:
         """Every entry, in no order."""
         return iter(self._entries.values())
@@ -125,7 +147,7 @@ class Domains:
         """Whether a reading of this group that began after this moment is held, or one that said that there is no such domain."""
         entry = self._entries.get(key)
         if entry is None:
-            return key in self._tombstones and self._tombstones[key] > moment
+            return key in self._tombstones and self._tombstones[key][0] > moment
         held: Observed[object] | None = getattr(entry, group.value)
         return held is not None and held.stamp > moment
 
@@ -167,19 +189,27 @@ class Domains:
 
     def listed(self, host: str, listing: Listing) -> list[str]:
         """Take in a listing: removes what it lacks, unless a later reading has seen it. Returns the uuids to read first."""
+        return list(chain.from_iterable(self.take_in(host, listing)))
+
+    def take_in(self, host: str, listing: Listing) -> Iterator[list[str]]:
+        """The same in slices, each step one. Readings may come in between: each domain is judged by what is held when its turn comes."""
         present = frozenset(row.uuid for row in listing.domains)
         if host not in self._listings or listing.stamp > self._listings[host].stamp:
             self._listings[host] = LastListing(listing.stamp, present)
-        for uuid in [uuid for uuid in self._hosts.get(host, {}) if uuid not in present]:
-            self.missing(host, Missing(uuid=uuid, stamp=listing.stamp))
-        unread: list[str] = []
-        for row in listing.domains:
-            entry = self._present(host, row.uuid, row.name, listing.stamp)
-            if entry is None:
-                continue
-            if entry.state is None or entry.config is None or entry.name != row.name:
-                unread.append(row.uuid)
-        return unread
+        gone = [uuid for uuid in self._hosts.get(host, {}) if uuid not in present]
+        for start in range(0, len(gone), ROWS):
+            for uuid in gone[start : start + ROWS]:
+                self.missing(host, Missing(uuid=uuid, stamp=listing.stamp))
+            yield []
+        for start in range(0, len(listing.domains), ROWS):
+            rows = listing.domains[start : start + ROWS]
+            yield [row.uuid for row in rows if self._is_unread(host, row, listing.stamp)]
+
+    def _is_unread(self, host: str, row: Listed, stamp: Stamp) -> bool:
+        entry = self._present(host, row.uuid, row.name, stamp)
+        if entry is None:
+            return False
+        return entry.state is None or entry.config is None or entry.name != row.name or _runs_otherwise(row, stamp, entry.state)
 
     def missing(self, host: str, gone: Missing) -> bool:
         """The hypervisor had no such domain when this call began: removes it unless it was seen by a later one."""
@@ -190,6 +220,8 @@ class Domains:
         self._bury(key, gone.stamp)
         if entry is None:
             return False
+        tally = self._tallies[host]
+        tally.domains, tally.active = tally.domains - 1, tally.active - entry.active
         del self._entries[key]
         del self._hosts[host][gone.uuid]
         self._unname(entry)
@@ -228,6 +260,13 @@ class Domains:
         return entry
 
     def _keep(self, entry: Entry) -> None:
+        tally = self._tallies.setdefault(entry.host, Tally())
+        before = self._entries.get(entry.key)
+        if before is None:
+            tally.domains += 1
+        tally.active += entry.active - (before is not None and before.active)
+        if tally.heard is None or tally.heard < entry.seen:
+            tally.heard = entry.seen
         self._entries[entry.key] = entry
         self._hosts.setdefault(entry.host, {})[entry.uuid] = entry
 
@@ -241,7 +280,7 @@ class Domains:
 
     def _is_buried(self, key: Key, stamp: Stamp) -> bool:
         buried = self._tombstones.get(key)
-        return buried is not None and buried >= stamp
+        return buried is not None and buried[0] >= stamp
 
     def _was_unlisted(self, key: Key, stamp: Stamp) -> bool:
         """Whether a listing that is not older lacked it: one that was never seen here has no tombstone."""
@@ -251,14 +290,21 @@ class Domains:
     def _bury(self, key: Key, stamp: Stamp) -> None:
         if self._is_buried(key, stamp):
             return
-        self._tombstones.pop(key, None)
-        self._tombstones[key] = stamp
-        while len(self._tombstones) > MAX_TOMBSTONES:
-            del self._tombstones[next(iter(self._tombstones))]
+        now = asyncio.get_running_loop().time()
+        self._tombstones[key] = (stamp, now)
+        self._tombstones.move_to_end(key)
+        while len(self._tombstones) > MAX_TOMBSTONES or next(iter(self._tombstones.values()))[1] < now - TOMBSTONE_SECONDS:
+            self._tombstones.popitem(last=False)
 
 
 def _newer(stamp: Stamp, held: Observed[object] | None) -> bool:
     return held is None or stamp > held.stamp
+
+
+def _runs_otherwise(row: Listed, stamp: Stamp, held: Observed[DomainState]) -> bool:
+    """Whether a listing shows that a domain was started or stopped since its state was read."""
+    number = OFF if held.value.id is None else held.value.id
+    return row.id is not None and row.id != number and stamp > held.stamp
 
 
 def _visible(entry: Entry) -> tuple[object, ...]:

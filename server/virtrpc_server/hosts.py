@@ -23,8 +23,9 @@ from virtrpc_drivers.protocol import (
     Spans,
 )
 from virtrpc_drivers.values import Group, HostInfo, Slot, Stamp
+from virtrpc_server.auditing import Attention, Audit, Poll
 from virtrpc_server.budgets import Budget, Budgets, keep_learning
-from virtrpc_server.domains import Domains, Entry, Observed
+from virtrpc_server.domains import Domains, Entry, Observed, Tally
 from virtrpc_server.refresh import Refresher
 from virtrpc_server.sampling import SAMPLE_PERIOD, Sampler
 from virtrpc_server.slots import Slots
@@ -34,11 +35,8 @@ log = logging.getLogger(__name__)
 
 AUDIT_PERIOD = 60.0
 AUDIT_LIVE_SECONDS = 120.0
-AUDIT_SLICES = 20
 NEVER = float("-inf")
-POLL_SECONDS = 2.0
 FIRST_READ_SECONDS = 10.0
-NEXT_PASS_SECONDS = 0.01
 RETRY_SECONDS = 1.0
 DESTROYS_AT_ONCE = 3
 
@@ -92,6 +90,7 @@ class Host:
         self.limits = {Kind.MIGRATION: Slots(config.migrations, clock), Kind.SAVE: Slots(config.saves, clock)}
         self.refresher = Refresher(config.name, driver, domains)
         self.sampler = Sampler(config.name, driver, domains, config.sample_seconds)
+        self.attention = Attention()
         self.back_up = asyncio.Event()
         self._domains = domains
         self._budgets = budgets or Budgets()
@@ -99,8 +98,8 @@ class Host:
         self._read_workers = read_workers
         self._workers: int | None = None
         self._audited = NEVER
-        self._audit_bound = max(AUDIT_LIVE_SECONDS, 2 * config.audit_seconds)
-        self._audit: asyncio.Task[None] | None = None
+        self._audit: Audit | None = None
+        self._auditing: asyncio.Task[None] | None = None
         self._learning: asyncio.Task[None] | None = None
         self._closed = False
         self._on_report: Callable[[str, Report], None] = lambda _host, _report: None
@@ -128,7 +127,7 @@ class Host:
         """Stop reading and close the driver; what runs at the hypervisor goes on."""
         # What the driver says from now on begins nothing.
         self._closed = True
-        tasks = [task for task in (self._audit, self._learning) if task is not None]
+        tasks = [task for task in (self._auditing, self._learning) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -144,9 +143,9 @@ class Host:
         return None if kind is None else self.limits[kind]
 
     @property
-    def entries(self) -> list[Entry]:
-        """Its domains as last read."""
-        return list(self._domains.on_host(self.name))
+    def tally(self) -> Tally:
+        """Its domains in numbers, as last read."""
+        return self._domains.tally(self.name)
 
     @property
     def freshness(self) -> Freshness:
@@ -155,6 +154,16 @@ class Host:
             return Freshness.UNKNOWN
         audited = asyncio.get_running_loop().time() - self._audited < self._audit_bound
         return Freshness.LIVE if self.connected and audited else Freshness.STALE
+
+    @property
+    def _audit_bound(self) -> float:
+        """Seconds within which each audit, and each reading, has to be."""
+        return max(AUDIT_LIVE_SECONDS, 2 * self.read_within)
+
+    @property
+    def read_within(self) -> float:
+        """Seconds in which every domain's state and configuration is read once, whatever is announced."""
+        return self.config.audit_seconds if self._audit is None else self._audit.read_within
 
     def group_freshness(self, entry: Entry, group: Group) -> Freshness:
         """Of a domain's state or configuration."""
@@ -242,22 +251,26 @@ class Host:
         self.back_up.clear()
         self.refresher.pause()
         self.sampler.pause()
-        if self._audit is not None:
-            self._audit.cancel()
+        if self._auditing is not None:
+            self._auditing.cancel()
         self._on_connection(self)
 
     def _begin_audit(self) -> None:
-        if self._audit is not None:
-            self._audit.cancel()
-        self._audit = asyncio.get_running_loop().create_task(self._audit_for_ever())
+        if self._auditing is not None:
+            self._auditing.cancel()
+        self._auditing = asyncio.get_running_loop().create_task(self._audit_for_ever())
 
     async def _audit_for_ever(self) -> None:
-        """List and read everything at once, then again and again, spread over the period; until the connection is lost."""
-        spread = False
+        """List and read everything at once, then again and again; until the connection is lost."""
+        polled = self.info is not None and not self.info.pushes_events
+        parts = (self.name, self.driver, self._domains, self.refresher)
+        self._audit = Poll(*parts, self.attention) if polled else Audit(*parts, self.config.audit_seconds)
+        look = self._audit.everything
         while True:
             try:
-                pause = await self._audit_once(spread=spread)
-                spread = True
+                await look()
+                await self._was_audited()
+                look, pause = self._audit.again, self._audit.pause
             except DriverError as error:
                 log.info("host %s: listing failed: %s", self.name, error)
                 pause = RETRY_SECONDS
@@ -266,16 +279,7 @@ class Host:
                 pause = RETRY_SECONDS
             await asyncio.sleep(pause)
 
-    async def _audit_once(self, *, spread: bool) -> float:
-        listing = await self.driver.list()
-        new = self._domains.listed(self.name, listing)
-        uuids = [row.uuid for row in listing.domains]
-        self.refresher.mark(new)
-        polled = self.info is not None and not self.info.pushes_events
-        if spread and not polled:
-            await self._mark_in_slices(uuids, self.config.audit_seconds)
-        else:
-            self.refresher.audit(uuids, doubted=not spread)
+    async def _was_audited(self) -> None:
         if not self.listed:
             # A domain that cannot be read must not keep the others unknown.
             await self.refresher.drained(FIRST_READ_SECONDS)
@@ -284,12 +288,6 @@ class Host:
         self._audited = asyncio.get_running_loop().time()
         if self.freshness is not before:
             self._on_connection(self)
-        return POLL_SECONDS if polled else NEXT_PASS_SECONDS
-
-    async def _mark_in_slices(self, uuids: list[str], period: float) -> None:
-        for slice_number in range(AUDIT_SLICES):
-            self.refresher.audit(uuids[slice_number::AUDIT_SLICES], doubted=False)
-            await asyncio.sleep(period / AUDIT_SLICES)
 
 
 class Hosts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from grpc import aio
@@ -17,7 +17,7 @@ from virtrpc_server.messages.common import enum_table
 from virtrpc_server.messages.hosts import unreachable_message
 from virtrpc_server.messages.jobs import job_message
 from virtrpc_server.migration import Migrations
-from virtrpc_server.paging import Pager
+from virtrpc_server.paging import Key, Pager, Row
 from virtrpc_server.watching import Watches
 
 CANCEL_OUTCOMES = enum_table(CancelOutcome, job_pb2.CancelOutcome, "CANCEL_OUTCOME_")
@@ -120,9 +120,12 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         """Jobs, newest first."""
         fits = job_filter(request.filter, self._lookup)
         place = self._pager.open(request)
-        before = str(place.after[0]) if place.after is not None else None
-        rows = (((job.id,), job_message(job, self._jobs.hosts) if fits(job) else None) for job in self._jobs.before(before))
-        page = place.cut(rows)
+
+        def rows(after: Key | None) -> Iterator[Row[types_pb2.Job]]:
+            before = str(after[0]) if after is not None else None
+            return (((job.id,), job_message(job, self._jobs.hosts) if fits(job) else None) for job in self._jobs.before(before))
+
+        page = await place.cut_long(rows)
         unreachable = [unreachable_message(host) for host in self._lookup.unreachable(request.filter.hosts)]
         return job_pb2.ListJobsResponse(jobs=page.messages, next_page_token=page.next_page_token, unreachable=unreachable)
 

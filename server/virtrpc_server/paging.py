@@ -6,14 +6,16 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 from google.protobuf.message import Message
 
 from virtrpc_server.errors import Refusal, refuse
+from virtrpc_server.slices import ROWS, breathe
 
 DEFAULT_SIZE = 100
 MAX_SIZE = 1000
@@ -25,6 +27,8 @@ CLOCKWORK = frozenset({"page_size", "page_token", "resume_token"})
 
 M = TypeVar("M", bound=Message)
 Key = tuple[str | int, ...]
+Row = tuple[Key, M | None]
+"""An entry's key, and its message where it fits."""
 
 
 class Paged(Protocol):
@@ -85,24 +89,57 @@ class Place:
     after: Key | None
     size: int
 
-    def cut(self, rows: Iterable[tuple[Key, M | None]]) -> Page[M]:
+    def cut(self, rows: Iterable[Row[M]]) -> Page[M]:
         """The page that these rows make. They come in the list's order and begin after `after`; one without a message does not fit the filter.
 
         Ends at `size` entries, at 1 MiB of messages (one is always sent), or after many rows that do not fit.
         """
-        messages: list[M] = []
-        room = MAX_BYTES
-        last: Key | None = None
-        for looked_at, (key, message) in enumerate(rows):
-            bytes_ = message.ByteSize() if message is not None else 0
-            full = len(messages) == self.size or (messages and bytes_ > room)
-            if last is not None and (full or looked_at >= MAX_LOOKED_AT):
-                return Page(messages, self.pager.token(self.bound_to, last))
-            if message is not None:
-                messages.append(message)
-                room -= bytes_
-            last = key
-        return Page(messages, "")
+        draft: _Draft[M] = _Draft(self.size)
+        for row in rows:
+            if not draft.takes(row):
+                return Page(draft.messages, self._token(draft))
+        return Page(draft.messages, "")
+
+    async def cut_long(self, rows: Callable[[Key | None], Iterable[Row[M]]]) -> Page[M]:
+        """The same of a list that may be long and may change while others have their turn: `rows` are those after a key, at that moment."""
+        draft: _Draft[M] = _Draft(self.size, last=self.after)
+        while True:
+            before = draft.looked_at
+            for row in islice(rows(draft.last), ROWS):
+                if not draft.takes(row):
+                    return Page(draft.messages, self._token(draft))
+            if draft.looked_at < before + ROWS:
+                return Page(draft.messages, "")
+            await breathe()
+
+    def _token(self, draft: _Draft[M]) -> str:
+        assert draft.last is not None
+        return self.pager.token(self.bound_to, draft.last)
+
+
+@dataclass(slots=True)
+class _Draft(Generic[M]):
+    """A page in the making."""
+
+    size: int
+    last: Key | None = None
+    messages: list[M] = field(default_factory=list)
+    room: int = MAX_BYTES
+    looked_at: int = 0
+
+    def takes(self, row: Row[M]) -> bool:
+        """Put a row in, or pass it over where it does not fit the filter; False where the page ends before it."""
+        key, message = row
+        bytes_ = message.ByteSize() if message is not None else 0
+        full = len(self.messages) == self.size or (self.messages and bytes_ > self.room)
+        if self.looked_at and (full or self.looked_at >= MAX_LOOKED_AT):
+            return False
+        if message is not None:
+            self.messages.append(message)
+            self.room -= bytes_
+        self.last = key
+        self.looked_at += 1
+        return True
 
 
 def fingerprint(request: Message) -> bytes:

@@ -1,4 +1,6 @@
-"""QueryService: every answer comes from the cache. Nothing here awaits anything but the transport of a stream."""
+"""QueryService: every answer comes from the cache. Nothing here awaits anything but the transport of a stream,
+and between the slices of a long list one turn of the loop for others.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from virtrpc_server.messages import stats
 from virtrpc_server.messages.common import identity_message
 from virtrpc_server.messages.domains import domain_message
 from virtrpc_server.messages.hosts import host_message, unreachable_message
-from virtrpc_server.paging import Key, Page, Pager
+from virtrpc_server.paging import Key, Page, Pager, Row
 from virtrpc_server.watching import Watches
 
 M = TypeVar("M", bound=Message)
@@ -42,7 +44,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
 
     async def ListDomains(self, request: query_pb2.ListDomainsRequest, context: Context) -> query_pb2.ListDomainsResponse:
         """virConnectListAllDomains."""
-        page = self._page(request, request.filter, self._domain)
+        page = await self._page(request, request.filter, self._domain)
         return query_pb2.ListDomainsResponse(
             domains=page.messages, next_page_token=page.next_page_token, unreachable=self._unreachable(request.filter)
         )
@@ -85,7 +87,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
     async def ListDomainStats(self, request: query_pb2.ListDomainStatsRequest, context: Context) -> query_pb2.ListDomainStatsResponse:
         """virConnectGetAllDomainStats."""
         groups = stats.ALL_GROUPS & set(request.groups) or stats.ALL_GROUPS
-        page = self._page(request, request.filter, lambda entry: stats.domain_stats_message(entry, self._hosts[entry.host], groups))
+        page = await self._page(request, request.filter, lambda entry: stats.domain_stats_message(entry, self._hosts[entry.host], groups))
         return query_pb2.ListDomainStatsResponse(
             stats=page.messages, next_page_token=page.next_page_token, unreachable=self._unreachable(request.filter)
         )
@@ -111,16 +113,16 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
     def _domain(self, entry: Entry) -> types_pb2.Domain:
         return domain_message(entry, self._hosts[entry.host])
 
-    def _page(self, request: Message, wanted: types_pb2.DomainFilter, message: Callable[[Entry], M]) -> Page[M]:
+    async def _page(self, request: Message, wanted: types_pb2.DomainFilter, message: Callable[[Entry], M]) -> Page[M]:
         fits = self._lookup.filter(wanted)
         place = self._pager.open(request)
 
-        def rows() -> Iterator[tuple[Key, M | None]]:
-            for key in self._domains.order.after(place.after):
+        def rows(after: Key | None) -> Iterator[Row[M]]:
+            for key in self._domains.order.after(after):
                 entry = self._domains.get((key[0], key[2]))
                 yield key, message(entry) if entry is not None and fits(entry) else None
 
-        return place.cut(rows())
+        return await place.cut_long(rows)
 
     def _unreachable(self, wanted: types_pb2.DomainFilter) -> Sequence[types_pb2.UnreachableHost]:
         return [unreachable_message(host) for host in self._lookup.unreachable(wanted.hosts)]

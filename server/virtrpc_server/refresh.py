@@ -53,6 +53,7 @@ class Refresher:
         self._readers = dict.fromkeys(GROUPS, 0)
         self._stuck = dict.fromkeys(GROUPS, 0)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._costs = dict.fromkeys(GROUPS, 0.0)
         self._in_use: set[str] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         self._paused = True
@@ -62,6 +63,16 @@ class Refresher:
         """Whether a change was announced that no finished read has seen."""
         return self._due[group].is_dirty(uuid)
 
+    @property
+    def cost(self) -> float:
+        """Seconds that reading both groups of one domain usually takes."""
+        return sum(self._costs.values())
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is due but what failed and rests, or waits for a control channel."""
+        return all(due.drained for due in self._due.values())
+
     async def drained(self, limit: float) -> bool:
         """Wait until nothing is due but what failed and rests, or waits for a control channel, for at most `limit` seconds."""
         self._note_drained()
@@ -70,7 +81,7 @@ class Refresher:
         return self._drained.is_set()
 
     def _note_drained(self) -> None:
-        if all(due.drained for due in self._due.values()):
+        if self.idle:
             self._drained.set()
         else:
             self._drained.clear()
@@ -180,13 +191,18 @@ class Refresher:
     async def _read_until_done(self, group: Group) -> None:
         while not self._paused and (taken := self._due[group].take(functools.partial(self._is_wedged, group))):
             call = self._start(self._driver.read(list(taken), group))
+            began = asyncio.get_running_loop().time()
             await asyncio.wait([call], timeout=HANG_SECONDS)
             if not call.done() and self._stuck[group] < MAX_STUCK:
                 self._leave_behind(group, taken, call)
                 continue
             await asyncio.wait([call])
+            self._learn_cost(group, (asyncio.get_running_loop().time() - began) / len(taken))
             self._settle(group, taken, call)
         self._note_drained()
+
+    def _learn_cost(self, group: Group, seconds: float) -> None:
+        self._costs[group] += (seconds - self._costs[group]) / 8 if self._costs[group] else seconds
 
     def _leave_behind(self, group: Group, taken: dict[str, Wish], call: asyncio.Task[Readings]) -> None:
         log.warning("host %s: reading %s of %d domains hangs", self._host, group, len(taken))

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+
+import pytest
+
 from tests.server.fake_driver import listing, only, reading, stamp, uuid
-from virtrpc_drivers.values import CpuStats, Group, MemoryStats, Missing, State, StatsReading
+from tests.virtual_time import on_virtual_time
+from virtrpc_drivers.values import CpuStats, Group, Listed, Listing, MemoryStats, Missing, State, StatsReading
 from virtrpc_server.domains import Domains, Entry
 
 HOST = "h"
@@ -98,6 +104,45 @@ async def test_a_late_reading_of_a_gone_domain_does_not_fill_the_one_in_its_plac
     assert held.stats.memory is None
 
 
+@on_virtual_time
+async def test_a_tombstone_lasts_an_hour() -> None:
+    """Longer than any answer can be late; then the uuid costs nothing any more."""
+    domains = Domains()
+    for number in (1, 2):
+        domains.missing(HOST, Missing(uuid=uuid(number), stamp=stamp(5.0)))
+        await asyncio.sleep(3500.0)
+    domains.missing(HOST, Missing(uuid=uuid(3), stamp=stamp(5.0)))
+    assert domains.read(HOST, reading(2, 4.0)) is None
+    assert domains.read(HOST, reading(1, 4.0)) is not None
+
+
+@pytest.mark.parametrize(
+    ("held", "listed", "different"), [(1, 1, False), (1, 2, True), (1, -1, True), (1, None, False), (None, -1, False), (None, 3, True)]
+)
+async def test_a_listing_shows_what_was_started_or_stopped(held: int | None, listed: int | None, different: bool) -> None:
+    """The number of the running guest is another one, or there is none: read it first. A listing that began before the reading shows nothing."""
+    domains = Domains()
+    domains.read(HOST, reading(1, 5.0, state=State.RUNNING if held else State.SHUTOFF))
+    for moment, unread in ((6.0, different), (4.0, False)):
+        row = Listed(uuid=uuid(1), name="guest-1", id=listed)
+        assert bool(domains.listed(HOST, Listing(stamp=stamp(moment), domains=(row,)))) is unread
+
+
+async def test_the_tally_is_kept_as_domains_come_and_go() -> None:
+    """It says at any time what counting would."""
+    domains = Domains()
+    rng = random.Random(7)
+    for moment in range(300):
+        number = rng.randrange(8)
+        if rng.random() < 0.3:
+            domains.missing(HOST, Missing(uuid=uuid(number), stamp=stamp(moment)))
+        else:
+            domains.read(HOST, reading(number, moment - rng.random(), state=rng.choice([State.RUNNING, State.SHUTOFF])))
+        held = list(domains.on_host(HOST))
+        assert (domains.tally(HOST).domains, domains.tally(HOST).active) == (len(held), sum(one.active for one in held))
+    assert domains.tally("elsewhere").domains == 0
+
+
 async def test_an_older_burial_does_not_shorten_a_newer_one() -> None:
     """Two late answers that a domain is gone leave the later moment on its tombstone."""
     domains = Domains()
@@ -158,3 +203,21 @@ async def test_a_late_reading_of_one_that_a_listing_lacked_brings_nothing_back()
     assert domains.read(HOST, reading(1, 4.0)) is None
     assert domains.get((HOST, uuid(1))) is None
     assert domains.read(HOST, reading(1, 6.0)) is not None
+
+
+async def test_readings_between_the_slices_of_a_listing_count() -> None:
+    """What a later reading saw while a long listing was taken in stays as it saw it, and a late one brings nothing back."""
+    domains = Domains()
+    for number in range(300):
+        domains.read(HOST, reading(number, 1.0))
+    slices = domains.take_in(HOST, listing(5.0, range(300, 600)))
+    next(slices)
+    seen, gone, late = 299, 400, 298
+    domains.read(HOST, reading(seen, 6.0))
+    domains.missing(HOST, Missing(uuid=uuid(gone), stamp=stamp(7.0)))
+    domains.read(HOST, reading(late, 4.0))
+    unread = [which for some in slices for which in some]
+    assert domains.get((HOST, uuid(seen))) is not None
+    assert domains.get((HOST, uuid(gone))) is None
+    assert domains.get((HOST, uuid(late))) is None
+    assert len(domains) == len(unread) + 1 == 300

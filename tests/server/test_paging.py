@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -25,10 +26,14 @@ class Names:
             self.order.add((name,))
 
     def page(self, request: query_pb2.ListDomainsRequest, letter: str = "") -> tuple[list[str], str]:
-        """The names of a page, and the next one's token."""
+        """The names of a page, and the next one's token; the same in one go and in slices."""
+
+        def rows(after: Key | None) -> Rows:
+            return ((key, types_pb2.Domain(name=key[0]) if key[0].startswith(letter) else None) for key in self.order.after(after))
+
         place = self.pager.open(request)
-        rows: Rows = ((key, types_pb2.Domain(name=key[0]) if key[0].startswith(letter) else None) for key in self.order.after(place.after))
-        page = place.cut(rows)
+        page, sliced = place.cut(rows(place.after)), asyncio.run(place.cut_long(rows))
+        assert page == sliced
         return [message.name for message in page.messages], page.next_page_token
 
 

@@ -20,6 +20,7 @@ from virtrpc_drivers.values import (
     InterfaceConfig,
     InterfaceStats,
     MemoryStats,
+    Missing,
     Slot,
     State,
     StatsReading,
@@ -86,9 +87,10 @@ class Bed:
 
 
 def at_once(handler: Coroutine[Any, Any, T]) -> T:
-    """The result of a handler that never gives up the loop."""
+    """The result of a handler that waits for nothing: it may let others have their turn, which is what a bare yield is."""
     try:
-        handler.send(None)
+        while handler.send(None) is None:
+            pass
     except StopIteration as end:
         return cast("T", end.value)
     handler.close()
@@ -304,6 +306,28 @@ async def test_one_disk_or_interface_by_any_of_its_names(bed: Bed) -> None:
 
 
 @on_bed
+async def test_cpu_time_is_that_of_the_newest_reading(bed: Bed) -> None:
+    """Be it the state's or a sample's; a domain that is off has none."""
+
+    def told() -> int:
+        message = bed.ask("GetDomain", query_pb2.GetDomainRequest(domain=Ref(uuid=uuid(1)))).domain
+        return int(message.cpu_time.seconds) if message.HasField("cpu_time") else -1
+
+    bed.read(1, cpu_time_ns=1_000_000_000)
+    seen = [told()]
+    await asyncio.sleep(1)
+    bed.sampled(1, cpu=CpuStats(time_ns=2_000_000_000))
+    seen.append(told())
+    await asyncio.sleep(1)
+    bed.read(1, cpu_time_ns=3_000_000_000)
+    seen.append(told())
+    await asyncio.sleep(1)
+    bed.read(1, state=State.SHUTOFF, cpu_time_ns=3_000_000_000)
+    bed.sampled(1, cpu=CpuStats(time_ns=4_000_000_000))
+    assert [*seen, told()] == [1, 2, 3, -1]
+
+
+@on_bed
 async def test_virtual_cpus_in_pages(bed: Bed) -> None:
     """In order of number, whatever order the hypervisor tells them in."""
     bed.read(1)
@@ -376,6 +400,26 @@ def test_a_large_server_is_paged_without_losing_a_domain() -> None:
             seen += [domain.uuid for domain in answer.domains]
             token = answer.next_page_token
         assert len(seen) == len(set(seen)) == 10_000
+
+    virtual_time.run(work())
+
+
+def test_a_page_that_is_made_while_domains_come_and_go_has_those_that_stay() -> None:
+    """A long page is made in slices: each domain that is there all the time is in it once, in order, as of the moment of its slice."""
+
+    async def work() -> None:
+        bed = Bed("a")
+        bed.domains.listed("a", listing(1.0, range(1000), {number: f"n{number:04}" for number in range(1000)}))
+        making = bed.query.ListDomains(query_pb2.ListDomainsRequest(page_size=1000), cast("Any", None))
+        making.send(None)
+        for number in (0, 50, 500, 999):
+            bed.domains.missing("a", Missing(uuid=uuid(number), stamp=stamp(2.0)))
+        for number in (1001, 1002):
+            bed.domains.read("a", reading(number, 3.0, f"n{number - 1000:04}b"))
+        answer = at_once(making)
+        names = [domain.name for domain in answer.domains]
+        assert names == sorted(set(names))
+        assert {f"n{number:04}" for number in range(1000)} - {*names} == {"n0500", "n0999"}
 
     virtual_time.run(work())
 

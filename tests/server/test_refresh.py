@@ -24,8 +24,10 @@ async def connected(driver: FakeDriver, audit_seconds: float = 1e6) -> AsyncIter
     domains = Domains()
     host = Host(HostConfig("h", "fake:", audit_seconds=audit_seconds), driver, domains, clock=virtual_time.wall)
     await host.start(lambda _host, _report: None, lambda _host: None, lambda _spans: None)
+    # The first audit begins at once, and looks at a first slice.
     while not host.listed:  # noqa: ASYNC110 # a host does not announce it
         await asyncio.sleep(0.01)
+    await asyncio.sleep(1.0)
     await host.refresher.drained(60.0)
     driver.reads.clear()
     try:

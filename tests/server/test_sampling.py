@@ -9,12 +9,13 @@ from collections.abc import Sequence
 import pytest
 
 from tests.server.fake_driver import FakeDriver, reading, uuid
-from tests.server.test_hosts import host_of, start
+from tests.server.test_hosts import start
 from tests.server.world import World, until, virtual
-from tests.virtual_time import on_virtual_time
+from tests.virtual_time import on_virtual_time, wall
 from virtrpc_drivers import operations as ops
-from virtrpc_drivers.values import CpuStats, Pulse, Pulses, Samples, StatsReading
-from virtrpc_server.hosts import Freshness, Host
+from virtrpc_drivers.values import CpuStats, DomainReading, Pulse, Pulses, Samples, StatsReading
+from virtrpc_server.domains import Domains
+from virtrpc_server.hosts import Freshness, Host, HostConfig
 from virtrpc_server.sampling import HANG_SECONDS, LARGEST_SHARD, MAX_HUNG, SHARDS, TRIALS
 
 
@@ -151,6 +152,10 @@ class Slow(FakeDriver):
     cut: list[int]
     wedged = ""
 
+    def __init__(self, *readings: DomainReading) -> None:
+        super().__init__(*readings)
+        self.sampled = Domains()
+
     async def sample(self, uuids: Sequence[str]) -> Samples:
         """See Driver.sample."""
         self.cut.append(len(uuids))
@@ -167,7 +172,7 @@ async def slow(guests: int, seconds: float = 0.0) -> tuple[Slow, Host]:
     """Such a host with so many running guests."""
     driver = Slow(*(reading(number, 0.0) for number in range(1, guests + 1)))
     driver.cut, driver.seconds = [], seconds
-    host = host_of(driver)
+    host = Host(HostConfig("h", "fake:"), driver, driver.sampled, clock=wall)
     await start(host)
     await asyncio.sleep(5)
     driver.cut.clear()
@@ -208,7 +213,7 @@ async def test_without_cpu_times_guests_are_tried_one_a_call() -> None:
     await asyncio.sleep(60)
     assert host.sampler.quarantined == {uuid(3)}
     assert host.sampler.hung <= TRIALS
-    memory = {entry.uuid: host.age(entry.stats.cpu.stamp) for entry in host.entries if entry.stats.cpu is not None}
+    memory = {entry.uuid: host.age(entry.stats.cpu.stamp) for entry in driver.sampled.all() if entry.stats.cpu is not None}
     assert max(age for which, age in memory.items() if which != uuid(3)) < 3 * host.sampler.period
     await host.close()
 
@@ -216,7 +221,7 @@ async def test_without_cpu_times_guests_are_tried_one_a_call() -> None:
 @on_virtual_time
 async def test_statistics_are_live_for_three_periods() -> None:
     """The period is the target age that the host states."""
-    _, host = await slow(25)
+    driver, host = await slow(25)
     assert (host.sampler.period, host.sampler.live_seconds) == (1.25, 3.75)
-    assert all(host.stats_freshness(entry.stats.cpu) is Freshness.LIVE for entry in host.entries)
+    assert all(host.stats_freshness(entry.stats.cpu) is Freshness.LIVE for entry in driver.sampled.all())
     await host.close()

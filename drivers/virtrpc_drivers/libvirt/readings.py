@@ -101,7 +101,7 @@ def listing(connection: Any, clock: Clock) -> Listing:
     """virConnectListAllDomains, active and inactive."""
     stamp = clock.stamp()
     domains = connection.listAllDomains(0)
-    return Listing(stamp=stamp, domains=tuple(Listed(uuid=domain.UUIDString(), name=domain.name()) for domain in domains))
+    return Listing(stamp=stamp, domains=tuple(Listed(uuid=domain.UUIDString(), name=domain.name(), id=domain.ID()) for domain in domains))
 
 
 def readings(connection: Any, uuids: Sequence[str], group: Group, clock: Clock) -> Readings:

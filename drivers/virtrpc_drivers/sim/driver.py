@@ -43,6 +43,7 @@ from virtrpc_drivers.values import (
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+OFF = -1
 NOT_YET = Fault(reason=Reason.HOST_UNREACHABLE, message="the simulated host is not connected")
 
 
@@ -275,7 +276,8 @@ class SimDriver:
         await self.hypervisor.free(uuid)
 
     def _list(self, stamp: Stamp) -> Listing:
-        return Listing(stamp=stamp, domains=tuple(Listed(uuid=domain.uuid, name=domain.name) for domain in self.hypervisor.domains.values()))
+        rows = (Listed(uuid=domain.uuid, name=domain.name, id=OFF if domain.id is None else domain.id) for domain in self.hypervisor.domains.values())
+        return Listing(stamp=stamp, domains=tuple(rows))
 
     async def _read(self, uuids: Sequence[str], group: Group) -> Readings:
         found: list[DomainReading] = []

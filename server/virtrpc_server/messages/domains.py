@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
+
 from virtrpc.v1 import types_pb2
 from virtrpc_drivers.values import Control, DomainConfig, DomainState, Group
 from virtrpc_server.domains import Entry
@@ -38,8 +40,18 @@ def _message(entry: Entry, state: Freshness, config: Freshness) -> types_pb2.Dom
         state_observation=observation(state, entry.state),
         configuration_observation=observation(config, entry.config),
         **(_state_fields(entry.state.value) if entry.state is not None else {}),
+        cpu_time=_cpu_time(entry),
         **(_config_fields(entry.config.value, active=entry.active) if entry.config is not None else {}),
     )
+
+
+def _cpu_time(entry: Entry) -> Duration | None:
+    """By the newer of two readings, the state's and the statistics'."""
+    if entry.state is None or not entry.active:
+        return None
+    sampled = entry.stats.cpu
+    newer = sampled is not None and sampled.stamp > entry.state.stamp
+    return duration_ns(sampled.value.time_ns if sampled is not None and newer else entry.state.value.cpu_time_ns)
 
 
 def _state_fields(state: DomainState) -> dict[str, Any]:
@@ -49,7 +61,6 @@ def _state_fields(state: DomainState) -> dict[str, Any]:
         "state_reason": state.reason,
         "active": state.active,
         "control_state": CONTROLS[state.control] if state.control is not None else None,
-        "cpu_time": duration_ns(state.cpu_time_ns) if state.active else None,
         "updated": state.updated,
         "has_managed_save": state.has_managed_save,
         "memory_bytes": state.memory_bytes,

@@ -60,11 +60,12 @@ def host_message(host: Host, *, verbs: bool = False, capabilities: bool = False,
 
 
 def _domains(host: Host) -> dict[str, Any]:
-    entries = host.entries
-    heard = max((entry.seen.wall for entry in entries), default=host.since if host.connected else None)
+    tally = host.tally
+    since = host.since if host.connected else None
+    heard = timestamp(tally.heard.wall if tally.heard is not None else since)
     if not host.listed:
-        return {"observed_time": timestamp(heard)}
-    return {"observed_time": timestamp(heard), "domains": len(entries), "active_domains": sum(entry.active for entry in entries)}
+        return {"observed_time": heard}
+    return {"observed_time": heard, "domains": tally.domains, "active_domains": tally.active}
 
 
 def _info_fields(info: HostInfo) -> dict[str, Any]:
