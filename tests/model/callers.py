@@ -23,12 +23,12 @@ Told = Callable[[types_pb2.Job], None]
 class Caller:
     """One who runs a verb or follows a job. `leave` is what it wants when it goes; "" for one who only follows."""
 
-    def __init__(self, channel: Channel, method: str, request: Message, leave: str, told: Told) -> None:
-        self.leaves = leave
+    def __init__(self, channel: Channel, method: str, request: Message, leave: str, told: Told, who: str) -> None:
+        self.leaves, self._who = leave, who
         self.updates: list[types_pb2.Job] = []
         self.left = False
         self._told = told
-        self._rpc: Rpc = channel.begin(method, request, self._take)
+        self._rpc: Rpc = channel.begin(method, request, self._take, who)
 
     @property
     def reason(self) -> str | None:
@@ -69,6 +69,7 @@ class Caller:
             assert last.state not in FINAL, f"[one end] job {job.job_id} was told again after its final state"
             assert last.revision < job.revision, f"[one end] job {job.job_id} went back from revision {last.revision} to {job.revision}"
             assert last.job_id == job.job_id
+        assert not self.leaves or job.owner == self._who, f"[owner] {self._who} was told job {job.job_id} of {job.owner} as its own"
         self.updates.append(job)
         self._told(job)
 

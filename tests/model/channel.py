@@ -53,16 +53,23 @@ class Channel(Protocol):
 
     faults: list[Exception]
 
-    def begin(self, method: str, request: Message, reader: Reader) -> Rpc:
-        """Begin a streaming RPC."""
+    def begin(self, method: str, request: Message, reader: Reader, who: str = "unix") -> Rpc:
+        """Begin a streaming RPC of a caller on this kind of socket."""
 
 
 class LocalRpc:
     """An RPC without a wire: the handler's task, and the context that it is given."""
 
     def __init__(
-        self, method: str, handler: Callable[[bytes, Any], Awaitable[Any]], request: Message, reader: Reader, faults: list[Exception]
+        self,
+        method: str,
+        handler: Callable[[bytes, Any], Awaitable[Any]],
+        request: Message,
+        reader: Reader,
+        faults: list[Exception],
+        who: str,
     ) -> None:
+        self._who = who
         self.reason: str | None = None
         self.metadata: dict[str, str] | None = None
         self._method, self._reader, self._faults = method, reader, faults
@@ -96,8 +103,8 @@ class LocalRpc:
     # The servicer's context
 
     def peer(self) -> str:
-        """A Unix socket's."""
-        return "unix:"
+        """Where the caller is."""
+        return f"{self._who}:"
 
     def invocation_metadata(self) -> tuple[()]:
         """None."""
@@ -158,9 +165,9 @@ class LocalChannel:
             guarded: Any = await self._guard.intercept_service(continuation, cast("grpc.HandlerCallDetails", SimpleNamespace(method=path)))
             self._handlers[name] = guarded.unary_stream or guarded.unary_unary
 
-    def begin(self, method: str, request: Message, reader: Reader) -> LocalRpc:
+    def begin(self, method: str, request: Message, reader: Reader, who: str = "unix") -> LocalRpc:
         """Begin an RPC; its handler runs when the loop comes to it."""
-        return LocalRpc(method, self._handlers[method], request, reader, self.faults)
+        return LocalRpc(method, self._handlers[method], request, reader, self.faults, who)
 
     def ask(self, method: str, request: Message) -> Any:
         """The answer of a query, which must not wait; None where it is refused. Raises SuspendedError."""

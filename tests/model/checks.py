@@ -21,6 +21,10 @@ KEPT_PLACES = 2
 """Of a daemon's workers, for aborts and for sampling."""
 MOMENT = 0.01
 """Seconds that a timer may be late."""
+SOON = 0.5
+"""Seconds after which a loss must have been noticed."""
+STOPPED_SECONDS = 60.0
+"""Seconds after which what was to stop is over: 15 for its call, 25 for a destroy and readings, and what the store takes."""
 RETRY = 1.0
 """Seconds after which a job that a foreign one was in the way of tries again."""
 
@@ -43,11 +47,18 @@ class AtTheBorder:
         if job is None or job.state is not JobState.RUNNING:
             yield f"[stored first] the call of job {job_id} was sent before it was stored as running"
             return
+        if job.cancel_reason is not None:
+            yield f"[cancel] {named(job)} was sent although it was to stop"
         needed = keys_of(job, world.shape)
         for out in world.record.holding():
             other = world.journal.held[out.job_id]
             if needed & keys_of(other, world.shape):
                 yield f"[exclusion] {named(job)} was sent while {named(other)} was out"
+        if getattr(call.operation, "password", "") and getattr(job.operation, "password", ""):
+            yield f"[secrets] {named(job)} was stored with its password"
+        for out in world.record.calls.values():
+            if needed and out.waits and out.operation.verb == "Destroy" and (out.host, out.operation.uuid) == (job.host, job.uuid):
+                yield f"[destroy] {named(job)} was sent while its domain was being destroyed"
         for other in self._ahead(job):
             yield f"[order] {named(job)} was sent before {named(other)}, which came first"
         places = max(1, world.workers - KEPT_PLACES) if world.workers else None
@@ -117,6 +128,7 @@ class Checks:
         if settled:
             self._cache(domains)
             self._waiting()
+            self._stopping()
 
     def border(self) -> None:
         """Nothing was sent that may not be sent, and nobody else was hit."""
@@ -213,6 +225,7 @@ class Checks:
             assert not final or last.finished, f"[one end] job {job_id} went on after its end"
             if last.finished:
                 self._rightly(last)
+                self._told_true(last)
 
     def _rightly(self, job: Job) -> None:
         assert (job.state is JobState.SUCCEEDED) == (job.problem is None), f"[one end] {named(job)} {job.state}: {job.problem}"
@@ -232,6 +245,29 @@ class Checks:
             assert job.problem is not None
             by = self._world.record.calls.get(job.problem.metadata["job_id"])
             assert by is not None, f"[cancel] {named(job)} was preempted by a destroy that was not sent"
+
+    def _told_true(self, job: Job) -> None:
+        """What a job's end says is what its last call said; a destroy that erred may have destroyed all the same."""
+        out = self._world.record.calls.get(job.id)
+        answer = out.answer if out is not None else ""
+        if job.state is JobState.SUCCEEDED:
+            assert answer == "OK" or (answer and job.verb == "Destroy"), f"[truth] {named(job)} succeeded, and its call said {answer or 'nothing'}"
+        elif job.state is not JobState.OUTCOME_UNKNOWN:
+            assert answer != "OK", f"[truth] {named(job)} ended {job.state}, and its call succeeded"
+
+    def _stopping(self) -> None:
+        """Who is to stop has been told so, and stops in the time that it has for that."""
+        now = asyncio.get_running_loop().time()
+        for job in self._world.journal.held.values():
+            if job.finished or self._world.journal.behind(job.id):
+                continue
+            asked = job.id in self._wishes.cancelled | self._wishes.must_stop and not self._wishes.preempted(job)
+            assert job.cancel_reason is not None or not asked, f"[cancel] {named(job)} was cancelled, and does not know it"
+            out = self._world.record.calls.get(job.id)
+            late = out is not None and job.state is JobState.RUNNING and (out.waits or out.inside) and ran_out(job, out, now - SOON)
+            assert job.cancel_reason is not None or not late, f"[run_timeout] {named(job)} has run for longer than it may"
+            since = next((form.updated - EPOCH for form in self._world.journal.forms[job.id] if form.cancel_reason), now)
+            assert now - since < STOPPED_SECONDS, f"[stops too late] {named(job)} was to stop {now - since:.0f} s ago"
 
     def _waiting(self) -> None:
         """Nobody waits for what nobody has, nor for longer than it wanted to."""

@@ -21,11 +21,14 @@ from virtrpc_drivers.sim.control import Stranger
 from virtrpc_drivers.sim.events import EventRule
 from virtrpc_drivers.sim.faults import Rule
 
-guests = st.sampled_from(("a1", "c1", "new1", "b1", "a2", "c2", "b2", "new2", "a3"))
+guests = st.sampled_from(("a1", "a1", "a1", "c1", "new1", "b1", "a1", "a2", "c2", "b2", "new2", "a3"))
+"""Much is about one domain: what is done to another one meets nothing."""
 hosts = st.sampled_from(("a", "b", "c"))
 newest = st.integers(0, 5)
 numbers = st.integers(0, 2)
 seconds = st.sampled_from((0.001, 0.05, 0.5, 1.0, 2.0, 4.0, 6.0, 11.0, 16.0, 31.0, 70.0))
+leaves = st.sampled_from(tuple(requests.LEAVES))
+callers = st.sampled_from(("unix", "unix", "tcp"))
 pauses = st.sampled_from((0.0, 0.5, 3.0, 20.0))
 FAULTS = ("SetMemory", "ManagedSave", "Suspend", "Destroy", "Migrate", "Start", "CreateSnapshot", "Define", "read", "list", "sample", "cancel",
           "probe", "connect", "snapshots", "*")  # fmt: skip
@@ -62,16 +65,29 @@ class Machine(Stage):
         number=numbers,
         wait=st.sampled_from((30.0, 5.0, 1.0, 0.0)),
         run=st.sampled_from((0.0, 1.0, 20.0)),
-        leave=st.sampled_from(tuple(requests.LEAVES)),
-        again=st.sampled_from(("", "", "", "x")),
+        leave=leaves,
+        who=callers,
     )
-    def begin(self, verb: str, guest: str, number: int, wait: float, run: float, leave: str, again: str) -> None:
-        """Somebody calls a verb. `again` makes it the same request as the last one like it."""
+    def begin(self, verb: str, guest: str, number: int, wait: float, run: float, leave: str, who: str) -> None:
+        """Somebody calls a verb."""
         here = self._there.home(guest)
         to = ("a" if number < 2 else "b") if verb in ("DefineDomain", "CreateDomain") else next(name for name in "ab" if name != here)
-        request_id = f"{again} {verb} {guest} {number}" if again else ""
-        request = requests.request(verb, self._there.uuids[guest], to, number, requests.options(wait, run, leave, request_id))
-        self._do(lambda: self._call(verb, request, leave))
+        how = requests.options(wait, run, leave, f"request {len(self._begun)}")
+        request = requests.request(verb, self._there.uuids[guest], to, number, how)
+        self._begun.append((verb, request))
+        self._do(lambda: self._call(verb, request, leave, who))
+
+    @rule(number=newest, leave=leaves, who=callers)
+    def repeat(self, number: int, leave: str, who: str) -> None:
+        """The same request once more, from whomever."""
+        if self._begun:
+            verb, request = self._begun[-1 - number % len(self._begun)]
+            request = requests.again(request, leave)
+            self._do(lambda: self._call(verb, request, leave, who))
+
+    # Hypothesis takes any rule as often as any other: those on which all depends stand several times.
+    begin_2 = begin_3 = begin_4 = begin_5 = begin_6 = begin
+    repeat_2 = repeat
 
     @rule(job=newest)
     def cancel(self, job: int) -> None:
@@ -81,12 +97,18 @@ class Machine(Stage):
             self._wishes.cancelled.add(job_id)
             self._do(lambda: self._send("CancelJob", job_pb2.CancelJobRequest(job_id=job_id)))
 
+    cancel_2 = cancel_3 = cancel
+
     @rule(caller=newest)
     def leave(self, caller: int) -> None:
         """A caller goes away."""
         here = [one for one in self._callers if one.reason is None]
         if here:
-            self._do(here[-1 - caller % len(here)].leave)
+            leaving = here[-1 - caller % len(here)]
+            self._wishes.left(leaving)
+            self._do(leaving.leave)
+
+    leave_2 = leave_3 = leave
 
     @rule(job=newest)
     def follow(self, job: int) -> None:
@@ -119,6 +141,8 @@ class Machine(Stage):
     def time_passes(self, seconds: float) -> None:
         """Nothing else happens for a while."""
         self._do(lambda: None, seconds)
+
+    time_passes_2 = time_passes_3 = time_passes_4 = time_passes_5 = time_passes
 
     @rule(turns=st.sampled_from((None, 0, 1, 2, 3, 5, 8)))
     def pace(self, turns: int | None) -> None:

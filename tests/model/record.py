@@ -29,6 +29,8 @@ class Out:
     """The hypervisor may still work on it."""
     asked: bool = False
     """The guest was asked; what is left holds nothing."""
+    answer: str = ""
+    """What it ended with: "OK" or a reason; "" while nothing was heard."""
     aborts: int = 0
     """Aborts that were sent for it and have not returned."""
 
@@ -97,6 +99,7 @@ class Record:
     def returned(self, out: Out, error: DriverError | None, *, resumed: bool) -> None:
         """The answer. A run that could not reach the host was never sent; a resume that could not has learned nothing."""
         out.waits = False
+        out.answer = error.reason.value if error is not None else "OK"
         out.inside = error is not None and (error.reason in LOST or (resumed and error.reason is Reason.HOST_UNREACHABLE))
 
     def free(self, host: str, uuid: str) -> None:

@@ -45,6 +45,14 @@ def options(wait: float, run: float, leave: str, request_id: str) -> types_pb2.J
     )
 
 
+def again(request: Message, leave: str) -> Message:
+    """The same request, from one who wants something else when it leaves."""
+    copy = type(request)()
+    copy.CopyFrom(request)
+    copy.options.on_disconnect = LEAVES[leave]  # type: ignore[attr-defined]
+    return copy
+
+
 def request(verb: str, uuid: str, host: str, number: int, how: types_pb2.JobOptions) -> Message:
     """One of the forms of a verb, by number: other sizes, names, flags. `host` is where a domain is to be made or to go."""
     domain = types_pb2.DomainRef(uuid=uuid)

@@ -36,6 +36,7 @@ class Stage(RuleBasedStateMachine):
         self._threads = threading.active_count()
         self._world: World | None = None
         self._callers: list[Caller] = []
+        self._begun: list[tuple[str, Any]] = []
         self._asked: list[Rpc] = []
         self._watchers: list[Watcher] = []
         self._turns: int | None = None
@@ -54,8 +55,8 @@ class Stage(RuleBasedStateMachine):
         await asyncio.sleep(1)
         await self._look()
 
-    def _call(self, method: str, request: Any, leave: str) -> None:
-        caller = Caller(self._channel, method, request, leave, self._told)
+    def _call(self, method: str, request: Any, leave: str, who: str = "unix") -> None:
+        caller = Caller(self._channel, method, request, leave, self._told, who)
         self._callers.append(caller)
         self._wishes.listens(caller)
 
@@ -82,7 +83,9 @@ class Stage(RuleBasedStateMachine):
         return self._world
 
     def _job(self, number: int) -> str:
-        known = list(self._there.journal.held)
+        held = self._there.journal.held
+        # Those that are not over come first: to the others little can happen.
+        known = sorted(held, key=lambda job_id: (not held[job_id].finished, job_id))
         return known[-1 - number % len(known)] if known else ""
 
     def _uuid(self, verb: str, guest: str) -> str:

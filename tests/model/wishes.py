@@ -15,28 +15,37 @@ class Wishes:
 
     def __init__(self) -> None:
         self.cancelled: set[str] = set()
+        self.must_stop: set[str] = set()
+        """The jobs whose last caller with CANCEL has left, as far as is known."""
         self.foreign_abort = False
         """Somebody else may have aborted one of our operations."""
         self.drained = False
         self.record = Record()
         self._callers: list[Caller] = []
-        self._gone: dict[str, str] = {}
+        self._left_for_good: set[str] = set()
+        self._left_nameless: set[str] = set()
 
     def listens(self, caller: Caller) -> None:
         """A caller has begun a verb."""
         self._callers.append(caller)
 
     def left(self, caller: Caller) -> None:
-        """A caller goes away."""
-        if caller.job_id and caller.leaves:
-            self._gone[caller.job_id] = caller.leaves
+        """A caller goes away now."""
+        if not caller.job_id:
+            # One who leaves before it was told of its job does not know which one it was.
+            self._left_nameless.add(caller.leaves)
+            return
+        others = [other for other in self._callers if other is not caller and other.leaves and other.job_id == caller.job_id]
+        stay = {other.leaves for other in others if not other.left and other.reason is None}
+        detached = any(other.leaves == "detach" for other in others)
+        if (caller.leaves == "cancel" and "cancel" not in stay) or (caller.leaves == "withdraw" and not stay and not detached):
+            self._left_for_good.add(caller.job_id)
+        if caller.leaves == "cancel" and "cancel" not in stay:
+            self.must_stop.add(caller.job_id)
 
     def left_for_good(self, job_id: str) -> bool:
-        """Whether a caller who wanted it to stop has left."""
-        known = {caller.leaves for caller in self._callers if caller.left and caller.job_id == job_id}
-        # One who left before it was told of its job does not know which one it was.
-        unknown = {caller.leaves for caller in self._callers if caller.left and not caller.job_id}
-        return bool((known | unknown) & {"withdraw", "cancel"})
+        """Whether a caller has left with whom, as far as is known, the job's right to go on went."""
+        return job_id in self._left_for_good or bool(self._left_nameless & {"withdraw", "cancel"})
 
     def stops(self, job: Job) -> bool:
         """Whether anybody asked it to stop."""
@@ -45,8 +54,8 @@ class Wishes:
     def may_have_left(self, job: Job) -> bool:
         """Whether a queued job may have given up its place: it was asked to, its time is over, or its domain was destroyed."""
         now = asyncio.get_running_loop().time()
-        return self.stops(job) or now - (job.created - EPOCH) >= job.wait_limit - 0.01 or self._preempted(job)
+        return self.stops(job) or now - (job.created - EPOCH) >= job.wait_limit - 0.01 or self.preempted(job)
 
-    def _preempted(self, job: Job) -> bool:
+    def preempted(self, job: Job) -> bool:
         destroys = (out for out in self.record.calls.values() if out.operation.verb == "Destroy" and out.job_id > job.id)
         return any((out.host, out.operation.uuid) == (job.host, job.uuid) for out in destroys)
