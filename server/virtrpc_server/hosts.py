@@ -152,13 +152,8 @@ class Host:
         """LIVE while connected, listed and audited in time; UNKNOWN before the first listing."""
         if not self.listed:
             return Freshness.UNKNOWN
-        audited = asyncio.get_running_loop().time() - self._audited < self._audit_bound
+        audited = asyncio.get_running_loop().time() - self._audited < max(AUDIT_LIVE_SECONDS, 2 * self.config.audit_seconds)
         return Freshness.LIVE if self.connected and audited else Freshness.STALE
-
-    @property
-    def _audit_bound(self) -> float:
-        """Seconds within which each audit, and each reading, has to be."""
-        return max(AUDIT_LIVE_SECONDS, 2 * self.read_within)
 
     @property
     def read_within(self) -> float:
@@ -176,7 +171,7 @@ class Host:
         if reading is None:
             return Freshness.UNKNOWN
         # Each audit reads everything: what is older was passed over, for instance because its guest is wedged.
-        old = self.connected and self.age(reading.stamp) >= self._audit_bound
+        old = self.connected and self.age(reading.stamp) >= max(AUDIT_LIVE_SECONDS, 2 * self.read_within)
         return Freshness.STALE if old or self.refresher.is_dirty(entry.uuid, group) else Freshness.LIVE
 
     def stats_freshness(self, reading: Observed[object] | None) -> Freshness:
