@@ -70,12 +70,31 @@ class Machine(Stage):
     )
     def begin(self, verb: str, guest: str, number: int, wait: float, run: float, leave: str, who: str) -> None:
         """Somebody calls a verb."""
+        self._do(lambda: self._begin_one(verb, guest, number, wait, run, leave, who))
+
+    @rule(
+        verbs=st.lists(st.tuples(st.sampled_from(requests.VERBS), st.sampled_from((30.0, 5.0, 1.0)), leaves), min_size=2, max_size=5),
+        guest=guests,
+        number=numbers,
+        run=st.sampled_from((0.0, 0.0, 5.0)),
+        then=st.sampled_from((0.0, 0.5, 3.0, 20.0)),
+    )
+    def crowd(self, verbs: list[tuple[str, float, str]], guest: str, number: int, run: float, then: float) -> None:
+        """Several callers want something of one domain at once, and then time passes."""
+
+        def begin() -> None:
+            for verb, wait, leave in verbs:
+                self._begin_one(verb, guest, number, wait, run, leave, "unix")
+
+        self._do(begin, then)
+
+    def _begin_one(self, verb: str, guest: str, number: int, wait: float, run: float, leave: str, who: str) -> None:
         here = self._there.home(guest)
         to = ("a" if number < 2 else "b") if verb in ("DefineDomain", "CreateDomain") else next(name for name in "ab" if name != here)
         how = requests.options(wait, run, leave, f"request {len(self._begun)}")
         request = requests.request(verb, self._there.uuids[guest], to, number, how)
         self._begun.append((verb, request))
-        self._do(lambda: self._call(verb, request, leave, who))
+        self._call(verb, request, leave, who)
 
     @rule(number=newest, leave=leaves, who=callers)
     def repeat(self, number: int, leave: str, who: str) -> None:
@@ -86,7 +105,8 @@ class Machine(Stage):
             self._do(lambda: self._call(verb, request, leave, who))
 
     # Hypothesis takes any rule as often as any other: those on which all depends stand several times.
-    begin_2 = begin_3 = begin_4 = begin_5 = begin_6 = begin
+    begin_2 = begin_3 = begin_4 = begin
+    crowd_2 = crowd_3 = crowd_4 = crowd
     repeat_2 = repeat
 
     @rule(job=newest)
