@@ -257,10 +257,12 @@ class Jobs:
         if run.job.state is JobState.QUEUED:
             outcome = CancelOutcome.WITHDRAWN
         run.stop(CancelReason.REQUESTED)
-        # Also where the caller leaves meanwhile: as long as a decision is not stored, nothing of the job is told.
-        telling = asyncio.get_running_loop().create_task(run.tell())
-        self._hold(telling)
-        await asyncio.shield(telling)
+        try:
+            await run.tell()
+        except asyncio.CancelledError:
+            # Its caller has left: but as long as a decision is not stored, nothing of the job is told.
+            self.keep(run.tell())
+            raise
         return self.known(job_id), outcome
 
     def preempt(self, destroy: Run) -> None:
@@ -309,9 +311,7 @@ class Jobs:
 
     def keep(self, work: Coroutine[None, None, None]) -> None:
         """Run something that outlives its caller, and keep hold of it."""
-        self._hold(asyncio.get_running_loop().create_task(work))
-
-    def _hold(self, task: asyncio.Task[None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._ghosts.add(task)
         task.add_done_callback(self._ghosts.discard)
 
