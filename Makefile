@@ -4,9 +4,10 @@ DRIVER ?= qemu
 DIRECTORY ?=
 CPUS ?=
 ARGS ?=
+COUNT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-faults check serve proto bench lock clean
+.PHONY: help setup demo test test-fast test-faults check serve proto bench soak lock clean
 
 help: ## list these words
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -41,8 +42,11 @@ serve: setup ## run the server here (ARGS='--host NAME=URI')
 proto: setup ## generate the stubs from the contract
 	@$(PYTHON) proto/generate.py
 
-bench: setup ## measure the server
+bench: setup ## measure the server: a table, build/bench.json, build/bench.svg (ARGS='--rows queries --rounds 2')
 	@$(PYTHON) -m tests.bench.run $(ARGS)
+
+soak: setup ## a million watch streams come and go while the server's memory stays flat (COUNT=20000 for fewer)
+	@$(PYTHON) -m tests.bench.soak $(COUNT)
 
 lock: ## write constraints.txt anew from the newest versions that pyproject.toml allows
 	@.ci/lock

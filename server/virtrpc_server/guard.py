@@ -44,6 +44,11 @@ class Guard(aio.ServerInterceptor):
         self._calls: set[asyncio.Task[Any]] = set()
         self._ended: set[asyncio.Task[Any]] = set()
 
+    @property
+    def calls(self) -> int:
+        """How many RPCs are out."""
+        return len(self._calls)
+
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]], handler_call_details: grpc.HandlerCallDetails
     ) -> Handler:

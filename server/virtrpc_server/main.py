@@ -156,7 +156,7 @@ async def run(settings: Settings) -> int:
     asked = _on_signals(app)
     try:
         await app.start()
-        _tame_collector()
+        tame_collector()
         print(f"virtrpcd {version('virtrpc')} listens on {' and '.join(app.transport.addresses)}", file=sys.stderr, flush=True)
         log.info("%s: draining", signal.Signals(await asked).name)
         await app.drain()
@@ -169,7 +169,8 @@ async def run(settings: Settings) -> int:
     return 0
 
 
-def _tame_collector() -> None:
+def tame_collector() -> None:
+    """Keep the collector from stopping the loop for long; called once all that stays has been made."""
     # A full collection stops the loop, and every query with it, for as long as it looks at all that lives: at what was imported,
     # which is never garbage, and at the cache, whose values hold no cycles.
     gc.collect()

@@ -72,6 +72,11 @@ class Transport:
         for name in hosts:
             self.set_host(name, serving=False)
 
+    @property
+    def calls(self) -> int:
+        """How many RPCs are out."""
+        return self._guard.calls
+
     async def start(self) -> None:
         """Listen and serve. Raises ListenError."""
         if self._listen is not None:

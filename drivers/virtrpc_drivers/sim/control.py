@@ -81,12 +81,19 @@ class EndForeignJobs(Command, frozen=True):
 
 
 class Stranger(Command, frozen=True):
-    """Somebody else's change, at once: start, stop, crash, pause, unpause, define, undefine, rename or autostart."""
+    """Somebody else's change, at once: start, stop, crash, pause, unpause, define, undefine, rename or autostart.
+
+    Answers with when it happened, in seconds of the machine's monotonic clock (CLOCK_MONOTONIC), or of virtual time.
+    """
 
     action: str
     uuid: str
     name: str = ""
     xml: str = ""
+
+
+class Aborts(Command, frozen=True):
+    """Answers with when each call that was aborted heard of it, by call id; times as those of `Stranger`."""
 
 
 class Violations(Command, frozen=True):
@@ -109,7 +116,7 @@ class Die(Command, frozen=True):
 
 AnyCommand = (
     AddFault | AddEventFault | ClearFaults | Release | StopGuest | ContinueGuest | Guest | BeginForeignJob | EndForeignJobs
-    | Stranger | Violations | LoseConnection | BlockLoop | Die
+    | Stranger | Aborts | Violations | LoseConnection | BlockLoop | Die
 )  # fmt: skip
 _decoder = msgspec.msgpack.Decoder(AnyCommand)
 
@@ -141,7 +148,11 @@ def apply(driver: SimDriver, command: msgspec.Struct | msgspec.Raw) -> Any:
         case EndForeignJobs(uuid=uuid):
             return hypervisor.end_foreign_jobs(uuid)
         case Stranger():
-            return _change(driver, known)
+            at = hypervisor.now()
+            _change(driver, known)
+            return at
+        case Aborts():
+            return {job.id: job.aborted for job in hypervisor.jobs.values() if job.aborted is not None}
         case Violations():
             return list(hypervisor.violations)
         case LoseConnection():

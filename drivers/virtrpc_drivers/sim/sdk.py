@@ -57,6 +57,8 @@ class JobHandle:
         """Its effect is there; only the answer is missing."""
         self.carried_away = False
         """It ended with the process that carried it: what it says of itself is no truth about its effect."""
+        self.aborted: float | None = None
+        """When an abort reached it, in the loop's time."""
         self.observers: list[Callable[[JobHandle], None]] = []
         self.task: asyncio.Task[Outcome] | None = None
         self._end: DriverError | None = None
@@ -91,6 +93,7 @@ class JobHandle:
         """Cancel it by its handle; False where an abort does not reach it now."""
         if self.done or self.applied or not self.abortable:
             return False
+        self.aborted = self._hypervisor.now()
         self._stop(sdk_error(Reason.ABORTED, f"operation aborted: {self.operation.verb} was canceled by client"))
         return True
 
