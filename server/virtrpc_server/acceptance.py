@@ -17,7 +17,7 @@ from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal
 from virtrpc_server.jobs import DEFAULT_WAIT_LIMIT, Jobs, Listener, Order
 from virtrpc_server.lookup import Lookup
-from virtrpc_server.messages.jobs import job_message
+from virtrpc_server.messages.jobs import job_bytes
 from virtrpc_server.orders import invalid
 from virtrpc_server.records import Job, OnDisconnect
 from virtrpc_server.transport import identity
@@ -26,8 +26,6 @@ from virtrpc_server.verbs import ASKING, ASKING_RUN_LIMIT
 JOB_ID_METADATA = "virtrpc-job-id"
 MAX_REQUEST_ID = 128
 LONG_REQUEST = 64 << 10
-MAX_SERIALISED = 256
-"""Jobs whose newest update is kept ready."""
 MAX_SECONDS = 10 * 365 * 86_400
 ON_DISCONNECT = {
     types_pb2.ON_DISCONNECT_DETACH: OnDisconnect.DETACH,
@@ -69,7 +67,6 @@ class Acceptance:
     def __init__(self, jobs: Jobs, lookup: Lookup) -> None:
         self._jobs = jobs
         self._lookup = lookup
-        self._serialised: dict[str, tuple[int, bytes]] = {}
 
     def existing(self, request: D, context: Context, make: Callable[[D, str], AnyOperation]) -> Updates:
         """Run a verb on a domain that exists."""
@@ -123,14 +120,7 @@ class Acceptance:
         return listener if listener is not None else self._jobs.accept(await make(digest))
 
     def _update(self, job: Job) -> types_pb2.JobUpdate:
-        """The update as bytes, which the transport sends as they are: serialised once for each revision, however many listen."""
-        held = self._serialised.get(job.id)
-        if held is None or held[0] != job.revision:
-            held = (job.revision, types_pb2.JobUpdate(job=job_message(job, self._jobs.hosts)).SerializeToString())
-            self._serialised[job.id] = held
-            if len(self._serialised) > MAX_SERIALISED:
-                del self._serialised[next(iter(self._serialised))]
-        return held[1]  # type: ignore[return-value]  # Guard takes bytes for a message that is serialised already
+        return job_bytes(job, self._jobs).update  # type: ignore[return-value]  # the transport takes bytes for a message that is serialised already
 
 
 async def _made(request: VerbRequest, make: Callable[[], T]) -> T:

@@ -114,7 +114,7 @@ class Domains:
     """
 
     def __init__(self, generation: int = 0) -> None:
-        self.feed: Feed[Key, Entry] = Feed()
+        self.feed: Feed[Key, Entry] = Feed(topics=lambda entry: (entry.uuid,))
         self.order: Order[tuple[str, str, str]] = Order()
         self._entries: dict[Key, Entry] = {}
         self._names: dict[tuple[str, str], set[str]] = {}

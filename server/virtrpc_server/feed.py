@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
+
+from virtrpc_server.news import News
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 MAX_TOMBSTONES = 10_000
 TOMBSTONE_SECONDS = 3600.0
+SPARE_LINES = 1000
+"""How many lines that were overtaken the log may hold beside as many as there are keys, before it is written anew."""
+ALL = object()
+"""The topic of every change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +45,11 @@ class Cursor:
         return max(self.position, self.horizon)
 
 
-@dataclass(frozen=True, slots=True)
-class Change(Generic[K, V]):
-    """One key's last change. A removed key's `value` is what was left behind of it for those who watched it, if anything."""
+class Change(NamedTuple, Generic[K, V]):
+    """One key's last change. A removed key's `value` is what was left behind of it for those who watched it, if anything.
+
+    A tuple, because streams look at tens of thousands of these in a second.
+    """
 
     revision: int
     key: K
@@ -69,15 +78,21 @@ class Grave(Generic[V]):
 
 
 class Feed(Generic[K, V]):
-    """The present values, ordered by the revision at which each last changed. Revisions of another `epoch` mean nothing here."""
+    """The present values, ordered by the revision at which each last changed. Revisions of another `epoch` mean nothing here.
 
-    def __init__(self) -> None:
+    `topics` of a value are what those may wait for who want to hear of few.
+    """
+
+    def __init__(self, topics: Callable[[V], Iterable[Hashable]] = lambda _value: ()) -> None:
         self.revision = 0
         self.epoch = secrets.token_hex(8)
-        self._values: OrderedDict[K, tuple[int, V]] = OrderedDict()
+        self.news = News()
+        self._topics = topics
+        self._values: dict[K, tuple[int, V]] = {}
         self._tombstones: OrderedDict[K, tuple[int, Grave[V]]] = OrderedDict()
+        # Every change in order. A line counts only while its key has not changed again.
+        self._log: list[tuple[int, K]] = []
         self._forgotten = 0
-        self._news: asyncio.Event | None = None
 
     def __len__(self) -> int:
         return len(self._values)
@@ -89,30 +104,29 @@ class Feed(Generic[K, V]):
 
     def put(self, key: K, value: V) -> None:
         """A key's new value."""
-        self.revision += 1
-        self._values[key] = (self.revision, value)
-        self._values.move_to_end(key)
+        before = self._values.get(key)
+        self._values[key] = (self._next(key), value)
         self._tombstones.pop(key, None)
-        self._announce()
+        self._announce(*([value] if before is None else [before[1], value]))
 
     def remove(self, key: K, remains: V | None = None) -> None:
         """A key is gone; `remains` is what its tombstone keeps of the value."""
-        if self._values.pop(key, None) is None:
+        before = self._values.pop(key, None)
+        if before is None:
             return
-        self.revision += 1
         now = asyncio.get_running_loop().time()
-        self._tombstones[key] = (self.revision, Grave(remains, now))
+        self._tombstones[key] = (self._next(key), Grave(remains, now))
         while self._tombstones:
             revision, grave = next(iter(self._tombstones.values()))
             if len(self._tombstones) <= MAX_TOMBSTONES and now - grave.since <= TOMBSTONE_SECONDS:
                 break
             self._forgotten = revision
             self._tombstones.popitem(last=False)
-        self._announce()
+        self._announce(before[1])
 
     def nudge(self) -> None:
         """Wake the watchers although no key changed (a host went away or came back)."""
-        self._announce()
+        self.news.announce_everything()
 
     def since(self, cursor: Cursor | None, limit: int = 1000) -> Changes[K, V]:
         """What changed after the cursor, at most `limit` keys.
@@ -121,39 +135,44 @@ class Feed(Generic[K, V]):
         """
         reset = cursor is None or cursor.removals < self._forgotten or cursor.removals > self.revision
         start = Cursor(0, self.revision) if cursor is None or reset else cursor
-        newer = [*_after(self._values, start.position), *_after(self._tombstones, start.removals)]
-        newer.sort(key=itemgetter(0))
-        complete = len(newer) <= limit
-        after = self.revision if complete else newer[limit - 1][0]
-        items = tuple(self._change(revision, key) for revision, key in newer[:limit])
-        return Changes(items, Cursor(after, start.horizon), reset, complete)
+        items: list[Change[K, V]] = []
+        for change in self._after(start):
+            if len(items) == limit:
+                return Changes(tuple(items), Cursor(items[-1].revision, start.horizon), reset, complete=False)
+            items.append(change)
+        return Changes(tuple(items), Cursor(self.revision, start.horizon), reset, complete=True)
 
-    def _change(self, revision: int, key: K) -> Change[K, V]:
-        held = self._values.get(key)
-        if held is not None:
-            return Change(revision, key, held[1])
-        return Change(revision, key, self._tombstones[key][1].remains, removed=True)
+    async def wait(self, revision: int, topics: Collection[Hashable] = (ALL,)) -> None:
+        """Wait until something of these topics is newer than `revision`, or the feed was nudged.
 
-    async def news(self, revision: int) -> None:
-        """Wait until something is newer than `revision`, or the feed was nudged."""
-        if revision < self.revision:
+        With topics of one's own this waits although others have changed; ask `since` first.
+        """
+        if ALL in topics and revision < self.revision:
             return
-        if self._news is None:
-            self._news = asyncio.Event()
-        await self._news.wait()
+        await self.news.wait(topics)
 
-    def _announce(self) -> None:
-        # Watchers wait on the event of their moment: setting it wakes them all once, and the next to wait makes a new one.
-        if self._news is not None:
-            self._news.set()
-            self._news = None
+    def _after(self, start: Cursor) -> Iterator[Change[K, V]]:
+        values, tombstones, log, removals = self._values, self._tombstones, self._log, start.removals
+        for place in range(bisect_right(log, start.position, key=itemgetter(0)), len(log)):
+            revision, key = log[place]
+            held = values.get(key)
+            if held is not None:
+                if held[0] == revision:
+                    yield Change(revision, key, held[1])
+            elif revision > removals and (buried := tombstones.get(key)) is not None and buried[0] == revision:
+                yield Change(revision, key, buried[1].remains, removed=True)
 
+    def _next(self, key: K) -> int:
+        self.revision += 1
+        self._log.append((self.revision, key))
+        if len(self._log) > 2 * (len(self._values) + len(self._tombstones)) + SPARE_LINES:
+            self._log = [(revision, key) for revision, key in self._log if self._counts(revision, key)]
+        return self.revision
 
-def _after(held: OrderedDict[K, tuple[int, Any]], revision: int) -> list[tuple[int, K]]:
-    """The keys that changed after a revision, with theirs, newest first: the older ones are not even looked at."""
-    found: list[tuple[int, K]] = []
-    for key, (at, _) in reversed(held.items()):
-        if at <= revision:
-            break
-        found.append((at, key))
-    return found
+    def _counts(self, revision: int, key: K) -> bool:
+        held = self._values.get(key) or self._tombstones.get(key)
+        return revision == self.revision or (held is not None and held[0] == revision)
+
+    def _announce(self, *values: V) -> None:
+        # The value before and the one after: who watches what a domain was called must hear that it no longer is.
+        self.news.announce({ALL, *(topic for value in values for topic in self._topics(value))})

@@ -9,53 +9,63 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
-from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
+import math
+from collections.abc import AsyncGenerator, Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import msgspec
-from google.protobuf.message import Message
 
 from virtrpc.v1 import types_pb2
 from virtrpc_server.errors import refuse
-from virtrpc_server.feed import Change, Cursor, Feed
+from virtrpc_server.feed import ALL, Change, Cursor, Feed
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 T = TypeVar("T")
-M = TypeVar("M", bound=Message)
 
 HEARTBEAT_SECONDS = 15.0
 INTERVAL_SECONDS = 0.1
 """At most one batch in this time."""
 SETTLE_SECONDS = 1.0
 """How soon a change that was sent before it had settled is looked at again."""
+GOLDEN = 0.618034
+"""Multiples of it, taken modulo one, lie evenly wherever one stops."""
 TICK = 0.001
 """A timer may fire a clock's tick early."""
+VAIN_SECONDS = 0.01
+"""The pause after a look that found nothing to tell: what concerns others changes a thousand times a second while jobs run."""
 MAX_CHANGES = 500
 MAX_BYTES = 1 << 20
+SLICE = 50
+"""Changes that are looked at in one go: a long beginning would stop the loop for 20 ms."""
 
 
 @dataclass(frozen=True, slots=True)
-class View(Generic[K, V, T, M]):
-    """What is watched, and how it is told. `T` is what is kept of each value that was shown, to tell of its removal later."""
+class View(Generic[K, V, T]):
+    """What is watched, and how it is told: as the bytes of a batch with this one change.
+
+    `T` is what is kept of each value that was shown, to tell of its removal later.
+    """
 
     feed: Feed[K, V]
     fits: Callable[[V], bool]
-    current: Callable[[V], tuple[M, bool]]
-    """The message of a value that is new or different, and whether it is settled: it will not change without an entry in the feed."""
+    current: Callable[[V], tuple[bytes, bool]]
+    """That a value is new or different, and whether this is settled: it will not change without an entry in the feed."""
     trace: Callable[[V], T]
-    removed: Callable[[K, T | None], M]
-    """The message of a removal; None where nothing is known but the key."""
+    removed: Callable[[K, T | None], bytes]
+    """That it is gone; None where nothing is known but the key."""
     unreachable: Callable[[], Sequence[types_pb2.UnreachableHost]]
     """All hosts that are not LIVE now."""
+    topics: Collection[Hashable] = (ALL,)
+    """The feed's topics that have all that can fit."""
 
 
 @dataclass(frozen=True, slots=True)
-class Batch(Generic[M]):
+class Batch:
     """One message's worth: see WatchDomainsResponse. Without changes it is a heartbeat, or tells of hosts."""
 
-    changes: list[M]
+    changes: list[bytes]
     resume_token: str
     reset: bool
     unreachable: Sequence[types_pb2.UnreachableHost]
@@ -63,27 +73,30 @@ class Batch(Generic[M]):
 
 
 @dataclass(slots=True)
-class _Draft(Generic[M]):
+class _Draft:
     """A batch in the making."""
 
-    changes: list[M] = field(default_factory=list)
+    changes: list[bytes] = field(default_factory=list)
     room: int = MAX_BYTES
     reset: bool = False
 
-    def add(self, message: M) -> bool:
+    def add(self, change: bytes) -> bool:
         """Put a change in; False where it has no room. One always has."""
-        size = message.ByteSize()
+        size = len(change)
         if self.changes and (len(self.changes) == MAX_CHANGES or size > self.room):
             return False
-        self.changes.append(message)
+        self.changes.append(change)
         self.room -= size
         return True
 
 
-class Watch(Generic[K, V, T, M]):
-    """One stream. `bound_to` is the fingerprint of its request. Raises Refusal (RESUME_TOKEN_INVALID) when it is made."""
+class Watch(Generic[K, V, T]):
+    """One stream, the `number`th of its server. `bound_to` is the fingerprint of its request.
 
-    def __init__(self, view: View[K, V, T, M], resume_token: str, bound_to: bytes, heartbeat: float = HEARTBEAT_SECONDS) -> None:
+    Raises Refusal (RESUME_TOKEN_INVALID) when it is made.
+    """
+
+    def __init__(self, view: View[K, V, T], resume_token: str, bound_to: bytes, heartbeat: float = HEARTBEAT_SECONDS, number: int = 0) -> None:
         self._view = view
         self._feed = view.feed
         self._bound_to = bound_to.hex()
@@ -94,58 +107,82 @@ class Watch(Generic[K, V, T, M]):
         self._holds_more = self._cursor is not None
         self._unsettled: dict[K, V] = {}
         self._caught_up = False
+        self._in_vain = False
+        self._beat = INTERVAL_SECONDS * (number * GOLDEN % 1)
         self._told: Sequence[types_pb2.UnreachableHost] = ()
 
-    async def batches(self) -> AsyncGenerator[Batch[M], None]:
+    async def batches(self) -> AsyncGenerator[Batch, None]:
         """The batches, for ever: the present state or what was missed first, then each change, and heartbeats where there is none."""
         loop = asyncio.get_running_loop()
-        last = float("-inf")
+        last, at_once = float("-inf"), False
         while True:
-            draft = self._draft()
+            draft = await self._draft()
             unreachable = self._view.unreachable()
             first = last == float("-inf")
             if draft.changes or draft.reset or first or unreachable != self._told or loop.time() + TICK >= last + self._heartbeat:
                 last = loop.time()
                 self._told = unreachable
                 yield Batch(draft.changes, self._token(), draft.reset, unreachable, self._caught_up)
-                await asyncio.sleep(max(0.0, last + INTERVAL_SECONDS - loop.time()))
-            elif self._caught_up:
+                due = self._next_beat(last + INTERVAL_SECONDS) if at_once else last + INTERVAL_SECONDS
+                await asyncio.sleep(max(0.0, due - loop.time()))
+                at_once = True
+            elif self._position == self._feed.revision:
                 await self._news(last + self._heartbeat)
+                at_once = False
             else:
-                # Nothing that fits in a long stretch: go on, and let others run.
+                # Nothing that fits in a long stretch, or the feed went on meanwhile: look again, and let others run.
                 await asyncio.sleep(0)
+
+    def _next_beat(self, after: float) -> float:
+        # Streams that were woken by the same change would send together for ever: where there is something to tell at the end of every
+        # interval, each keeps to a beat of its own, and what else there is to do finds time between them.
+        return self._beat + INTERVAL_SECONDS * math.ceil((after - self._beat) / INTERVAL_SECONDS)
+
+    @property
+    def _position(self) -> int:
+        return self._cursor.position if self._cursor is not None else 0
 
     async def _news(self, until: float) -> None:
         loop = asyncio.get_running_loop()
         due = min(until, loop.time() + SETTLE_SECONDS) if self._unsettled else until
-        position = self._cursor.position if self._cursor is not None else 0
         try:
             async with asyncio.timeout_at(due):
-                await self._feed.news(position)
+                if self._in_vain and ALL in self._view.topics:
+                    await asyncio.sleep(VAIN_SECONDS)
+                await self._feed.wait(self._position, self._view.topics)
         except TimeoutError:
             return
 
-    def _draft(self) -> _Draft[M]:
+    async def _draft(self) -> _Draft:
         changes = self._feed.since(self._cursor, MAX_CHANGES)
-        draft: _Draft[M] = _Draft(reset=changes.reset)
+        draft = _Draft(reset=changes.reset)
         if changes.reset:
             self._shown.clear()
             self._unsettled.clear()
             self._holds_more = False
         self._cursor, self._caught_up = changes.cursor, changes.complete
         last = 0
-        for change in changes.items:
-            value = change.value if not change.removed and change.value is not None and self._view.fits(change.value) else None
-            message, settled = self._view.current(value) if value is not None else (self._removal(change), True)
-            if message is not None and not draft.add(message):
+        for number, change in enumerate(changes.items, 1):
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+            if not self._tell(change, draft):
                 self._cursor, self._caught_up = Cursor(last, changes.cursor.horizon), False
                 return draft
             last = change.revision
-            self._note(change.key, value, settled=settled)
         self._settle(draft)
+        self._in_vain = bool(changes.items) and not draft.changes
         return draft
 
-    def _removal(self, change: Change[K, V]) -> M | None:
+    def _tell(self, change: Change[K, V], draft: _Draft) -> bool:
+        """Put one change into the draft, if it is to be told; False where it has no room."""
+        value = None if change.removed or change.value is None or not self._view.fits(change.value) else change.value
+        told, settled = self._view.current(value) if value is not None else (self._removal(change), True)
+        if told is not None and not draft.add(told):
+            return False
+        self._note(change.key, value, settled=settled)
+        return True
+
+    def _removal(self, change: Change[K, V]) -> bytes | None:
         if change.key in self._shown:
             return self._view.removed(change.key, self._shown[change.key])
         if self._holds_more:
@@ -161,12 +198,12 @@ class Watch(Generic[K, V, T, M]):
         if not settled:
             self._unsettled[key] = value
 
-    def _settle(self, draft: _Draft[M]) -> None:
+    def _settle(self, draft: _Draft) -> None:
         # In turn, and never all of a long list at once.
         for key in list(itertools.islice(self._unsettled, MAX_CHANGES)):
             value = self._unsettled.pop(key)
-            message, settled = self._view.current(value)
-            if not settled or not draft.add(message):
+            told, settled = self._view.current(value)
+            if not settled or not draft.add(told):
                 self._unsettled[key] = value
 
     def _token(self) -> str:

@@ -35,6 +35,14 @@ def job_filter(wanted: job_pb2.JobFilter, lookup: Lookup) -> Predicate:
     return lambda job: all(test(job) for test in tests)
 
 
+def job_topics(wanted: job_pb2.JobFilter) -> list[str]:
+    """The topics of `Jobs.feed` that have all jobs that fit; none where they may be any."""
+    ref = wanted.domain
+    if not wanted.HasField("domain"):
+        return []
+    return [ref.uuid.lower() or ref.name] if ref.uuid or ref.name else []
+
+
 def _domain(wanted: job_pb2.JobFilter, lookup: Lookup) -> Predicate:
     ref = wanted.domain
     if ref.host:

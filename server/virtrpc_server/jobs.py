@@ -8,10 +8,11 @@ import secrets
 import time
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from virtrpc_drivers.operations import AnyOperation
 from virtrpc_drivers.protocol import Report
@@ -24,15 +25,22 @@ from virtrpc_server.feed import Feed
 from virtrpc_server.hosts import Freshness, Host, Hosts
 from virtrpc_server.records import CancelReason, Job, JobState, OnDisconnect, WaitingFor
 from virtrpc_server.running import Run
+from virtrpc_server.serialised import Serialised
 from virtrpc_server.slots import Conditions
 from virtrpc_server.store import Store
 from virtrpc_server.waiting import Queues
+
+if TYPE_CHECKING:
+    from virtrpc_server.messages.jobs import JobBytes
 
 log = logging.getLogger(__name__)
 
 MAX_HISTORY = 10_000
 """Finished jobs that are remembered."""
 DEFAULT_WAIT_LIMIT = 30.0
+FOLLOWER_SECONDS = 0.001
+"""How long those who follow a job wait, for each of them, between two of its forms; its end comes at once."""
+SHORTEST_PAUSE = 0.02
 
 
 class CancelOutcome(StrEnum):
@@ -70,12 +78,13 @@ class Jobs:
         self.domains = domains
         self.store = store
         self.clock = clock
-        self.feed: Feed[str, Job] = Feed()
+        self.feed: Feed[str, Job] = Feed(_topics)
+        self.serialised: Serialised[str, JobBytes] = Serialised()
+        """The jobs' newest revisions as streams send them."""
         self.draining = False
         self._runs: dict[str, Run] = {}
         self._ghosts: set[asyncio.Task[None]] = set()
         self._requests: dict[tuple[str, str], str] = {}
-        self._news: dict[str, asyncio.Event] = {}
         self._history: OrderedDict[str, None] = OrderedDict()
         self._order: list[str] = []
         self._last_id = 0
@@ -218,15 +227,26 @@ class Jobs:
 
         However slow the caller is: the run keeps what it told last, also when the list of finished jobs has forgotten it.
         """
-        seen = 0
-        while True:
-            job, news = run.told, self._news.get(run.job.id)
-            if job is not None and job.revision > seen:
+        seen, topics = 0, (run.job.id, _end_of(run.job.id))
+        while (job := run.told) is not None:
+            if job.revision > seen:
                 seen = job.revision
                 yield job
-            elif news is not None:
-                await news.wait()
+                await self._pace(run)
+            elif job.finished:
+                return
             else:
+                await self.feed.news.wait(topics)
+
+    async def _pace(self, run: Run) -> None:
+        # A thousand followers of a job that reports ten times a second are ten thousand messages a second, and leave no time for anything else.
+        end = _end_of(run.job.id)
+        pause = FOLLOWER_SECONDS * self.feed.news.waiting(end)
+        if pause >= SHORTEST_PAUSE and run.told is not None and not run.told.finished:
+            try:
+                async with asyncio.timeout(pause):
+                    await self.feed.news.wait((end,))
+            except TimeoutError:
                 return
 
     def publish(self, job: Job) -> None:
@@ -234,11 +254,6 @@ class Jobs:
         if self.feed.get(job.id) is None:
             insort(self._order, job.id)
         self.feed.put(job.id, job)
-        news = self._news.pop(job.id, None)
-        if not job.finished:
-            self._news[job.id] = asyncio.Event()
-        if news is not None:
-            news.set()
 
     def report(self, host: str, report: Report) -> None:
         """A driver's report of a running call."""
@@ -368,6 +383,16 @@ class Listener:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._jobs.left(self._run, self)
+
+
+def _topics(job: Job) -> tuple[Hashable, ...]:
+    """What may be waited for: the job, its end, its domain."""
+    topics = (job.id, job.uuid, job.name)
+    return (*topics, _end_of(job.id)) if job.finished else topics
+
+
+def _end_of(job_id: str) -> Hashable:
+    return ("end", job_id)
 
 
 def not_found(job_id: str) -> Refusal:

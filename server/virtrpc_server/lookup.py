@@ -14,6 +14,7 @@ from virtrpc_server.hosts import Freshness, Host, Hosts
 from virtrpc_server.messages.common import STATES
 
 MAX_UUIDS = 1000
+MAX_TOPICS = 32
 MAX_GLOB = 1024
 UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 STATE_OF = {number: state for state, number in STATES.items()}
@@ -67,6 +68,11 @@ class Lookup:
         if len(tests) == 1:
             return tests[0]
         return _all_of(tests)
+
+    @staticmethod
+    def topics(wanted: types_pb2.DomainFilter) -> list[str]:
+        """The topics of `Domains.feed` that have all domains that fit; none where they may be any, or are too many to wait for each."""
+        return [uuid.lower() for uuid in wanted.uuids] if len(wanted.uuids) <= MAX_TOPICS else []
 
     def covered(self, hosts: Iterable[str]) -> list[Host]:
         """The hosts that a filter's list covers: all where it is empty. Raises HOST_NOT_CONFIGURED."""

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from virtrpc.v1 import job_pb2, query_pb2, types_pb2
+from virtrpc_drivers.values import Group
 from virtrpc_server.domains import Domains, Entry, Key
+from virtrpc_server.feed import ALL
 from virtrpc_server.following import HEARTBEAT_SECONDS, View, Watch
-from virtrpc_server.hosts import Hosts
-from virtrpc_server.job_filter import job_filter
+from virtrpc_server.hosts import Freshness, Hosts
+from virtrpc_server.job_filter import job_filter, job_topics
 from virtrpc_server.jobs import Jobs
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.messages.domains import watched_domain_message
 from virtrpc_server.messages.hosts import unreachable_message
-from virtrpc_server.messages.jobs import job_message
+from virtrpc_server.messages.jobs import job_bytes
 from virtrpc_server.paging import fingerprint
 from virtrpc_server.records import Job
+from virtrpc_server.serialised import Serialised
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,10 @@ class Trace:
 
 
 class Watches:
-    """Opens streams. `heartbeat` is the longest silence of one, in seconds."""
+    """Opens streams. `heartbeat` is the longest silence of one, in seconds.
+
+    Their messages are bytes already, which the transport sends as they are: many streams tell the same changes.
+    """
 
     def __init__(self, hosts: Hosts, domains: Domains, jobs: Jobs, lookup: Lookup, heartbeat: float = HEARTBEAT_SECONDS) -> None:
         self._hosts = hosts
@@ -37,9 +44,11 @@ class Watches:
         self._jobs = jobs
         self._lookup = lookup
         self._heartbeat = heartbeat
+        self._streams = itertools.count()
+        self._domain_changes: Serialised[Key, bytes] = Serialised()
 
-    async def domains(self, request: query_pb2.WatchDomainsRequest) -> AsyncIterator[query_pb2.WatchDomainsResponse]:
-        """Follow the domains that fit. Raises INVALID_ARGUMENT, HOST_NOT_CONFIGURED, RESUME_TOKEN_INVALID."""
+    async def domains(self, request: query_pb2.WatchDomainsRequest) -> AsyncIterator[bytes]:
+        """Follow the domains that fit: encoded WatchDomainsResponses. Raises INVALID_ARGUMENT, HOST_NOT_CONFIGURED, RESUME_TOKEN_INVALID."""
         view = View(
             feed=self._domains.feed,
             fits=self._lookup.filter(request.filter),
@@ -47,20 +56,21 @@ class Watches:
             trace=lambda entry: Trace(entry.name, entry.generation),
             removed=_domain_removed,
             unreachable=self._unreachable,
+            topics=self._lookup.topics(request.filter) or (ALL,),
         )
-        watch = Watch(view, request.resume_token, fingerprint(request), self._heartbeat)
+        watch = Watch(view, request.resume_token, fingerprint(request), self._heartbeat, next(self._streams))
         async with contextlib.aclosing(watch.batches()) as batches:
             async for batch in batches:
-                yield query_pb2.WatchDomainsResponse(
-                    changes=batch.changes,
+                rest = query_pb2.WatchDomainsResponse(
                     resume_token=batch.resume_token,
                     reset=batch.reset,
                     unreachable=batch.unreachable,
                     caught_up=batch.caught_up,
                 )
+                yield b"".join([*batch.changes, rest.SerializeToString()])
 
-    async def jobs(self, request: job_pb2.WatchJobsRequest) -> AsyncIterator[job_pb2.WatchJobsResponse]:
-        """Follow the jobs that fit. Raises INVALID_ARGUMENT, HOST_NOT_CONFIGURED, RESUME_TOKEN_INVALID."""
+    async def jobs(self, request: job_pb2.WatchJobsRequest) -> AsyncIterator[bytes]:
+        """Follow the jobs that fit: encoded WatchJobsResponses. Raises INVALID_ARGUMENT, HOST_NOT_CONFIGURED, RESUME_TOKEN_INVALID."""
         view = View(
             feed=self._jobs.feed,
             fits=job_filter(request.filter, self._lookup),
@@ -68,38 +78,46 @@ class Watches:
             trace=lambda _job: None,
             removed=_job_removed,
             unreachable=self._unreachable,
+            topics=job_topics(request.filter) or (ALL,),
         )
-        watch = Watch(view, request.resume_token, fingerprint(request), self._heartbeat)
+        watch = Watch(view, request.resume_token, fingerprint(request), self._heartbeat, next(self._streams))
         async with contextlib.aclosing(watch.batches()) as batches:
             async for batch in batches:
-                yield job_pb2.WatchJobsResponse(
-                    changes=batch.changes,
+                rest = job_pb2.WatchJobsResponse(
                     resume_token=batch.resume_token,
                     reset=batch.reset,
                     unreachable=batch.unreachable,
                     caught_up=batch.caught_up,
                 )
+                yield b"".join([*batch.changes, rest.SerializeToString()])
 
     def _unreachable(self) -> list[types_pb2.UnreachableHost]:
         return [unreachable_message(host) for host in self._hosts.not_live]
 
-    def _domain(self, entry: Entry) -> tuple[query_pb2.DomainChange, bool]:
+    def _domain(self, entry: Entry) -> tuple[bytes, bool]:
         # The feed holds an entry as of its last visible change: the present one says the same, read more recently.
         entry = self._domains.get(entry.key) or entry
-        domain = watched_domain_message(entry, self._hosts[entry.host])
+        host = self._hosts[entry.host]
+        fresh = [host.own_freshness(entry, group) for group in (Group.STATE, Group.CONFIG)]
+        version = (entry.name, entry.generation, entry.state, entry.config, *fresh)
         # A read that is due, and finds nothing new, makes it LIVE again without a change.
-        stale = types_pb2.FRESHNESS_STALE in (domain.state_observation.freshness, domain.configuration_observation.freshness)
-        return query_pb2.DomainChange(current=domain), not stale
+        return self._domain_changes.get(entry.key, version, lambda: _domain_change(entry, *fresh)), Freshness.STALE not in fresh
 
-    def _job(self, job: Job) -> tuple[job_pb2.JobChange, bool]:
-        return job_pb2.JobChange(current=job_message(job, self._hosts)), True
+    def _job(self, job: Job) -> tuple[bytes, bool]:
+        return job_bytes(job, self._jobs).change, True
 
 
-def _domain_removed(key: Key, trace: Trace | None) -> query_pb2.DomainChange:
+def _domain_change(entry: Entry, state: Freshness, config: Freshness) -> bytes:
+    change = query_pb2.DomainChange(current=watched_domain_message(entry, state, config))
+    return query_pb2.WatchDomainsResponse(changes=[change]).SerializeToString()
+
+
+def _domain_removed(key: Key, trace: Trace | None) -> bytes:
     identity = types_pb2.DomainIdentity(host=key[0], uuid=key[1], name=trace.name if trace is not None else "")
     generation = str(trace.generation) if trace is not None else ""
-    return query_pb2.DomainChange(removed=query_pb2.DomainRemoval(domain=identity, generation=generation))
+    removal = query_pb2.DomainRemoval(domain=identity, generation=generation)
+    return query_pb2.WatchDomainsResponse(changes=[query_pb2.DomainChange(removed=removal)]).SerializeToString()
 
 
-def _job_removed(job_id: str, _trace: None) -> job_pb2.JobChange:
-    return job_pb2.JobChange(removed=job_pb2.JobRemoval(job_id=job_id))
+def _job_removed(job_id: str, _trace: None) -> bytes:
+    return job_pb2.WatchJobsResponse(changes=[job_pb2.JobChange(removed=job_pb2.JobRemoval(job_id=job_id))]).SerializeToString()

@@ -339,7 +339,7 @@ class Schedule:
         assert set(self.store.held) == set(self.told)
         assert [job.id for job in world.jobs.before(None)] == sorted(self.told, reverse=True)
         assert list(world.jobs.conditions) == []
-        assert not world.jobs._news
+        assert not any(world.jobs.feed.news.waiting(job_id) for job_id in self.told)
         for host in world.hosts:
             for slots in (host.budget, host.destroys, *host.limits.values()):
                 assert slots.idle
@@ -372,10 +372,18 @@ class Watcher:
         self._token = ""
         self._task = asyncio.get_running_loop().create_task(self._watch())
 
-    def _open(self) -> AsyncGenerator[Any, None]:
-        if self._what == "domains":
-            return self._watches.domains(query_pb2.WatchDomainsRequest(resume_token=self._token))  # type: ignore[return-value]
-        return self._watches.jobs(job_pb2.WatchJobsRequest(resume_token=self._token))  # type: ignore[return-value]
+    async def _open(self) -> AsyncGenerator[Any, None]:
+        domains = self._what == "domains"
+        read = (query_pb2.WatchDomainsResponse if domains else job_pb2.WatchJobsResponse).FromString
+        token = self._token
+        stream = (
+            self._watches.domains(query_pb2.WatchDomainsRequest(resume_token=token))
+            if domains
+            else self._watches.jobs(job_pb2.WatchJobsRequest(resume_token=token))
+        )
+        async with aclosing(stream) as bodies:  # type: ignore[type-var]  # both are generators
+            async for body in bodies:
+                yield read(body)
 
     async def _watch(self) -> None:
         while True:

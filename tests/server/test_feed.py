@@ -110,13 +110,45 @@ async def test_a_cursor_from_the_future_is_reset() -> None:
 async def test_news_wakes_every_waiter_once() -> None:
     """A change wakes all who wait; who is behind does not wait at all; a nudge wakes without a change."""
     feed: Feed[str, int] = Feed()
-    waits = [asyncio.ensure_future(feed.news(0)) for _ in range(3)]
+    waits = [asyncio.ensure_future(feed.wait(0)) for _ in range(3)]
     await asyncio.sleep(0)
     feed.put("a", 1)
     await asyncio.gather(*waits)
-    await feed.news(0)
-    waiting = asyncio.ensure_future(feed.news(1))
+    await feed.wait(0)
+    waiting = asyncio.ensure_future(feed.wait(1))
     await asyncio.sleep(0)
     assert not waiting.done()
     feed.nudge()
     await waiting
+
+
+async def test_topics_wake_who_waits_for_the_value_before_or_after() -> None:
+    """Who follows a name hears that the value has it no longer; what has nothing to do with a topic wakes nobody."""
+    feed: Feed[str, int] = Feed(topics=lambda value: (f"is {value}",))
+    feed.put("a", 1)
+    feed.put("b", 2)
+    one, three = (asyncio.ensure_future(feed.wait(feed.revision, (topic,))) for topic in ("is 1", "is 3"))
+    await asyncio.sleep(0)
+    feed.put("b", 4)
+    await asyncio.sleep(0)
+    assert not one.done()
+    feed.put("a", 3)
+    await asyncio.gather(one, three)
+    gone = asyncio.ensure_future(feed.wait(feed.revision, ("is 3",)))
+    await asyncio.sleep(0)
+    feed.remove("a")
+    await gone
+
+
+async def test_overtaken_changes_are_forgotten() -> None:
+    """However often a value changes, what is kept does not grow, and every cursor is still good."""
+    feed: Feed[str, int] = Feed()
+    for number in range(10):
+        feed.put(f"k{number}", 0)
+    feed.remove("k9")
+    cursor = feed.since(None).cursor
+    for value in range(10_000):
+        feed.put("k0", value)
+    assert len(feed._log) <= 2 * 10 + feeds.SPARE_LINES + 1
+    assert told(feed, cursor) == [("k0", 9999, False)]
+    assert len(told(feed, None)) == 9

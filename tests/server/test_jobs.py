@@ -683,3 +683,36 @@ async def test_secrets_are_not_in_the_job() -> None:
     async with World(store=store) as world:
         await world.run(op.SetUserPassword(uuid=world.guest().uuid, user="root", password="hush"))
         assert "hush" not in repr(await store.load())
+
+
+@virtual
+async def test_a_crowd_that_follows_a_job_is_told_more_rarely_and_of_its_end_at_once() -> None:
+    """A few see every report; a thousand together would be told ten thousand times a second."""
+    async with World("sim://a/?domains=1&running=1&save_seconds=10&progress_seconds=0.1") as world:
+        listener = world.accept(op.ManagedSave(uuid=world.guest().uuid))
+        await world.running(listener)
+
+        async def follow() -> tuple[int, float]:
+            told = [job async for job in world.jobs.watch(listener.job.id)]
+            assert told[-1].finished
+            return len(told), asyncio.get_running_loop().time()
+
+        crowd = [asyncio.ensure_future(follow()) for _ in range(1000)]
+        await asyncio.sleep(5.0)
+        few = asyncio.ensure_future(follow())
+        ends = [at for _, at in await asyncio.gather(*crowd, few)]
+        assert max(ends) == min(ends)
+        assert max(count for count, _ in (each.result() for each in crowd)) < 20
+
+
+@virtual
+async def test_a_few_followers_see_every_report() -> None:
+    """Where they are few, none waits for another."""
+    async with World("sim://a/?domains=1&running=1&save_seconds=5&progress_seconds=0.1") as world:
+        listener = world.accept(op.ManagedSave(uuid=world.guest().uuid))
+        await world.running(listener)
+
+        async def follow() -> int:
+            return len([job async for job in world.jobs.watch(listener.job.id)])
+
+        assert min(await asyncio.gather(*(follow() for _ in range(10)))) >= 50

@@ -431,7 +431,7 @@ def test_the_stream_of_domains_is_served() -> None:
         async with Bed() as bed:
             bed.read(1, "web")
             stream = bed.query.WatchDomains(query_pb2.WatchDomainsRequest(), cast("Any", None))
-            batch = await anext(stream)
+            batch = query_pb2.WatchDomainsResponse.FromString(cast("bytes", await anext(stream)))
             assert [change.current.name for change in batch.changes] == ["web"]
             await stream.aclose()  # type: ignore[attr-defined] # it is a generator
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -106,10 +107,16 @@ class Bed:
     @asynccontextmanager
     async def watch(self, request: query_pb2.WatchDomainsRequest | None = None) -> AsyncIterator[AsyncGenerator[Batch, None]]:
         """An open stream."""
-        stream = self.watches.domains(request or Request())
-        assert isinstance(stream, AsyncGenerator)
+        stream = self._messages(request or Request())
         async with aclosing(stream):
             yield stream
+
+    async def _messages(self, request: query_pb2.WatchDomainsRequest) -> AsyncGenerator[Batch, None]:
+        stream = self.watches.domains(request)
+        assert isinstance(stream, AsyncGenerator)
+        async with aclosing(stream):
+            async for body in stream:
+                yield Batch.FromString(body)
 
 
 def test_the_present_state_comes_first_then_each_change() -> None:
@@ -452,5 +459,56 @@ def test_a_heartbeat_comes_although_its_timer_fired_a_tick_early() -> None:
                     await asyncio.sleep(offset / 7)
                     await anext(stream)
                     await anext(stream)
+
+    virtual_time.run(work())
+
+
+def test_a_watch_of_one_domain_hears_of_it_whatever_else_changes() -> None:
+    """It sleeps while others change, also for longer than it can look back at once, and is told of its own at once."""
+
+    async def work() -> None:
+        async with Bed() as bed:
+            bed.read(1)
+            async with bed.watch(Request(filter=types_pb2.DomainFilter(uuids=[uuid(1).upper()]))) as stream:
+                client = Client()
+                await client.catch_up(stream)
+                waiting = asyncio.ensure_future(anext(stream))
+                for number in range(2, 2 * MAX_CHANGES):
+                    bed.read(number)
+                await asyncio.sleep(1.0)
+                assert not waiting.done()
+                bed.read(1, state=State.PAUSED)
+                changed = bed.now
+                client.apply(await waiting)
+                assert bed.now == changed
+                assert [domain.state for domain in client.held.values()] == [types_pb2.DOMAIN_STATE_PAUSED]
+
+    virtual_time.run(work())
+
+
+def test_streams_that_always_have_something_to_tell_do_not_tell_it_together() -> None:
+    """Woken by the same change they begin together; as long as changes go on, each keeps to a beat of its own."""
+
+    async def work() -> None:
+        async with Bed() as bed:
+            times: list[list[float]] = [[] for _ in range(4)]
+
+            async def follow(number: int) -> None:
+                async with bed.watch() as stream:
+                    async for _ in stream:
+                        times[number].append(bed.now)
+
+            tasks = [asyncio.ensure_future(follow(number)) for number in range(len(times))]
+            for turn in range(300):
+                await asyncio.sleep(0.01)
+                bed.read(1, state=State.PAUSED if turn % 2 else State.RUNNING)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for each in times:
+                assert all(later - earlier >= INTERVAL_SECONDS - 1e-6 for earlier, later in itertools.pairwise(each))
+                assert len(each) >= 25
+            last = sorted(each[-1] % INTERVAL_SECONDS for each in times)
+            assert all(later - earlier > 0.01 for earlier, later in itertools.pairwise(last))
 
     virtual_time.run(work())

@@ -20,9 +20,9 @@ def domain_message(entry: Entry, host: Host | None) -> types_pb2.Domain:
     return _message(entry, *(_freshness(entry, host, group) for group in (Group.STATE, Group.CONFIG)))
 
 
-def watched_domain_message(entry: Entry, host: Host) -> types_pb2.Domain:
-    """The same for a watch, which tells the staleness of a host once and not with each of its domains."""
-    return _message(entry, *(host.own_freshness(entry, group) for group in (Group.STATE, Group.CONFIG)))
+def watched_domain_message(entry: Entry, state: Freshness, config: Freshness) -> types_pb2.Domain:
+    """The same for a watch, which tells the staleness of a host once and not with each of its domains: see `Host.own_freshness`."""
+    return _message(entry, state, config)
 
 
 def _freshness(entry: Entry, host: Host | None, group: Group) -> Freshness:

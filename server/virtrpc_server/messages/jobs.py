@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from virtrpc.v1 import types_pb2
+from virtrpc.v1 import job_pb2, types_pb2
 from virtrpc_drivers.operations import CreateSnapshot, Define, Migrate
 from virtrpc_drivers.values import Phase
 from virtrpc_server.errors import code_of
@@ -14,6 +14,10 @@ from virtrpc_server.messages.domains import domain_message
 from virtrpc_server.messages.snapshots import snapshot_message
 from virtrpc_server.messages.verbs import kind_of
 from virtrpc_server.records import CancelReason, Holder, Job, JobState, OnDisconnect, Problem, Progress, WaitingFor
+from virtrpc_server.serialised import field
+
+if TYPE_CHECKING:
+    from virtrpc_server.jobs import Jobs
 
 JOB_STATES = enum_table(JobState, types_pb2.JobState, "JOB_STATE_")
 PHASES = enum_table(Phase, types_pb2.JobPhase, "JOB_PHASE_", {Phase.CALLING: "UNSPECIFIED"})
@@ -36,6 +40,23 @@ def job_message(job: Job, hosts: Hosts) -> types_pb2.Job:
         **_stopping(job),
         **_result(job, hosts),
     )
+
+
+class JobBytes(NamedTuple):
+    """A job's revision as streams send it: a JobUpdate, and a WatchJobsResponse with this one change."""
+
+    update: bytes
+    change: bytes
+
+
+def job_bytes(job: Job, jobs: Jobs) -> JobBytes:
+    """A job encoded, once for each revision however many listen."""
+    return jobs.serialised.get(job.id, (job,), lambda: _encoded(job_message(job, jobs.hosts).SerializeToString()))
+
+
+def _encoded(job: bytes) -> JobBytes:
+    change = field(job_pb2.JobChange.CURRENT_FIELD_NUMBER, job)
+    return JobBytes(field(types_pb2.JobUpdate.JOB_FIELD_NUMBER, job), field(job_pb2.WatchJobsResponse.CHANGES_FIELD_NUMBER, change))
 
 
 def _identity(job: Job) -> types_pb2.DomainIdentity:
