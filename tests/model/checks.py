@@ -245,6 +245,7 @@ class Checks:
             assert job.problem is not None
             by = self._world.record.calls.get(job.problem.metadata["job_id"])
             assert by is not None, f"[cancel] {named(job)} was preempted by a destroy that was not sent"
+            assert by.job_id > job.id, f"[cancel] {named(job)} was preempted by a destroy that it came after"
 
     def _told_true(self, job: Job) -> None:
         """What a job's end says is what its last call said; a destroy that erred may have destroyed all the same."""

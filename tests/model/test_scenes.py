@@ -1,0 +1,145 @@
+"""Situations that chance seldom makes, played on the state machine's stage: whatever it checks anywhere holds here, after each step and at rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.model.machine import Machine
+from virtrpc_drivers.errors import Reason
+
+
+@contextmanager
+def stage(**habits: Any) -> Iterator[Machine]:
+    """A world, and its end. `habits` are arguments of `begin_with`."""
+    machine = Machine()
+    plain = {"abort": "handle", "hypervisor": "", "late": 0, "kill": 0, "abort_takes": 0, "back_after": 0.1, "workers": 0, "ending": "rest"}
+    machine.begin_with(**(plain | habits))
+    yield machine
+    machine.teardown()
+
+
+def call(machine: Machine, verb: str, guest: str = "a1", *, leave: str = "detach", wait: float = 30.0, run: float = 0.0) -> None:
+    """Somebody calls a verb."""
+    machine.begin(verb=verb, guest=guest, number=0, wait=wait, run=run, leave=leave, who="unix")
+
+
+def test_one_of_two_callers_who_cancel_by_leaving_leaves() -> None:
+    """The other is still there: nothing is aborted. When that one leaves as well, it is."""
+    with stage() as machine:
+        call(machine, "ManagedSaveDomain", leave="cancel")
+        machine.time_passes(seconds=0.5)
+        machine.repeat(number=0, leave="cancel", who="unix")
+        machine.leave(caller=0)
+        machine.time_passes(seconds=0.5)
+        machine.leave(caller=0)
+        machine.time_passes(seconds=4.0)
+
+
+def test_one_of_two_callers_of_a_queued_job_leaves() -> None:
+    """It goes on for the other."""
+    with stage() as machine:
+        call(machine, "ManagedSaveDomain")
+        call(machine, "StartDomain", leave="withdraw")
+        machine.repeat(number=0, leave="withdraw", who="unix")
+        machine.leave(caller=0)
+        machine.time_passes(seconds=6.0)
+
+
+def test_the_same_request_of_somebody_else_is_another_one() -> None:
+    """A request_id is its caller's own."""
+    with stage() as machine:
+        call(machine, "ManagedSaveDomain")
+        machine.repeat(number=0, leave="detach", who="tcp")
+        machine.time_passes(seconds=6.0)
+
+
+def test_what_is_queued_is_cancelled() -> None:
+    """It is never sent."""
+    with stage() as machine:
+        call(machine, "ManagedSaveDomain")
+        call(machine, "StartDomain")
+        machine.cancel(job=0)
+        machine.time_passes(seconds=6.0)
+
+
+def test_run_timeout_passes_here_and_while_the_driver_process_is_away() -> None:
+    """Both are cancels."""
+    with stage(back_after=20) as machine:
+        call(machine, "ManagedSaveDomain", run=1.0)
+        call(machine, "ManagedSaveDomain", "c1", run=1.0)
+        machine.lose(host="c", process=True, for_long=False)
+        machine.time_passes(seconds=2.0)
+        machine.time_passes(seconds=31.0)
+
+
+def test_a_destroy_fails() -> None:
+    """It lets go of what it held off."""
+    with stage() as machine:
+        machine.slow(verb="Destroy", guest="a1", step=0, seconds=1.0)
+        machine.fail(verb="Destroy", guest="a1", step=0, reason=Reason.FAILED.value)
+        call(machine, "DestroyDomain")
+        call(machine, "SuspendDomain")
+        machine.time_passes(seconds=2.0)
+
+
+def test_a_destroy_takes_its_time_and_others_come() -> None:
+    """Who came before it is preempted, who comes after it waits for its end, also where it is still being stored."""
+    with stage(kill=12) as machine:
+        call(machine, "ManagedSaveDomain")
+        call(machine, "SetMemory")
+        machine.time_passes(seconds=0.5)
+        machine.store(seconds=0.5, failures=0)
+        call(machine, "DestroyDomain")
+        call(machine, "StartDomain")
+        call(machine, "SetUserPassword")
+        machine.time_passes(seconds=31.0)
+
+
+def test_wait_timeout_passes_behind_a_foreign_job() -> None:
+    """Each attempt is part of the same wait."""
+    with stage() as machine:
+        machine.foreign_job(guest="a1", seconds=0.0)
+        call(machine, "SuspendDomain", wait=5.0)
+        machine.time_passes(seconds=6.0)
+
+
+def test_a_call_ends_unseen() -> None:
+    """Its driver process was away, the hypervisor forgets, and nothing proves it: it did not succeed."""
+    with stage(hypervisor="remembers=0", back_after=3) as machine:
+        machine.slow(verb="*", guest="a1", step=1, seconds=1.0)
+        call(machine, "SetUserPassword")
+        machine.lose(host="a", process=True, for_long=False)
+        machine.time_passes(seconds=11.0)
+
+
+def test_saves_wait_in_vain_for_the_hosts_limit() -> None:
+    """They give up their place: the next one has it."""
+    with stage() as machine:
+        call(machine, "ManagedSaveDomain", "a1")
+        call(machine, "ManagedSaveDomain", "a2", wait=1.0)
+        machine.time_passes(seconds=6.0)
+
+
+def test_another_domain_takes_the_place_of_one() -> None:
+    """Under its uuid; and a watcher that comes back later hears of the end of the first."""
+    with stage() as machine:
+        machine.watch(what="WatchDomains", pause=0.0)
+        machine.time_passes(seconds=1.0)
+        machine.stranger(guest="a3", action="undefine", number=0)
+        machine.time_passes(seconds=1.0)
+        machine.stranger(guest="a3", action="define", number=1)
+        machine.resume(watcher=0)
+        machine.time_passes(seconds=1.0)
+
+
+def test_a_watcher_misses_a_removal_while_it_is_away() -> None:
+    """It is told when it resumes."""
+    with stage() as machine:
+        machine.watch(what="WatchDomains", pause=3.0)
+        machine.time_passes(seconds=1.0)
+        machine.stranger(guest="a3", action="undefine", number=0)
+        machine.time_passes(seconds=0.5)
+        machine.resume(watcher=0)
+        machine.time_passes(seconds=4.0)
