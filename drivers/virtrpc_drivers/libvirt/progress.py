@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,12 +120,15 @@ def find_free(domain: Any) -> None:
         raise failure(Reason.FOREIGN_JOB, f"libvirt shows another's {name} on this domain, begun {job.elapsed:.1f} s ago")
 
 
-def is_ours(job: JobLook, operation: int | None, began: float, now: float) -> bool:
+def is_ours(job: JobLook, operation: int | None, began: float, now: float, within: float = math.inf) -> bool:
     """Whether a job that was read at `now` can be the call that went out at `began` (seconds of one clock).
 
-    The same operation, and not older than our call: a job that began before it is somebody else's, which ours waits for.
+    The same operation, and not older than our call: a job that began before it is somebody else's. Nor did it begin more than `within`
+    seconds after it: nothing was in our call's way when it was sent (`find_free`).
     """
-    return job.present and operation is not None and job.operation == operation and now - job.elapsed >= began - CLOCK_SLACK
+    if not job.present or operation is None or job.operation != operation:
+        return False
+    return began - CLOCK_SLACK <= now - job.elapsed <= began + within
 
 
 def report(call_id: str, job: JobLook, stamp: Stamp) -> Report:

@@ -24,6 +24,8 @@ from virtrpc_drivers.protocol import Call
 from virtrpc_drivers.values import ACTIVE_STATES, Outcome, State
 
 BOUND_SECONDS = 5.0
+ADOPT_SECONDS = 30.0
+"""A job that began later after the call was sent is another's: ours may have ended, and somebody begun the same, while nobody looked."""
 _FREE_CODES = (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_SUPPORT)
 
 
@@ -42,7 +44,7 @@ Proof = Callable[[Any, Any], Verdict]
 
 def resumed(call: Call, abortable: bool) -> Run:
     """The run of a call that somebody before us sent: its age is known in wall time only."""
-    return Run(call, abortable=abortable, began=call.began, now=time.time)
+    return Run(call, abortable=abortable, began=call.began, now=time.time, within=ADOPT_SECONDS)
 
 
 class Conclusion:

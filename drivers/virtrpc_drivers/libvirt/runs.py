@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ class Run:
     """When it was handed to libvirt: seconds of `now`'s clock; None before."""
     now: Callable[[], float] = time.monotonic
     """Monotonic, or wall time for a call that an earlier process sent."""
+    within: float = math.inf
+    """Seconds after `began` in which its job must have begun: bounded where what became of the call is not known."""
     phase: Phase = Phase.CALLING
     gave_up: asyncio.Future[None] | None = None
     """Ends the wait for the guest of an asking verb."""
@@ -158,7 +161,7 @@ class Runs:
 
     def report(self, run: Run, job: JobLook, stamp: Stamp) -> bool:
         """Deliver what the statistics say, where they are ours. Whether they are."""
-        ours = run.began is not None and is_ours(job, run.operation, run.began, run.now())
+        ours = run.began is not None and is_ours(job, run.operation, run.began, run.now(), run.within)
         told = report(run.call.id, job, stamp) if ours else Report(call_id=run.call.id, phase=run.phase, abortable=False)
         run.phase = told.phase
         self.deliver(told)
@@ -175,7 +178,7 @@ def _shows(connection: Any, run: Run, began: float) -> bool:
     for _ in range(BRIEF_LOOKS):
         job = look(connection, run.call.operation.uuid)
         if job is not None:
-            return job.live and is_ours(job, run.operation, began, run.now())
+            return job.live and is_ours(job, run.operation, began, run.now(), run.within)
         time.sleep(BRIEF_SECONDS)
     return False
 

@@ -203,6 +203,13 @@ def test_clock_slack() -> None:
     assert not is_ours(job, SAVE, began=11.0, now=20.0)
 
 
+def test_a_job_that_began_much_later_is_not_adopted() -> None:
+    """A call whose fate is unknown is not taken for what somebody else began long after it was sent."""
+    job = JobLook(kind=LIVE, operation=SAVE, elapsed=5.0, fields={})
+    assert is_ours(job, SAVE, began=100.0, now=125.0, within=30.0)
+    assert not is_ours(job, SAVE, began=100.0, now=145.0, within=30.0)
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
