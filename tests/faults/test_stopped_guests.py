@@ -1,19 +1,22 @@
-"""Guests whose QEMU is stopped (SIGSTOP): they hold up nothing but themselves."""
+"""Guests whose QEMU is stopped (SIGSTOP), one in the middle of a change and five while idle: they hold up nothing but themselves."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 
 import pytest
 
 from tests.e2e.behaviour import ask_everything, job_in, last, sampled, stopped, stuck_change
 from tests.e2e.server import QemuHost, eventually
-from tests.faults.bed import PATIENT, sampled_anew, stale, suspended_and_resumed
+from tests.faults.bed import PATIENT, sampled_anew, stale, suspended_and_resumed, virsh
 from virtrpc import AsyncClient
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import types_pb2 as t
 
 pytestmark = [pytest.mark.hypervisor, pytest.mark.faults]
+
+VIRSH_SECONDS = 5.0
 
 
 async def test_one_in_the_middle_of_a_change(host: QemuHost, client: AsyncClient) -> None:
@@ -42,3 +45,24 @@ async def test_one_in_the_middle_of_a_change(host: QemuHost, client: AsyncClient
         assert (await last(client, behind.job_id)).state == t.JOB_STATE_SUCCEEDED
         # Re-admitted: it is sampled as before.
         await sampled_anew(client, guest.name)
+
+
+async def test_five_while_idle(host: QemuHost, client: AsyncClient) -> None:
+    """A bulk call that waits for no job hangs in them all the same: virsh shows it, while our queries, sampling and jobs go on."""
+    with ExitStack() as guests:
+        names = [guests.enter_context(host.guest(disk_mib=16, ready=False)).name for _ in range(7)]
+        idle, healthy = names[:5], names[5:]
+        await sampled(client, *names)
+        with ExitStack() as stops:
+            for name in idle:
+                stops.enter_context(stopped(host.daemon.qemu_pid(name)))
+            async with virsh(host.daemon, "domstats", "--nowait") as domstats, virsh(host.daemon, "dommemstat", idle[0]) as dommemstat:
+                await stale(client, *idle)
+                for name in names:
+                    assert (await client.get_domain(name)).state_observation.freshness == t.FRESHNESS_LIVE
+                await sampled_anew(client, *healthy)
+                await suspended_and_resumed(client, *healthy)
+                for process in (domstats, dommemstat):
+                    with pytest.raises(TimeoutError):
+                        await asyncio.wait_for(process.wait(), VIRSH_SECONDS)
+        await sampled_anew(client, *names)
