@@ -279,6 +279,8 @@ class Run:
 
     async def _blocked(self) -> None:
         """Wait with what we have until the foreign job may be over; then the call is sent again."""
+        # It changed nothing: a job that ends here need not read the domain first.
+        self._out = None
         self._places.release_budget()
         holder = Holder(text=self._foreign)
         self._record.decide(

@@ -46,6 +46,19 @@ async def test_many_blocked_jobs_take_no_place_at_the_daemon() -> None:
 
 
 @virtual
+async def test_a_job_that_is_blocked_in_vain_ends_at_once() -> None:
+    """Nothing was changed, so nothing need be read first: also where the domain cannot be read now."""
+    async with World(DAEMON) as world:
+        (listener,) = await blocked(world, 1)
+        world.sim.faults.add(Rule(verb="read", uuid=listener.job.uuid, wedge=True))
+        await world.jobs.cancel(listener.job.id)
+        began = asyncio.get_running_loop().time()
+        assert (await world.end(listener)).state is JobState.CANCELLED
+        assert asyncio.get_running_loop().time() == began
+        world.sim.faults.clear()
+
+
+@virtual
 async def test_a_blocked_job_keeps_its_domain() -> None:
     """Others on it are told that it holds the domain and waits for somebody else's job itself."""
     async with World(DAEMON) as world:
