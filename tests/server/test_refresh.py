@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 from tests import virtual_time
 from tests.server.fake_driver import FakeDriver, reading, uuid
 from virtrpc_drivers.errors import Reason, failure
-from virtrpc_drivers.values import Group, State
+from virtrpc_drivers.values import Control, Group, State
 from virtrpc_server.domains import Domains
 from virtrpc_server.due import BATCH
 from virtrpc_server.hosts import Freshness, Host, HostConfig
@@ -286,5 +287,27 @@ def test_a_host_that_came_back_is_stale_until_it_is_listed_again() -> None:
             await asyncio.sleep(1.0)
             seen.append((host.freshness, len(domains)))
             assert seen == [(Freshness.LIVE, 2), (Freshness.STALE, 2), (Freshness.STALE, 2), (Freshness.LIVE, 1)]
+
+    virtual_time.run(work())
+
+
+def test_who_is_closed_leaves_no_timer() -> None:
+    """Not for a domain whose control channel was in use, and not for one that could not be read: nothing keeps the host once it is closed."""
+
+    async def work() -> None:
+        driver = FakeDriver(reading(1, 0.0, control=Control.OCCUPIED), reading(2, 0.0))
+        async with connected(driver):
+
+            async def fails(_group: Group, uuids: Sequence[str]) -> None:
+                if uuid(2) in uuids:
+                    raise failure(Reason.FAILED, "no")
+
+            driver.gate = fails
+            driver.changed(1)
+            await asyncio.sleep(0.5)
+            driver.changed(2)
+            await asyncio.sleep(0.5)
+        loop = cast("Any", asyncio.get_running_loop())
+        assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
 
     virtual_time.run(work())
