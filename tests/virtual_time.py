@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 EPOCH = 1_700_000_000.0
 """Wall time at the loop's zero, in seconds since 1970."""
+TURNS_GUARD = 200_000
+"""Turns of the loop without a moment's passing after which it is said to run in circles."""
 THREAD_GUARD = 5.0
 """Real seconds that a loop without timers waits for other threads or sockets before it is called a deadlock."""
 
@@ -25,17 +27,29 @@ class DeadlockError(RuntimeError):
     """Every task waits, and nothing is left that could wake one."""
 
 
+class LivelockError(RuntimeError):
+    """Something goes on for ever, and no time passes."""
+
+
 class _Selector(selectors.DefaultSelector):
     """Looks at sockets without waiting; the time that it should have waited passes at once."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self.turns = 0
+        self.still: Callable[[], bool] | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
+        self.turns += 1
+        if self.turns > TURNS_GUARD:
+            raise LivelockError(f"the loop turned {TURNS_GUARD} times in one moment")
         if ready or timeout == 0:
             return ready
+        if self.still is not None and self.still():
+            return ready
+        self.turns = 0
         if timeout is not None:
             self.now += timeout
             return ready
@@ -55,6 +69,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self._virtual.now
+
+    def before_time_passes(self, still: Callable[[], bool] | None) -> None:
+        """Have this called whenever nothing is left to do at a moment; True says that it has found something to do."""
+        self._virtual.still = still
 
 
 def wall() -> float:

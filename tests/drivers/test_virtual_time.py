@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from tests import virtual_time
-from tests.virtual_time import DeadlockError, run, wall
+from tests.virtual_time import DeadlockError, LivelockError, VirtualLoop, run, wall
 
 
 def test_waiting_takes_no_time() -> None:
@@ -52,6 +52,36 @@ def test_a_deadlock_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(virtual_time, "THREAD_GUARD", 0.01)
     with pytest.raises(DeadlockError):
         run(_for_ever())
+
+
+def test_running_in_circles_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where something goes on for ever at one moment, the loop says so instead of spinning."""
+    monkeypatch.setattr(virtual_time, "TURNS_GUARD", 1000)
+
+    async def spin() -> None:
+        while True:  # noqa: ASYNC110 # that is the point
+            await asyncio.sleep(0)
+
+    with pytest.raises(LivelockError):
+        run(spin())
+
+
+def test_somebody_may_look_before_time_passes() -> None:
+    """Whenever nothing is left to do at a moment; what is found to do then is done at that moment."""
+    moments: list[float] = []
+    loop = VirtualLoop()
+
+    def still() -> bool:
+        moments.append(loop.time())
+        if len(moments) == 1:
+            loop.call_soon(moments.append, -1.0)
+            return True
+        return False
+
+    loop.before_time_passes(still)
+    loop.run_until_complete(asyncio.sleep(5))
+    loop.close()
+    assert moments == [0.0, -1.0, 0.0]
 
 
 def test_threads_are_heard() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+from google.protobuf.message import Message
 
 from tests.model.channel import LocalChannel
 from tests.model.holding import keys_of
@@ -19,12 +22,16 @@ from virtrpc_server.records import CancelReason, Job, JobState, WaitingFor
 DESTROYS_AT_ONCE = 3
 KEPT_PLACES = 2
 """Of a daemon's workers, for aborts and for sampling."""
+TICK = 1e-5
+"""Seconds that wall time may be wrong by for its many digits."""
 MOMENT = 0.01
 """Seconds that a timer may be late."""
 SOON = 0.5
 """Seconds after which a loss must have been noticed."""
 STOPPED_SECONDS = 60.0
 """Seconds after which what was to stop is over: 15 for its call, 25 for a destroy and readings, and what the store takes."""
+REFRESH_SECONDS = 5.0
+"""How long the reading of a domain after a call is waited for."""
 RETRY = 1.0
 """Seconds after which a job that a foreign one was in the way of tries again."""
 
@@ -114,6 +121,7 @@ class Checks:
 
     def __init__(self, world: World, channel: LocalChannel, wishes: Wishes, border: AtTheBorder) -> None:
         self._world, self._channel, self._wishes, self._border = world, channel, wishes, border
+        self._queries = self._one_by_one()
         self._lives: dict[tuple[str, str], tuple[int, str]] = {}
         self._generations: set[tuple[str, str, str]] = set()
         self._observed: dict[tuple[str, str, str, Group], int] = {}
@@ -140,19 +148,25 @@ class Checks:
     # Queries
 
     def _answers(self) -> list[types_pb2.Domain]:
-        """Every query answers, and waits for nothing."""
-        ask, ref = self._channel.ask, types_pb2.DomainRef
-        listed = ask("ListDomains", query_pb2.ListDomainsRequest())
-        for label in ("a1", "new1"):
-            for method in ("GetDomain", "GetDomainXml", "GetMemoryStats"):
-                ask(method, getattr(query_pb2, f"{method}Request")(domain=ref(uuid=self._world.uuids[label])))
-        ask("ListJobs", job_pb2.ListJobsRequest(page_size=2))
-        ask("ListDomainStats", query_pb2.ListDomainStatsRequest())
-        ask("GetHost", query_pb2.GetHostRequest(host="a"))
-        self._hosts(ask("ListHosts", query_pb2.ListHostsRequest()))
-        for job_id in list(self._world.journal.held)[-1:]:
-            ask("GetJob", job_pb2.GetJobRequest(job_id=job_id))
-        return list(listed.domains)
+        """Every query answers, and waits for nothing: the list after each step, the others in turn."""
+        method, request = next(self._queries)
+        answer = self._channel.ask(method, request())
+        if method == "ListHosts":
+            self._hosts(answer)
+        return list(self._channel.ask("ListDomains", query_pb2.ListDomainsRequest()).domains)
+
+    def _one_by_one(self) -> Iterator[tuple[str, Callable[[], Message]]]:
+        refs = [types_pb2.DomainRef(uuid=self._world.uuids[label]) for label in ("a1", "c1", "new1")]
+        about_domains = ("GetDomain", "GetDomainXml", "ListVcpus", "GetBlockStats", "GetInterfaceStats", "GetMemoryStats")
+        while True:
+            for ref in refs:
+                for method in about_domains:
+                    yield method, partial(getattr(query_pb2, f"{method}Request"), domain=ref)
+                yield "ListHosts", query_pb2.ListHostsRequest
+                yield "ListJobs", partial(job_pb2.ListJobsRequest, page_size=3)
+                yield "ListDomainStats", query_pb2.ListDomainStatsRequest
+                yield "GetHost", partial(query_pb2.GetHostRequest, host="a")
+                yield "GetJob", partial(job_pb2.GetJobRequest, job_id=next(reversed(self._world.journal.held), ""))
 
     def _hosts(self, answer: query_pb2.ListHostsResponse) -> None:
         for host in answer.hosts:
@@ -180,31 +194,47 @@ class Checks:
                     continue
                 assert host.connected, f"[fresh] {group} of {domain.host}/{domain.name} is LIVE, and its host is away"
                 reading = known.groups.get(group) if known is not None else None
-                began = self._world.record.began(domain.host, reading.stamp) if reading is not None else 0
+                if reading is None:
+                    continue  # the answer that took it away is on its way to the server
+                began = self._world.record.began(domain.host, reading.stamp)
                 announced = host.announced.get((domain.uuid, group), 0)
                 assert began > announced, f"[refresh] {group} of {domain.host}/{domain.name} is LIVE, and was not read since a change was announced"
 
+    def glance(self, keys: Iterable[tuple[str, str]]) -> None:
+        """A look at a few domains, while nothing more happens at this moment."""
+        told = {key: self._domain(*key) for key in keys}
+        self._fresh([domain for domain in told.values() if domain is not None])
+        for key, domain in told.items():
+            self._newest(key, domain)
+
+    def _domain(self, host: str, uuid: str) -> types_pb2.Domain | None:
+        answer = self._channel.ask("GetDomain", query_pb2.GetDomainRequest(domain=types_pb2.DomainRef(host=host, uuid=uuid)))
+        return answer.domain if answer is not None else None
+
     def _cache(self, domains: list[types_pb2.Domain]) -> None:
-        """What is told is what the newest readings said; a domain is gone when, and only when, a newer answer lacks it."""
-        expected = self._world.expected.domains
         held = {(domain.host, domain.uuid): domain for domain in domains}
-        for key in expected.keys() ^ held.keys():
-            what = "is told, and the newest answer lacks it" if key in held else "is not told, and the newest answer has it"
-            raise AssertionError(f"[presence] {key} {what}")
-        for key, known in expected.items():
-            domain = held[key]
-            assert domain.name == known.name, f"[newest] {key} is told as {domain.name}, and was last read as {known.name}"
-            for group, observation in groups(domain):
-                reading = known.groups.get(group)
-                at = None if reading is None else round(reading.stamp.wall * 1e6)
-                told = observation.observed_time.ToMicroseconds() if observation.HasField("observed_time") else None
-                close = at is told or (at is not None and told is not None and abs(at - told) <= 1)
-                assert close, f"[newest] {group} of {key} is not as the newest reading has it"
-            state = known.groups[Group.STATE].state if Group.STATE in known.groups else None
-            if state is not None:
-                shown = (domain.active, domain.id if domain.HasField("id") else None, domain.state_reason)
-                assert shown == (state.active, state.id, state.reason), f"[newest] the state of {key} is {shown}, and was last read {state}"
-            self._life(key, known.life, domain.generation)
+        for key in self._world.expected.domains.keys() | held.keys():
+            self._newest(key, held.get(key))
+
+    def _newest(self, key: tuple[str, str], domain: types_pb2.Domain | None) -> None:
+        """What is told is what the newest readings said; a domain is gone when, and only when, a newer answer lacks it."""
+        known = self._world.expected.domains.get(key)
+        assert domain is None or known is not None, f"[presence] {key} is told, and the newest answer lacks it"
+        assert domain is not None or known is None, f"[presence] {key} is not told, and the newest answer has it"
+        if domain is None or known is None:
+            return
+        assert domain.name == known.name, f"[newest] {key} is told as {domain.name}, and was last read as {known.name}"
+        for group, observation in groups(domain):
+            reading = known.groups.get(group)
+            at = round(reading.stamp.wall * 1e6) if reading is not None else None
+            told = observation.observed_time.ToMicroseconds() if observation.HasField("observed_time") else None
+            close = at is told or (at is not None and told is not None and abs(at - told) <= 1)
+            assert close, f"[newest] {group} of {key} is not as the newest reading has it"
+        state = known.groups[Group.STATE].state if Group.STATE in known.groups else None
+        if state is not None:
+            shown = (domain.active, domain.id if domain.HasField("id") else None, domain.state_reason)
+            assert shown == (state.active, state.id, state.reason), f"[newest] the state of {key} is {shown}, and was last read {state}"
+        self._life(key, known.life, domain.generation)
 
     def _life(self, key: tuple[str, str], life: int, generation: str) -> None:
         before = self._lives.get(key)
@@ -295,7 +325,7 @@ class Checks:
         rightly = {job.id for job in queued if self._waits_rightly(job, unfinished)}
         shape, waiting = self._world.shape, [job for job in queued if job.waiting_for is WaitingFor.CONDITION and job.verb != "Destroy"]
         at_work = [job for job in unfinished if job.waiting_for is not WaitingFor.CONDITION]
-        ghosts = [self._world.journal.held[out.job_id] for out in self._world.record.holding()]
+        ghosts = self._ghosts()
         in_the_way = {job.id: keys_of(job, shape) for job in (*at_work, *ghosts)}
         while found := [job for job in waiting if job.id not in rightly and self._kept_back(job, in_the_way, unfinished)]:
             for job in found:
@@ -310,10 +340,21 @@ class Checks:
         destroyed = any((other.host, other.uuid) == (job.host, job.uuid) for other in destroys)
         return destroyed or any(needed & held for other, held in in_the_way.items() if other != job.id)
 
+    def _ghosts(self) -> list[Job]:
+        """The jobs whose calls are out. After a ghost's end its domain is read once more, before another may have it."""
+        now, held = asyncio.get_running_loop().time(), self._world.journal.held
+        found: list[Job] = []
+        for out in self._world.record.calls.values():
+            job = held[out.job_id]
+            outlived = job.ended is not None and out.over > job.ended - EPOCH + TICK
+            if out.holds or (outlived and now < out.over + REFRESH_SECONDS):
+                found.append(job)
+        return found
+
     def _ahead_at_hosts(self, job: Job, unfinished: list[Job]) -> set[str]:
         """The jobs that have a place which this one needs: a migration counts at both its hosts."""
         others = [other for other in unfinished if other.waiting_for not in (WaitingFor.CONDITION, WaitingFor.HOST_LIMIT)]
-        others += [self._world.journal.held[out.job_id] for out in self._world.record.holding()]
+        others += self._ghosts()
         needed = {job.host, job.destination_host} - {""}
         return {other.id for other in others if other.verb == job.verb and needed & {other.host, other.destination_host}} - {job.id}
 
@@ -328,7 +369,7 @@ class Checks:
                 return job.host == "a" and self._world.workers > 0 and taken >= places
             case WaitingFor.BLOCKED_BY_OTHER:
                 record, at = self._world.record, (job.host, job.uuid)
-                looked = max(job.updated - EPOCH, record.probed.get(at, 0.0))
+                looked = max(self._world.journal.taken[job.id], record.probed.get(at, 0.0))
                 resting = asyncio.get_running_loop().time() - looked < RETRY + MOMENT
                 return resting or record.probes_out.get(at, 0) > 0 or not record.hosts[job.host].connected
         return False

@@ -17,9 +17,8 @@ class Known:
     name: str
     life: int
     """Another number for another domain under the same uuid."""
-    first: Stamp
-    """The first and the last reading or listing that showed it."""
     shown: Stamp
+    """The last reading or listing that showed it."""
     named: Stamp
     """The reading that the name is of."""
     groups: dict[Group, DomainReading] = field(default_factory=dict)
@@ -67,20 +66,14 @@ class Expected:
             if listing is not None and listing[0] > stamp and key[1] not in listing[1]:
                 return None
             self._lives += 1
-            known = self.domains[key] = Known(name, self._lives, stamp, stamp, stamp)
-        known.first, known.shown = min(known.first, stamp), max(known.shown, stamp)
+            known = self.domains[key] = Known(name, self._lives, stamp, stamp)
+        known.shown = max(known.shown, stamp)
         return known
 
     def _lack(self, key: Key, stamp: Stamp) -> None:
-        if key not in self._lacked or self._lacked[key] < stamp:
-            self._lacked[key] = stamp
         known = self.domains.get(key)
-        if known is None or stamp <= known.first:
+        if known is not None and known.shown >= stamp:
+            # Which of the two looked later, nobody knows: a reading has a beginning, and the look may be long after it.
             return
-        if known.shown <= stamp:
-            del self.domains[key]
-            return
-        # It was away in between: what is there now is another one, and only what was read of it since then is known.
-        self._lives += 1
-        groups = {group: reading for group, reading in known.groups.items() if reading.stamp > stamp}
-        self.domains[key] = Known(known.name, self._lives, known.shown, known.shown, known.named, groups)
+        self.domains.pop(key, None)
+        self._lacked[key] = max(stamp, self._lacked.get(key, stamp))

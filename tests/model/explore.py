@@ -16,13 +16,15 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.model.machine import Machine
+from tests.model.shorten import shorten
 
 STEPS = 50
 """In each world."""
+HEADING = "To see it again, give this to python -m tests.model.replay:"
 
 
-def explore(machine: type[Machine], number: int, examples: int, *, shrink: bool = True) -> int:
-    """Make that many worlds and do anything in each; says how many steps were taken. A failure is shrunk, and carries its script as a note."""
+def explore(machine: type[Machine], number: int, examples: int, *, script: bool = True) -> int:
+    """Make that many worlds and do anything in each; says how many steps were taken. A failure carries a script as a note, as short as it gets."""
     taken = 0
 
     class Counted(machine):  # type: ignore[valid-type, misc]
@@ -35,8 +37,19 @@ def explore(machine: type[Machine], number: int, examples: int, *, shrink: bool 
     Counted.__name__ = machine.__name__
     seed(_first() + number)(Counted)
     with _quiet():
-        run_state_machine_as_test(Counted, settings=_settings(examples, shrink=shrink))
+        try:
+            run_state_machine_as_test(Counted, settings=_settings(examples))
+        except Exception as error:
+            if script:
+                _say_how(error)
+            raise
     return taken
+
+
+def _say_how(error: Exception) -> None:
+    """Leave nothing but the short script among the notes."""
+    long = "\n".join(error.__notes__)
+    error.__notes__ = [f"{HEADING}\n{shorten(long)}"]
 
 
 @contextmanager
@@ -60,15 +73,15 @@ def _first() -> int:
     return secrets.randbits(32) if asked == "random" else int(asked)
 
 
-def _settings(count: int, *, shrink: bool) -> Any:
+def _settings(count: int) -> Any:
     return settings(
         max_examples=count,
         stateful_step_count=STEPS,
         # What a failure says is in its script: nothing is kept between runs.
         database=None,
         deadline=None,
-        # Not explain: it takes as long as shrinking, and says nothing of a script.
-        phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
+        # A failure is made short by `shorten`.
+        phases=(Phase.generate,),
         report_multiple_bugs=False,
         # A world is larger than what these take for healthy.
         suppress_health_check=list(HealthCheck),

@@ -19,6 +19,8 @@ class Journal(MemoryStore):
         """The newest form of each job that it took, in order of acceptance."""
         self.forms: dict[str, list[Job]] = {}
         """Every form of each job that it took, oldest first."""
+        self.taken: dict[str, float] = {}
+        """Loop time in seconds at which it took that."""
         self._busy: dict[str, int] = {}
         self._failed: set[str] = set()
 
@@ -32,6 +34,7 @@ class Journal(MemoryStore):
         self._failed.discard(job.id)
         await super().put(job)
         self.held[job.id] = job
+        self.taken[job.id] = asyncio.get_running_loop().time()
         self.forms.setdefault(job.id, []).append(job)
 
     async def _suffer(self, job: Job) -> None:

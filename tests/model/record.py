@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from dataclasses import dataclass, field
 
@@ -33,6 +34,8 @@ class Out:
     """What it ended with: "OK" or a reason; "" while nothing was heard."""
     aborts: int = 0
     """Aborts that were sent for it and have not returned."""
+    over: float = 0.0
+    """Loop time in seconds at which it was known to be over, or its last abort returned."""
 
     @property
     def holds(self) -> bool:
@@ -65,6 +68,8 @@ class Record:
         """Looks whether a domain is free that are out, by host and uuid."""
         self.probed: dict[tuple[str, str], float] = {}
         """When the last one came back, or failed: loop time in seconds."""
+        self.touched: set[tuple[str, str]] = set()
+        """The domains, by host and uuid, of which something was heard or read since somebody looked."""
         self._order = itertools.count(1)
         self._began: dict[tuple[str, Stamp], int] = {}
 
@@ -98,15 +103,15 @@ class Record:
 
     def returned(self, out: Out, error: DriverError | None, *, resumed: bool) -> None:
         """The answer. A run that could not reach the host was never sent; a resume that could not has learned nothing."""
-        out.waits = False
+        out.waits, out.over = False, asyncio.get_running_loop().time()
         out.answer = error.reason.value if error is not None else "OK"
         out.inside = error is not None and (error.reason in LOST or (resumed and error.reason is Reason.HOST_UNREACHABLE))
 
     def free(self, host: str, uuid: str) -> None:
         """The hypervisor's job on this domain could be taken: nothing of ours is inside."""
         for out in self.calls.values():
-            if out.host == host and out.operation.uuid == uuid and not out.waits:
-                out.inside = False
+            if out.host == host and out.operation.uuid == uuid and out.inside and not out.waits:
+                out.inside, out.over = False, asyncio.get_running_loop().time()
 
     def notice(self, host: str, notice: AnyNotice) -> None:
         """What a driver says unasked, at the moment at which the server hears it."""
@@ -119,6 +124,7 @@ class Record:
             case HostDown():
                 held.connected = False
             case DomainChanged(uuid=uuid, change=change, stamp=stamp):
+                self.touched.add((host, uuid))
                 at = self.now() if stamp is None else self.began(host, stamp)
                 for group in (Group.STATE,) if change is Change.BALLOON else Group:
                     held.announced[uuid, group] = max(at, held.announced.get((uuid, group), 0))

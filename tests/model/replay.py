@@ -8,20 +8,28 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.model import machine
 
 LINE = re.compile(r"^(?:E\s+)?(state(?: = |\.)\w+\(.*\))\s*$", re.MULTILINE)
 
 
-def replay(text: str) -> None:
-    """Take the steps of a script. Raises what they raise: AssertionError where a rule is broken."""
+def replay(text: str, times: list[float] | None = None) -> None:
+    """Take the steps of a script; `times` gets the loop time in seconds after each. Raises what they raise: AssertionError where a rule is broken."""
     lines = LINE.findall(text)
     if not lines:
         raise SystemExit("there is no script in this text: it begins with state = Machine(), and its lines with state.")
-    names = {name: kind for name, kind in vars(machine).items() if isinstance(kind, type) and issubclass(kind, machine.Machine)}
-    # The text is the developer's own, as any test is.
-    exec("\n".join(lines), names)
+    names: dict[str, Any] = {name: kind for name, kind in vars(machine).items() if isinstance(kind, type) and issubclass(kind, machine.Machine)}
+    try:
+        for line in lines:
+            # The text is the developer's own, as any test is.
+            exec(line, names)
+            if times is not None:
+                times.append(names["state"].now)
+    except BaseException:
+        names["state"].teardown()
+        raise
 
 
 if __name__ == "__main__":

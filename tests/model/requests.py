@@ -30,9 +30,9 @@ PLAIN: dict[str, Any] = {
 VERBS = (
     "SuspendDomain", "SetMemory", "ManagedSaveDomain", "DestroyDomain", "StartDomain", "MigrateDomain", "CreateDomain", "DefineDomain",
     "UndefineDomain", "ResumeDomain", "ShutdownDomain", "RebootDomain", "SetUserPassword", "AttachDevice", "DetachDevice", "UpdateDevice",
-    "CreateSnapshot", "RevertToSnapshot", "DeleteSnapshot", "RemoveManagedSave",
+    "CreateSnapshot", "RevertToSnapshot", "DeleteSnapshot", "RemoveManagedSave", "ListSnapshots",
 )  # fmt: skip
-"""Those that a failure is most likely to need come first."""
+"""Those that a failure is most likely to need come first; the last one is no verb, and waits for the hypervisor all the same."""
 
 
 def options(wait: float, run: float, leave: str, request_id: str) -> types_pb2.JobOptions:
@@ -67,7 +67,7 @@ def request(verb: str, uuid: str, host: str, number: int, how: types_pb2.JobOpti
         case "UndefineDomain":
             return job_pb2.UndefineDomainRequest(domain=domain, options=how, managed_save=number > 0, snapshots_metadata=number > 0)
         case "SetMemory":
-            return job_pb2.SetMemoryRequest(domain=domain, options=how, memory_bytes=(64, 512, 4096)[number % 3] * MIB)
+            return job_pb2.SetMemoryRequest(domain=domain, options=how, memory_bytes=(64, 512, 1024)[number % 3] * MIB)
         case "SetUserPassword":
             return job_pb2.SetUserPasswordRequest(domain=domain, options=how, user="root", password="x")
         case "AttachDevice" | "DetachDevice" | "UpdateDevice":
@@ -81,6 +81,8 @@ def request(verb: str, uuid: str, host: str, number: int, how: types_pb2.JobOpti
             return job_pb2.RevertToSnapshotRequest(domain=domain, options=how, name=f"s{number}")
         case "DeleteSnapshot":
             return snapshot_pb2.DeleteSnapshotRequest(domain=domain, options=how, name=f"s{number}")
+        case "ListSnapshots":
+            return snapshot_pb2.ListSnapshotsRequest(domain=domain)
         case "MigrateDomain":
             settings = types_pb2.MigrationSettings(host=host, persist_destination=number != 1, undefine_source=number == 0)
             return job_pb2.MigrateDomainRequest(domain=domain, options=how, settings=settings)

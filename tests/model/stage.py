@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from hypothesis.stateful import RuleBasedStateMachine
 
+from tests.model import requests
 from tests.model.callers import Caller, Watcher
 from tests.model.channel import LocalChannel, Rpc
 from tests.model.checks import AtTheBorder, Checks
-from tests.model.rest import Rest, settled
+from tests.model.rest import TURNS_TO_REST, Rest, settled
 from tests.model.watched import Judge
 from tests.model.wishes import Wishes
 from tests.model.world import World
 from tests.virtual_time import VirtualLoop
 from virtrpc.v1 import types_pb2
+from virtrpc_drivers.errors import DriverError
+from virtrpc_drivers.sim import control
 from virtrpc_drivers.sim.faults import ANY, Rule
-from virtrpc_drivers.sim.hypervisor import SimHypervisor
 
 
 class Stage(RuleBasedStateMachine):
@@ -30,6 +34,8 @@ class Stage(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        # What is kept by a weak reference must not depend on when a collection runs.
+        gc.disable()
         self._loop = VirtualLoop()
         self._faults: list[dict[str, Any]] = []
         self._loop.set_exception_handler(lambda _loop, context: self._faults.append(context))
@@ -40,10 +46,10 @@ class Stage(RuleBasedStateMachine):
         self._asked: list[Rpc] = []
         self._watchers: list[Watcher] = []
         self._turns: int | None = None
-        self._ending, self._failed = "rest", False
+        self._every, self._ending, self._failed = 0.0, "rest", False
         self.steps = 0
 
-    async def _begin(self, parameters: str, workers: int) -> None:
+    async def _begin(self, parameters: dict[str, object], workers: int) -> None:
         self._wishes = Wishes()
         border = AtTheBorder(lambda: self._there, self._wishes)
         self._world = world = World(Judge(border.call_sent, border.abort_sent), parameters, workers, self.names)
@@ -52,8 +58,28 @@ class Stage(RuleBasedStateMachine):
         await self._channel.open()
         self._checks = Checks(world, self._channel, self._wishes, border)
         await world.start()
+        # Somebody sees it all.
+        for what in ("WatchJobs", "WatchDomains"):
+            self._watch(what, 0.0)
+        self._loop.before_time_passes(self._glance)
         await asyncio.sleep(1)
         await self._look()
+
+    def _verb(self, verb: str, guest: str, number: int = 0, **how: Any) -> None:
+        self._do(lambda: self._begin_one(verb, guest, number, **how))
+
+    def _begin_one(
+        self, verb: str, guest: str, number: int, *, wait: float = 30.0, run: float = 0.0, leave: str = "withdraw", who: str = "unix"
+    ) -> None:
+        here = self._there.home(guest)
+        to = ("a" if number < 2 else "b") if verb in ("DefineDomain", "CreateDomain") else next(name for name in "ab" if name != here)
+        how = requests.options(wait, run, leave, f"request {len(self._begun)}")
+        request = requests.request(verb, self._there.uuids[guest], to, number, how)
+        if verb == "ListSnapshots":
+            self._send(verb, request)
+        else:
+            self._begun.append((verb, request))
+            self._call(verb, request, leave, who)
 
     def _call(self, method: str, request: Any, leave: str, who: str = "unix") -> None:
         caller = Caller(self._channel, method, request, leave, self._told, who)
@@ -78,6 +104,11 @@ class Stage(RuleBasedStateMachine):
     # How a step is made
 
     @property
+    def now(self) -> float:
+        """Loop time in seconds."""
+        return self._loop.time()
+
+    @property
     def _there(self) -> World:
         assert self._world is not None
         return self._world
@@ -88,21 +119,25 @@ class Stage(RuleBasedStateMachine):
         known = sorted(held, key=lambda job_id: (not held[job_id].finished, job_id))
         return known[-1 - number % len(known)] if known else ""
 
-    def _uuid(self, verb: str, guest: str) -> str:
-        return ANY if verb in ("list", "connect") else self._there.uuids[guest]
+    def _trouble(self, guest: str, verb: str, **what: Any) -> None:
+        """The next call of this kind is in for it, on the host where the guest is."""
+        everywhere = verb in ("list", "connect")
+        trouble = Rule(verb=verb, uuid=ANY if everywhere else self._there.uuids[guest], times=1, **what)
+        self._do(lambda: self._there.sims[self._there.home(guest)].faults.add(trouble))
 
-    def _fault(self, guest: str, rule: Rule) -> None:
-        self._do(lambda: self._there.sims[self._there.home(guest)].faults.add(rule))
+    def _change(self, guest: str, actions: Sequence[str], name: str) -> None:
+        uuid, driver = self._there.uuids[guest], self._there.drivers[self._there.home(guest)]
+        for action in actions:
+            with contextlib.suppress(DriverError):
+                control.apply(driver, control.Stranger(action=action, uuid=uuid, name=name, xml=requests.XML.format(name, uuid, 64)))
 
-    def _on(self, guest: str, act: Callable[[SimHypervisor, str], object]) -> None:
-        sim, uuid = self._there.sims[self._there.home(guest)], self._there.uuids[guest]
-        if uuid in sim.domains:
-            self._do(lambda: act(sim, uuid))
+    def _watch(self, what: str, pause: float) -> None:
+        self._watchers.append(Watcher(self._channel, what, pause, self._told))
 
     def _do(self, act: Callable[[], object], seconds: float = 0.0) -> None:
         async def step() -> None:
             act()
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(seconds or self._every)
             await self._look()
 
         self._guarded(step())
@@ -110,7 +145,9 @@ class Stage(RuleBasedStateMachine):
     async def _look(self) -> None:
         """Look at everything, as soon as the pace allows."""
         if self._turns is None:
-            await settled()
+            rests = await settled()
+            self._checks.border()
+            assert rests, f"[rest] the loop turned {TURNS_TO_REST} times in one moment"
         else:
             for _ in range(self._turns):
                 await asyncio.sleep(0)
@@ -120,6 +157,22 @@ class Stage(RuleBasedStateMachine):
         for fault in self._channel.faults:
             raise fault
         assert not self._faults, f"[left behind] the loop was told of {self._faults}"
+
+    def _glance(self) -> bool:
+        """Before time passes nothing is under way on the loop: look at what has changed."""
+        touched, self._there.record.touched = self._there.record.touched, set()
+        if not touched:
+            return False
+
+        async def glance() -> None:
+            try:
+                self._checks.glance(touched)
+            except AssertionError as fault:
+                self._there.record.faults.append(str(fault))
+
+        task = self._loop.create_task(glance())
+        task.add_done_callback(lambda done: done.exception())
+        return True
 
     def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         self.steps += 1
@@ -158,9 +211,10 @@ class Stage(RuleBasedStateMachine):
 
     def _abandon(self) -> None:
         """Nothing of it may disturb the next one."""
-        tasks = asyncio.all_tasks(self._loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
+        self._loop.before_time_passes(None)
+        while tasks := asyncio.all_tasks(self._loop):
+            for task in tasks:
+                task.cancel()
             self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self._loop.close()
+        gc.enable()

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.model.machine import Machine
-from virtrpc_drivers.errors import Reason
 
 
 @contextmanager
 def stage(**habits: Any) -> Iterator[Machine]:
     """A world, and its end. `habits` are arguments of `begin_with`."""
     machine = Machine()
-    plain = {"abort": "handle", "hypervisor": "", "late": 0, "kill": 0, "abort_takes": 0, "back_after": 0.1, "workers": 0, "ending": "rest"}
+    times = {"takes": 0, "late": 0, "kill": 0, "abort_takes": 0, "back_after": 0.1, "every": 0.0}
+    plain = {"abort": "handle", "remembers": True, "workers": 0, "ending": "rest", **times}
     machine.begin_with(**(plain | habits))
     yield machine
     machine.teardown()
@@ -22,7 +22,7 @@ def stage(**habits: Any) -> Iterator[Machine]:
 
 def call(machine: Machine, verb: str, guest: str = "a1", *, leave: str = "detach", wait: float = 30.0, run: float = 0.0) -> None:
     """Somebody calls a verb."""
-    machine.begin(verb=verb, guest=guest, number=0, wait=wait, run=run, leave=leave, who="unix")
+    machine.call(verb=verb, guest=guest, number=0, wait=wait, run=run, leave=leave, who="unix")
 
 
 def test_one_of_two_callers_who_cancel_by_leaving_leaves() -> None:
@@ -69,7 +69,7 @@ def test_run_timeout_passes_here_and_while_the_driver_process_is_away() -> None:
     with stage(back_after=20) as machine:
         call(machine, "ManagedSaveDomain", run=1.0)
         call(machine, "ManagedSaveDomain", "c1", run=1.0)
-        machine.lose(host="c", process=True, for_long=False)
+        machine.connection(host="c", action="lose process")
         machine.time_passes(seconds=2.0)
         machine.time_passes(seconds=31.0)
 
@@ -77,8 +77,7 @@ def test_run_timeout_passes_here_and_while_the_driver_process_is_away() -> None:
 def test_a_destroy_fails() -> None:
     """It lets go of what it held off."""
     with stage() as machine:
-        machine.slow(verb="Destroy", guest="a1", step=0, seconds=1.0)
-        machine.fail(verb="Destroy", guest="a1", step=0, reason=Reason.FAILED.value)
+        machine.trouble(what="fails late", verb="Destroy", guest="a1", step=0)
         call(machine, "DestroyDomain")
         call(machine, "SuspendDomain")
         machine.time_passes(seconds=2.0)
@@ -100,17 +99,17 @@ def test_a_destroy_takes_its_time_and_others_come() -> None:
 def test_wait_timeout_passes_behind_a_foreign_job() -> None:
     """Each attempt is part of the same wait."""
     with stage() as machine:
-        machine.foreign_job(guest="a1", seconds=0.0)
+        machine.outside(guest="a1", action="foreign job")
         call(machine, "SuspendDomain", wait=5.0)
         machine.time_passes(seconds=6.0)
 
 
 def test_a_call_ends_unseen() -> None:
     """Its driver process was away, the hypervisor forgets, and nothing proves it: it did not succeed."""
-    with stage(hypervisor="remembers=0", back_after=3) as machine:
-        machine.slow(verb="*", guest="a1", step=1, seconds=1.0)
+    with stage(remembers=False, back_after=3) as machine:
+        machine.trouble(what="is slow", verb="SetUserPassword", guest="a1", step=1)
         call(machine, "SetUserPassword")
-        machine.lose(host="a", process=True, for_long=False)
+        machine.connection(host="a", action="lose process")
         machine.time_passes(seconds=11.0)
 
 
@@ -125,8 +124,6 @@ def test_saves_wait_in_vain_for_the_hosts_limit() -> None:
 def test_another_domain_takes_the_place_of_one() -> None:
     """Under its uuid; and a watcher that comes back later hears of the end of the first."""
     with stage() as machine:
-        machine.watch(what="WatchDomains", pause=0.0)
-        machine.time_passes(seconds=1.0)
         machine.stranger(guest="a3", action="undefine", number=0)
         machine.time_passes(seconds=1.0)
         machine.stranger(guest="a3", action="define", number=1)

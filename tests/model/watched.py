@@ -54,6 +54,7 @@ class WatchedDriver(SimDriver):
             return await super().cancel(call_id)
         finally:
             out.aborts -= 1
+            out.over = asyncio.get_running_loop().time()
 
     async def probe(self, uuid: str) -> None:
         """One that comes back says that nothing is stuck."""
@@ -76,6 +77,7 @@ class WatchedDriver(SimDriver):
         """Recorded with its answer."""
         readings = await super().read(uuids, group)
         self._expected.read(self.name, readings)
+        self._record.touched |= {(self.name, uuid) for uuid in uuids}
         return readings
 
     async def snapshots(self, uuid: str) -> Snapshots:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlencode
 
 from tests.model.expected import Expected
 from tests.model.journal import Journal
@@ -21,14 +22,14 @@ AUDIT_SECONDS = 20.0
 SAMPLE_SECONDS = 5.0
 GUESTS = {"a": (3, 2, 0), "b": (2, 1, 1), "c": (2, 2, 1)}
 """Of each host: domains, how many of them run, how many of those are transient."""
-TIMES = "save_seconds=4&migrate_seconds=4&shutdown_seconds=2&lock_seconds=2"
+TIMES = {"save_seconds": 4, "migrate_seconds": 4, "shutdown_seconds": 2, "lock_seconds": 2}
 NEW = ("new1", "new2")
 
 
 class World:
     """Hosts a and b, and c, which has no events. `parameters` are added to the sim: URIs of all, `workers` limits a's daemon."""
 
-    def __init__(self, judge: Judge, parameters: str, workers: int, hosts: str) -> None:
+    def __init__(self, judge: Judge, parameters: dict[str, object], workers: int, hosts: str) -> None:
         self.record = Record()
         self.expected = Expected()
         self.journal = Journal()
@@ -70,13 +71,14 @@ class World:
         self.journal.seconds, self.journal.failures = 0.0, 0
         for driver in self.drivers.values():
             driver.mend()
-        for sim in self.sims.values():
+        for name, sim in self.sims.items():
+            for uuid in sim._foreign:
+                self.end_foreign(name, uuid)
             sim.faults.clear()
             sim.events.rules.clear()
             sim.events.flush()
             for uuid, domain in list(sim.domains.items()):
                 sim.continue_guest(uuid)
-                self.end_foreign(sim.options.host, uuid)
                 if domain.reason == "user":
                     # A paused guest never does what it is asked to.
                     effects.unpause(sim, domain)
@@ -86,14 +88,14 @@ class World:
         for job in [job for job in self.sims[host]._foreign.get(uuid, ()) if job.verb != "MigrateIncoming"]:
             job.end()
 
-    def _uri(self, name: str, parameters: str) -> str:
-        domains, running, transient = GUESTS[name]
-        more = "&events=0" if name == "c" else f"&workers={self.workers}" if name == "a" and self.workers else ""
-        return f"sim://{name}/?domains={domains}&running={running}&transient={transient}&{TIMES}&{parameters}{more}"
+    def _uri(self, name: str, parameters: dict[str, object]) -> str:
+        own = dict(zip(("domains", "running", "transient"), GUESTS[name], strict=True))
+        more = {"a": {"workers": self.workers}, "c": {"events": 0}}.get(name, {})
+        return f"sim://{name}/?{urlencode({**TIMES, **own, **parameters, **more})}"
 
     def _driver(self, settings: DriverSettings) -> WatchedDriver:
         options = from_uri(settings.uri)
-        sim = SimHypervisor(options, deliverer=LoopDeliverer(options.seed), wall=wall, network=self._network)
+        sim = SimHypervisor(options, deliverer=LoopDeliverer(spread=0.0), wall=wall, network=self._network)
         self.sims[options.host] = sim
         self.drivers[options.host] = WatchedDriver(settings, sim, self.record, self.expected, self._judge)
         return self.drivers[options.host]
