@@ -1,0 +1,1 @@
+"""Seeded bugs: the state machine must find each."""
