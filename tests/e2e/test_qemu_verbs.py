@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import libvirt
@@ -166,10 +167,21 @@ def _go_a_step(writer: int) -> None:
     """Let a save that is held write some more of its memory. Looks without a pause: a fast disk takes all of it in no time."""
     image = Path(f"/proc/{writer}/fd/1")
     begun, deadline = image.stat().st_size, time.monotonic() + GUARD
-    let_go_on(writer)
-    while image.stat().st_size == begun:
-        assert time.monotonic() < deadline, "the save writes no more"
-    os.kill(writer, signal.SIGSTOP)
+    with _undisturbed():
+        let_go_on(writer)
+        while image.stat().st_size == begun:
+            assert time.monotonic() < deadline, "the save writes no more"
+        os.kill(writer, signal.SIGSTOP)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    # On a busy machine the save would come to its last phase, in which QEMU tells nothing, before this process had its next turn.
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 async def _is_beyond(client: AsyncClient, job_id: str, reading: t.JobProgress) -> bool:
