@@ -54,7 +54,10 @@ class Channel(Protocol):
     faults: list[Exception]
 
     def begin(self, method: str, request: Message, reader: Reader, who: str = "unix") -> Rpc:
-        """Begin a streaming RPC of a caller on this kind of socket."""
+        """Begin an RPC of a caller on this kind of socket."""
+
+    async def close(self) -> None:
+        """Nobody calls any more."""
 
 
 class LocalRpc:
@@ -127,10 +130,15 @@ class LocalRpc:
 
 def reason_of(status: grpc.Status) -> str:
     """The reason in a status' ErrorInfo."""
-    metadata = dict(status.trailing_metadata or ())
-    rich = status_pb2.Status.FromString(metadata["grpc-status-details-bin"])
+    return reason_of_details(dict(status.trailing_metadata or ()))
+
+
+def reason_of_details(metadata: Mapping[str, Any]) -> str:
+    """The reason in the ErrorInfo of these trailers; "" where there is none."""
+    rich = status_pb2.Status.FromString(metadata.get("grpc-status-details-bin", b""))
     info = error_details_pb2.ErrorInfo()
-    rich.details[0].Unpack(info)
+    for detail in rich.details[:1]:
+        detail.Unpack(info)
     return str(info.reason)
 
 
@@ -168,6 +176,9 @@ class LocalChannel:
     def begin(self, method: str, request: Message, reader: Reader, who: str = "unix") -> LocalRpc:
         """Begin an RPC; its handler runs when the loop comes to it."""
         return LocalRpc(method, self._handlers[method], request, reader, self.faults, who)
+
+    async def close(self) -> None:
+        """Nothing to close."""
 
     def ask(self, method: str, request: Message) -> Any:
         """The answer of a query, which must not wait; None where it is refused. Raises SuspendedError."""

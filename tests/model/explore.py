@@ -23,7 +23,7 @@ STEPS = 50
 HEADING = "To see it again, give this to python -m tests.model.replay:"
 
 
-def explore(machine: type[Machine], number: int, examples: int, *, script: bool = True) -> int:
+def explore(machine: type[Machine], number: int, examples: int, *, steps: int = STEPS, script: bool = True) -> int:
     """Make that many worlds and do anything in each; says how many steps were taken. A failure carries a script as a note, as short as it gets."""
     taken = 0
 
@@ -38,7 +38,7 @@ def explore(machine: type[Machine], number: int, examples: int, *, script: bool 
     seed(_first() + number)(Counted)
     with _quiet():
         try:
-            run_state_machine_as_test(Counted, settings=_settings(examples))
+            run_state_machine_as_test(Counted, settings=_settings(examples, steps))
         except Exception as error:
             if script:
                 _say_how(error)
@@ -73,10 +73,10 @@ def _first() -> int:
     return secrets.randbits(32) if asked == "random" else int(asked)
 
 
-def _settings(count: int) -> Any:
+def _settings(count: int, steps: int) -> Any:
     return settings(
         max_examples=count,
-        stateful_step_count=STEPS,
+        stateful_step_count=steps,
         # What a failure says is in its script: nothing is kept between runs.
         database=None,
         deadline=None,

@@ -39,8 +39,8 @@ class Out:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing that excludes it may begin."""
-        return (self.inside and not self.asked) or self.aborts > 0
+        """Whether nothing that excludes it may begin. Once the guest was asked, an abort only ends the wait for it."""
+        return not self.asked and (self.inside or self.aborts > 0)
 
 
 @dataclass(slots=True)

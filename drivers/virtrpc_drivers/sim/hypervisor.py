@@ -62,7 +62,8 @@ class SimHypervisor:
         """Called when a fault ends the driver process."""
         self._handles: dict[str, SharedHandle] = {}
         self._foreign: dict[str, list[ForeignJob]] = {}
-        self._watching: set[asyncio.Future[None]] = set()
+        # A dictionary for its order: with virtual time, the same happens every time.
+        self._watching: dict[asyncio.Future[None], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_id = 0
         self._workers = asyncio.Semaphore(self.options.workers) if self.options.workers else None
@@ -212,11 +213,11 @@ class SimHypervisor:
         """Wait until something has changed so that `predicate` holds."""
         while not predicate():
             changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._watching.add(changed)
+            self._watching[changed] = None
             try:
                 await changed
             finally:
-                self._watching.discard(changed)
+                self._watching.pop(changed, None)
 
     def remember(self, domain: SimDomain) -> SimDomain:
         """A domain is there."""

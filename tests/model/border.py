@@ -1,0 +1,98 @@
+"""What may be sent to a hypervisor now. Each rule has a name in brackets, by which a failure is known."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from tests.model.holding import keys_of
+from tests.model.record import Out
+from tests.model.wishes import Wishes
+from tests.model.world import World
+from virtrpc_drivers.protocol import Call
+from virtrpc_server.records import Job, JobState
+
+KEPT_PLACES = 2
+"""Of a daemon's workers, for aborts and for sampling."""
+MOMENT = 0.01
+"""Seconds that a timer may be late."""
+
+
+class AtTheBorder:
+    """What may be sent to a hypervisor now."""
+
+    def __init__(self, world: Callable[[], World], wishes: Wishes) -> None:
+        self._world, self._wishes = world, wishes
+
+    def call_sent(self, host: str, call: Call) -> None:
+        """Judge a call before it leaves."""
+        job_id = call.id.partition(".")[0]
+        for fault in self._faults_of_call(job_id, host, call):
+            self._world().record.faults.append(fault)
+
+    def _faults_of_call(self, job_id: str, host: str, call: Call) -> Iterator[str]:
+        world = self._world()
+        job = world.journal.held.get(job_id)
+        if job is None or job.state is not JobState.RUNNING:
+            yield f"[stored first] the call of job {job_id} was sent before it was stored as running"
+            return
+        if job.cancel_reason is not None:
+            yield f"[cancel] {named(job)} was sent although it was to stop"
+        needed = keys_of(job, world.shape)
+        for out in world.record.holding():
+            other = world.journal.held[out.job_id]
+            if needed & keys_of(other, world.shape):
+                yield f"[exclusion] {named(job)} was sent while {named(other)} was out"
+        if getattr(call.operation, "password", "") and getattr(job.operation, "password", ""):
+            yield f"[secrets] {named(job)} was stored with its password"
+        for out in world.record.calls.values():
+            if needed and out.waits and out.operation.verb == "Destroy" and (out.host, out.operation.uuid) == (job.host, job.uuid):
+                yield f"[destroy] {named(job)} was sent while its domain was being destroyed"
+        for other in self._ahead(job):
+            yield f"[order] {named(job)} was sent before {named(other)}, which came first"
+        places = max(1, world.workers - KEPT_PLACES) if world.workers else None
+        if host == "a" and places is not None and job.verb != "Destroy" and len(self.in_daemon(host, job_id)) >= places:
+            yield f"[budget] {named(job)} was sent with all {places} places taken"
+
+    def in_daemon(self, host: str, besides: str) -> list[Out]:
+        """The calls that hold a place of a host's budget."""
+        outs = self._world().record.calls.values()
+        return [out for out in outs if out.host == host and out.holds and out.operation.verb != "Destroy" and out.job_id != besides]
+
+    def _ahead(self, job: Job) -> Iterator[Job]:
+        """The jobs that came earlier to the condition which this one took first, and still wait for it."""
+        world = self._world()
+        first = first_key(job, world.shape)
+        for other in world.journal.held.values():
+            if other.id >= job.id:
+                return
+            if first is None or other.finished or first_key(other, world.shape) != first or self._wishes.may_have_left(other):
+                continue
+            out = world.record.calls.get(other.id)
+            if out is None or not out.asked:
+                yield other
+
+    def abort_sent(self, call_id: str) -> None:
+        """Judge an abort before it leaves."""
+        world = self._world()
+        job_id = call_id.partition(".")[0]
+        out, job = world.record.calls.get(job_id), world.journal.held[job_id]
+        if out is None or not out.waits:
+            world.record.faults.append(f"[abort] an abort for {named(job)} was sent after its call's end")
+        elif not self._wishes.stops(job) and not ran_out(job, out, asyncio.get_running_loop().time()):
+            world.record.faults.append(f"[cancel] an abort for {named(job)} was sent, and nobody had asked for it")
+
+
+def first_key(job: Job, shape: str) -> tuple[str, ...] | None:
+    """The condition that a job queues for first: all take theirs in one order."""
+    return min(keys_of(job, shape), default=None)
+
+
+def ran_out(job: Job, out: Out, now: float) -> bool:
+    """Whether a job's run_timeout has passed."""
+    return job.run_limit is not None and now >= out.began + job.run_limit - MOMENT
+
+
+def named(job: Job) -> str:
+    """A job in words."""
+    return f"{job.verb} {job.id} of {job.host}/{job.name}"

@@ -1,0 +1,119 @@
+"""Who waits for whom: nobody waits for what nobody has, nor for longer than it wanted to, and who is to stop stops."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.model.border import KEPT_PLACES, MOMENT, AtTheBorder, named, ran_out
+from tests.model.holding import keys_of
+from tests.model.wishes import Wishes
+from tests.model.world import World
+from tests.virtual_time import EPOCH
+from virtrpc_server.records import Job, JobState, WaitingFor
+
+DESTROYS_AT_ONCE = 3
+TICK = 1e-5
+"""Seconds that wall time may be wrong by for its many digits."""
+SOON = 0.5
+"""Seconds after which a loss must have been noticed."""
+STOPPED_SECONDS = 60.0
+"""Seconds after which what was to stop is over: 15 for its call, 25 for a destroy and readings, and what the store takes."""
+REFRESH_SECONDS = 5.0
+"""How long the reading of a domain after a call is waited for."""
+RETRY = 1.0
+"""Seconds after which a job that a foreign one was in the way of tries again."""
+
+
+class Queues:
+    """The jobs that are not over, while nothing more happens at this moment."""
+
+    def __init__(self, world: World, wishes: Wishes, border: AtTheBorder) -> None:
+        self._world, self._wishes, self._border = world, wishes, border
+
+    def stopping(self) -> None:
+        """Who is to stop has been told so, and stops in the time that it has for that."""
+        now = asyncio.get_running_loop().time()
+        for job in self._world.journal.held.values():
+            if job.finished or self._world.journal.behind(job.id):
+                continue
+            asked = job.id in self._wishes.cancelled | self._wishes.must_stop and not self._wishes.preempted(job)
+            assert job.cancel_reason is not None or not asked, f"[cancel] {named(job)} was cancelled, and does not know it"
+            out = self._world.record.calls.get(job.id)
+            late = out is not None and job.state is JobState.RUNNING and (out.waits or out.inside) and ran_out(job, out, now - SOON)
+            assert job.cancel_reason is not None or not late, f"[run_timeout] {named(job)} has run for longer than it may"
+            since = next((form.updated - EPOCH for form in self._world.journal.forms[job.id] if form.cancel_reason), now)
+            assert now - since < STOPPED_SECONDS, f"[stops too late] {named(job)} was to stop {now - since:.0f} s ago"
+
+    def waiting(self) -> None:
+        """Nobody waits for what nobody has, nor for longer than it wanted to."""
+        held = self._world.journal.held
+        unfinished = [job for job in held.values() if not job.finished]
+        queued = [job for job in unfinished if job.state is JobState.QUEUED and not self._world.journal.behind(job.id)]
+        now = asyncio.get_running_loop().time()
+        for job in queued:
+            late = now - (job.created - EPOCH) - job.wait_limit
+            assert late < MOMENT, f"[waits too long] {named(job)} waits {late:.2f} s longer than it wanted to"
+            self._not_after_destroy(job, unfinished)
+        if any(self._world.journal.behind(job.id) for job in unfinished) or self._world.journal.unborn:
+            return
+        rightly = self._rightly_waiting(queued, unfinished)
+        for job in queued:
+            assert job.id in rightly, f"[lost waiter] {named(job)} waits for {job.waiting_for}, and nobody is in its way"
+
+    def _not_after_destroy(self, job: Job, unfinished: list[Job]) -> None:
+        for out in self._world.record.calls.values():
+            if out.operation.verb == "Destroy" and (out.host, out.operation.uuid) == (job.host, job.uuid) and out.job_id > job.id:
+                assert job.verb == "Destroy", f"[preempted] {named(job)} waits, and its domain was destroyed"
+
+    def _rightly_waiting(self, queued: list[Job], unfinished: list[Job]) -> set[str]:
+        rightly = {job.id for job in queued if self._waits_rightly(job, unfinished)}
+        shape, waiting = self._world.shape, [job for job in queued if job.waiting_for is WaitingFor.CONDITION and job.verb != "Destroy"]
+        at_work = [job for job in unfinished if job.waiting_for is not WaitingFor.CONDITION]
+        ghosts = self._ghosts()
+        in_the_way = {job.id: keys_of(job, shape) for job in (*at_work, *ghosts)}
+        while found := [job for job in waiting if job.id not in rightly and self._kept_back(job, in_the_way, unfinished)]:
+            for job in found:
+                rightly.add(job.id)
+                # One that waits for its second condition has its first.
+                in_the_way[job.id] = keys_of(job, shape) if len(keys_of(job, shape)) > 1 else frozenset()
+        return rightly
+
+    def _kept_back(self, job: Job, in_the_way: dict[str, frozenset[tuple[str, ...]]], unfinished: list[Job]) -> bool:
+        needed = keys_of(job, self._world.shape)
+        destroys = (other for other in unfinished if other.verb == "Destroy")
+        destroyed = any((other.host, other.uuid) == (job.host, job.uuid) for other in destroys)
+        return destroyed or any(needed & held for other, held in in_the_way.items() if other != job.id)
+
+    def _ghosts(self) -> list[Job]:
+        """The jobs whose calls are out. After a ghost's end its domain is read once more, before another may have it."""
+        now, held = asyncio.get_running_loop().time(), self._world.journal.held
+        found: list[Job] = []
+        for out in self._world.record.calls.values():
+            job = held[out.job_id]
+            outlived = job.ended is not None and out.over > job.ended - EPOCH + TICK
+            if out.holds or (outlived and now < out.over + REFRESH_SECONDS):
+                found.append(job)
+        return found
+
+    def _ahead_at_hosts(self, job: Job, unfinished: list[Job]) -> set[str]:
+        """The jobs that have a place which this one needs: a migration counts at both its hosts."""
+        others = [other for other in unfinished if other.waiting_for not in (WaitingFor.CONDITION, WaitingFor.HOST_LIMIT)]
+        others += self._ghosts()
+        needed = {job.host, job.destination_host} - {""}
+        return {other.id for other in others if other.verb == job.verb and needed & {other.host, other.destination_host}} - {job.id}
+
+    def _waits_rightly(self, job: Job, unfinished: list[Job]) -> bool:
+        """For anything but its condition."""
+        match job.waiting_for:
+            case WaitingFor.HOST_LIMIT:
+                return len(self._ahead_at_hosts(job, unfinished)) >= (DESTROYS_AT_ONCE if job.verb == "Destroy" else 1)
+            case WaitingFor.DAEMON_BUDGET:
+                places = max(1, self._world.workers - KEPT_PLACES)
+                taken = len(self._border.in_daemon(job.host, job.id)) + self._world.record.reads_out.get(job.host, 0)
+                return job.host == "a" and self._world.workers > 0 and taken >= places
+            case WaitingFor.BLOCKED_BY_OTHER:
+                record, at = self._world.record, (job.host, job.uuid)
+                looked = max(self._world.journal.taken[job.id], record.probed.get(at, 0.0))
+                resting = asyncio.get_running_loop().time() - looked < RETRY + MOMENT
+                return resting or record.probes_out.get(at, 0) > 0 or not record.hosts[job.host].connected
+        return False
