@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import libvirt_qemu
 from tests.beds.domain import domain_xml, make_disk
 from tests.beds.embed import EmbedRoot
 from tests.beds.processes import alive, pids_with_argument
+from tests.beds.steps import step_until
 from tests.beds.wait import wait_for_console, wait_until
 from tests.e2e.server import GUARD, Guest, Server, eventually
 from virtrpc import AsyncClient, AsyncJobHandle, is_final, job_options
@@ -80,16 +80,10 @@ def held_writer_of(path: str, earlier: Sequence[int] = ()) -> Iterator[None]:
 
 
 def _let_write(writer: int) -> None:
-    """Let a stopped writer write until its image holds memory. Looks without a pause: a fast disk takes a small guest in no time."""
+    """Let a stopped writer write until its image holds memory."""
     # Its standard output is the image: /proc shows it past any mount namespace.
     image = Path(f"/proc/{writer}/fd/1")
-    deadline = time.monotonic() + GUARD
-    while image.stat().st_size < BEGUN_BYTES:
-        assert time.monotonic() < deadline, "the save writes nothing"
-        os.kill(writer, signal.SIGCONT)
-        while image.stat().st_size < BEGUN_BYTES and time.monotonic() < deadline:
-            pass
-        os.kill(writer, signal.SIGSTOP)
+    step_until(writer, lambda: image.stat().st_size >= BEGUN_BYTES)
 
 
 @asynccontextmanager

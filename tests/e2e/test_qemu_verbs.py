@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import os
-import signal
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import libvirt
 import pytest
 
 from tests.beds.domain import domain_xml, interface_xml, make_disk
-from tests.e2e.behaviour import let_go_on, save_held_midway
+from tests.beds.steps import step_until
+from tests.e2e.behaviour import save_held_midway
 from tests.e2e.server import GUARD, Guest, QemuHost, contract_state, ended, eventually, running, writer_of, xml_of
 from virtrpc import AgentUnresponsive, AlreadyExists, AsyncClient, AsyncJobHandle, Cancelled, InvalidArgument, NotFound, WrongState
 from virtrpc.v1 import job_pb2 as j
@@ -164,24 +161,10 @@ async def _all_of(handle: AsyncJobHandle) -> list[t.Job]:
 
 
 def _go_a_step(writer: int) -> None:
-    """Let a save that is held write some more of its memory. Looks without a pause: a fast disk takes all of it in no time."""
+    """Let a save that is held write some more of its memory."""
     image = Path(f"/proc/{writer}/fd/1")
-    begun, deadline = image.stat().st_size, time.monotonic() + GUARD
-    with _undisturbed():
-        let_go_on(writer)
-        while image.stat().st_size == begun:
-            assert time.monotonic() < deadline, "the save writes no more"
-        os.kill(writer, signal.SIGSTOP)
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    # On a busy machine the save would come to its last phase, in which QEMU tells nothing, before this process had its next turn.
-    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    try:
-        yield
-    finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    begun = image.stat().st_size
+    step_until(writer, lambda: image.stat().st_size > begun)
 
 
 async def _is_beyond(client: AsyncClient, job_id: str, reading: t.JobProgress) -> bool:

@@ -112,12 +112,16 @@ class GrpcChannel:
         await self._transport.stop()
 
 
+async def _start_poller() -> None:
+    # It outlives every loop, and is no thread of the server's. gRPC starts it only where a loop runs.
+    aio.init_grpc_aio()
+
+
 class GrpcMachine(Machine):
     """The rules of `Machine` through a real channel. Nothing is still there, so what holds only at rest is looked at in the end alone."""
 
     def __init__(self) -> None:
-        # Its poller outlives every loop, and is no thread of the server's.
-        aio.init_grpc_aio()
+        asyncio.run(_start_poller())
         super().__init__()
         self._directory = tempfile.TemporaryDirectory(prefix="virtrpc")
 
