@@ -71,6 +71,7 @@ class OutstandingCall:
         self._lost_since: float | None = None
         self._calling = self._start(host.driver.run(call))
         self._aborting: asyncio.Task[None] | None = None
+        self._abort_out = False
         self._resumed = False
         self._stop_by: float | None = None
         """Until when a call that was to stop is waited for, whatever becomes of its driver process meanwhile."""
@@ -80,7 +81,7 @@ class OutstandingCall:
     @property
     def out(self) -> bool:
         """Whether it, or an abort sent for it, has not returned: libvirt's abort hits whatever the domain runs, so nothing else may begin there."""
-        return not self._calling.done() or (self._aborting is not None and not self._aborting.done())
+        return not self._calling.done() or self._abort_out
 
     async def finish(self, stop: asyncio.Event, limit: float | None, ran_out: Callable[[], None]) -> Outcome:
         """The call's outcome. Aborts it once `stop` is set, or after `limit` seconds (then `ran_out` is called first).
@@ -145,6 +146,7 @@ class OutstandingCall:
         """Try until an abort was sent for this very call, cannot be sent, or is not needed any more."""
         pause = ABORT_RETRY_SECONDS
         while not self._calling.done():
+            self._abort_out = True
             try:
                 answer = await self._host.driver.cancel(self._call.id)
             except DriverError as error:
@@ -155,6 +157,8 @@ class OutstandingCall:
                     self._on_abort()
                 if answer.sent or answer.final:
                     return
+            finally:
+                self._abort_out = False
             await asyncio.wait([self._calling], timeout=pause)
             pause = min(ABORT_LONGEST_PAUSE, 2 * pause)
 

@@ -38,6 +38,9 @@ class AtTheBorder:
             return
         if job.cancel_reason is not None:
             yield f"[cancel] {named(job)} was sent although it was to stop"
+        newest = world.generations.get((job.host, job.uuid), "")
+        if job.generation is not None and int(newest or 0) > job.generation:
+            yield f"[generation] {named(job)} was sent to another domain than it was accepted for"
         needed = keys_of(job, world.shape)
         for out in world.record.holding():
             other = world.journal.held[out.job_id]

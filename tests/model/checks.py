@@ -146,6 +146,7 @@ class Checks:
         assert (*key, generation) not in self._generations, f"[generation] {key} is another domain and has an old generation"
         self._generations.add((*key, generation))
         self._lives[key] = (life, generation)
+        self._world.generations[key] = generation
 
     # Jobs
 

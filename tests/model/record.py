@@ -102,10 +102,13 @@ class Record:
         return out
 
     def returned(self, out: Out, error: DriverError | None, *, resumed: bool) -> None:
-        """The answer. A run that could not reach the host was never sent; a resume that could not has learned nothing."""
+        """The answer. A run that could not reach the host was never sent; a resume that could not has learned nothing.
+
+        Nor has one that met a job on the domain: that may be the call itself.
+        """
         out.waits, out.over = False, asyncio.get_running_loop().time()
         out.answer = error.reason.value if error is not None else "OK"
-        out.inside = error is not None and (error.reason in LOST or (resumed and error.reason is Reason.HOST_UNREACHABLE))
+        out.inside = error is not None and (error.reason in LOST or (resumed and error.reason in (Reason.HOST_UNREACHABLE, Reason.FOREIGN_JOB)))
 
     def free(self, host: str, uuid: str) -> None:
         """The hypervisor's job on this domain could be taken: nothing of ours is inside."""

@@ -33,6 +33,8 @@ class World:
         self.record = Record()
         self.expected = Expected()
         self.journal = Journal()
+        self.generations: dict[tuple[str, str], str] = {}
+        """The newest generation that was seen of each domain, by host and uuid."""
         self.sims: dict[str, SimHypervisor] = {}
         self.drivers: dict[str, WatchedDriver] = {}
         self._judge, self._network = judge, dict[str, SimHypervisor]()

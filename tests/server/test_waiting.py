@@ -10,6 +10,7 @@ import pytest
 from tests.server.world import World, until, virtual
 from virtrpc_drivers import operations as op
 from virtrpc_drivers.sim.faults import Rule
+from virtrpc_drivers.values import Phase
 from virtrpc_server.budgets import Budget
 from virtrpc_server.jobs import Listener
 from virtrpc_server.records import Holder, Job, JobState, WaitingFor
@@ -210,3 +211,18 @@ async def test_migrations_in_opposite_directions_do_not_wait_for_each_other() ->
         back = world.accept(op.Migrate(uuid=world.guest(1, "b").uuid, destination_uri="sim://a/", new_name="back"), "b", destination_host="a")
         for listener in (there, back):
             assert (await world.end(listener)).state is JobState.SUCCEEDED
+
+
+@virtual
+async def test_an_abort_that_is_to_be_tried_again_keeps_no_place() -> None:
+    """Its call is over: the next one is sent while the domain is still being read."""
+    async with World("sim://a/?domains=2&running=2&workers=3&shape=vz&read_latency=1") as world:
+        world.sim.faults.add(Rule(verb="SetMemory", step=1, seconds=3, times=1))
+        first = world.accept(op.SetMemory(uuid=world.guest(1).uuid, memory_bytes=GIB >> 1))
+        await world.running(first)
+        await world.jobs.cancel(first.job.id)
+        second = world.accept(op.Suspend(uuid=world.guest(2).uuid))
+        await until(lambda: waits_for(second, WaitingFor.DAEMON_BUDGET))
+        await world.running(second)
+        assert first.job.phase is Phase.REFRESHING
+        await world.end(second)
