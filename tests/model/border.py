@@ -9,6 +9,7 @@ from tests.model.holding import keys_of
 from tests.model.record import Out
 from tests.model.wishes import Wishes
 from tests.model.world import World
+from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.protocol import Call
 from virtrpc_server.records import Job, JobState
 
@@ -38,6 +39,9 @@ class AtTheBorder:
             return
         if job.cancel_reason is not None:
             yield f"[cancel] {named(job)} was sent although it was to stop"
+        before = world.record.calls.get(job_id)
+        if before is not None and before.answer != Reason.FOREIGN_JOB.value:
+            yield f"[once] {named(job)} was sent again, and its first call ended {before.answer or 'nowhere'}"
         newest = world.generations.get((job.host, job.uuid), "")
         if job.generation is not None and int(newest or 0) > job.generation:
             yield f"[generation] {named(job)} was sent to another domain than it was accepted for"

@@ -25,6 +25,8 @@ class Caller:
 
     def __init__(self, channel: Channel, method: str, request: Message, leave: str, told: Told, who: str) -> None:
         self.leaves, self._who = leave, who
+        self.request = (who, request.options.request_id) if leave else ("", "")  # type: ignore[attr-defined]  # every verb's request has options
+        """By which the server knows a verb that was sent before: its caller, and the id that it gave."""
         self.updates: list[types_pb2.Job] = []
         self.left = False
         self._told = told
@@ -34,6 +36,11 @@ class Caller:
     def reason(self) -> str | None:
         """How the RPC ended; None while it is out."""
         return self._rpc.reason
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it was told that it has a job, or that it has none."""
+        return self._rpc.reason is not None or self._rpc.metadata is not None
 
     @property
     def job_id(self) -> str:

@@ -167,7 +167,7 @@ class Checks:
             case CancelReason.REQUESTED:
                 assert job.id in self._wishes.cancelled, f"[cancel] {named(job)} was cancelled, and nobody had asked for it"
             case CancelReason.CALLER_LEFT:
-                assert self._wishes.left_for_good(job.id), f"[cancel] {named(job)} was cancelled, and its callers had not left it"
+                assert self._wishes.left_for_good(job), f"[cancel] {named(job)} was cancelled, and its callers had not left it"
             case CancelReason.FOREIGN:
                 assert self._wishes.foreign_abort, f"[cancel] {named(job)} was aborted, and by nobody"
             case CancelReason.DRAIN:

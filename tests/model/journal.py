@@ -50,6 +50,11 @@ class Journal(MemoryStore):
         """Whether a job that was never taken is being written."""
         return any(count and job_id not in self.held for job_id, count in self._busy.items())
 
+    @property
+    def idle(self) -> bool:
+        """Whether it has taken everything that it was given."""
+        return not self._failed and not any(self._busy.values())
+
     def behind(self, job_id: str) -> bool:
         """Whether the job's present form may not have been taken yet."""
         return self._busy.get(job_id, 0) > 0 or job_id in self._failed

@@ -45,7 +45,7 @@ class Stage(RuleBasedStateMachine):
         self._world: World | None = None
         self._callers: list[Caller] = []
         self._begun: list[tuple[str, Any]] = []
-        self._asked: list[Rpc] = []
+        self._asked: list[tuple[str, Rpc]] = []
         self._watchers: list[Watcher] = []
         self._turns: int | None = None
         self._every, self._ending, self._failed = 0.0, "rest", False
@@ -124,7 +124,7 @@ class Stage(RuleBasedStateMachine):
         async def take(_answer: Any) -> None:
             """Whatever it says."""
 
-        self._asked.append(self._channel.begin(method, request, take))
+        self._asked.append((method, self._channel.begin(method, request, take)))
 
     # How a step is made
 
@@ -169,12 +169,31 @@ class Stage(RuleBasedStateMachine):
 
     async def _look(self) -> None:
         """Look at everything, as soon as the pace allows."""
-        self._checks.all(settled=await self._come_to_rest())
+        settled = await self._come_to_rest()
+        self._checks.all(settled=settled)
+        self._answered(settled=settled)
         for caller in self._callers:
             caller.check_end()
         for fault in self._channel.faults:
             raise fault
         assert not self._faults, f"[left behind] the loop was told of {self._faults}"
+
+    def _answered(self, *, settled: bool) -> None:
+        """Who called once and calls again has one job; and what need not wait for a hypervisor has been answered."""
+        jobs: dict[tuple[str, str], str] = {}
+        for caller in self._callers:
+            if caller.leaves and caller.job_id:
+                other = jobs.setdefault(caller.request, caller.job_id)
+                assert other == caller.job_id, f"[once] the same request has the jobs {other} and {caller.job_id}"
+        if not settled or not self._there.journal.idle:
+            return
+        for caller in self._callers:
+            assert caller.accepted or not caller.leaves, "[answered] a verb was neither accepted nor refused"
+        cancels = [rpc for method, rpc in self._asked if method == "CancelJob" and rpc.reason is None]
+        assert not cancels, "[answered] a cancel waits for something"
+        reads = sum(rpc.reason is None for method, rpc in self._asked if method == "ListSnapshots")
+        out = sum(self._there.record.reads_out.values())
+        assert self._there.workers or reads <= out, f"[answered] {reads} slow reads wait, and {out} are at a hypervisor"
 
     def _glance(self) -> bool:
         """Before time passes nothing is under way on the loop: look at what has changed."""
@@ -206,7 +225,7 @@ class Stage(RuleBasedStateMachine):
         """Let everything go, let it come to rest, and look once more."""
         try:
             if self._world is not None and not self._failed:
-                rest = Rest(self._world, self._local, self._channel, self._callers, self._watchers, self._asked)
+                rest = Rest(self._world, self._local, self._channel, self._callers, self._watchers, [rpc for _, rpc in self._asked])
                 self._turns = None
                 self._guarded(self._end(rest))
                 assert threading.active_count() <= self._threads, "[left behind] threads"

@@ -22,8 +22,8 @@ class Wishes:
         self.drained = False
         self.record = Record()
         self._callers: list[Caller] = []
-        self._left_for_good: set[str] = set()
-        self._left_nameless: set[str] = set()
+        self._left_for_good: set[tuple[str, str]] = set()
+        """Requests whose last caller with a say in it has left."""
 
     def listens(self, caller: Caller) -> None:
         """A caller has begun a verb."""
@@ -31,25 +31,22 @@ class Wishes:
 
     def left(self, caller: Caller) -> None:
         """A caller goes away now."""
-        if not caller.job_id:
-            # One who leaves before it was told of its job does not know which one it was.
-            self._left_nameless.add(caller.leaves)
-            return
-        others = [other for other in self._callers if other is not caller and other.leaves and other.job_id == caller.job_id]
+        others = [other for other in self._callers if other is not caller and other.request == caller.request]
         stay = {other.leaves for other in others if not other.left and other.reason is None}
         detached = any(other.leaves == "detach" for other in others)
         if (caller.leaves == "cancel" and "cancel" not in stay) or (caller.leaves == "withdraw" and not stay and not detached):
-            self._left_for_good.add(caller.job_id)
-        if caller.leaves == "cancel" and "cancel" not in stay:
+            self._left_for_good.add(caller.request)
+        # One who leaves before it was told of its job may not have one.
+        if caller.leaves == "cancel" and "cancel" not in stay and caller.job_id:
             self.must_stop.add(caller.job_id)
 
-    def left_for_good(self, job_id: str) -> bool:
-        """Whether a caller has left with whom, as far as is known, the job's right to go on went."""
-        return job_id in self._left_for_good or bool(self._left_nameless & {"withdraw", "cancel"})
+    def left_for_good(self, job: Job) -> bool:
+        """Whether a caller has left with whom the job's right to go on went."""
+        return (job.owner, job.request_id) in self._left_for_good
 
     def stops(self, job: Job) -> bool:
         """Whether anybody asked it to stop."""
-        return job.id in self.cancelled or self.left_for_good(job.id) or self.drained
+        return job.id in self.cancelled or self.left_for_good(job) or self.drained
 
     def may_have_left(self, job: Job) -> bool:
         """Whether a queued job may have given up its place: it was asked to, its time is over, or its domain was destroyed."""

@@ -138,6 +138,8 @@ class Events:
             timer.cancel()
         self._timers.clear()
         self._sinks.clear()
+        # What ends later, such as a migration from elsewhere, is heard by nobody, and delayed by nothing.
+        self.rules.clear()
         self._deliverer.close()
 
     def _rule(self, event: DomainChanged) -> EventRule | None:
