@@ -16,7 +16,6 @@ from tests.model import requests
 from tests.model.stage import Stage
 from virtrpc.v1 import job_pb2
 from virtrpc_drivers.errors import Reason
-from virtrpc_drivers.protocol import Change
 from virtrpc_drivers.sim.events import EventRule
 
 STRANGERS = {
@@ -59,7 +58,7 @@ class Machine(Stage):
         abort=st.sampled_from(("handle", "domain")),
         takes=st.sampled_from((0.5, 3.0, 0.0)),
         remembers=st.sampled_from((True, True, True, False)),
-        late=st.sampled_from((0, 0.02)),
+        late=st.sampled_from((0.02, 0, 0.3)),
         kill=st.sampled_from((0, 12)),
         abort_takes=st.sampled_from((0, 0.2)),
         back_after=st.sampled_from((0.1, 0.1, 3, 20)),
@@ -216,11 +215,11 @@ class Machine(Stage):
         self._wishes.foreign_abort |= rule.get("reason") is Reason.ABORTED
         self._trouble(guest, verb, step=step, **(rule if verb in CALLS else {**rule, **({"reason": Reason.FAILED} if "reason" in rule else {})}))
 
-    @rule(guest=guests, seconds=st.sampled_from((0.3, 3.0, 7.0)), meanwhile=st.sampled_from(("", *STRANGERS)), number=numbers)
+    @rule(guest=guests, seconds=st.sampled_from((3.0, 7.0, 0.3, 7.0)), meanwhile=st.sampled_from(("", *STRANGERS)), number=numbers)
     def answer_late(self, guest: str, seconds: float, meanwhile: str, number: int) -> None:
-        """The next reading of this domain arrives late, and is of before: somebody else has changed it meanwhile."""
+        """All domains of a host are announced, and the reading of one arrives late; it is of before what somebody else did meanwhile."""
         self._trouble(guest, "read", step=-1, seconds=seconds)
-        self._do(lambda: self._there.sims[self._there.home(guest)].emit(self._there.uuids[guest], Change.OTHER), EVENT_SECONDS)
+        self._do(lambda: self._announce(self._there.home(guest)), EVENT_SECONDS)
         if meanwhile:
             self._do(lambda: self._change(guest, STRANGERS[meanwhile], f"other-{number}"))
 

@@ -23,6 +23,7 @@ from tests.model.world import World
 from tests.virtual_time import VirtualLoop
 from virtrpc.v1 import types_pb2
 from virtrpc_drivers.errors import DriverError
+from virtrpc_drivers.protocol import Change
 from virtrpc_drivers.sim import control
 from virtrpc_drivers.sim.faults import ANY, Rule
 from virtrpc_server.records import CancelReason
@@ -149,6 +150,11 @@ class Stage(RuleBasedStateMachine):
         everywhere = verb in ("list", "connect")
         trouble = Rule(verb=verb, uuid=ANY if everywhere else self._there.uuids[guest], times=1, **what)
         self._do(lambda: self._there.sims[self._there.home(guest)].faults.add(trouble))
+
+    def _announce(self, host: str) -> None:
+        sim = self._there.sims[host]
+        for uuid in sim.domains:
+            sim.emit(uuid, Change.OTHER)
 
     def _change(self, guest: str, actions: Sequence[str], name: str) -> None:
         uuid, driver = self._there.uuids[guest], self._there.drivers[self._there.home(guest)]
