@@ -28,14 +28,15 @@ PROBE_LONGEST_PAUSE = 30.0
 """The pauses, each twice the one before, after probes that failed; one that hangs is not repeated."""
 
 
-async def foreign_job_over(host: Host, uuid: str, limit: float, stop: asyncio.Event) -> None:
-    """Wait until somebody else's job on a domain may be over, for at most `limit` seconds or until `stop` is set.
+async def foreign_job_over(host: Host, uuid: str, limit: float, stop: asyncio.Event) -> bool:
+    """Wait until somebody else's job on a domain may be over, for at most `limit` seconds or until `stop` is set; whether it may be.
 
     A call that is sent before would wait inside the hypervisor, with a place of the daemon's budget in its hands.
     """
     probing, stopping = asyncio.ensure_future(_free_or_unknown(host, uuid)), asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait([probing, stopping], timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        return probing.done()
     finally:
         probing.cancel()
         stopping.cancel()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from virtrpc_drivers.values import Outcome
+from virtrpc_drivers.values import Outcome, State
 from virtrpc_server.records import CancelReason, Holder, Job, JobState, Problem, WaitingFor
 
 
@@ -54,6 +54,13 @@ def stopped(job: Job, message: str = "") -> Ending:
 def preempted(job: Job, by: str) -> Ending:
     """PREEMPTED by the destroy with this job id."""
     return Ending(JobState.PREEMPTED, Problem("PREEMPTED", f"domain {job.name} was destroyed", {"job_id": by}))
+
+
+def stated(ending: Ending, state: State) -> Ending:
+    """The same, with the state that was read after the call: where the hypervisor judged, its words do not say it."""
+    if ending.problem is None or ending.problem.reason != "WRONG_STATE":
+        return ending
+    return replace(ending, problem=replace(ending.problem, metadata={"state": state.value, **ending.problem.metadata}))
 
 
 def in_vain(limit: float, waiting_for: WaitingFor, holders: Sequence[Holder], now: float, about: dict[str, str]) -> Problem:

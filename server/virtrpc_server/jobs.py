@@ -266,10 +266,12 @@ class Jobs:
     async def cancel(self, job_id: str) -> tuple[Job, CancelOutcome]:
         """Ask a job to stop: sticky, idempotent, answered at once. Raises Refusal (JOB_NOT_FOUND)."""
         run = self._runs.get(job_id)
-        if run is None or run.job.finished:
+        if run is None:
             return self.known(job_id), CancelOutcome.ALREADY_FINISHED
         outcome = CancelOutcome.ABORTING if run.job.abortable else CancelOutcome.NOT_ABORTABLE
-        if run.job.state is JobState.QUEUED:
+        if run.job.finished:
+            outcome = CancelOutcome.ALREADY_FINISHED
+        elif run.job.state is JobState.QUEUED:
             outcome = CancelOutcome.WITHDRAWN
         run.stop(CancelReason.REQUESTED)
         try:
@@ -287,6 +289,11 @@ class Jobs:
                 return
             if (run.job.host, run.job.uuid) == (destroy.job.host, destroy.job.uuid) and not run.job.finished:
                 run.preempt(destroy.job.id)
+
+    def spare(self, destroy: Run) -> None:
+        """A destroy is over and has left its domain running."""
+        for run in self._runs.values():
+            run.spare(destroy.job.id)
 
     def left(self, run: Run, listener: Listener) -> None:
         """A caller left before the job's end; a drain of the server is never a disconnect."""
@@ -336,7 +343,7 @@ class Jobs:
         self._forget_request(run.job)
 
     def ended(self, run: Run) -> None:
-        """A run told its end: it becomes history, and the oldest history is forgotten."""
+        """A run told its end and has nothing out any more: it becomes history, and the oldest history is forgotten."""
         self._runs.pop(run.job.id, None)
         self._history[run.job.id] = None
         forgotten: list[str] = []

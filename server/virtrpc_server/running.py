@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from virtrpc_drivers.errors import DriverError, Reason
@@ -17,7 +17,7 @@ from virtrpc_drivers.values import Outcome, Phase, Slot, VerbSupport
 from virtrpc_server import tracing, verbs
 from virtrpc_server.calls import Lost, OutstandingCall, foreign_job_over
 from virtrpc_server.domains import Entry
-from virtrpc_server.endings import Ending, Over, failed, in_vain, preempted, stopped
+from virtrpc_server.endings import Ending, Over, failed, in_vain, preempted, stated, stopped
 from virtrpc_server.errors import problem_of
 from virtrpc_server.hosts import Freshness, Host
 from virtrpc_server.places import Places
@@ -51,7 +51,8 @@ class Run:
         self._support = support
         self._deadline = loop.time() + job.wait_limit
         self._stop = asyncio.Event()
-        self._preempted_by = ""
+        self._preempted_by: list[str] = []
+        """The destroys that were sent meanwhile, but for those that left the domain running."""
         limits = jobs.hosts.limits(job.verb, support.slot, job.host, job.destination_host)
         self._places = Places(job, operation, support.slot, host, limits, jobs.conditions)
         self._out: OutstandingCall | None = None
@@ -103,9 +104,14 @@ class Run:
         """The domain is being destroyed by that job. A queued job ends; a running one ends with its call. Destroys do not disturb each other."""
         if self._support.slot is Slot.DESTROY or self.job.phase is Phase.REFRESHING:
             return
-        self._preempted_by = self._preempted_by or by
+        self._preempted_by.append(by)
         if self.job.state is JobState.QUEUED:
             self._stop_waiting()
+
+    def spare(self, by: str) -> None:
+        """That destroy is over, and the domain runs as before: a job that goes on is none of its victims."""
+        if by in self._preempted_by and not self._stop.is_set():
+            self._preempted_by.remove(by)
 
     def _stop_waiting(self) -> None:
         self._stop.set()
@@ -152,12 +158,13 @@ class Run:
 
     async def _ending(self) -> Ending:
         try:
-            return await self._work()
+            return await self._after_call(await self._work())
         except Over as over:
             return over.ending
         except Exception:
             log.exception("job %s ended by a fault of this server", self.job.id)
-            return Ending(JobState.FAILED, Problem("INTERNAL", "a fault of this server ended the job"))
+            problem = Problem("INTERNAL", "a fault of this server ended the job")
+            return Ending(JobState.FAILED, problem, ghost=self._out is not None and self._out.out)
 
     async def _work(self) -> Ending:
         with tracing.start_span("wait", job_id=self.job.id, domain=self.job.uuid):
@@ -290,16 +297,16 @@ class Run:
         if self._jobs.draining:
             self.stop(CancelReason.DRAIN)
         await self.tell()
-        await foreign_job_over(self._host, self.job.uuid, self._time_left(), self._stop)
+        may_be_over = await foreign_job_over(self._host, self.job.uuid, self._time_left(), self._stop)
         if self._stop.is_set():
             raise Over(self._stopped())
-        if self._time_left() <= 0:
+        if not may_be_over:
             raise Over(self._waited_in_vain(WaitingFor.BLOCKED_BY_OTHER, None))
 
     # Its end
 
     def _stopped(self) -> Ending:
-        return preempted(self.job, self._preempted_by) if self._preempted_by else stopped(self.job)
+        return preempted(self.job, self._preempted_by[0]) if self._preempted_by else stopped(self.job)
 
     def _waited_in_vain(self, waiting_for: WaitingFor, slots: Slots | None) -> Ending:
         holders = self._jobs.queues.holders(slots) if slots is not None else self.job.holders
@@ -307,15 +314,21 @@ class Run:
         problem = in_vain(self.job.wait_limit, waiting_for, holders, self._jobs.clock(), about)
         return Ending(JobState.FAILED, problem, waited_for=waiting_for, holders=holders)
 
+    async def _after_call(self, ending: Ending) -> Ending:
+        """The ending as the domain shows it when it is read after the call. What was not sent, or is still out, has changed nothing that is known."""
+        if self._out is None or ending.ghost:
+            return ending
+        if not self._out.out:
+            self._places.release_budget()
+        self._enter(Phase.REFRESHING, abortable=False, abort_reason="its call is over; the domain is being read")
+        await self._destroys_over(ending)
+        await self._host.refresher.refresh(self.job.uuid, REFRESH_SECONDS)
+        self._spare_others()
+        ending = self._judged(ending)
+        await self._refresh_destination(ending)
+        return ending
+
     async def _end(self, ending: Ending) -> None:
-        if self._out is not None and not ending.ghost:
-            if not self._out.out:
-                self._places.release_budget()
-            self._enter(Phase.REFRESHING, abortable=False, abort_reason="its call is over; the domain is being read")
-            await self._destroy_over(ending)
-            await self._host.refresher.refresh(self.job.uuid, REFRESH_SECONDS)
-            ending = self._stated(self._judged(ending))
-            await self._refresh_destination(ending)
         entry = self._entry()
         self._record.decide(
             state=ending.state,
@@ -337,22 +350,29 @@ class Run:
             created_domain=self._made,
         )
         await self._record.write()
-        if ending.ghost or (self._out is not None and self._out.out):
+        out = ending.ghost or (self._out is not None and self._out.out)
+        if out:
             self._jobs.keep(self._haunt())
             self._tell_those_behind()
         else:
             self._leave()
         self._record.publish()
-        self._jobs.ended(self)
+        if not out:
+            self._jobs.ended(self)
 
-    async def _destroy_over(self, ending: Ending) -> None:
+    async def _destroys_over(self, ending: Ending) -> None:
         """A call that a destroy cuts off fails before libvirt says that the guest is off: only after the destroy can a reading tell why it failed."""
-        if self._preempted_by and ending.state is JobState.FAILED:
-            try:
+        if ending.state is JobState.FAILED:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DESTROY_SECONDS):
-                    await self._jobs.over(self._preempted_by)
-            except TimeoutError:
-                pass
+                    for destroy in list(self._preempted_by):
+                        await self._jobs.over(destroy)
+
+    def _spare_others(self) -> None:
+        entry = self._entry()
+        runs = entry is not None and entry.active and self._host.group_freshness(entry, verbs.STATE) is Freshness.LIVE
+        if self._support.slot is Slot.DESTROY and runs:
+            self._jobs.spare(self)
 
     def _judged(self, ending: Ending) -> Ending:
         """The ending in the light of the reading after the call, where a destroy was about."""
@@ -363,16 +383,8 @@ class Run:
         if self._support.slot is Slot.DESTROY and ending.state is JobState.FAILED and (entry is None or (off and not unsure)):
             return Ending(JobState.SUCCEEDED, outcome=Outcome(), evidence=ending.problem.message if ending.problem else "")
         if self._preempted_by and ending.problem is not None and (off or unsure):
-            return preempted(self.job, self._preempted_by)
-        return ending
-
-    def _stated(self, ending: Ending) -> Ending:
-        # Where the hypervisor judged, its words do not say the state; the reading after the call does.
-        entry = self._entry()
-        if ending.problem is None or ending.problem.reason != "WRONG_STATE" or entry is None or entry.state is None:
-            return ending
-        metadata = {"state": entry.state.value.state.value, **ending.problem.metadata}
-        return replace(ending, problem=replace(ending.problem, metadata=metadata))
+            return preempted(self.job, self._preempted_by[0])
+        return ending if entry is None or entry.state is None else stated(ending, entry.state.value.state)
 
     async def _refresh_destination(self, ending: Ending) -> None:
         destination = self._jobs.hosts.get(self.job.destination_host)
@@ -387,6 +399,7 @@ class Run:
             await self._host.refresher.refresh(self.job.uuid, REFRESH_SECONDS)
         finally:
             self._leave()
+        self._jobs.ended(self)
 
     def _leave(self) -> None:
         self._places.release()

@@ -59,6 +59,20 @@ async def test_a_job_that_is_blocked_in_vain_ends_at_once() -> None:
 
 
 @virtual
+async def test_who_waits_in_vain_is_not_sent_once_more() -> None:
+    """Its time is over before anybody has asked whether the other's job is: also where its timer fires the fraction early that timers may."""
+    async with World(DAEMON) as world:
+        uuid, loop = world.guest().uuid, asyncio.get_running_loop()
+        world.sim.foreign_job(uuid)
+        listener = world.accept(op.Suspend(uuid=uuid), wait_limit=1.5)
+        # Timers that are due within the clock's resolution fire together.
+        loop.call_at(loop.time() + 1.5 - 1e-10, lambda: None)
+        ended = await world.end(listener)
+        assert ended.problem is not None
+        assert (ended.problem.reason, calls_of(world, listener)) == ("WAIT_TIMEOUT", 1)
+
+
+@virtual
 async def test_a_blocked_job_keeps_its_domain() -> None:
     """Others on it are told that it holds the domain and waits for somebody else's job itself."""
     async with World(DAEMON) as world:

@@ -171,6 +171,68 @@ async def test_a_job_whose_destroy_failed_ends_for_its_own_reason() -> None:
 
 
 @virtual
+async def test_a_destroy_that_failed_marks_nobody_for_later() -> None:
+    """Long after it somebody else stops the guest: the save that this ends was not preempted."""
+    async with World("sim://a/?domains=1&running=1&save_seconds=500") as world:
+        uuid = world.guest().uuid
+        world.sim.faults.add(Rule(verb="Destroy", uuid=uuid, step=1, reason=Reason.PERMISSION_DENIED))
+        save = world.accept(op.ManagedSave(uuid=uuid))
+        await world.running(save)
+        assert (await world.run(op.Destroy(uuid=uuid))).state is JobState.FAILED
+        await asyncio.sleep(60)
+        await world.drivers["a"].simulate(Stranger(action="stop", uuid=uuid))
+        assert (await world.end(save)).state is JobState.FAILED
+        assert not world.guest().active
+
+
+@virtual
+async def test_of_two_destroys_the_one_that_worked_preempts() -> None:
+    """The other one failed, and the guest ran on for a moment."""
+    async with World("sim://a/?domains=1&running=1&save_seconds=500&kill_seconds=5") as world:
+        uuid = world.guest().uuid
+        save = world.accept(op.ManagedSave(uuid=uuid))
+        await world.running(save)
+        world.sim.stop_guest(uuid)
+        world.sim.faults.add(Rule(verb="Destroy", uuid=uuid, step=1, reason=Reason.PERMISSION_DENIED, times=1))
+        refused, works = (world.accept(op.Destroy(uuid=uuid)) for _ in range(2))
+        assert (await world.end(refused)).state is JobState.FAILED
+        assert (await world.end(works)).state is JobState.SUCCEEDED
+        ended = await world.end(save)
+        assert ended.problem is not None
+        assert (ended.state, ended.problem.metadata["job_id"]) == (JobState.PREEMPTED, works.job.id)
+
+
+@virtual
+async def test_a_cancel_while_the_end_is_being_stored_answers_with_the_end() -> None:
+    """It says that the job is over: so is the job that comes with it."""
+    async with World(store=SlowStore()) as world:
+        listener = world.accept(op.Suspend(uuid=world.guest().uuid))
+        await until(lambda: listener.job.finished)
+        assert not world.jobs.known(listener.job.id).finished
+        job, outcome = await world.jobs.cancel(listener.job.id)
+        assert (outcome, job.state) == (CancelOutcome.ALREADY_FINISHED, JobState.SUCCEEDED)
+
+
+@virtual
+async def test_a_fault_of_ours_after_the_call_ends_the_job() -> None:
+    """It says so, and holds nothing."""
+    async with World() as world:
+        uuid = world.guest().uuid
+        refresher = world.hosts["a"].refresher
+        sound = refresher.refresh
+
+        async def broken(uuid: str, limit: float) -> bool:
+            raise KeyError(uuid, limit)
+
+        refresher.refresh = broken  # type: ignore[method-assign]  # no input that is known makes it fail
+        ended = await world.run(op.Suspend(uuid=uuid))
+        assert ended.problem is not None
+        assert (ended.state, ended.problem.reason) == (JobState.FAILED, "INTERNAL")
+        refresher.refresh = sound  # type: ignore[method-assign]  # as it was
+        assert (await world.run(op.SetMemory(uuid=uuid, memory_bytes=GIB // 2), wait_limit=0.0)).state is JobState.SUCCEEDED
+
+
+@virtual
 async def test_two_destroys_of_one_domain_both_succeed() -> None:
     """The second finds the guest gone; neither preempts the other."""
     async with World("sim://a/?domains=1&running=1&kill_seconds=12") as world:
