@@ -11,12 +11,14 @@ from tests.model.wishes import Wishes
 from tests.model.world import World
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.protocol import Call
-from virtrpc_server.records import Job, JobState
+from virtrpc_server.records import Job, JobState, WaitingFor
 
 KEPT_PLACES = 2
 """Of a daemon's workers, for aborts and for sampling."""
 MOMENT = 0.01
 """Seconds that a timer may be late."""
+RETRY = 1.0
+"""Seconds after which a job that a foreign one was in the way of tries again."""
 
 
 class AtTheBorder:
@@ -42,6 +44,8 @@ class AtTheBorder:
         before = world.record.calls.get(job_id)
         if before is not None and before.answer != Reason.FOREIGN_JOB.value:
             yield f"[once] {named(job)} was sent again, and its first call ended {before.answer or 'nowhere'}"
+        elif before is not None:
+            yield from self._blocked(job, before)
         newest = world.generations.get((job.host, job.uuid), "")
         if job.generation is not None and int(newest or 0) > job.generation:
             yield f"[generation] {named(job)} was sent to another domain than it was accepted for"
@@ -55,7 +59,7 @@ class AtTheBorder:
         for out in world.record.calls.values():
             if needed and out.waits and out.operation.verb == "Destroy" and (out.host, out.operation.uuid) == (job.host, job.uuid):
                 yield f"[destroy] {named(job)} was sent while its domain was being destroyed"
-        for other in self._ahead(job):
+        for other in (*self._ahead(job), *self._ahead_for_more(job)):
             yield f"[order] {named(job)} was sent before {named(other)}, which came first"
         places = max(1, world.workers - KEPT_PLACES) if world.workers else None
         if host == "a" and places is not None and job.verb != "Destroy" and len(self.in_daemon(host, job_id)) >= places:
@@ -78,6 +82,30 @@ class AtTheBorder:
             out = world.record.calls.get(other.id)
             if out is None or not out.asked:
                 yield other
+
+    def _ahead_for_more(self, job: Job) -> Iterator[Job]:
+        """The jobs that had their first condition, and waited for another one, before this one was accepted.
+
+        That is so where they told that they waited for one who needs nothing of theirs but that.
+        """
+        world = self._world()
+        needed = keys_of(job, world.shape)
+        for other in world.journal.held.values():
+            if other.id >= job.id:
+                return
+            if other.state is not JobState.QUEUED or other.verb == "Destroy" or self._wishes.may_have_left(other):
+                continue
+            shared = [world.journal.held[holder.job_id] for holder in other.holders if holder.job_id in world.journal.held]
+            awaited = [keys_of(holder, world.shape) & keys_of(other, world.shape) for holder in shared]
+            waits = other.waiting_for is WaitingFor.CONDITION and other.updated < job.created
+            if waits and any(len(keys) == 1 and keys <= needed and first_key(other, world.shape) not in keys for keys in awaited):
+                yield other
+
+    def _blocked(self, job: Job, before: Out) -> Iterator[str]:
+        """A job that met a foreign one is not sent again before somebody has looked whether that is over."""
+        now, looked = asyncio.get_running_loop().time(), self._world().record.probed.get((job.host, job.uuid), -1.0)
+        if now < before.over + RETRY - MOMENT or looked < before.over:
+            yield f"[blocked] {named(job)} was sent again {now - before.over:.2f} s after it met a foreign job, and nobody had looked for that"
 
     def abort_sent(self, call_id: str) -> None:
         """Judge an abort before it leaves."""

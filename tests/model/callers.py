@@ -43,6 +43,11 @@ class Caller:
         return self._rpc.reason is not None or self._rpc.metadata is not None
 
     @property
+    def refused(self) -> bool:
+        """Whether it was told that it has no job."""
+        return self.reason is not None and not self.left and not self.job_id
+
+    @property
     def job_id(self) -> str:
         """The job that it was told of, if any."""
         metadata = self._rpc.metadata or {}

@@ -7,22 +7,22 @@ from functools import partial
 
 from google.protobuf.message import Message
 
-from tests.model.border import AtTheBorder, named
+from tests.model.border import AtTheBorder
 from tests.model.channel import LocalChannel
+from tests.model.endings import Endings
 from tests.model.queues import Queues
 from tests.model.wishes import Wishes
 from tests.model.world import World
 from virtrpc.v1 import job_pb2, query_pb2, types_pb2
 from virtrpc_drivers.values import Group
-from virtrpc_server.records import CancelReason, Job, JobState
 
 
 class Checks:
     """What can be seen between two steps."""
 
-    def __init__(self, world: World, channel: LocalChannel, wishes: Wishes, border: AtTheBorder) -> None:
-        self._world, self._channel, self._wishes = world, channel, wishes
-        self._queues = Queues(world, wishes, border)
+    def __init__(self, world: World, channel: LocalChannel, wishes: Wishes, border: AtTheBorder, endings: Endings) -> None:
+        self._world, self._channel, self._endings = world, channel, endings
+        self._queues = Queues(world, wishes, border, endings)
         self._queries = self._one_by_one()
         self._lives: dict[tuple[str, str], tuple[int, str]] = {}
         self._generations: set[tuple[str, str, str]] = set()
@@ -34,11 +34,12 @@ class Checks:
         domains = self._answers()
         self._never_back(domains)
         self._fresh(domains)
-        self._ends()
+        self._endings.all()
         if settled:
             self._cache(domains)
             self._queues.waiting()
             self._queues.stopping()
+            self._queues.probing()
 
     def border(self) -> None:
         """Nothing was sent that may not be sent, and nobody else was hit."""
@@ -147,47 +148,6 @@ class Checks:
         self._generations.add((*key, generation))
         self._lives[key] = (life, generation)
         self._world.generations[key] = generation
-
-    # Jobs
-
-    def _ends(self) -> None:
-        for job_id, forms in self._world.journal.forms.items():
-            last = forms[-1]
-            final = [form for form in forms if form.finished]
-            assert len(final) <= 1, f"[one end] job {job_id} was stored with two ends"
-            assert not final or last.finished, f"[one end] job {job_id} went on after its end"
-            if last.finished:
-                self._rightly(last)
-                self._told_true(last)
-
-    def _rightly(self, job: Job) -> None:
-        assert (job.state is JobState.SUCCEEDED) == (job.problem is None), f"[one end] {named(job)} {job.state}: {job.problem}"
-        assert job.problem is None or job.problem.reason != "INTERNAL", f"[one end] {named(job)}: {job.problem}"
-        match job.cancel_reason:
-            case CancelReason.REQUESTED:
-                assert job.id in self._wishes.cancelled, f"[cancel] {named(job)} was cancelled, and nobody had asked for it"
-            case CancelReason.CALLER_LEFT:
-                assert self._wishes.left_for_good(job), f"[cancel] {named(job)} was cancelled, and its callers had not left it"
-            case CancelReason.FOREIGN:
-                assert self._wishes.foreign_abort, f"[cancel] {named(job)} was aborted, and by nobody"
-            case CancelReason.DRAIN:
-                assert self._wishes.drained, f"[cancel] {named(job)} was drained, and the server was not"
-            case _:
-                assert job.state is not JobState.CANCELLED, f"[cancel] {named(job)} was cancelled for {job.cancel_reason}"
-        if job.state is JobState.PREEMPTED:
-            assert job.problem is not None
-            by = self._world.record.calls.get(job.problem.metadata["job_id"])
-            assert by is not None, f"[cancel] {named(job)} was preempted by a destroy that was not sent"
-            assert by.job_id > job.id, f"[cancel] {named(job)} was preempted by a destroy that it came after"
-
-    def _told_true(self, job: Job) -> None:
-        """What a job's end says is what its last call said; a destroy that erred may have destroyed all the same."""
-        out = self._world.record.calls.get(job.id)
-        answer = out.answer if out is not None else ""
-        if job.state is JobState.SUCCEEDED:
-            assert answer == "OK" or (answer and job.verb == "Destroy"), f"[truth] {named(job)} succeeded, and its call said {answer or 'nothing'}"
-        elif job.state is not JobState.OUTCOME_UNKNOWN:
-            assert answer != "OK", f"[truth] {named(job)} ended {job.state}, and its call succeeded"
 
 
 def groups(domain: types_pb2.Domain) -> tuple[tuple[Group, types_pb2.Observation], ...]:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from virtrpc_server.records import Job
 from virtrpc_server.store import MemoryStore
 
 
 class Journal(MemoryStore):
-    """`seconds` is how long each writing takes from now on, `failures` how many of the next ones fail."""
+    """`seconds` is how long each writing takes from now on, `failures` how many of the next ones fail.
+
+    `judge` is asked about a job's end when that is first handed over, before anybody is told of it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.judge: Callable[[Job], None] | None = None
+        self._judged: set[str] = set()
         self.seconds = 0.0
         self.failures = 0
         self.held: dict[str, Job] = {}
@@ -26,6 +32,9 @@ class Journal(MemoryStore):
 
     async def put(self, job: Job) -> None:
         """Write, in time."""
+        if self.judge is not None and job.finished and job.id not in self._judged:
+            self._judged.add(job.id)
+            self.judge(job)
         self._busy[job.id] = self._busy.get(job.id, 0) + 1
         try:
             await self._suffer(job)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.model.border import KEPT_PLACES, MOMENT, AtTheBorder, named, ran_out
+from tests.model.border import KEPT_PLACES, MOMENT, RETRY, AtTheBorder, named, ran_out
+from tests.model.endings import REFRESH_SECONDS, Endings
 from tests.model.holding import keys_of
+from tests.model.record import Out
 from tests.model.wishes import Wishes
 from tests.model.world import World
 from tests.virtual_time import EPOCH
@@ -18,17 +20,17 @@ SOON = 0.5
 """Seconds after which a loss must have been noticed."""
 STOPPED_SECONDS = 60.0
 """Seconds after which what was to stop is over: 15 for its call, 25 for a destroy and readings, and what the store takes."""
-REFRESH_SECONDS = 5.0
-"""How long the reading of a domain after a call is waited for."""
-RETRY = 1.0
-"""Seconds after which a job that a foreign one was in the way of tries again."""
+ABORTED_SECONDS = 2.5
+"""Seconds after which an abort was tried for a call that is to stop: a pause between two is up to 2."""
+PROBED_SECONDS = 32.0
+"""Seconds after which somebody has looked again whether a call is over of which nothing was heard: a pause between two looks is up to 30."""
 
 
 class Queues:
     """The jobs that are not over, while nothing more happens at this moment."""
 
-    def __init__(self, world: World, wishes: Wishes, border: AtTheBorder) -> None:
-        self._world, self._wishes, self._border = world, wishes, border
+    def __init__(self, world: World, wishes: Wishes, border: AtTheBorder, endings: Endings) -> None:
+        self._world, self._wishes, self._border, self._endings = world, wishes, border, endings
 
     def stopping(self) -> None:
         """Who is to stop has been told so, and stops in the time that it has for that."""
@@ -43,6 +45,26 @@ class Queues:
             assert job.cancel_reason is not None or not late, f"[run_timeout] {named(job)} has run for longer than it may"
             since = next((form.updated - EPOCH for form in self._world.journal.forms[job.id] if form.cancel_reason), now)
             assert now - since < STOPPED_SECONDS, f"[stops too late] {named(job)} was to stop {now - since:.0f} s ago"
+            if out is not None and out.waits and job.cancel_reason is not None:
+                self._aborted(job, out, since)
+
+    def _aborted(self, job: Job, out: Out, since: float) -> None:
+        """An abort was sent for a call that is to stop: for each time at which it was asked for, since another process may have lost the first."""
+        host, now = self._world.record.hosts[out.host], asyncio.get_running_loop().time()
+        needed = max(since, out.asked_for)
+        done = out.aborts > 0 or out.aborted > needed - TICK or now < max(needed, host.since) + ABORTED_SECONDS
+        assert done or not host.connected, f"[abort] no abort was sent for {named(job)}, which is to stop since {now - needed:.0f} s"
+
+    def probing(self) -> None:
+        """Somebody looks whether the calls are over of which nothing was heard."""
+        record, now = self._world.record, asyncio.get_running_loop().time()
+        for out in record.calls.values():
+            job, host, place = self._world.journal.held[out.job_id], record.hosts[out.host], (out.host, out.operation.uuid)
+            if job.ended is None or not out.inside or out.waits or out.aborts or not host.connected:
+                continue
+            looked = max(job.ended - EPOCH, host.since, record.probed.get(place, 0.0))
+            done = now < looked + PROBED_SECONDS or record.probes_out.get(place, 0) > 0
+            assert done, f"[probe] nobody has looked for {now - looked:.0f} s whether the call of {named(job)} is over"
 
     def waiting(self) -> None:
         """Nobody waits for what nobody has, nor for longer than it wanted to."""
@@ -62,7 +84,8 @@ class Queues:
 
     def _not_after_destroy(self, job: Job, unfinished: list[Job]) -> None:
         for out in self._world.record.calls.values():
-            if out.operation.verb == "Destroy" and (out.host, out.operation.uuid) == (job.host, job.uuid) and out.job_id > job.id:
+            same = out.operation.verb == "Destroy" and (out.host, out.operation.uuid) == (job.host, job.uuid)
+            if same and out.job_id > job.id and out.job_id not in self._endings.harmless:
                 assert job.verb == "Destroy", f"[preempted] {named(job)} waits, and its domain was destroyed"
 
     def _rightly_waiting(self, queued: list[Job], unfinished: list[Job]) -> set[str]:

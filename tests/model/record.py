@@ -32,8 +32,14 @@ class Out:
     """The guest was asked; what is left holds nothing."""
     answer: str = ""
     """What it ended with: "OK" or a reason; "" while nothing was heard."""
+    answered: int = 0
+    """When it was last answered: a place in the order of all that happened."""
+    asked_for: float = 0.0
+    """Since when somebody waits for its answer: loop time in seconds."""
     aborts: int = 0
     """Aborts that were sent for it and have not returned."""
+    aborted: float = -1.0
+    """When the last abort was sent for it: loop time in seconds."""
     over: float = 0.0
     """Loop time in seconds at which it was known to be over, or its last abort returned."""
 
@@ -48,6 +54,10 @@ class HostRecord:
     """What one host said of itself last. Numbers are places in the order of all that happened."""
 
     connected: bool = False
+    since: float = 0.0
+    """Since when it has been connected, or away: loop time in seconds."""
+    down: int = 0
+    """When it was last lost."""
     up: int = 0
     """Since when everything must be listed again."""
     listed: int = -1
@@ -68,6 +78,8 @@ class Record:
         """Looks whether a domain is free that are out, by host and uuid."""
         self.probed: dict[tuple[str, str], float] = {}
         """When the last one came back, or failed: loop time in seconds."""
+        self.read: dict[tuple[str, str, Group], int] = {}
+        """When the newest reading began that came back, also with an error."""
         self.touched: set[tuple[str, str]] = set()
         """The domains, by host and uuid, of which something was heard or read since somebody looked."""
         self._order = itertools.count(1)
@@ -85,6 +97,11 @@ class Record:
         """When the reading with this stamp began."""
         return self._began[host, stamp]
 
+    def looked(self, host: str, group: Group, began: dict[str, int]) -> None:
+        """Readings came back: by uuid when they had begun."""
+        for uuid, at in began.items():
+            self.read[host, uuid, group] = max(at, self.read.get((host, uuid, group), 0))
+
     def holding(self) -> list[Out]:
         """The calls that exclude others now."""
         return [out for out in self.calls.values() if out.holds]
@@ -92,13 +109,13 @@ class Record:
     def sent(self, host: str, call: Call, began: float) -> Out:
         """A call leaves for the hypervisor."""
         job_id = call.id.partition(".")[0]
-        out = self.calls[job_id] = Out(job_id, host, call.operation, began)
+        out = self.calls[job_id] = Out(job_id, host, call.operation, began, asked_for=began)
         return out
 
     def resumed(self, call: Call) -> Out:
         """Somebody asks what became of a call."""
         out = self.calls[call.id.partition(".")[0]]
-        out.waits = True
+        out.waits, out.asked_for = True, asyncio.get_running_loop().time()
         return out
 
     def returned(self, out: Out, error: DriverError | None, *, resumed: bool) -> None:
@@ -107,7 +124,7 @@ class Record:
         Nor has one that met a job on the domain: that may be the call itself.
         """
         out.waits, out.over = False, asyncio.get_running_loop().time()
-        out.answer = error.reason.value if error is not None else "OK"
+        out.answer, out.answered = error.reason.value if error is not None else "OK", self.now()
         out.inside = error is not None and (error.reason in LOST or (resumed and error.reason in (Reason.HOST_UNREACHABLE, Reason.FOREIGN_JOB)))
 
     def free(self, host: str, uuid: str) -> None:
@@ -121,11 +138,11 @@ class Record:
         held = self.hosts[host]
         match notice:
             case HostUp():
-                held.connected, held.up = True, self.now()
+                held.connected, held.up, held.since = True, self.now(), asyncio.get_running_loop().time()
             case EventsLost():
                 held.up = self.now()
             case HostDown():
-                held.connected = False
+                held.connected, held.down, held.since = False, self.now(), asyncio.get_running_loop().time()
             case DomainChanged(uuid=uuid, change=change, stamp=stamp):
                 self.touched.add((host, uuid))
                 at = self.now() if stamp is None else self.began(host, stamp)

@@ -12,12 +12,20 @@ from typing import Any
 
 from tests.model import machine
 
-LINE = re.compile(r"^(?:E\s+)?(state(?: = |\.)\w+\(.*\))\s*$", re.MULTILINE)
+STEP = re.compile(r"^\s*(state(?: = |\.)\w+\([^()]*\))\s*$", re.MULTILINE)
+"""A step. Its arguments are plain values, and may go over several lines."""
+MARK = re.compile(r"^E(?=\s)", re.MULTILINE)
+"""What pytest puts before each line of a failure."""
+
+
+def steps_of(text: str) -> list[str]:
+    """The steps in a text, whatever else it has."""
+    return [" ".join(step.split()) for step in STEP.findall(MARK.sub("", text))]
 
 
 def replay(text: str, times: list[float] | None = None) -> None:
     """Take the steps of a script; `times` gets the loop time in seconds after each. Raises what they raise: AssertionError where a rule is broken."""
-    lines = LINE.findall(text)
+    lines = steps_of(text)
     if not lines:
         raise SystemExit("there is no script in this text: it begins with state = Machine(), and its lines with state.")
     names: dict[str, Any] = {name: kind for name, kind in vars(machine).items() if isinstance(kind, type) and issubclass(kind, machine.Machine)}

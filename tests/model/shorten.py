@@ -10,7 +10,7 @@ import contextlib
 import re
 from collections.abc import Callable, Sequence
 
-from tests.model.replay import LINE, replay
+from tests.model.replay import replay, steps_of
 
 RULE = re.compile(r"^\[[^]]+\]")
 END = "state.teardown()"
@@ -19,7 +19,7 @@ AT_BOTH_ENDS = re.compile(r"^state(?: = |\.begin_with\(|\.teardown\()")
 
 def shorten(text: str) -> str:
     """The shortest script found that breaks the same rule as this one."""
-    lines = LINE.findall(text)
+    lines = steps_of(text)
     rule = broken_by(lines)
     if rule is None:
         return "\n".join(lines)

@@ -16,6 +16,7 @@ from tests.model.border import AtTheBorder
 from tests.model.callers import Caller, Watcher
 from tests.model.channel import Channel, LocalChannel, Rpc
 from tests.model.checks import Checks
+from tests.model.endings import Endings
 from tests.model.rest import TURNS_TO_REST, Rest, settled
 from tests.model.watched import Judge
 from tests.model.wishes import Wishes
@@ -60,7 +61,9 @@ class Stage(RuleBasedStateMachine):
         self._local = LocalChannel(world.core)
         await self._local.open()
         self._channel = await self._connect(world)
-        self._checks = Checks(world, self._local, self._wishes, border)
+        endings = Endings(world, self._local, self._wishes)
+        world.journal.judge = endings.ended
+        self._checks = Checks(world, self._local, self._wishes, border, endings)
         await world.start()
         # Somebody sees it all.
         for what in ("WatchJobs", "WatchDomains"):

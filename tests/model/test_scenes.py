@@ -21,8 +21,15 @@ def stage(**habits: Any) -> Iterator[Machine]:
 
 
 def call(machine: Machine, verb: str, guest: str = "a1", *, leave: str = "detach", wait: float = 30.0, run: float = 0.0) -> None:
-    """Somebody calls a verb."""
+    """Somebody calls a verb, and it is accepted."""
     machine.call(verb=verb, guest=guest, number=0, wait=wait, run=run, leave=leave, who="unix")
+    caller = machine._callers[-1]
+    assert caller.job_id or caller.reason is None
+
+
+def ends(machine: Machine) -> list[str]:
+    """How the jobs have ended so far, or their states, in the order in which they came."""
+    return [job.state.value for job in machine._there.journal.held.values()]
 
 
 def test_one_of_two_callers_who_cancel_by_leaving_leaves() -> None:
@@ -68,10 +75,123 @@ def test_run_timeout_passes_here_and_while_the_driver_process_is_away() -> None:
     """Both are cancels."""
     with stage(back_after=20) as machine:
         call(machine, "ManagedSaveDomain", run=1.0)
-        call(machine, "ManagedSaveDomain", "c1", run=1.0)
+        machine.trouble(what="is very slow", verb="SetMemory", guest="c1", step=1)
+        call(machine, "SetMemory", "c1", run=1.0)
         machine.connection(host="c", action="lose process")
         machine.time_passes(seconds=2.0)
         machine.time_passes(seconds=31.0)
+
+
+def test_run_timeout_does_not_begin_anew_with_another_driver_process() -> None:
+    """It is counted from the moment at which the call was sent."""
+    with stage() as machine:
+        machine.trouble(what="is very slow", verb="SetMemory", guest="a1", step=1)
+        call(machine, "SetMemory", run=3.0)
+        machine.time_passes(seconds=2.0)
+        machine.connection(host="a", action="lose process")
+        machine.time_passes(seconds=2.0)
+        machine.time_passes(seconds=31.0)
+
+
+def test_a_call_is_cancelled_again_once_its_driver_process_is_back() -> None:
+    """The first abort may have been lost with the process, or have done nothing."""
+    with stage(back_after=0.5) as machine:
+        machine.trouble(what="is very slow", verb="ManagedSave", guest="a1", step=1)
+        call(machine, "ManagedSaveDomain")
+        machine.trouble(what="hangs", verb="cancel", guest="a1", step=0)
+        machine.time_passes(seconds=0.5)
+        machine.cancel(job=0)
+        machine.connection(host="a", action="lose process")
+        machine.time_passes(seconds=4.0)
+
+
+def test_a_call_whose_driver_process_stays_away_is_looked_for_once_it_is_back() -> None:
+    """Until then its domain is nobody's."""
+    with stage(remembers=False) as machine:
+        machine.trouble(what="hangs for good", verb="SetMemory", guest="a1", step=1)
+        call(machine, "SetMemory")
+        machine.connection(host="a", action="stay away")
+        machine.time_passes(seconds=70.0)
+        assert ends(machine) == ["outcome_unknown"]
+        machine.connection(host="a", action="come back")
+        machine.time_passes(seconds=1.0)
+        call(machine, "SuspendDomain", wait=300.0)
+        machine.time_passes(seconds=70.0)
+        machine.release(host="a")
+
+
+def test_who_met_a_foreign_job_asks_whether_it_is_over() -> None:
+    """It is not sent again before."""
+    with stage() as machine:
+        machine.outside(guest="a1", action="short foreign job")
+        call(machine, "SuspendDomain")
+        machine.time_passes(seconds=6.0)
+        assert ends(machine) == ["succeeded"]
+
+
+def test_who_is_refused_for_a_foreign_job_that_nobody_sees_waits_before_it_asks_again() -> None:
+    """The hypervisor may call the domain free, and go on refusing."""
+    with stage() as machine:
+        machine.trouble(what="meets a foreign job", verb="Suspend", guest="a1", step=0)
+        call(machine, "SuspendDomain")
+        machine.time_passes(seconds=0.5)
+        assert ends(machine) == ["queued"]
+        machine.time_passes(seconds=2.0)
+        assert ends(machine) == ["succeeded"]
+
+
+def test_three_definitions_want_one_name() -> None:
+    """Each has its domain, and they have the name in the order in which they came."""
+    with stage() as machine:
+        machine.trouble(what="is slow", verb="Define", guest="new1", step=1)
+        for guest in ("new1", "new2", "a3"):
+            call(machine, "DefineDomain", guest)
+            machine.time_passes(seconds=0.5)
+        machine.time_passes(seconds=11.0)
+
+
+def test_a_call_is_cut_off_by_a_destroy() -> None:
+    """It was preempted."""
+    with stage(kill=12) as machine:
+        machine.trouble(what="hangs", verb="SetMemory", guest="a1", step=1)
+        call(machine, "SetMemory")
+        machine.outside(guest="a1", action="stop")
+        machine.time_passes(seconds=0.5)
+        call(machine, "DestroyDomain")
+        machine.time_passes(seconds=16.0)
+        assert ends(machine) == ["preempted", "succeeded"]
+
+
+def test_a_destroy_fails_and_somebody_else_stops_the_domain() -> None:
+    """The save that this ends was not preempted."""
+    with stage() as machine:
+        machine.trouble(what="is very slow", verb="ManagedSave", guest="a1", step=1)
+        machine.trouble(what="fails", verb="Destroy", guest="a1", step=0)
+        call(machine, "ManagedSaveDomain")
+        machine.time_passes(seconds=0.5)
+        call(machine, "DestroyDomain")
+        machine.time_passes(seconds=2.0)
+        machine.stranger(guest="a1", action="stop", number=0)
+        machine.time_passes(seconds=2.0)
+        assert ends(machine) == ["failed", "failed"]
+
+
+def test_a_destroy_errs_and_has_destroyed() -> None:
+    """The reading after it says so."""
+    with stage() as machine:
+        machine.trouble(what="fails", verb="Destroy", guest="a1", step=-1)
+        call(machine, "DestroyDomain")
+        machine.time_passes(seconds=2.0)
+        assert ends(machine) == ["succeeded"]
+
+
+def test_the_domain_is_read_between_a_call_and_its_jobs_end() -> None:
+    """However long that takes."""
+    with stage(late=0.3) as machine:
+        call(machine, "SuspendDomain")
+        call(machine, "DestroyDomain", "a2")
+        machine.time_passes(seconds=2.0)
+        assert ends(machine) == ["succeeded", "succeeded"]
 
 
 def test_a_destroy_fails() -> None:

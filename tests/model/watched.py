@@ -49,7 +49,7 @@ class WatchedDriver(SimDriver):
         """Recorded until it returns."""
         self._judge.abort_sent(call_id)
         out = self._record.calls[call_id.partition(".")[0]]
-        out.aborts += 1
+        out.aborts, out.aborted = out.aborts + 1, asyncio.get_running_loop().time()
         try:
             return await super().cancel(call_id)
         finally:
@@ -75,8 +75,15 @@ class WatchedDriver(SimDriver):
 
     async def read(self, uuids: Sequence[str], group: Group) -> Readings:
         """Recorded with its answer."""
-        readings = await super().read(uuids, group)
+        began = self._record.now()
+        try:
+            readings = await super().read(uuids, group)
+        except DriverError:
+            self._record.looked(self.name, group, dict.fromkeys(uuids, began))
+            raise
         self._expected.read(self.name, readings)
+        answered = {reading.uuid: reading.stamp for reading in readings.found} | {gone.uuid: gone.stamp for gone in readings.missing}
+        self._record.looked(self.name, group, {uuid: self._record.began(self.name, stamp) for uuid, stamp in answered.items()})
         self._record.touched |= {(self.name, uuid) for uuid in uuids}
         return readings
 

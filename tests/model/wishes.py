@@ -31,7 +31,7 @@ class Wishes:
 
     def left(self, caller: Caller) -> None:
         """A caller goes away now."""
-        others = [other for other in self._callers if other is not caller and other.request == caller.request]
+        others = [other for other in self._callers if other is not caller and other.request == caller.request and not other.refused]
         stay = {other.leaves for other in others if not other.left and other.reason is None}
         detached = any(other.leaves == "detach" for other in others)
         if (caller.leaves == "cancel" and "cancel" not in stay) or (caller.leaves == "withdraw" and not stay and not detached):
