@@ -397,6 +397,7 @@ class Run:
             if self._out is not None:
                 await self._out.over()
             await self._host.refresher.refresh(self.job.uuid, REFRESH_SECONDS)
+            self._spare_others()
         finally:
             self._leave()
         self._jobs.ended(self)

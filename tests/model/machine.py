@@ -257,6 +257,15 @@ class Machine(Stage):
         else:
             self._do(lambda: driver.lose(process=action != "lose connection", stay_down=action == "stay away"))
 
+    @rule(guest=guests, verb=st.sampled_from(("SetMemory", "ManagedSave")), run=st.sampled_from((0.0, 3.0)), stops=st.booleans())
+    def lose_a_call(self, guest: str, verb: str, run: float, stops: bool) -> None:
+        """A call that takes long is on its way, and is cancelled or not, when its host's driver process is lost."""
+        self._trouble(guest, verb, step=1, seconds=20.0)
+        self._verb("SetMemory" if verb == "SetMemory" else "ManagedSaveDomain", guest, run=run, leave="detach")
+        if stops:
+            self.cancel(job=0)
+        self._do(self._there.drivers[self._there.home(guest)].lose)
+
     @rule(host=hosts, action=st.sampled_from(("drop", "repeat", "delay", "reorder")), times=st.integers(1, 3))
     def events(self, host: str, action: str, times: int) -> None:
         """What happens to a host's next events on their way."""

@@ -186,6 +186,21 @@ async def test_a_destroy_that_failed_marks_nobody_for_later() -> None:
 
 
 @virtual
+async def test_a_destroy_of_which_nothing_was_heard_marks_nobody_once_it_has_failed() -> None:
+    """Its job ended OUTCOME_UNKNOWN; its call came back later, and the guest runs on."""
+    async with World("sim://a/?domains=1&running=1&save_seconds=500") as world:
+        uuid = world.guest().uuid
+        held = world.sim.faults.add(Rule(verb="Destroy", uuid=uuid, step=1, wedge=True, reason=Reason.PERMISSION_DENIED))
+        save = world.accept(op.ManagedSave(uuid=uuid))
+        await world.running(save)
+        assert (await world.run(op.Destroy(uuid=uuid), run_limit=1.0)).state is JobState.OUTCOME_UNKNOWN
+        world.sim.faults.remove(held)
+        await asyncio.sleep(60)
+        await world.drivers["a"].simulate(Stranger(action="stop", uuid=uuid))
+        assert (await world.end(save)).state is JobState.FAILED
+
+
+@virtual
 async def test_of_two_destroys_the_one_that_worked_preempts() -> None:
     """The other one failed, and the guest ran on for a moment."""
     async with World("sim://a/?domains=1&running=1&save_seconds=500&kill_seconds=5") as world:
