@@ -9,12 +9,15 @@ from tests.model.holding import keys_of
 from tests.model.record import Out
 from tests.model.wishes import Wishes
 from tests.model.world import World
+from tests.virtual_time import EPOCH
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.protocol import Call
 from virtrpc_server.records import Job, JobState, WaitingFor
 
 KEPT_PLACES = 2
 """Of a daemon's workers, for aborts and for sampling."""
+TICK = 1e-5
+"""Seconds that wall time may be wrong by for its many digits."""
 MOMENT = 0.01
 """Seconds that a timer may be late."""
 RETRY = 1.0
@@ -39,7 +42,7 @@ class AtTheBorder:
         if job is None or job.state is not JobState.RUNNING:
             yield f"[stored first] the call of job {job_id} was sent before it was stored as running"
             return
-        if job.cancel_reason is not None:
+        if job.cancel_reason is not None and not self._just_stopped(job):
             yield f"[cancel] {named(job)} was sent although it was to stop"
         before = world.record.calls.get(job_id)
         if before is not None and before.answer != Reason.FOREIGN_JOB.value:
@@ -69,6 +72,13 @@ class AtTheBorder:
         """The calls that hold a place of a host's budget."""
         outs = self._world().record.calls.values()
         return [out for out in outs if out.host == host and out.holds and out.operation.verb != "Destroy" and out.job_id != besides]
+
+    def _just_stopped(self, job: Job) -> bool:
+        """Whether it was told to stop in the very moment in which its call left: such a call is aborted."""
+        forms = self._world().journal.forms[job.id]
+        before = [form for form in forms if form.cancel_reason is None][-1:]
+        now = asyncio.get_running_loop().time()
+        return any(form.state is JobState.RUNNING and now < form.updated - EPOCH + TICK for form in before)
 
     def _ahead(self, job: Job) -> Iterator[Job]:
         """The jobs that came earlier to the condition which this one took first, and still wait for it."""

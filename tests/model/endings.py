@@ -53,7 +53,7 @@ class Endings:
         """Whether a domain was read after a call, as far as it could be."""
         record, now = self._world.record, asyncio.get_running_loop().time()
         host = record.hosts[place[0]]
-        if not host.connected or host.down > out.answered or now > out.over + REFRESH_SECONDS - MOMENT:
+        if not host.connected or host.down > out.answered or now > out.back + REFRESH_SECONDS - MOMENT:
             return True
         return all(record.read.get((*place, group), 0) > out.answered for group in Group)
 
@@ -80,7 +80,7 @@ class Endings:
         """The destroys that were sent while a call was out, and have done it."""
         for other in self._world.record.calls.values():
             same = other.operation.verb == "Destroy" and (other.host, other.operation.uuid) == (out.host, out.operation.uuid)
-            if same and other.answer == "OK" and out.job_id < other.job_id and out.began <= other.began < out.over:
+            if same and other.answer == "OK" and out.job_id < other.job_id and out.began <= other.began < out.back:
                 yield other
 
     def _is_off(self, job: Job) -> bool | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.model.border import KEPT_PLACES, MOMENT, RETRY, AtTheBorder, named, ran_out
+from tests.model.border import KEPT_PLACES, MOMENT, RETRY, TICK, AtTheBorder, named, ran_out
 from tests.model.endings import REFRESH_SECONDS, Endings
 from tests.model.holding import keys_of
 from tests.model.record import Out
@@ -14,8 +14,6 @@ from tests.virtual_time import EPOCH
 from virtrpc_server.records import Job, JobState, WaitingFor
 
 DESTROYS_AT_ONCE = 3
-TICK = 1e-5
-"""Seconds that wall time may be wrong by for its many digits."""
 SOON = 0.5
 """Seconds after which a loss must have been noticed."""
 STOPPED_SECONDS = 60.0

@@ -34,6 +34,8 @@ class Out:
     """What it ended with: "OK" or a reason; "" while nothing was heard."""
     answered: int = 0
     """When it was last answered: a place in the order of all that happened."""
+    back: float = 0.0
+    """The same in loop time in seconds."""
     asked_for: float = 0.0
     """Since when somebody waits for its answer: loop time in seconds."""
     aborts: int = 0
@@ -124,6 +126,7 @@ class Record:
         Nor has one that met a job on the domain: that may be the call itself.
         """
         out.waits, out.over = False, asyncio.get_running_loop().time()
+        out.back = out.over
         out.answer, out.answered = error.reason.value if error is not None else "OK", self.now()
         out.inside = error is not None and (error.reason in LOST or (resumed and error.reason in (Reason.HOST_UNREACHABLE, Reason.FOREIGN_JOB)))
 
