@@ -105,6 +105,11 @@ class OutstandingCall:
             self._began = asyncio.get_running_loop().time()
             self._calling = self._start(self._host.driver.resume(self._call))
 
+    async def aborts_over(self) -> None:
+        """Returns once no abort that was sent for it is out."""
+        if self._aborting is not None:
+            await asyncio.wait([self._aborting])
+
     async def over(self) -> None:
         """Returns once the call, and every abort sent for it, has returned, or once the hypervisor's job could be taken."""
         tasks = [task for task in (self._calling, self._aborting) if task is not None]

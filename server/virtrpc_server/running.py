@@ -318,7 +318,9 @@ class Run:
         """The ending as the domain shows it when it is read after the call. What was not sent, or is still out, has changed nothing that is known."""
         if self._out is None or ending.ghost:
             return ending
-        if not self._out.out:
+        if self._out.out:
+            self._jobs.keep(self._release_budget_after(self._out))
+        else:
             self._places.release_budget()
         self._enter(Phase.REFRESHING, abortable=False, abort_reason="its call is over; the domain is being read")
         await self._destroys_over(ending)
@@ -327,6 +329,11 @@ class Run:
         ending = self._judged(ending)
         await self._refresh_destination(ending)
         return ending
+
+    async def _release_budget_after(self, out: OutstandingCall) -> None:
+        # The reading of the domain, which takes no place, may take longer than the abort.
+        await out.aborts_over()
+        self._places.release_budget()
 
     async def _end(self, ending: Ending) -> None:
         entry = self._entry()

@@ -226,3 +226,21 @@ async def test_an_abort_that_is_to_be_tried_again_keeps_no_place() -> None:
         await world.running(second)
         assert first.job.phase is Phase.REFRESHING
         await world.end(second)
+
+
+@virtual
+async def test_an_abort_that_comes_back_after_its_call_gives_back_the_place() -> None:
+    """The next one is sent then, while the first one's domain is still being read."""
+    async with World("sim://a/?domains=2&running=2&workers=3&read_latency=2") as world:
+        uuid = world.guest(1).uuid
+        world.sim.faults.add(Rule(verb="SetMemory", step=1, seconds=3, times=1))
+        world.sim.faults.add(Rule(verb="cancel", seconds=4, times=1))
+        first = world.accept(op.SetMemory(uuid=uuid, memory_bytes=GIB >> 1))
+        await world.running(first)
+        world.sim.faults.add(Rule(verb="read", uuid=uuid, seconds=4))
+        await world.jobs.cancel(first.job.id)
+        second = world.accept(op.Suspend(uuid=world.guest(2).uuid))
+        await until(lambda: waits_for(second, WaitingFor.DAEMON_BUDGET))
+        await world.running(second)
+        assert first.job.phase is Phase.REFRESHING
+        await world.end(second)
