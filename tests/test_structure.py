@@ -50,7 +50,7 @@ STREAMS = {
     "virtrpc_server.watching.Watches.jobs -> contextlib.aclosing": "closes the batches behind the stream",
     "virtrpc_server.watching.Watches.jobs -> a value (typing.AsyncGenerator)": "the batches",
     "virtrpc_server.following.Watch.batches -> asyncio.tasks.sleep": "the pause between two batches",
-    "virtrpc_server.following.Watch._draft -> asyncio.tasks.sleep": "others, in the middle of a long batch",
+    "virtrpc_server.following.Watch._drafted -> asyncio.tasks.sleep": "others, in the middle of a long batch",
     "virtrpc_server.following.Watch._news -> asyncio.timeouts.timeout_at": "until the next heartbeat",
     "virtrpc_server.following.Watch._news -> asyncio.tasks.sleep": "the pause after a look in vain",
     "virtrpc_server.news.News.wait -> a value (_asyncio.Future)": "something changed",

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from typing import Generic, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from virtrpc_drivers.values import (
     BlockStats,
@@ -45,16 +46,14 @@ OFF = -1
 """What a listing says for the number of a domain that does not run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Observed(Generic[T_co]):
+class Observed(msgspec.Struct, Generic[T_co], frozen=True):
     """A value and when the call that read it began."""
 
     value: T_co
     stamp: Stamp
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(msgspec.Struct, frozen=True):
     """The groups of statistics, each with its own age; None before the first reading."""
 
     cpu: Observed[CpuStats] | None = None
@@ -64,8 +63,7 @@ class Stats:
     vcpus: Observed[tuple[VcpuStats, ...]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One domain as it was last read. `generation` changes when another domain takes its place."""
 
     host: str

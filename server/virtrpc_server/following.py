@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import math
-from collections.abc import AsyncGenerator, Callable, Collection, Hashable, Sequence
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -27,18 +29,95 @@ T = TypeVar("T")
 HEARTBEAT_SECONDS = 15.0
 INTERVAL_SECONDS = 0.1
 """At most one batch in this time."""
+LONGEST_INTERVAL_SECONDS = 0.5
+BATCHES_PER_SECOND = 250
+"""What all streams together may send before their intervals become longer: each batch takes the loop 0.2 ms."""
 SETTLE_SECONDS = 1.0
 """How soon a change that was sent before it had settled is looked at again."""
 GOLDEN = 0.618034
 """Multiples of it, taken modulo one, lie evenly wherever one stops."""
+LATE_SECONDS = 0.02
+"""A stream that was late for its beat by less than this keeps the next one all the same."""
+SHARED_SECONDS = 0.02
+"""For so long a batch is good for others: what changed meanwhile comes with the next one."""
 TICK = 0.001
 """A timer may fire a clock's tick early."""
 VAIN_SECONDS = 0.01
 """The pause after a look that found nothing to tell: what concerns others changes a thousand times a second while jobs run."""
 MAX_CHANGES = 500
 MAX_BYTES = 1 << 20
-SLICE = 50
-"""Changes that are looked at in one go: a long beginning would stop the loop for 20 ms."""
+"""A batch that has come to this is sent."""
+SLICE = 20
+SLICE_SECONDS = 0.001
+"""Changes that are told in one go, and the pause after them: 500 that nobody was told of before take 20 ms. In a pause of no length the
+next slice would come between any two steps of a query, of which there are eight."""
+
+
+class Pace:
+    """The interval of all streams of a server: longer while many of them have something to tell all the time, so that queries keep their turn."""
+
+    def __init__(self) -> None:
+        self._pausing = 0
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two batches of one stream, as things are."""
+        return min(LONGEST_INTERVAL_SECONDS, max(INTERVAL_SECONDS, self._pausing / BATCHES_PER_SECOND))
+
+    @contextlib.contextmanager
+    def pausing(self) -> Iterator[None]:
+        """A stream has sent a batch and waits for its interval to pass."""
+        self._pausing += 1
+        try:
+            yield
+        finally:
+            self._pausing -= 1
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A batch in the making."""
+
+    changes: list[bytes] = field(default_factory=list)
+    revisions: list[int] = field(default_factory=list)
+    """The feed's revision of each change."""
+    room: int = MAX_BYTES
+    reset: bool = False
+
+    def add(self, change: bytes, revision: int = 0) -> None:
+        """Put a change in."""
+        self.changes.append(change)
+        self.revisions.append(revision)
+        self.room -= len(change)
+
+    @property
+    def full(self) -> bool:
+        """Whether the next change has to wait for the next batch: the last one may have gone a little beyond the room."""
+        return self.room <= 0 or len(self.changes) >= MAX_CHANGES
+
+
+class Shared:
+    """The newest batch that a stream of everything has made, for the other ones whose turn comes soon after.
+
+    Without it, each of fifty streams looks at each of a thousand changes in a second.
+    """
+
+    def __init__(self) -> None:
+        self._made = float("-inf")
+        self._after = self._position = 0
+        self._draft = _Draft()
+
+    def put(self, after: int, position: int, draft: _Draft) -> None:
+        """These are all changes after one revision up to another, as of now."""
+        self._made = asyncio.get_running_loop().time()
+        self._after, self._position, self._draft = after, position, draft
+
+    def take(self, after: int) -> tuple[int, list[bytes]] | None:
+        """What is new after a revision, and up to which one, where that was made just now."""
+        fresh = asyncio.get_running_loop().time() - self._made <= SHARED_SECONDS
+        if not fresh or not self._after <= after < self._position:
+            return None
+        return self._position, self._draft.changes[bisect_right(self._draft.revisions, after) :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +128,8 @@ class View(Generic[K, V, T]):
     """
 
     feed: Feed[K, V]
-    fits: Callable[[V], bool]
+    fits: Callable[[V], bool] | None
+    """What is to be told; None: everything."""
     current: Callable[[V], tuple[bytes, bool]]
     """That a value is new or different, and whether this is settled: it will not change without an entry in the feed."""
     trace: Callable[[V], T]
@@ -57,8 +137,11 @@ class View(Generic[K, V, T]):
     """That it is gone; None where nothing is known but the key."""
     unreachable: Callable[[], Sequence[types_pb2.UnreachableHost]]
     """All hosts that are not LIVE now."""
+    pace: Pace
     topics: Collection[Hashable] = (ALL,)
     """The feed's topics that have all that can fit."""
+    shared: Shared | None = None
+    """What streams of everything make for each other, where changes are settled at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +155,6 @@ class Batch:
     caught_up: bool
 
 
-@dataclass(slots=True)
-class _Draft:
-    """A batch in the making."""
-
-    changes: list[bytes] = field(default_factory=list)
-    room: int = MAX_BYTES
-    reset: bool = False
-
-    def add(self, change: bytes) -> bool:
-        """Put a change in; False where it has no room. One always has."""
-        size = len(change)
-        if self.changes and (len(self.changes) == MAX_CHANGES or size > self.room):
-            return False
-        self.changes.append(change)
-        self.room -= size
-        return True
-
-
 class Watch(Generic[K, V, T]):
     """One stream, the `number`th of its server. `bound_to` is the fingerprint of its request.
 
@@ -99,6 +164,7 @@ class Watch(Generic[K, V, T]):
     def __init__(self, view: View[K, V, T], resume_token: str, bound_to: bytes, heartbeat: float = HEARTBEAT_SECONDS, number: int = 0) -> None:
         self._view = view
         self._feed = view.feed
+        self._fits = view.fits
         self._bound_to = bound_to.hex()
         self._heartbeat = heartbeat
         self._cursor = self._opened(resume_token) if resume_token else None
@@ -123,8 +189,9 @@ class Watch(Generic[K, V, T]):
                 last = loop.time()
                 self._told = unreachable
                 yield Batch(draft.changes, self._token(), draft.reset, unreachable, self._caught_up)
-                due = self._next_beat(last + INTERVAL_SECONDS) if at_once else last + INTERVAL_SECONDS
-                await asyncio.sleep(max(0.0, due - loop.time()))
+                after = last + self._view.pace.interval
+                with self._view.pace.pausing():
+                    await asyncio.sleep(max(0.0, (self._next_beat(after) if at_once else after) - loop.time()))
                 at_once = True
             elif self._position == self._feed.revision:
                 await self._news(last + self._heartbeat)
@@ -136,7 +203,7 @@ class Watch(Generic[K, V, T]):
     def _next_beat(self, after: float) -> float:
         # Streams that were woken by the same change would send together for ever: where there is something to tell at the end of every
         # interval, each keeps to a beat of its own, and what else there is to do finds time between them.
-        return self._beat + INTERVAL_SECONDS * math.ceil((after - self._beat) / INTERVAL_SECONDS)
+        return self._beat + INTERVAL_SECONDS * math.ceil((after - LATE_SECONDS - self._beat) / INTERVAL_SECONDS)
 
     @property
     def _position(self) -> int:
@@ -154,56 +221,86 @@ class Watch(Generic[K, V, T]):
             return
 
     async def _draft(self) -> _Draft:
-        changes = self._feed.since(self._cursor, MAX_CHANGES)
+        shared = self._view.shared if self._caught_up else None
+        if shared is None:
+            return await self._drafted()
+        before, found = self._position, shared.take(self._position)
+        if found is not None:
+            self._cursor = Cursor(found[0])
+            return _Draft(found[1])
+        draft = await self._drafted()
+        if draft.changes and self._caught_up and not draft.reset:
+            shared.put(before, self._position, draft)
+        return draft
+
+    async def _drafted(self) -> _Draft:
+        changes = self._feed.since(self._cursor, MAX_CHANGES, self._concerned if self._fits is not None else None, self._among)
         draft = _Draft(reset=changes.reset)
         if changes.reset:
             self._shown.clear()
             self._unsettled.clear()
             self._holds_more = False
-        self._cursor, self._caught_up = changes.cursor, changes.complete
+        before, self._cursor, self._caught_up = self._position, changes.cursor, changes.complete
         last = 0
         for number, change in enumerate(changes.items, 1):
-            if number % SLICE == 0:
-                await asyncio.sleep(0)
-            if not self._tell(change, draft):
+            if number % SLICE == 0 and number < len(changes.items):
+                await asyncio.sleep(SLICE_SECONDS)
+            if draft.room <= 0:
                 self._cursor, self._caught_up = Cursor(last, changes.cursor.horizon), False
                 return draft
+            told = self._told_of(change)
+            if told is not None:
+                draft.add(told, change.revision)
             last = change.revision
         self._settle(draft)
-        self._in_vain = bool(changes.items) and not draft.changes
+        self._in_vain = self._position > before and not draft.changes
+        if self._view.shared is not None and self._caught_up:
+            # From here on it may be told by others, and does not note what.
+            self._holds_more = True
+            self._shown.clear()
         return draft
 
-    def _tell(self, change: Change[K, V], draft: _Draft) -> bool:
-        """Put one change into the draft, if it is to be told; False where it has no room."""
-        value = None if change.removed or change.value is None or not self._view.fits(change.value) else change.value
-        told, settled = self._view.current(value) if value is not None else (self._removal(change), True)
-        if told is not None and not draft.add(told):
-            return False
-        self._note(change.key, value, settled=settled)
-        return True
+    @property
+    def _among(self) -> set[K] | None:
+        if ALL in self._view.topics or self._holds_more or self._cursor is None:
+            return None
+        return self._feed.filed(self._view.topics) | self._shown.keys()
 
-    def _removal(self, change: Change[K, V]) -> bytes | None:
-        if change.key in self._shown:
-            return self._view.removed(change.key, self._shown[change.key])
-        if self._holds_more:
-            return self._view.removed(change.key, self._view.trace(change.value) if change.value is not None else None)
-        return None
+    def _concerned(self, key: K, value: V | None) -> bool:
+        assert self._fits is not None
+        return (value is not None and self._fits(value)) or key in self._shown or self._holds_more
 
-    def _note(self, key: K, value: V | None, *, settled: bool) -> None:
-        self._unsettled.pop(key, None)
-        if value is None:
-            self._shown.pop(key, None)
-            return
+    def _told_of(self, change: Change[K, V]) -> bytes | None:
+        """How a change is told, if it is to be; what is told is noted."""
+        _, key, value, removed = change
+        if removed or value is None or (self._fits is not None and not self._fits(value)):
+            return self._removal(key, value)
+        told, settled = self._view.current(value)
         self._shown[key] = self._view.trace(value)
-        if not settled:
+        if settled:
+            self._unsettled.pop(key, None)
+        else:
             self._unsettled[key] = value
+        return told
+
+    def _removal(self, key: K, remains: V | None) -> bytes | None:
+        self._unsettled.pop(key, None)
+        if key in self._shown:
+            return self._view.removed(key, self._shown.pop(key))
+        if self._holds_more:
+            return self._view.removed(key, self._view.trace(remains) if remains is not None else None)
+        return None
 
     def _settle(self, draft: _Draft) -> None:
         # In turn, and never all of a long list at once.
         for key in list(itertools.islice(self._unsettled, MAX_CHANGES)):
+            if draft.full:
+                return
             value = self._unsettled.pop(key)
             told, settled = self._view.current(value)
-            if not settled or not draft.add(told):
+            if settled:
+                draft.add(told)
+            else:
                 self._unsettled[key] = value
 
     def _token(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from virtrpc.v1 import job_pb2
-from virtrpc_server.lookup import Lookup, uuid_of
+from virtrpc_server.lookup import Lookup, all_of, uuid_of
 from virtrpc_server.messages.jobs import JOB_STATES
 from virtrpc_server.messages.verbs import kind_of
 from virtrpc_server.records import Job
@@ -32,7 +32,7 @@ def job_filter(wanted: job_pb2.JobFilter, lookup: Lookup) -> Predicate:
         tests.append(lambda job: JOB_STATES[job.state] in states)
     if wanted.owner:
         tests.append(lambda job: job.owner == wanted.owner)
-    return lambda job: all(test(job) for test in tests)
+    return tests[0] if len(tests) == 1 else all_of(tests)
 
 
 def job_topics(wanted: job_pb2.JobFilter) -> list[str]:

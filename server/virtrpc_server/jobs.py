@@ -78,9 +78,11 @@ class Jobs:
         self.domains = domains
         self.store = store
         self.clock = clock
-        self.feed: Feed[str, Job] = Feed(_topics)
+        self.feed: Feed[str, Job] = Feed(lambda job: (job.uuid, job.name))
         self.serialised: Serialised[str, JobBytes] = Serialised()
         """The jobs' newest revisions as streams send them."""
+        self.serialised_holders: Serialised[tuple[int, float], bytes] = Serialised(64)
+        """Who is in the way of many, as streams send it: by the identity of the holders, and when they were told."""
         self.draining = False
         self._runs: dict[str, Run] = {}
         self._ghosts: set[asyncio.Task[None]] = set()
@@ -254,6 +256,7 @@ class Jobs:
         if self.feed.get(job.id) is None:
             insort(self._order, job.id)
         self.feed.put(job.id, job)
+        self.feed.news.announce((job.id, _end_of(job.id)) if job.finished else (job.id,))
 
     def report(self, host: str, report: Report) -> None:
         """A driver's report of a running call."""
@@ -390,12 +393,6 @@ class Listener:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._jobs.left(self._run, self)
-
-
-def _topics(job: Job) -> tuple[Hashable, ...]:
-    """What may be waited for: the job, its end, its domain."""
-    topics = (job.id, job.uuid, job.name)
-    return (*topics, _end_of(job.id)) if job.finished else topics
 
 
 def _end_of(job_id: str) -> Hashable:

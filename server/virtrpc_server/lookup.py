@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from virtrpc.v1 import query_pb2, types_pb2
 from virtrpc_drivers.values import State
@@ -20,6 +21,7 @@ UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE 
 STATE_OF = {number: state for state, number in STATES.items()}
 
 Predicate = Callable[[Entry], bool]
+V = TypeVar("V")
 
 
 class Lookup:
@@ -67,7 +69,7 @@ class Lookup:
             return lambda _entry: True
         if len(tests) == 1:
             return tests[0]
-        return _all_of(tests)
+        return all_of(tests)
 
     @staticmethod
     def topics(wanted: types_pb2.DomainFilter) -> list[str]:
@@ -134,11 +136,13 @@ def uuid_of(text: str, field: str) -> str:
     return text.lower()
 
 
-def _all_of(tests: list[Predicate]) -> Predicate:
-    def fits(entry: Entry) -> bool:
+def all_of(tests: list[Callable[[V], bool]]) -> Callable[[V], bool]:
+    """Whether a value passes all tests."""
+
+    def fits(value: V) -> bool:
         # A plain loop: long lists are filtered with it on the event loop, and all() over a generator takes twice as long.
         for test in tests:  # noqa: SIM110 # see above
-            if not test(entry):
+            if not test(value):
                 return False
         return True
 

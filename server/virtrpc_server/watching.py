@@ -11,7 +11,7 @@ from virtrpc.v1 import job_pb2, query_pb2, types_pb2
 from virtrpc_drivers.values import Group
 from virtrpc_server.domains import Domains, Entry, Key
 from virtrpc_server.feed import ALL
-from virtrpc_server.following import HEARTBEAT_SECONDS, View, Watch
+from virtrpc_server.following import HEARTBEAT_SECONDS, Pace, Shared, View, Watch
 from virtrpc_server.hosts import Freshness, Hosts
 from virtrpc_server.job_filter import job_filter, job_topics
 from virtrpc_server.jobs import Jobs
@@ -45,17 +45,20 @@ class Watches:
         self._lookup = lookup
         self._heartbeat = heartbeat
         self._streams = itertools.count()
+        self._pace = Pace()
+        self._all_jobs = Shared()
         self._domain_changes: Serialised[Key, bytes] = Serialised()
 
     async def domains(self, request: query_pb2.WatchDomainsRequest) -> AsyncIterator[bytes]:
         """Follow the domains that fit: encoded WatchDomainsResponses. Raises INVALID_ARGUMENT, HOST_NOT_CONFIGURED, RESUME_TOKEN_INVALID."""
         view = View(
             feed=self._domains.feed,
-            fits=self._lookup.filter(request.filter),
+            fits=self._lookup.filter(request.filter) if request.filter.ListFields() else None,
             current=self._domain,
             trace=lambda entry: Trace(entry.name, entry.generation),
             removed=_domain_removed,
             unreachable=self._unreachable,
+            pace=self._pace,
             topics=self._lookup.topics(request.filter) or (ALL,),
         )
         watch = Watch(view, request.resume_token, fingerprint(request), self._heartbeat, next(self._streams))
@@ -73,12 +76,14 @@ class Watches:
         """Follow the jobs that fit: encoded WatchJobsResponses. Raises INVALID_ARGUMENT, HOST_NOT_CONFIGURED, RESUME_TOKEN_INVALID."""
         view = View(
             feed=self._jobs.feed,
-            fits=job_filter(request.filter, self._lookup),
+            fits=job_filter(request.filter, self._lookup) if request.filter.ListFields() else None,
             current=self._job,
             trace=lambda _job: None,
             removed=_job_removed,
             unreachable=self._unreachable,
+            pace=self._pace,
             topics=job_topics(request.filter) or (ALL,),
+            shared=None if request.filter.ListFields() else self._all_jobs,
         )
         watch = Watch(view, request.resume_token, fingerprint(request), self._heartbeat, next(self._streams))
         async with contextlib.aclosing(watch.batches()) as batches:

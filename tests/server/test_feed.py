@@ -152,3 +152,22 @@ async def test_overtaken_changes_are_forgotten() -> None:
     assert len(feed._log) <= 2 * 10 + feeds.SPARE_LINES + 1
     assert told(feed, cursor) == [("k0", 9999, False)]
     assert len(told(feed, None)) == 9
+
+
+async def test_who_asks_for_few_is_told_of_those_that_have_its_topics_or_had_them() -> None:
+    """Others are not looked at, however many; a value that has moved to another topic is found by who names its key."""
+    feed: Feed[str, int] = Feed(topics=lambda value: (f"is {value}", f"is {value}"))
+    for key in "abc":
+        feed.put(key, 1)
+    feed.put("d", 2)
+    assert feed.filed(["is 1"]) == {"a", "b", "c"}
+    cursor = feed.since(None).cursor
+    feed.put("c", 2)
+    feed.put("b", 1)
+    feed.remove("a")
+    assert feed.filed(["is 1", "is 3"]) == {"b"}
+    changes = feed.since(cursor, among=["a", "b", "c"])
+    assert [(change.key, change.removed) for change in changes.items] == [("c", False), ("b", False), ("a", True)]
+    assert changes.complete
+    assert changes.cursor.position == feed.revision
+    assert [change.key for change in feed.since(cursor, among=["b", "unknown"]).items] == ["b"]

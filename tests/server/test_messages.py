@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.server.fake_driver import reading, uuid
 from virtrpc.v1 import types_pb2
@@ -40,7 +39,7 @@ def job(operation: AnyOperation | None = None, **changes: object) -> Job:
         created=100.0,
         updated=110.5,
     )
-    return replace(base, **changes)  # type: ignore[arg-type] # by name
+    return replace(base, **changes)
 
 
 def test_every_verb_has_its_kind_and_its_rpc() -> None:

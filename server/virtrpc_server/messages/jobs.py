@@ -28,6 +28,12 @@ ON_DISCONNECT = enum_table(OnDisconnect, types_pb2.OnDisconnect, "ON_DISCONNECT_
 
 def job_message(job: Job, hosts: Hosts) -> types_pb2.Job:
     """A job whole, as of its revision; `hosts` say how fresh the domain in its result is."""
+    message = _but_holders(job, hosts)
+    message.MergeFrom(_holders(job))
+    return message
+
+
+def _but_holders(job: Job, hosts: Hosts) -> types_pb2.Job:
     return types_pb2.Job(
         job_id=job.id,
         kind=kind_of(job.verb),
@@ -51,7 +57,15 @@ class JobBytes(NamedTuple):
 
 def job_bytes(job: Job, jobs: Jobs) -> JobBytes:
     """A job encoded, once for each revision however many listen."""
-    return jobs.serialised.get(job.id, (job,), lambda: _encoded(job_message(job, jobs.hosts).SerializeToString()))
+    return jobs.serialised.get(job.id, (job,), lambda: _encoded(_but_holders(job, jobs.hosts).SerializeToString() + _holders_bytes(job, jobs)))
+
+
+def _holders_bytes(job: Job, jobs: Jobs) -> bytes:
+    # A budget has a hundred holders, and fifty jobs that wait for it are told of the same ones in one go.
+    if not job.holders:
+        return b""
+    told_at = round(job.updated, 1)
+    return jobs.serialised_holders.get((id(job.holders), told_at), (job.holders,), lambda: _holders(job).SerializeToString())
 
 
 def _encoded(job: bytes) -> JobBytes:
@@ -68,7 +82,6 @@ def _standing(job: Job) -> dict[str, Any]:
         "state": JOB_STATES[job.state],
         "phase": PHASES[job.phase] if job.phase is not None else None,
         "waiting_for": WAITING_FOR[job.waiting_for] if job.waiting_for is not None else None,
-        "holders": [_holder(holder, job.updated) for holder in job.holders],
         "queue_position": job.queue_position,
         "progress": _progress(job.progress) if job.progress is not None else None,
     }
@@ -96,6 +109,10 @@ def _stopping(job: Job) -> dict[str, Any]:
         "may_still_apply": job.may_still_apply,
         "evidence": job.evidence,
     }
+
+
+def _holders(job: Job) -> types_pb2.Job:
+    return types_pb2.Job(holders=[_holder(holder, job.updated) for holder in job.holders])
 
 
 def _holder(holder: Holder, now: float) -> types_pb2.JobHolder:

@@ -447,8 +447,8 @@ class JobServiceServicer:
 
     def WatchJobs(self, request, context):
         """Follows all jobs that fit a filter, until you leave. The present state comes first. Slow readers skip intermediate revisions and never lose the
-        final one while the job is remembered. At most one batch in 100 ms; an empty batch at least every 15 s is a heartbeat: nothing for 45 s means
-        that the connection is dead. On any status connect again with the last resume_token. Who may call: viewer.
+        final one while the job is remembered. At most ten batches a second, two where very many streams are busy; an empty batch at least every
+        15 s is a heartbeat: nothing for 45 s means that the connection is dead. On any status connect again with the last resume_token. Who may call: viewer.
         INVALID_ARGUMENT     RESUME_TOKEN_INVALID: start without a token; bad filter
         NOT_FOUND            HOST_NOT_CONFIGURED
         """

@@ -177,8 +177,8 @@ class QueryServiceServicer:
 
     def WatchDomains(self, request, context):
         """Follows state and configuration (not statistics) of the domains that fit a filter, until you leave. The present state comes first. Slow readers
-        skip intermediate states and never lose the last one. At most one batch in 100 ms; an empty batch at least every 15 s is a heartbeat: nothing
-        for 45 s means that the connection is dead. On any status connect again with the last resume_token.
+        skip intermediate states and never lose the last one. At most ten batches a second, two where very many streams are busy; an empty batch at
+        least every 15 s is a heartbeat: nothing for 45 s means that the connection is dead. On any status connect again with the last resume_token.
         INVALID_ARGUMENT  RESUME_TOKEN_INVALID: start without a token; bad filter
         NOT_FOUND         HOST_NOT_CONFIGURED
         """

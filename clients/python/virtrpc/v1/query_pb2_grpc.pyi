@@ -79,8 +79,8 @@ class QueryServiceStub:
     """
     WatchDomains: _grpc.UnaryStreamMultiCallable[_query_pb2.WatchDomainsRequest, _query_pb2.WatchDomainsResponse]
     """Follows state and configuration (not statistics) of the domains that fit a filter, until you leave. The present state comes first. Slow readers
-    skip intermediate states and never lose the last one. At most one batch in 100 ms; an empty batch at least every 15 s is a heartbeat: nothing
-    for 45 s means that the connection is dead. On any status connect again with the last resume_token.
+    skip intermediate states and never lose the last one. At most ten batches a second, two where very many streams are busy; an empty batch at
+    least every 15 s is a heartbeat: nothing for 45 s means that the connection is dead. On any status connect again with the last resume_token.
       INVALID_ARGUMENT  RESUME_TOKEN_INVALID: start without a token; bad filter
       NOT_FOUND         HOST_NOT_CONFIGURED
     """
@@ -145,8 +145,8 @@ class QueryServiceAsyncStub(QueryServiceStub):
     """
     WatchDomains: _aio.UnaryStreamMultiCallable[_query_pb2.WatchDomainsRequest, _query_pb2.WatchDomainsResponse]  # type: ignore[assignment]
     """Follows state and configuration (not statistics) of the domains that fit a filter, until you leave. The present state comes first. Slow readers
-    skip intermediate states and never lose the last one. At most one batch in 100 ms; an empty batch at least every 15 s is a heartbeat: nothing
-    for 45 s means that the connection is dead. On any status connect again with the last resume_token.
+    skip intermediate states and never lose the last one. At most ten batches a second, two where very many streams are busy; an empty batch at
+    least every 15 s is a heartbeat: nothing for 45 s means that the connection is dead. On any status connect again with the last resume_token.
       INVALID_ARGUMENT  RESUME_TOKEN_INVALID: start without a token; bad filter
       NOT_FOUND         HOST_NOT_CONFIGURED
     """
@@ -262,8 +262,8 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_query_pb2.WatchDomainsResponse], _abc.AsyncIterator[_query_pb2.WatchDomainsResponse]]:
         """Follows state and configuration (not statistics) of the domains that fit a filter, until you leave. The present state comes first. Slow readers
-        skip intermediate states and never lose the last one. At most one batch in 100 ms; an empty batch at least every 15 s is a heartbeat: nothing
-        for 45 s means that the connection is dead. On any status connect again with the last resume_token.
+        skip intermediate states and never lose the last one. At most ten batches a second, two where very many streams are busy; an empty batch at
+        least every 15 s is a heartbeat: nothing for 45 s means that the connection is dead. On any status connect again with the last resume_token.
           INVALID_ARGUMENT  RESUME_TOKEN_INVALID: start without a token; bad filter
           NOT_FOUND         HOST_NOT_CONFIGURED
         """
