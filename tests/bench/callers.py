@@ -10,16 +10,15 @@ import gc
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 import grpc.aio
 
 from tests.bench.child import obey
 from virtrpc.v1 import job_pb2, job_pb2_grpc, query_pb2, types_pb2
 
-QUERIES = "/virtrpc.v1.QueryService/"
-JOBS = "/virtrpc.v1.JobService/"
+Unary: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
 RUNNING = types_pb2.JOB_STATE_RUNNING
 
 
@@ -50,17 +49,27 @@ class Callers:
     """One channel, and what is called over it."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._get_domain: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(QUERIES + "GetDomain")
-        self._cancel: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(JOBS + "CancelJob")
+        self._channel = channel
+        self._cancel: Unary = channel.unary_unary("/virtrpc.v1.JobService/CancelJob")
         self._jobs = job_pb2_grpc.JobServiceStub(channel)
 
-    async def queries(self, host: str, uuids: list[str], rate: float, count: int) -> dict[str, list[float]]:
-        """GetDomain of these domains in no order."""
-        requests = [_get(host, uuid) for uuid in uuids]
-        chosen = random.Random(count).choices(requests, k=count)
+    async def queries(self, host: str, uuids: list[str], rate: float, count: int, rpcs: Sequence[str] = ("GetDomain",)) -> dict[str, list[float]]:
+        """Queries of these domains, in no order."""
+        asked = [self._query(rpc, host, uuid) for rpc in rpcs for uuid in uuids]
+        chosen = random.Random(count).choices(asked, k=count)
         timings = Timings(count)
-        await timings.open_loop(rate, lambda number: _answer(self._get_domain(chosen[number])))
+        await timings.open_loop(rate, lambda number: chosen[number]())
         return vars(timings)
+
+    def _query(self, rpc: str, host: str, uuid: str) -> Callable[[], Awaitable[bytes]]:
+        call: Unary = self._channel.unary_unary(f"/virtrpc.v1.QueryService/{rpc}")
+        kind = getattr(query_pb2, f"{rpc}Request")
+        request: bytes = kind(domain=types_pb2.DomainRef(host=host, uuid=uuid)).SerializeToString()
+
+        async def ask() -> bytes:
+            return await call(request)
+
+        return ask
 
     async def begin(self, host: str, uuids: list[str], wait: bool = True) -> list[str]:
         """Begin a managed save of each of these domains and leave; returns the jobs' ids, once they run if that is to be waited for."""
@@ -116,14 +125,6 @@ async def _until(due: float) -> None:
     # A timer may fire early by a clock's tick.
     while (early := due - time.monotonic()) > 0:  # noqa: ASYNC110  # time passes by itself
         await asyncio.sleep(early)
-
-
-async def _answer(call: Awaitable[Any]) -> Any:
-    return await call
-
-
-def _get(host: str, uuid: str) -> bytes:
-    return query_pb2.GetDomainRequest(domain=types_pb2.DomainRef(host=host, uuid=uuid)).SerializeToString()
 
 
 def _parts(items: list[str], size: int) -> Iterable[list[str]]:

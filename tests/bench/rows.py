@@ -17,9 +17,9 @@ CANCEL_RATE = 40.0
 CANCELS = 450
 WATCHERS = 10
 CROWD = 1000
-SPACING = 0.15
+SPACING = 0.4
 """Seconds between two events: more than a stream waits between two batches, which is not what is measured."""
-EVENTS = 80
+EVENTS = 50
 LAST_WORDS = 1.0
 """Seconds that messages still have after the last event, however slow the machine: one that comes later is missed."""
 CROWD_SPACING = 1.8

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from tests.bench import report
+from tests.bench import report, stopped
 from tests.bench.figures import NOISE_LIMIT, Figure, milliseconds
 from tests.bench.rows import ROWS, Queries, Row
 from tests.bench.stage import Stage, simulated
@@ -20,12 +20,20 @@ LONGEST_STRETCH_MS = 100.0
 ATTEMPTS = 3
 """Runs of a ratio whose idle blocks differ too much, the first included."""
 
+STOPPED = "stopped"
+TITLES = [*ROWS, STOPPED]
+
 console = Console(highlight=False, soft_wrap=True)
 
 
 async def measure(titles: list[str], rounds: int, profile: str) -> list[Figure]:
     """All figures of the rows with these titles."""
     rows: list[Row] = [row() for title, row in ROWS.items() if title in titles]
+    figures = await _simulated(rows, rounds, profile) if rows else []
+    return [*figures, *(await stopped.measure(rounds, _say) if STOPPED in titles else [])]
+
+
+async def _simulated(rows: list[Row], rounds: int, profile: str) -> list[Figure]:
     async with simulated() as stage:
         if profile:
             await stage.server.ask("profile_on")
@@ -73,13 +81,13 @@ def _say(text: str) -> None:
 
 
 def main(
-    rows: Annotated[str, typer.Option(help=f"Which, separated by commas: {', '.join(ROWS)}.")] = ",".join(ROWS),
+    rows: Annotated[str, typer.Option(help=f"Which, separated by commas: {', '.join(TITLES)}.")] = ",".join(TITLES),
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each row; figures are medians over them.")] = ROUNDS,
     profile: Annotated[str, typer.Option(help="Where to write a profile of the server's loop; it costs the server half of its speed.")] = "",
 ) -> None:
     """Measure the server, with its callers and watchers in other processes."""
     titles = rows.split(",")
-    unknown = set(titles) - set(ROWS)
+    unknown = set(titles) - set(TITLES)
     if unknown:
         raise typer.BadParameter(f"no such rows: {', '.join(sorted(unknown))}")
     began = time.monotonic()

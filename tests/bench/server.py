@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from tests.bench.child import obey
+from tests.bench.processors import move_to
 from virtrpc_drivers.proxy import ProcessDriver
 from virtrpc_drivers.sim import control
 from virtrpc_server.app import App, build
@@ -57,6 +58,10 @@ class Told:
         reading = self._app.lag.read()
         self._app.lag.reset()
         return asdict(reading)
+
+    async def move_to(self, processor: int) -> None:
+        """Leave the other processors to others; driver processes that run already do not come along."""
+        move_to(processor)
 
     async def profile_on(self) -> None:
         """Begin to count where the loop's thread spends its time."""

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from tests.bench.child import Child
+from tests.bench.processors import left_to_the_server
 from virtrpc import AsyncClient
 from virtrpc.errors import VirtrpcError
 from virtrpc.v1 import types_pb2
@@ -73,13 +74,15 @@ class Stage:
 
 @asynccontextmanager
 async def simulated() -> AsyncIterator[Stage]:
-    """The stage, with its streams of jobs open: half of them of everything, half of one domain each."""
+    """The stage, the server on a processor of its own, with its streams of jobs open: half of them of everything, half of one domain each."""
     async with AsyncExitStack() as stack:
+        processor = stack.enter_context(left_to_the_server())
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="virtrpc-bench-"))
         config, address = Path(directory) / "virtrpcd.toml", f"unix:{directory}/s"
         config.write_text(CONFIG.format(socket=f"{directory}/s"))
         server = await stack.enter_async_context(Child("tests.bench.server", str(config)))
         uuids = await live_uuids(address, HOST)
+        await server.ask("move_to", processor=processor)
         callers, watchers, idle_watchers = [
             await stack.enter_async_context(Child(f"tests.bench.{module}", address)) for module in ("callers", "watchers", "watchers")
         ]

@@ -1,0 +1,26 @@
+"""A processor of its own for the server under measurement: else it is the scheduler's luck that is measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def left_to_the_server() -> Iterator[int]:
+    """What this process starts keeps off one processor, as it does itself, where there are several; gives that one's number."""
+    processors = os.sched_getaffinity(0)
+    first = min(processors)
+    os.sched_setaffinity(0, processors - {first} or processors)
+    try:
+        yield first
+    finally:
+        os.sched_setaffinity(0, processors)
+
+
+def move_to(processor: int) -> None:
+    """This process, with all its threads, goes to a processor; what it has started stays where it is."""
+    for thread in Path("/proc/self/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {processor})
