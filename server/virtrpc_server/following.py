@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 HEARTBEAT_SECONDS = 15.0
 INTERVAL_SECONDS = 0.1
-"""At most one batch in this time."""
+"""Each stream's beat: at most one batch in this time, but for one that follows a late one by up to `LATE_SECONDS` less."""
 LONGEST_INTERVAL_SECONDS = 0.5
 BATCHES_PER_SECOND = 250
 """What all streams together may send before their intervals become longer: each batch takes the loop 0.2 ms."""
@@ -133,8 +133,8 @@ class View(Generic[K, V, T]):
     current: Callable[[V], tuple[bytes, bool]]
     """That a value is new or different, and whether this is settled: it will not change without an entry in the feed."""
     trace: Callable[[V], T]
-    removed: Callable[[K, T | None], bytes]
-    """That it is gone; None where nothing is known but the key."""
+    removed: Callable[[K, T | None, V | None], bytes]
+    """That it is gone: what this stream showed of it, None where that was an earlier one, and what was left behind, if anything."""
     unreachable: Callable[[], Sequence[types_pb2.UnreachableHost]]
     """All hosts that are not LIVE now."""
     pace: Pace
@@ -216,6 +216,8 @@ class Watch(Generic[K, V, T]):
             async with asyncio.timeout_at(due):
                 if self._in_vain and ALL in self._view.topics:
                     await asyncio.sleep(VAIN_SECONDS)
+                    if self._view.unreachable() != self._told:
+                        return  # nobody waited when that was announced
                 await self._feed.wait(self._position, self._view.topics)
         except TimeoutError:
             return
@@ -286,10 +288,8 @@ class Watch(Generic[K, V, T]):
     def _removal(self, key: K, remains: V | None) -> bytes | None:
         self._unsettled.pop(key, None)
         if key in self._shown:
-            return self._view.removed(key, self._shown.pop(key))
-        if self._holds_more:
-            return self._view.removed(key, self._view.trace(remains) if remains is not None else None)
-        return None
+            return self._view.removed(key, self._shown.pop(key), remains)
+        return self._view.removed(key, None, remains) if self._holds_more else None
 
     def _settle(self, draft: _Draft) -> None:
         # In turn, and never all of a long list at once.

@@ -100,8 +100,10 @@ class Watches:
         return [unreachable_message(host) for host in self._hosts.not_live]
 
     def _domain(self, entry: Entry) -> tuple[bytes, bool]:
-        # The feed holds an entry as of its last visible change: the present one says the same, read more recently.
-        entry = self._domains.get(entry.key) or entry
+        # The feed holds an entry as of its last visible change: the present one says the same, read more recently. Where it has
+        # changed again since the stream looked, the filter has not seen that, and it comes with the next batch.
+        if self._domains.feed.get(entry.key) is entry:
+            entry = self._domains.get(entry.key) or entry
         host = self._hosts[entry.host]
         fresh = [host.own_freshness(entry, group) for group in (Group.STATE, Group.CONFIG)]
         version = (entry.name, entry.generation, entry.state, entry.config, *fresh)
@@ -117,12 +119,14 @@ def _domain_change(entry: Entry, state: Freshness, config: Freshness) -> bytes:
     return query_pb2.WatchDomainsResponse(changes=[change]).SerializeToString()
 
 
-def _domain_removed(key: Key, trace: Trace | None) -> bytes:
-    identity = types_pb2.DomainIdentity(host=key[0], uuid=key[1], name=trace.name if trace is not None else "")
+def _domain_removed(key: Key, trace: Trace | None, remains: Entry | None) -> bytes:
+    named = trace or remains
+    identity = types_pb2.DomainIdentity(host=key[0], uuid=key[1], name=named.name if named is not None else "")
+    # Another one may have come and gone since an earlier stream showed it: who resumes holds nobody knows which.
     generation = str(trace.generation) if trace is not None else ""
     removal = query_pb2.DomainRemoval(domain=identity, generation=generation)
     return query_pb2.WatchDomainsResponse(changes=[query_pb2.DomainChange(removed=removal)]).SerializeToString()
 
 
-def _job_removed(job_id: str, _trace: None) -> bytes:
+def _job_removed(job_id: str, _trace: None, _remains: Job | None) -> bytes:
     return job_pb2.WatchJobsResponse(changes=[job_pb2.JobChange(removed=job_pb2.JobRemoval(job_id=job_id))]).SerializeToString()

@@ -119,13 +119,19 @@ async def test_closing_a_watch_ends_its_iteration(fake: Fake, client: AsyncClien
 
 
 def test_a_mirror_of_domains() -> None:
-    """A mirror holds what was told last, forgets everything at a reset, and keeps a newer generation when an older one is removed."""
+    """A mirror holds what was told last, forgets everything at a reset, and keeps a newer generation when an older one is removed.
+
+    A removal that names none is of whatever is held.
+    """
     mirror = DomainMirror()
     mirror.apply(q.WatchDomainsResponse(changes=[q.DomainChange(current=WEB)], unreachable=[NOT_LIVE], caught_up=True))
     assert (list(mirror.domains), list(mirror.unreachable), mirror.caught_up) == ([("local", WEB.uuid)], ["b"], True)
     mirror.apply(q.WatchDomainsResponse(changes=[q.DomainChange(removed=q.DomainRemoval(domain=IDENTITY, generation="older"))]))
     assert len(mirror.domains) == 1
     mirror.apply(q.WatchDomainsResponse(changes=[q.DomainChange(removed=q.DomainRemoval(domain=IDENTITY, generation="g1"))]))
+    assert not mirror.domains
+    mirror.apply(q.WatchDomainsResponse(changes=[q.DomainChange(current=WEB)]))
+    mirror.apply(q.WatchDomainsResponse(changes=[q.DomainChange(removed=q.DomainRemoval(domain=IDENTITY))]))
     assert not mirror.domains
     mirror.apply(batch("1"))
     mirror.apply(q.WatchDomainsResponse(reset=True))

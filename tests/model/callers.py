@@ -145,7 +145,9 @@ class Watcher:
         if change.HasField("current"):
             self.held[change.current.host, change.current.uuid] = change.current
         else:
-            self.held.pop((change.removed.domain.host, change.removed.domain.uuid), None)
+            key = (change.removed.domain.host, change.removed.domain.uuid)
+            if key in self.held and change.removed.generation in ("", self.held[key].generation):
+                del self.held[key]
 
     def _job(self, change: job_pb2.JobChange) -> None:
         if not change.HasField("current"):

@@ -18,10 +18,12 @@ from virtrpc_drivers.values import Group, Missing, State
 from virtrpc_server import feed as feeds
 from virtrpc_server.domains import Domains
 from virtrpc_server.errors import Refusal
-from virtrpc_server.following import BATCHES_PER_SECOND, INTERVAL_SECONDS, LATE_SECONDS, MAX_CHANGES
+from virtrpc_server.following import BATCHES_PER_SECOND, INTERVAL_SECONDS, LATE_SECONDS, MAX_CHANGES, SLICE, SLICE_SECONDS, VAIN_SECONDS
 from virtrpc_server.hosts import Host, HostConfig, Hosts
 from virtrpc_server.jobs import Jobs
 from virtrpc_server.lookup import Lookup
+from virtrpc_server.messages.jobs import job_bytes, job_message
+from virtrpc_server.records import Holder
 from virtrpc_server.store import MemoryStore
 from virtrpc_server.watching import Watches
 
@@ -37,7 +39,7 @@ class Client:
 
     held: dict[str, types_pb2.Domain] = field(default_factory=dict)
     strays: int = 0
-    """Removals of what it never held."""
+    """Removals of what it does not hold."""
     token: str = ""
     batches: list[query_pb2.WatchDomainsResponse] = field(default_factory=list)
 
@@ -48,10 +50,16 @@ class Client:
         for change in batch.changes:
             if change.HasField("current"):
                 self.held[change.current.uuid] = change.current
-            elif self.held.pop(change.removed.domain.uuid, None) is None:
+            elif self._holds(change.removed):
+                del self.held[change.removed.domain.uuid]
+            else:
                 self.strays += 1
         self.token = batch.resume_token
         self.batches.append(batch)
+
+    def _holds(self, removed: query_pb2.DomainRemoval) -> bool:
+        held = self.held.get(removed.domain.uuid)
+        return held is not None and removed.generation in ("", held.generation)
 
     @property
     def names(self) -> list[str]:
@@ -227,6 +235,56 @@ def test_a_domain_replaced_by_one_that_does_not_fit_is_removed_by_the_generation
     virtual_time.run(work())
 
 
+def test_a_domain_replaced_while_a_long_batch_is_made_is_removed_by_the_generation_that_was_shown() -> None:
+    """The batch has what the stream looked at; the one in its place comes with the next, or was never there for this stream."""
+
+    async def work() -> None:
+        async with Bed() as bed, bed.watch(Request(filter=RUNNING)) as stream:
+            for number in range(2 * SLICE):
+                bed.read(number)
+            client = Client()
+            await client.catch_up(stream)
+            last = uuid(2 * SLICE - 1)
+            coming = asyncio.ensure_future(anext(stream))
+            await asyncio.sleep(1.0)
+            for number in range(2 * SLICE):
+                bed.read(number, "renamed")
+            await asyncio.sleep(SLICE_SECONDS / 2)
+            bed.gone(2 * SLICE - 1)
+            await asyncio.sleep(0)
+            bed.read(2 * SLICE - 1, "another", State.SHUTOFF)
+            client.apply(await coming)
+            assert {domain.name for domain in client.held.values()} == {"renamed"}
+            bed.gone(2 * SLICE - 1)
+            client.apply(await anext(stream))
+            assert (last in client.held, client.strays) == (False, 0)
+
+    virtual_time.run(work())
+
+
+def test_who_resumes_is_told_of_what_is_gone_whichever_it_holds() -> None:
+    """Another one has come and gone meanwhile, or has come and does not fit."""
+
+    async def work() -> None:
+        async with Bed() as bed:
+            bed.read(1)
+            bed.read(2)
+            client = Client()
+            async with bed.watch(Request(filter=RUNNING)) as stream:
+                await client.catch_up(stream)
+            for number in (1, 2):
+                bed.gone(number)
+                await asyncio.sleep(0.01)
+                bed.read(number, "another", State.SHUTOFF)
+            await asyncio.sleep(0.01)
+            bed.gone(2)
+            async with bed.watch(Request(filter=RUNNING, resume_token=client.token)) as stream:
+                await client.catch_up(stream)
+            assert (client.names, client.strays, client.batches[-1].reset) == ([], 0, False)
+
+    virtual_time.run(work())
+
+
 def test_a_long_present_state_comes_in_parts() -> None:
     """No batch holds more than it may, only the last says caught_up, and changes meanwhile are neither lost nor doubled."""
 
@@ -371,6 +429,24 @@ def test_hosts_that_go_and_come_are_told_once_each_time() -> None:
             while (await anext(stream)).unreachable:
                 pass
             assert bed.now - began < HEARTBEAT
+
+    virtual_time.run(work())
+
+
+def test_a_host_that_goes_in_the_pause_after_a_look_in_vain_is_told_soon() -> None:
+    """What changed just before was of no concern to this stream."""
+
+    async def work() -> None:
+        async with Bed() as bed, bed.watch(Request(filter=RUNNING)) as stream:
+            await anext(stream)
+            coming = asyncio.ensure_future(anext(stream))
+            await asyncio.sleep(1.0)
+            bed.read(1, state=State.SHUTOFF)
+            await asyncio.sleep(VAIN_SECONDS / 2)
+            began = bed.now
+            bed.driver.down("connection refused")
+            assert (await coming).unreachable
+            assert bed.now - began < 1.0
 
     virtual_time.run(work())
 
@@ -538,6 +614,9 @@ def test_streams_of_all_jobs_share_what_they_tell_and_end_with_the_same() -> Non
                 bed.jobs.publish(job(id=f"j{turn % 40}", host="h", revision=turn + 1))
                 if turn % 7 == 0:
                     bed.jobs.feed.remove(f"j{turn % 40}")
+                # Told once, by whichever stream.
+                bed.jobs.publish(job(id=f"once {turn}", host="h", revision=1))
+                bed.jobs.feed.remove(f"once {turn - 30}")
             await asyncio.sleep(3.0)
             for task in tasks:
                 task.cancel()
@@ -545,6 +624,104 @@ def test_streams_of_all_jobs_share_what_they_tell_and_end_with_the_same() -> Non
             assert bed.jobs.feed.get("j39") is not None
             assert held == 5 * [{each: known.revision for each in held[0] if (known := bed.jobs.feed.get(each)) is not None}]
             assert len(held[0]) == len(bed.jobs.feed)
+
+    virtual_time.run(work())
+
+
+def test_streams_of_all_jobs_that_missed_too_much_are_reset_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one of them is told after its reset is no good for the other, which still holds what is gone."""
+
+    async def work() -> None:
+        monkeypatch.setattr(feeds, "MAX_TOMBSTONES", 2)
+        async with Bed() as bed:
+            for number in range(8):
+                bed.jobs.publish(job(id=f"j{number}", host="h", revision=1))
+            held: list[set[str]] = [set(), set()]
+
+            async def follow(number: int) -> None:
+                async for body in bed.watches.jobs(job_pb2.WatchJobsRequest()):
+                    batch = job_pb2.WatchJobsResponse.FromString(body)
+                    if batch.reset:
+                        held[number].clear()
+                    held[number] |= {change.current.job_id for change in batch.changes if change.HasField("current")}
+                    held[number] -= {change.removed.job_id for change in batch.changes}
+
+            tasks = [asyncio.ensure_future(follow(number)) for number in range(2)]
+            await asyncio.sleep(1.0)
+            assert [len(jobs) for jobs in held] == [8, 8]
+            for number in range(6):
+                bed.jobs.feed.remove(f"j{number}")
+            await asyncio.sleep(1.0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert held == [{"j6", "j7"}, {"j6", "j7"}]
+
+    virtual_time.run(work())
+
+
+def test_a_stream_of_some_jobs_is_told_of_no_others() -> None:
+    """Beside a stream of everything, whose batches are not for it; a job that is called otherwise now, or is forgotten, is removed."""
+
+    async def work() -> None:
+        async with Bed() as bed:
+            everything, some = [aiter(bed.watches.jobs(request)) for request in (job_pb2.WatchJobsRequest(), jobs_of("web"))]
+            for stream in (everything, some):
+                await anext(stream)
+            changes: list[str] = []
+            coming = [asyncio.ensure_future(anext(stream)) for stream in (everything, some)]
+            await asyncio.sleep(1.0)
+            for job_id, name in (("a", "web"), ("b", "db"), ("c", "web")):
+                bed.jobs.publish(job(id=job_id, host="h", name=name, revision=1))
+            for turn in range(3):
+                batch = job_pb2.WatchJobsResponse.FromString((await asyncio.gather(*coming))[1])
+                changes += [f"+{each.current.job_id}" if each.HasField("current") else f"-{each.removed.job_id}" for each in batch.changes]
+                coming = [asyncio.ensure_future(anext(stream)) for stream in (everything, some)]
+                if turn == 0:
+                    bed.jobs.publish(job(id="a", host="h", name="renamed", revision=2))
+                else:
+                    bed.jobs.feed.remove("c")
+            for task in coming:
+                task.cancel()
+            await asyncio.gather(*coming, return_exceptions=True)
+            assert changes == ["+a", "+c", "-a", "-c"]
+
+    virtual_time.run(work())
+
+
+def jobs_of(name: str) -> job_pb2.WatchJobsRequest:
+    """Asks for the jobs of domains with this name."""
+    return job_pb2.WatchJobsRequest(filter=job_pb2.JobFilter(domain=types_pb2.DomainRef(name=name)))
+
+
+def test_a_domain_that_is_watched_by_its_uuid_is_removed() -> None:
+    """Nothing has its topic any more."""
+
+    async def work() -> None:
+        async with Bed() as bed, bed.watch(Request(filter=types_pb2.DomainFilter(uuids=[uuid(1)]))) as stream:
+            bed.read(1)
+            bed.read(2)
+            client = Client()
+            await client.catch_up(stream)
+            bed.gone(1)
+            began = bed.now
+            client.apply(await anext(stream))
+            assert (client.names, client.strays, bed.now - began < 1.0) == ([], 0, True)
+
+    virtual_time.run(work())
+
+
+def test_a_job_is_encoded_with_those_in_its_own_way() -> None:
+    """They are encoded once for all who wait for the same ones at the same time, and the same as for GetJob."""
+
+    async def work() -> None:
+        async with Bed() as bed:
+            few = (Holder(job_id="x", verb="Suspend", since=100.0),)
+            many = (*few, Holder(text="somebody else's job"))
+            for number, (holders, updated) in enumerate([(few, 110.0), (few, 110.0), (many, 110.0), ((), 110.0), (few, 120.0), (few, 110.0)]):
+                waiting = job(id=f"j{number}", host="h", holders=holders, updated=updated)
+                encoded = types_pb2.JobUpdate.FromString(job_bytes(waiting, bed.jobs).update).job
+                assert encoded == job_message(waiting, bed.hosts)
 
     virtual_time.run(work())
 

@@ -124,7 +124,7 @@ class DomainMirror:
         elif change.WhichOneof("change") == "removed":
             key = (change.removed.domain.host, change.removed.domain.uuid)
             held = self.domains.get(key)
-            if held is not None and held.generation == change.removed.generation:
+            if held is not None and change.removed.generation in ("", held.generation):
                 del self.domains[key]
 
 

@@ -1231,7 +1231,9 @@ class DomainRemoval(_message.Message):
     DOMAIN_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     generation: _builtins.str
-    """Its generation. If you hold another generation of the same UUID, keep that."""
+    """Its generation. If you hold another generation of the same UUID, keep that. Empty where the stream cannot know which one you hold,
+    after a resume_token: whichever it is, it is gone.
+    """
     @_builtins.property
     def domain(self) -> _types_pb2.DomainIdentity:
         """Which domain it was."""
