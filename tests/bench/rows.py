@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+from collections.abc import Iterable
 from typing import Protocol
 
 from tests.bench.figures import Figure, Ratio, median_p99, milliseconds, p99, percentile
@@ -74,6 +75,16 @@ class Queries:
         ]
 
 
+def _first(arrived: Iterable[tuple[float, int, str, str]], *, pause: bool) -> dict[tuple[int, str], float]:
+    """When each stream first told each domain to be paused, or to run: a second time says that the configuration was read as well."""
+    wanted = "DOMAIN_STATE_PAUSED" if pause else "DOMAIN_STATE_RUNNING"
+    first: dict[tuple[int, str], float] = {}
+    for at, stream, uuid, state in arrived:
+        if state == wanted:
+            first.setdefault((stream, uuid), at)
+    return first
+
+
 class Events:
     """From the moment at which the simulated hypervisor changes a domain to the message at each of ten watchers."""
 
@@ -96,13 +107,9 @@ class Events:
             changed[uuid] = await stage.simulate(Stranger(action="pause" if pause else "unpause", uuid=uuid))
             await asyncio.sleep(SPACING)
         await asyncio.sleep(LAST_WORDS)
-        told: dict[str, list[float]] = {uuid: [] for uuid in changed}
-        wanted = "DOMAIN_STATE_PAUSED" if pause else "DOMAIN_STATE_RUNNING"
-        for at, uuid, state in await stage.watchers.ask("arrived"):
-            if uuid in told and state == wanted and len(told[uuid]) < WATCHERS:
-                told[uuid].append(at)
+        told = _first(await stage.watchers.ask("arrived"), pause=pause)
         await stage.watchers.ask("leave")
-        self._seconds.append([at - changed[uuid] for uuid, arrivals in told.items() for at in arrivals])
+        self._seconds.append([at - changed[uuid] for (_, uuid), at in told.items() if uuid in changed])
         self._missed += WATCHERS * EVENTS - len(self._seconds[-1])
 
     def figures(self) -> list[Figure]:
@@ -148,11 +155,9 @@ class Crowd:
     async def _event(self, stage: Stage, uuid: str, *, pause: bool) -> list[float]:
         at = await stage.simulate(Stranger(action="pause" if pause else "unpause", uuid=uuid))
         await asyncio.sleep(CROWD_SPACING)
-        wanted = "DOMAIN_STATE_PAUSED" if pause else "DOMAIN_STATE_RUNNING"
-        told = [arrived - at for arrived, _, state in await stage.watchers.ask("arrived") if state == wanted]
-        # The first of each watcher's: a second says that the configuration was read as well.
-        self._missed += max(0, CROWD - len(told))
-        return sorted(told)[:CROWD]
+        told = _first(await stage.watchers.ask("arrived"), pause=pause)
+        self._missed += CROWD - len(told)
+        return [arrived - at for arrived in told.values()]
 
     async def _job(self, stage: Stage) -> None:
         await stage.watchers.ask("job", job_id=stage.jobs[0], streams=CROWD)

@@ -24,7 +24,7 @@ from virtrpc_server.main import LOG_FORMAT, tame_collector
 from virtrpc_server.settings import load
 
 LAG_INTERVAL = 0.01
-"""Seconds between two looks at how late the loop is: four times as often as a server does, for a run is short."""
+"""Seconds between two looks at how late the loop is, beside the 4 ms that each takes: three times as often as a server does, for a run is short."""
 
 
 class Told:

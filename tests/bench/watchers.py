@@ -31,7 +31,8 @@ class Watchers:
         self._watch_job: list[Opener] = [channel.unary_stream("/virtrpc.v1.JobService/WatchJob") for channel in channels]
         self._watch_domains: list[Opener] = [channel.unary_stream("/virtrpc.v1.QueryService/WatchDomains") for channel in channels]
         self._streams: list[asyncio.Task[None]] = []
-        self._arrived: list[tuple[float, bytes]] = []
+        self._arrived: list[tuple[float, int, bytes]] = []
+        """When which stream brought what."""
         self._begun = 0
         self._messages = 0
 
@@ -54,16 +55,16 @@ class Watchers:
         wanted = types_pb2.DomainFilter(hosts=[host], uuids=[uuid] if uuid else [])
         request = query_pb2.WatchDomainsRequest(filter=wanted).SerializeToString()
         for number in range(streams):
-            self._streams.append(asyncio.create_task(self._time(self._watch_domains[number % CHANNELS](request))))
+            self._streams.append(asyncio.create_task(self._time(number, self._watch_domains[number % CHANNELS](request))))
         await self._all_begun()
         self._arrived.clear()
 
-    async def arrived(self) -> list[tuple[float, str, str]]:
-        """When which domain was told to be in which state, since this was last asked."""
+    async def arrived(self) -> list[tuple[float, int, str, str]]:
+        """When which stream told which domain to be in which state, oldest first, since this was last asked."""
         arrived, self._arrived = self._arrived, []
         return [
-            (at, change.current.uuid, types_pb2.DomainState.Name(change.current.state))
-            for at, body in arrived
+            (at, number, change.current.uuid, types_pb2.DomainState.Name(change.current.state))
+            for at, number, body in arrived
             for change in query_pb2.WatchDomainsResponse.FromString(body).changes
         ]
 
@@ -71,14 +72,14 @@ class Watchers:
         """Follow one job on this many streams; returns once each of them has told of it."""
         request = job_pb2.WatchJobRequest(job_id=job_id).SerializeToString()
         for number in range(streams):
-            self._streams.append(asyncio.create_task(self._last(self._watch_job[number % CHANNELS](request))))
+            self._streams.append(asyncio.create_task(self._last(number, self._watch_job[number % CHANNELS](request))))
         await self._all_begun()
 
     async def ended(self, seconds: float) -> list[float]:
         """Wait for the end of all streams; the times at which those ended that told a final state."""
         await asyncio.wait(self._streams, timeout=seconds)
         arrived, self._arrived = self._arrived, []
-        return [at for at, body in arrived if _job(body).state in FINAL]
+        return [at for at, _, body in arrived if _job(body).state in FINAL]
 
     async def leave(self) -> None:
         """Cancel all streams."""
@@ -99,20 +100,20 @@ class Watchers:
         async for _ in call:
             self._messages += 1
 
-    async def _time(self, call: AsyncIterable[bytes]) -> None:
+    async def _time(self, number: int, call: AsyncIterable[bytes]) -> None:
         begun = False
         async for body in call:
-            self._arrived.append((time.monotonic(), body))
+            self._arrived.append((time.monotonic(), number, body))
             if not begun and query_pb2.WatchDomainsResponse.FromString(body).caught_up:
                 begun = True
                 self._begun += 1
 
-    async def _last(self, call: AsyncIterable[bytes]) -> None:
+    async def _last(self, number: int, call: AsyncIterable[bytes]) -> None:
         body = b""
         async for message in call:
             self._begun += not body
             body = message
-        self._arrived.append((time.monotonic(), body))
+        self._arrived.append((time.monotonic(), number, body))
 
 
 def _job(body: bytes) -> types_pb2.Job:
