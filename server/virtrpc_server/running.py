@@ -110,7 +110,7 @@ class Run:
 
     def spare(self, by: str) -> None:
         """That destroy is over, and the domain runs as before: a job that goes on is none of its victims."""
-        if by in self._preempted_by and not self._stop.is_set():
+        if by in self._preempted_by and self.job.state is not JobState.QUEUED:
             self._preempted_by.remove(by)
 
     def _stop_waiting(self) -> None:

@@ -186,6 +186,23 @@ async def test_a_destroy_that_failed_marks_nobody_for_later() -> None:
 
 
 @virtual
+async def test_a_destroy_that_failed_marks_nobody_who_was_being_cancelled() -> None:
+    """The abort takes its time, and somebody else stops the guest meanwhile: that is no destroy's work."""
+    async with World("sim://a/?domains=1&running=1&save_seconds=500") as world:
+        uuid = world.guest().uuid
+        world.sim.faults.add(Rule(verb="Destroy", uuid=uuid, step=1, reason=Reason.PERMISSION_DENIED))
+        world.sim.faults.add(Rule(verb="cancel", seconds=8, times=1))
+        save = world.accept(op.ManagedSave(uuid=uuid))
+        await world.running(save)
+        await world.jobs.cancel(save.job.id)
+        assert (await world.run(op.Destroy(uuid=uuid))).state is JobState.FAILED
+        await asyncio.sleep(1)
+        await world.drivers["a"].simulate(Stranger(action="stop", uuid=uuid))
+        ended = await world.end(save)
+        assert ended.state is not JobState.PREEMPTED, ended.problem
+
+
+@virtual
 async def test_a_destroy_of_which_nothing_was_heard_marks_nobody_once_it_has_failed() -> None:
     """Its job ended OUTCOME_UNKNOWN; its call came back later, and the guest runs on."""
     async with World("sim://a/?domains=1&running=1&save_seconds=500") as world:
