@@ -24,6 +24,8 @@ MAX_EVENTS = 16384
 """Events that may wait to be written; one more, and all of them become one EventsLost."""
 MAX_SPANS = 256
 """Batches of spans that may wait to be written; later ones are dropped."""
+AT_ONCE = 5
+"""Messages that are handed over in one turn of the loop."""
 _LENGTH = 4
 
 
@@ -125,6 +127,7 @@ class Channel(asyncio.Protocol, Generic[Received]):
         self._transport: asyncio.Transport | None = None
         self._paused = False
         self._scheduled = False
+        self._handing_over = False
 
     async def open(self, sock: socket.socket) -> None:
         """Take over a connected stream socket."""
@@ -153,6 +156,7 @@ class Channel(asyncio.Protocol, Generic[Received]):
 
     def close(self) -> None:
         """Close at once, dropping what waits."""
+        self._buffer.clear()
         if self._transport is not None:
             self._transport.abort()
 
@@ -165,6 +169,8 @@ class Channel(asyncio.Protocol, Generic[Received]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The other end is gone, or this one was closed."""
+        # What it sent before it went still counts.
+        self._take(len(self._buffer))
         self._transport = None
         self._closed()
 
@@ -178,21 +184,40 @@ class Channel(asyncio.Protocol, Generic[Received]):
         self._pump()
 
     def data_received(self, data: bytes) -> None:
-        """Hand over each complete message; an oversized or malformed one closes the channel."""
+        """Hand over each complete message, a few in one go; an oversized or malformed one closes the channel."""
         self._buffer += data
+        if not self._handing_over:
+            self._hand_over_some()
+
+    def _hand_over_some(self) -> None:
+        # A hundred jobs may report at once, or ten thousand domains change: others have their turn in between, and nothing more is read
+        # until all is handed over.
+        self._handing_over = self._take(AT_ONCE)
+        if self._transport is None:
+            return
+        if self._handing_over:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._hand_over_some)
+        else:
+            self._transport.resume_reading()
+
+    def _take(self, count: int) -> bool:
+        """Hand over at most so many messages; whether more may be there."""
         start = 0
-        while self._transport is not None and len(self._buffer) - start >= _LENGTH:
+        while self._transport is not None and len(self._buffer) - start >= _LENGTH and count > 0:
             size = int.from_bytes(self._buffer[start : start + _LENGTH])
             if size > MAX_MESSAGE:
                 logger.error("a frame of %d bytes is above the limit: closing the channel", size)
                 self.close()
-                return
+                return False
             end = start + _LENGTH + size
             if len(self._buffer) < end:
                 break
             self._hand_over(bytes(self._buffer[start + _LENGTH : end]))
             start = end
+            count -= 1
         del self._buffer[:start]
+        return count == 0
 
     def _hand_over(self, body: bytes) -> None:
         try:

@@ -37,9 +37,10 @@ class Ends:
         self.at_server: list[object] = []
         self.at_driver: list[object] = []
         self.closed = asyncio.Event()
+        self.driver_closed = asyncio.Event()
         self.arrived = asyncio.Event()
         self.server = channel.Channel(msgspec.msgpack.Decoder(wire.FromDriver), self._at_server, self.closed.set)
-        self.driver = channel.Channel(msgspec.msgpack.Decoder(wire.AnyRequest), self.at_driver.append, self.closed.set)
+        self.driver = channel.Channel(msgspec.msgpack.Decoder(wire.AnyRequest), self.at_driver.append, self.driver_closed.set)
 
     async def open(self) -> Ends:
         """Connect them."""
@@ -65,6 +66,7 @@ class Ends:
         self.server.close()
         self.driver.close()
         await self.closed.wait()
+        await self.driver_closed.wait()
 
 
 def test_control_overtakes_bulk_and_events() -> None:
@@ -181,6 +183,22 @@ async def test_messages_survive_any_fragmentation() -> None:
         for start in range(0, len(frames), size):
             ends.server.data_received(frames[start : start + size])
         assert ends.at_server == [wire.Reply(id=1), event("a" * 1000)]
+    await ends.close()
+
+
+async def test_a_flood_is_handed_over_a_few_at_a_time() -> None:
+    """Others have their turn meanwhile; all of it comes, in order, also what the other end had sent before it went."""
+    ends = await Ends().open()
+    for number in range(500):
+        ends.driver.send(wire.Reply(id=number))
+    ends.driver.finish()
+    most = 0
+    while not ends.closed.is_set():
+        before = len(ends.at_server)
+        await asyncio.sleep(0)
+        most = max(most, len(ends.at_server) - before)
+    assert most == channel.AT_ONCE
+    assert ends.at_server == [wire.Reply(id=number) for number in range(500)]
     await ends.close()
 
 
