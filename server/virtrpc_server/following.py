@@ -31,7 +31,9 @@ INTERVAL_SECONDS = 0.1
 """Each stream's beat: at most one batch in this time, but for one that follows a late one by up to `LATE_SECONDS` less."""
 LONGEST_INTERVAL_SECONDS = 0.5
 BATCHES_PER_SECOND = 250
-"""What all streams together may send before their intervals become longer: each batch takes the loop 0.2 ms."""
+"""What all busy streams together may send before their intervals become longer: each batch takes the loop 0.2 ms."""
+BUSY = 3
+"""A stream is busy once it has sent more batches than these in a row, each as soon as it might."""
 SETTLE_SECONDS = 1.0
 """How soon a change that was sent before it had settled is looked at again."""
 GOLDEN = 0.618034
@@ -54,24 +56,20 @@ next slice would come between any two steps of a query, of which there are eight
 
 
 class Pace:
-    """The interval of all streams of a server: longer while many of them have something to tell all the time, so that queries keep their turn."""
+    """The interval of a server's busy streams: longer while they are many, so that queries keep their turn."""
 
     def __init__(self) -> None:
-        self._pausing = 0
-
-    @property
-    def interval(self) -> float:
-        """Seconds between two batches of one stream, as things are."""
-        return min(LONGEST_INTERVAL_SECONDS, max(INTERVAL_SECONDS, self._pausing / BATCHES_PER_SECOND))
+        self._busy = 0
 
     @contextlib.contextmanager
-    def pausing(self) -> Iterator[None]:
-        """A stream has sent a batch and waits for its interval to pass."""
-        self._pausing += 1
+    def interval(self, row: int) -> Iterator[float]:
+        """Seconds that a stream waits in the block, having sent so many batches in a row."""
+        busy = row > BUSY
+        self._busy += busy
         try:
-            yield
+            yield min(LONGEST_INTERVAL_SECONDS, max(INTERVAL_SECONDS, self._busy / BATCHES_PER_SECOND)) if busy else INTERVAL_SECONDS
         finally:
-            self._pausing -= 1
+            self._busy -= busy
 
 
 @dataclass(slots=True)
@@ -180,7 +178,7 @@ class Watch(Generic[K, V, T]):
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """The batches, for ever: the present state or what was missed first, then each change, and heartbeats where there is none."""
         loop = asyncio.get_running_loop()
-        last, at_once = float("-inf"), False
+        last, row = float("-inf"), 0
         while True:
             draft = await self._draft()
             unreachable = self._view.unreachable()
@@ -189,13 +187,13 @@ class Watch(Generic[K, V, T]):
                 last = loop.time()
                 self._told = unreachable
                 yield Batch(draft.changes, self._token(), draft.reset, unreachable, self._caught_up)
-                after = last + self._view.pace.interval
-                with self._view.pace.pausing():
-                    await asyncio.sleep(max(0.0, (self._next_beat(after) if at_once else after) - loop.time()))
-                at_once = True
+                row += 1
+                with self._view.pace.interval(row) as seconds:
+                    due = self._next_beat(last + seconds) if row > 1 else last + seconds
+                    await asyncio.sleep(max(0.0, due - loop.time()))
             elif self._position == self._feed.revision:
                 await self._news(last + self._heartbeat)
-                at_once = False
+                row = 0
             else:
                 # Nothing that fits in a long stretch, or the feed went on meanwhile: look again, and let others run.
                 await asyncio.sleep(0)
