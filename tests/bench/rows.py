@@ -19,7 +19,7 @@ CANCELS = 450
 WATCHERS = 10
 CROWD = 1000
 SPACING = 0.4
-"""Seconds between two events: more than a stream waits between two batches, which is not what is measured."""
+"""Seconds between two events, and before the first: more than a stream waits after the two batches that an event may take."""
 EVENTS = 50
 LAST_WORDS = 1.0
 """Seconds that messages still have after the last event, however slow the machine: one that comes later is missed."""
@@ -102,6 +102,7 @@ class Events:
         # Paused in one round, unpaused in the next: what is told is new each time.
         pause = len(self._seconds) % 2 == 0
         await stage.watchers.ask("domains", host=HOST, streams=WATCHERS)
+        await asyncio.sleep(SPACING)
         changed: dict[str, float] = {}
         for uuid in stage.uuids[-EVENTS:]:
             changed[uuid] = await stage.simulate(Stranger(action="pause" if pause else "unpause", uuid=uuid))
