@@ -20,7 +20,7 @@ import msgspec
 
 from virtrpc.v1 import types_pb2
 from virtrpc_server.errors import refuse
-from virtrpc_server.feed import ALL, Change, Cursor, Feed
+from virtrpc_server.feed import ALL, Change, Changes, Cursor, Feed
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -234,24 +234,19 @@ class Watch(Generic[K, V, T]):
         return draft
 
     async def _drafted(self) -> _Draft:
-        changes = self._feed.since(self._cursor, MAX_CHANGES, self._concerned if self._fits is not None else None, self._among)
-        draft = _Draft(reset=changes.reset)
-        if changes.reset:
-            self._shown.clear()
-            self._unsettled.clear()
-            self._holds_more = False
-        before, self._cursor, self._caught_up = self._position, changes.cursor, changes.complete
-        last = 0
-        for number, change in enumerate(changes.items, 1):
-            if number % SLICE == 0 and number < len(changes.items):
-                await asyncio.sleep(SLICE_SECONDS)
-            if draft.room <= 0:
-                self._cursor, self._caught_up = Cursor(last, changes.cursor.horizon), False
-                return draft
-            told = self._told_of(change)
-            if told is not None:
-                draft.add(told, change.revision)
-            last = change.revision
+        draft, before = _Draft(), self._position
+        while True:
+            concerned = self._concerned if self._fits is not None else None
+            changes = self._feed.since(self._cursor, MAX_CHANGES - len(draft.changes), concerned, self._among)
+            if changes.reset:
+                draft = _Draft(reset=True)
+                self._shown.clear()
+                self._unsettled.clear()
+                self._holds_more = False
+            await self._tell(changes, draft)
+            if self._caught_up or draft.full:
+                break
+            await asyncio.sleep(SLICE_SECONDS)
         self._settle(draft)
         self._in_vain = self._position > before and not draft.changes
         if self._view.shared is not None and self._caught_up:
@@ -259,6 +254,21 @@ class Watch(Generic[K, V, T]):
             self._holds_more = True
             self._shown.clear()
         return draft
+
+    async def _tell(self, changes: Changes[K, V], draft: _Draft) -> None:
+        """Put changes into a draft that is not full, as far as it has room."""
+        self._cursor, self._caught_up = changes.cursor, changes.complete
+        last = self._position
+        for number, change in enumerate(changes.items, 1):
+            if number % SLICE == 0 and number < len(changes.items):
+                await asyncio.sleep(SLICE_SECONDS)
+            if draft.room <= 0:
+                self._cursor, self._caught_up = Cursor(last, changes.cursor.horizon), False
+                return
+            told = self._told_of(change)
+            if told is not None:
+                draft.add(told, change.revision)
+            last = change.revision
 
     @property
     def _among(self) -> set[K] | None:

@@ -101,7 +101,7 @@ class Bed:
                 let_go_on(pid)
 
 
-async def measure(rounds: int, say: Say) -> list[Figure]:
+async def measure(rounds: int, say: Say) -> Seen:
     """All rows, in rounds: idle twice, then with the guests stopped, then with changes sent to them."""
     seen = Seen()
     say(f"starting {GUESTS} guests")
@@ -110,7 +110,7 @@ async def measure(rounds: int, say: Say) -> list[Figure]:
         for number in range(1, rounds + 1):
             say(f"round {number} of {rounds}: {STOPPED} guests are stopped")
             await _round(bed, seen, final=number == rounds)
-    return seen.figures()
+    return seen
 
 
 async def _round(bed: Bed, seen: Seen, *, final: bool) -> None:

@@ -171,3 +171,16 @@ async def test_who_asks_for_few_is_told_of_those_that_have_its_topics_or_had_the
     assert changes.complete
     assert changes.cursor.position == feed.revision
     assert [change.key for change in feed.since(cursor, among=["b", "unknown"]).items] == ["b"]
+
+
+async def test_a_long_look_in_vain_comes_in_parts() -> None:
+    """However many changes concern nobody, few are looked at in one go, and the cursors lead past all of them."""
+    feed: Feed[int, int] = Feed()
+    for key in range(3 * feeds.LINES + 10):
+        feed.put(key, key % 1000)
+    parts = [feed.since(None, 1000, lambda _key, value: value == 5)]
+    while not parts[-1].complete:
+        parts.append(feed.since(parts[-1].cursor, 1000, lambda _key, value: value == 5))
+    assert len(parts) == 4
+    assert [change.key for part in parts for change in part.items] == list(range(5, 3 * feeds.LINES + 10, 1000))
+    assert [part.reset for part in parts] == [True, False, False, False]

@@ -757,3 +757,19 @@ def test_many_streams_that_always_have_something_to_tell_take_longer_intervals()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     virtual_time.run(work())
+
+
+def test_a_filter_that_few_fit_is_caught_up_in_one_batch() -> None:
+    """Also where the feed is looked at in parts: what does not fit makes no batch."""
+
+    async def work() -> None:
+        async with Bed() as bed:
+            for number in range(2 * feeds.LINES + 10):
+                bed.read(number, state=State.RUNNING if number % 1000 == 1 else State.PAUSED)
+            async with bed.watch(Request(filter=RUNNING)) as stream:
+                client = Client()
+                await client.catch_up(stream)
+                assert len(client.batches) == 1
+                assert len(client.held) == 2 * feeds.LINES // 1000 + 1
+
+    virtual_time.run(work())
