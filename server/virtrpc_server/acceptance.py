@@ -18,7 +18,7 @@ from virtrpc_server.errors import Refusal
 from virtrpc_server.jobs import DEFAULT_WAIT_LIMIT, Jobs, Listener, Order
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.messages.jobs import job_bytes
-from virtrpc_server.orders import invalid
+from virtrpc_server.orders.common import invalid
 from virtrpc_server.records import Job, OnDisconnect
 from virtrpc_server.transport import identity
 from virtrpc_server.verbs import ASKING, ASKING_RUN_LIMIT

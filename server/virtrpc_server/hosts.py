@@ -22,10 +22,11 @@ from virtrpc_drivers.protocol import (
     SpanRecord,
     Spans,
 )
-from virtrpc_drivers.values import Group, HostInfo, Slot, Stamp
+from virtrpc_drivers.values import Group, HostInfo, Slot, Stamp, VerbSupport
 from virtrpc_server.auditing import Attention, Audit, Poll
 from virtrpc_server.budgets import Budget, Budgets, keep_learning
 from virtrpc_server.domains import Domains, Entry, Observed, Tally
+from virtrpc_server.errors import refuse
 from virtrpc_server.refresh import Refresher
 from virtrpc_server.sampling import SAMPLE_PERIOD, Sampler
 from virtrpc_server.slots import Slots
@@ -141,6 +142,16 @@ class Host:
             return self.destroys
         kind = KINDS.get(verb)
         return None if kind is None else self.limits[kind]
+
+    def require(self, name: str) -> VerbSupport | None:
+        """The row of a verb or read; None where the host has never said what it can do. Raises Refusal (UNSUPPORTED_BY_HYPERVISOR)."""
+        if self.info is None:
+            return None
+        support = self.info.support(name)
+        if support is None or not support.supported:
+            message = f"{self.info.hypervisor} on host {self.name} has no {name}; GetHost shows what it can do"
+            raise refuse("UNSUPPORTED_BY_HYPERVISOR", message, host=self.name, method=name)
+        return support
 
     @property
     def tally(self) -> Tally:

@@ -8,7 +8,6 @@ from typing import Any
 from grpc import aio
 
 from virtrpc.v1 import job_pb2, job_pb2_grpc, types_pb2
-from virtrpc_server import orders
 from virtrpc_server.acceptance import Acceptance, Context
 from virtrpc_server.job_filter import job_filter
 from virtrpc_server.jobs import CancelOutcome, Jobs
@@ -17,6 +16,7 @@ from virtrpc_server.messages.common import enum_table
 from virtrpc_server.messages.hosts import unreachable_message
 from virtrpc_server.messages.jobs import job_message
 from virtrpc_server.migration import Migrations
+from virtrpc_server.orders import agent, definition, devices, lifecycle, settings, snapshots
 from virtrpc_server.paging import Key, Pager, Row
 from virtrpc_server.watching import Watches
 
@@ -42,71 +42,71 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
     def StartDomain(self, request: job_pb2.StartDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainCreateWithFlags."""
-        return self._accept.existing(request, context, orders.start)
+        return self._accept.existing(request, context, lifecycle.start)
 
     def ShutdownDomain(self, request: job_pb2.ShutdownDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainShutdownFlags; ends when the guest is off."""
-        return self._accept.existing(request, context, orders.shutdown)
+        return self._accept.existing(request, context, lifecycle.shutdown)
 
     def RebootDomain(self, request: job_pb2.RebootDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainReboot; ends when the guest has restarted."""
-        return self._accept.existing(request, context, orders.reboot)
+        return self._accept.existing(request, context, lifecycle.reboot)
 
     def SuspendDomain(self, request: job_pb2.SuspendDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainSuspend."""
-        return self._accept.existing(request, context, orders.suspend)
+        return self._accept.existing(request, context, lifecycle.suspend)
 
     def ResumeDomain(self, request: job_pb2.ResumeDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainResume."""
-        return self._accept.existing(request, context, orders.resume)
+        return self._accept.existing(request, context, lifecycle.resume)
 
     def DestroyDomain(self, request: job_pb2.DestroyDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainDestroyFlags, past whatever the domain is busy with."""
-        return self._accept.existing(request, context, orders.destroy)
+        return self._accept.existing(request, context, lifecycle.destroy)
 
     def ManagedSaveDomain(self, request: job_pb2.ManagedSaveDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainManagedSave."""
-        return self._accept.existing(request, context, orders.managed_save)
+        return self._accept.existing(request, context, lifecycle.managed_save)
 
     def DefineDomain(self, request: job_pb2.DefineDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainDefineXMLFlags."""
-        return self._accept.making(request, context, request.host, orders.define)
+        return self._accept.making(request, context, request.host, definition.define)
 
     def CreateDomain(self, request: job_pb2.CreateDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainCreateXML."""
-        return self._accept.making(request, context, request.host, orders.create)
+        return self._accept.making(request, context, request.host, definition.create)
 
     def UndefineDomain(self, request: job_pb2.UndefineDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainUndefineFlags."""
-        return self._accept.existing(request, context, orders.undefine)
+        return self._accept.existing(request, context, definition.undefine)
 
     def AttachDevice(self, request: job_pb2.AttachDeviceRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainAttachDeviceFlags."""
-        return self._accept.existing(request, context, orders.attach_device)
+        return self._accept.existing(request, context, devices.attach_device)
 
     def DetachDevice(self, request: job_pb2.DetachDeviceRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainDetachDeviceFlags; ends when the device is gone."""
-        return self._accept.existing(request, context, orders.detach_device)
+        return self._accept.existing(request, context, devices.detach_device)
 
     def UpdateDevice(self, request: job_pb2.UpdateDeviceRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainUpdateDeviceFlags."""
-        return self._accept.existing(request, context, orders.update_device)
+        return self._accept.existing(request, context, devices.update_device)
 
     def SetMemory(self, request: job_pb2.SetMemoryRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainSetMemoryFlags."""
-        return self._accept.existing(request, context, orders.set_memory)
+        return self._accept.existing(request, context, settings.set_memory)
 
     def SetUserPassword(self, request: job_pb2.SetUserPasswordRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainSetUserPassword, through the guest agent."""
-        return self._accept.existing(request, context, orders.set_user_password)
+        return self._accept.existing(request, context, agent.set_user_password)
 
     def CreateSnapshot(self, request: job_pb2.CreateSnapshotRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainSnapshotCreateXML."""
-        return self._accept.existing(request, context, orders.create_snapshot)
+        return self._accept.existing(request, context, snapshots.create_snapshot)
 
     def RevertToSnapshot(self, request: job_pb2.RevertToSnapshotRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainRevertToSnapshot."""
-        return self._accept.existing(request, context, orders.revert_to_snapshot)
+        return self._accept.existing(request, context, snapshots.revert_to_snapshot)
 
     def MigrateDomain(self, request: job_pb2.MigrateDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainMigrateToURI3."""

@@ -131,10 +131,8 @@ class Jobs:
         if host.info is None or not host.connected:
             text = host.fault.message if host.fault else "it has not been reached yet"
             raise refuse("HOST_UNREACHABLE", f"host {host.name} cannot be reached: {text}", host=host.name)
-        support = host.info.support(operation.verb)
-        if support is None or not support.supported:
-            message = f"{host.info.hypervisor} on host {host.name} has no {operation.verb}; GetHost shows what it can do"
-            raise refuse("UNSUPPORTED_BY_HYPERVISOR", message, host=host.name, method=operation.verb)
+        support = host.require(operation.verb)
+        assert support is not None  # the host has said what it can do
         entry = self.domains.get((order.host, operation.uuid))
         if entry is not None and self._certain(host, entry, operation, support.slot):
             problem = verbs.invalid(operation, entry) or verbs.wrong_state(operation, entry)

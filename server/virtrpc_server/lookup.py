@@ -31,11 +31,17 @@ class Lookup:
         self._hosts = hosts
         self._domains = domains
 
-    def domain(self, ref: types_pb2.DomainRef) -> Entry:
-        """The one domain that a reference means.
+    def domain(self, ref: types_pb2.DomainRef, needs: str = "") -> Entry:
+        """The one domain that a reference means, on a host whose hypervisor has what the RPC `needs` (a row's name), as far as is known.
 
-        Raises INVALID_ARGUMENT, HOST_NOT_CONFIGURED, DOMAIN_NOT_FOUND, AMBIGUOUS_NAME, HOST_UNREACHABLE.
+        Raises INVALID_ARGUMENT, HOST_NOT_CONFIGURED, DOMAIN_NOT_FOUND, AMBIGUOUS_NAME, HOST_UNREACHABLE, UNSUPPORTED_BY_HYPERVISOR.
         """
+        entry = self._meant(ref)
+        if needs:
+            self._hosts[entry.host].require(needs)
+        return entry
+
+    def _meant(self, ref: types_pb2.DomainRef) -> Entry:
         self._known(ref.host)
         if ref.WhichOneof("ref") == "uuid":
             uuid = uuid_of(ref.uuid, "domain.uuid")

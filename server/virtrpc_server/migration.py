@@ -10,7 +10,7 @@ from virtrpc_drivers.operations import Migrate
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal, refuse
 from virtrpc_server.hosts import Hosts
-from virtrpc_server.orders import invalid
+from virtrpc_server.orders.common import invalid
 
 MIB = 1 << 20
 MIGRATE_SCHEMES = frozenset({"tcp", "rdma"})

@@ -56,7 +56,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
 
     async def ListVcpus(self, request: query_pb2.ListVcpusRequest, context: Context) -> query_pb2.ListVcpusResponse:
         """virDomainGetVcpus."""
-        entry = self._lookup.domain(request.domain)
+        entry = self._lookup.domain(request.domain, needs="ListVcpus")
         place = self._pager.open(request)
         first = int(place.after[0]) + 1 if place.after is not None else 0
         page = place.cut(((vcpu.number,), stats.vcpu_message(vcpu)) for vcpu in stats.vcpus(entry) if vcpu.number >= first)
@@ -67,21 +67,21 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
 
     async def GetBlockStats(self, request: query_pb2.GetBlockStatsRequest, context: Context) -> query_pb2.GetBlockStatsResponse:
         """virDomainBlockStatsFlags."""
-        entry = self._lookup.domain(request.domain)
+        entry = self._lookup.domain(request.domain, needs="GetBlockStats")
         chosen = devices.disks(entry, request.device)
         message = stats.block_message(entry, self._hosts[entry.host], chosen)
         return query_pb2.GetBlockStatsResponse(domain=identity_message(entry), stats=message)
 
     async def GetInterfaceStats(self, request: query_pb2.GetInterfaceStatsRequest, context: Context) -> query_pb2.GetInterfaceStatsResponse:
         """virDomainInterfaceStats."""
-        entry = self._lookup.domain(request.domain)
+        entry = self._lookup.domain(request.domain, needs="GetInterfaceStats")
         chosen = devices.interfaces(entry, request.device)
         message = stats.interface_message(entry, self._hosts[entry.host], chosen)
         return query_pb2.GetInterfaceStatsResponse(domain=identity_message(entry), stats=message)
 
     async def GetMemoryStats(self, request: query_pb2.GetMemoryStatsRequest, context: Context) -> query_pb2.GetMemoryStatsResponse:
         """virDomainMemoryStats."""
-        entry = self._lookup.domain(request.domain)
+        entry = self._lookup.domain(request.domain, needs="GetMemoryStats")
         return query_pb2.GetMemoryStatsResponse(domain=identity_message(entry), stats=stats.memory_message(entry, self._hosts[entry.host]))
 
     async def ListDomainStats(self, request: query_pb2.ListDomainStatsRequest, context: Context) -> query_pb2.ListDomainStatsResponse:

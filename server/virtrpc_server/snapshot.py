@@ -10,7 +10,6 @@ from grpc import aio
 
 from virtrpc.v1 import snapshot_pb2, snapshot_pb2_grpc, types_pb2
 from virtrpc_drivers.values import Snapshot
-from virtrpc_server import orders
 from virtrpc_server.acceptance import Acceptance, Context
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import refuse
@@ -18,6 +17,7 @@ from virtrpc_server.hosts import Hosts
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.messages.common import identity_message
 from virtrpc_server.messages.snapshots import snapshot_message
+from virtrpc_server.orders import lifecycle, snapshots
 from virtrpc_server.paging import Pager
 from virtrpc_server.slow import SlowReads
 from virtrpc_server.snapshot_filter import chosen
@@ -37,7 +37,7 @@ class SnapshotService(snapshot_pb2_grpc.SnapshotServiceServicer):
 
     async def ListSnapshots(self, request: snapshot_pb2.ListSnapshotsRequest, context: Unary) -> snapshot_pb2.ListSnapshotsResponse:
         """virDomainListAllSnapshots and virDomainSnapshotListAllChildren."""
-        entry, snapshots, observed = await self._all(request.domain)
+        entry, snapshots, observed = await self._all(request.domain, "ListSnapshots")
         if request.parent:
             _find(snapshots, request.parent, entry)
         fitting = chosen(snapshots, request)
@@ -50,13 +50,13 @@ class SnapshotService(snapshot_pb2_grpc.SnapshotServiceServicer):
 
     async def GetSnapshot(self, request: snapshot_pb2.GetSnapshotRequest, context: Unary) -> snapshot_pb2.GetSnapshotResponse:
         """virDomainSnapshotLookupByName and what hangs on it."""
-        entry, snapshots, observed = await self._all(request.domain)
+        entry, snapshots, observed = await self._all(request.domain, "GetSnapshot")
         snapshot = _find(snapshots, request.name, entry)
         return snapshot_pb2.GetSnapshotResponse(snapshot=snapshot_message(snapshot, identity_message(entry), observed))
 
     async def GetSnapshotXml(self, request: snapshot_pb2.GetSnapshotXmlRequest, context: Unary) -> snapshot_pb2.GetSnapshotXmlResponse:
         """virDomainSnapshotGetXMLDesc, without secrets."""
-        entry, snapshots, observed = await self._all(request.domain)
+        entry, snapshots, observed = await self._all(request.domain, "GetSnapshotXml")
         snapshot = _find(snapshots, request.name, entry)
         xml = await self._slow.ask(entry, lambda: self._hosts[entry.host].driver.snapshot_xml(entry.uuid, request.name))
         message = snapshot_message(snapshot, identity_message(entry), observed)
@@ -64,7 +64,7 @@ class SnapshotService(snapshot_pb2_grpc.SnapshotServiceServicer):
 
     async def GetCurrentSnapshot(self, request: snapshot_pb2.GetCurrentSnapshotRequest, context: Unary) -> snapshot_pb2.GetCurrentSnapshotResponse:
         """virDomainSnapshotCurrent; NOT_FOUND where there is none."""
-        entry, snapshots, observed = await self._all(request.domain)
+        entry, snapshots, observed = await self._all(request.domain, "GetCurrentSnapshot")
         current = next((snapshot for snapshot in snapshots if snapshot.current), None)
         if current is None:
             raise refuse("SNAPSHOT_NOT_FOUND", f"domain {entry.name} has no current snapshot", domain=entry.uuid, host=entry.host)
@@ -72,18 +72,18 @@ class SnapshotService(snapshot_pb2_grpc.SnapshotServiceServicer):
 
     def DeleteSnapshot(self, request: snapshot_pb2.DeleteSnapshotRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainSnapshotDelete."""
-        return self._accept.existing(request, context, orders.delete_snapshot)
+        return self._accept.existing(request, context, snapshots.delete_snapshot)
 
     def RemoveManagedSave(self, request: snapshot_pb2.RemoveManagedSaveRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainManagedSaveRemove."""
-        return self._accept.existing(request, context, orders.remove_managed_save)
+        return self._accept.existing(request, context, lifecycle.remove_managed_save)
 
     async def PlanMigration(self, request: snapshot_pb2.PlanMigrationRequest, context: Unary) -> snapshot_pb2.PlanMigrationResponse:
         """Stands in the contract for a later version of this server."""
         raise refuse("UNIMPLEMENTED", "this version does not plan migrations yet; MigrateDomain says what stands in the way")
 
-    async def _all(self, ref: types_pb2.DomainRef) -> tuple[Entry, tuple[Snapshot, ...], float]:
-        entry = self._lookup.domain(ref)
+    async def _all(self, ref: types_pb2.DomainRef, rpc: str) -> tuple[Entry, tuple[Snapshot, ...], float]:
+        entry = self._lookup.domain(ref, needs=rpc)
         began = time.time()
         answer = await self._slow.ask(entry, lambda: self._hosts[entry.host].driver.snapshots(entry.uuid))
         return entry, answer.snapshots, began

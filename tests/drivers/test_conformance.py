@@ -10,6 +10,7 @@ import pytest
 
 from tests.drivers.bed import GUARD, KINDS, Bed, call_of, eventually
 from virtrpc_drivers import operations as ops
+from virtrpc_drivers import support
 from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.protocol import Call, Change, DomainChanged, HostDown, HostUp, Report
 from virtrpc_drivers.proxy import ProcessDriver
@@ -42,9 +43,9 @@ EXAMPLES: dict[str, Callable[[str], ops.AnyOperation]] = {
 
 
 async def test_first_notice_is_host_up(bed: Bed) -> None:
-    """A driver's first notice is HostUp, and its table has a row for every verb."""
+    """A driver's first notice is HostUp, and its table has a row for every verb and read."""
     assert isinstance(bed.notices.seen[0], HostUp)
-    assert {row.verb for row in bed.info.verbs} == set(ops.VERBS)
+    assert {row.verb for row in bed.info.verbs} == set(support.NAMES)
     assert bed.info.uri == bed.kind.uri
 
 

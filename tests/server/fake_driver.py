@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+from virtrpc_drivers import support
 from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.protocol import Call, Change, Deliver, DomainChanged, HostDown, HostUp
 from virtrpc_drivers.values import (
@@ -87,7 +88,7 @@ class FakeDriver:
 
     def up(self, **info: Any) -> None:
         """Say that the host is connected."""
-        self.deliver(HostUp(info=HostInfo(**{"uri": "fake:///", "hypervisor": "fake", **info})))
+        self.deliver(HostUp(info=HostInfo(**{"uri": "fake:///", "hypervisor": "fake", "verbs": support.table("fake"), **info})))
 
     def down(self, message: str = "connection refused") -> None:
         """Say that the connection is lost."""

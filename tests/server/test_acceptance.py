@@ -8,11 +8,11 @@ import pytest
 
 from tests.server.world import World, virtual
 from virtrpc.v1 import job_pb2, types_pb2
-from virtrpc_server import orders
 from virtrpc_server.acceptance import Acceptance, Context, Updates
 from virtrpc_server.errors import Refusal
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.migration import Migrations
+from virtrpc_server.orders import definition
 
 ONCE = types_pb2.JobOptions(request_id="r1")
 DEFINITION = "<domain type='sim'><name>new</name><memory unit='MiB'>64</memory><vcpu>1</vcpu></domain>"
@@ -46,14 +46,14 @@ async def test_a_request_is_repeated_after_its_domain_is_gone() -> None:
     async with World() as world:
         accept, domain = acceptance(world), types_pb2.DomainRef(uuid=world.guest(4).uuid)
         request = job_pb2.UndefineDomainRequest(domain=domain, options=ONCE)
-        first = await last(accept.existing(request, CALL, orders.undefine))
+        first = await last(accept.existing(request, CALL, definition.undefine))
         assert not world.domains.by_name("guest-4")
-        again = await last(accept.existing(request, CALL, orders.undefine))
+        again = await last(accept.existing(request, CALL, definition.undefine))
         assert (again.job_id, again.state) == (first.job_id, types_pb2.JOB_STATE_SUCCEEDED)
         with pytest.raises(Refusal, match="REQUEST_ID_REUSED"):
-            await last(accept.existing(job_pb2.UndefineDomainRequest(domain=domain, nvram=True, options=ONCE), CALL, orders.undefine))
+            await last(accept.existing(job_pb2.UndefineDomainRequest(domain=domain, nvram=True, options=ONCE), CALL, definition.undefine))
         with pytest.raises(Refusal, match="DOMAIN_NOT_FOUND"):
-            await last(accept.existing(job_pb2.UndefineDomainRequest(domain=domain), CALL, orders.undefine))
+            await last(accept.existing(job_pb2.UndefineDomainRequest(domain=domain), CALL, definition.undefine))
 
 
 @virtual
@@ -76,6 +76,6 @@ async def test_a_definition_is_repeated() -> None:
     async with World() as world:
         accept = acceptance(world)
         request = job_pb2.DefineDomainRequest(host="a", xml=DEFINITION, options=ONCE)
-        first = await last(accept.making(request, CALL, request.host, orders.define))
-        again = await last(accept.making(request, CALL, request.host, orders.define))
+        first = await last(accept.making(request, CALL, request.host, definition.define))
+        again = await last(accept.making(request, CALL, request.host, definition.define))
         assert (again.job_id, again.define_domain_result.created) == (first.job_id, True)

@@ -13,6 +13,7 @@ import pytest
 from tests import virtual_time
 from tests.server.fake_driver import FakeDriver, listing, reading, stamp, uuid
 from virtrpc.v1 import query_pb2, types_pb2
+from virtrpc_drivers import support
 from virtrpc_drivers.values import (
     BlockStats,
     CpuStats,
@@ -339,6 +340,16 @@ async def test_virtual_cpus_in_pages(bed: Bed) -> None:
 
 
 @on_bed
+async def test_what_a_hypervisor_lacks_is_refused(bed: Bed) -> None:
+    """A query of what the hypervisor does not tell is UNSUPPORTED_BY_HYPERVISOR; without word from the host, nothing is refused."""
+    bed.read(1)
+    bed.ask("GetMemoryStats", query_pb2.GetMemoryStatsRequest(domain=Ref(uuid=uuid(1))))
+    bed.drivers["a"].up(hypervisor="vmware", verbs=support.table("vmware"))
+    for rpc in ("ListVcpus", "GetBlockStats", "GetInterfaceStats", "GetMemoryStats"):
+        assert bed.refused(rpc, getattr(query_pb2, f"{rpc}Request")(domain=Ref(uuid=uuid(1)))) == "UNSUPPORTED_BY_HYPERVISOR"
+
+
+@on_bed
 async def test_a_host_says_what_it_is_and_can_do(bed: Bed) -> None:
     """Verbs by RPC, sizes in the contract's units, its XML on request, and never its credentials."""
     rows = (VerbSupport(verb="ManagedSave", progress=True, abortable=True), VerbSupport(verb="Destroy", slot=Slot.DESTROY))
@@ -347,6 +358,7 @@ async def test_a_host_says_what_it_is_and_can_do(bed: Bed) -> None:
     await asyncio.sleep(1.0)
     host = bed.ask("GetHost", query_pb2.GetHostRequest(host="a")).host
     assert (host.name, host.hypervisor, host.node.cpu_frequency_hertz, host.reachable, host.state) == ("a", "QEMU", 2_400_000_000, True, LIVE)
+    assert host.state_updates == query_pb2.STATE_UPDATES_PUSHED
     assert [(verb.method, verb.kind, verb.slot) for verb in host.verbs] == [
         ("virtrpc.v1.JobService/ManagedSaveDomain", types_pb2.JOB_KIND_MANAGED_SAVE_DOMAIN, query_pb2.VERB_SLOT_CONDITION),
         ("virtrpc.v1.JobService/DestroyDomain", types_pb2.JOB_KIND_DESTROY_DOMAIN, query_pb2.VERB_SLOT_PREEMPT),

@@ -1,4 +1,4 @@
-"""What each hypervisor can do with each verb, and what a host says of itself."""
+"""What a host says of itself, and how its URI is to be understood."""
 
 from __future__ import annotations
 
@@ -9,88 +9,12 @@ from xml.etree import ElementTree
 import libvirt
 import msgspec
 
+from virtrpc_drivers import support
 from virtrpc_drivers.libvirt.readings import optional
-from virtrpc_drivers.operations import VERBS
-from virtrpc_drivers.values import HostInfo, Slot, VerbSupport
+from virtrpc_drivers.values import HostInfo
 
-_BASICS = frozenset({"Suspend", "Resume", "Start", "Shutdown", "Reboot", "Destroy", "Define", "Undefine"})
-_DEVICES = frozenset({"AttachDevice", "DetachDevice", "UpdateDevice"})
-_SAVING = frozenset({"ManagedSave", "RemoveManagedSave"})
-_SNAPSHOTS = frozenset({"CreateSnapshot", "RevertToSnapshot", "DeleteSnapshot"})
-
-_VERBS: dict[str, frozenset[str]] = {
-    "qemu": frozenset(VERBS),
-    "xen": _BASICS | _DEVICES | _SAVING | {"Create", "SetMemory", "Migrate"},
-    "lxc": _BASICS | _DEVICES | {"Create", "SetMemory"},
-    "test": _BASICS | _SAVING | _SNAPSHOTS | {"Create", "SetMemory", "SetUserPassword"},
-    "esx": _BASICS | _SNAPSHOTS | {"SetMemory"},
-    "vz": frozenset(VERBS) - {"Create"},
-    "openvz": _BASICS | {"Create", "UpdateDevice", "Migrate"},
-    "vmware": _BASICS | {"Create"},
-    "hyper-v": _BASICS | _SAVING | {"AttachDevice", "SetMemory"},
-    "vbox": _BASICS | _DEVICES | _SNAPSHOTS | {"Create", "SetMemory"},
-    "ch": _BASICS | _SAVING | {"Create"},
-    "bhyve": (_BASICS | {"Create"}) - {"Suspend", "Resume"},
-}
-"""The verbs of each hypervisor (virConnectGetType in lower case); one that is not here is asked for everything, and answers itself."""
-
-_WAITS_FOR_GUEST: dict[str, frozenset[str]] = {
-    "qemu": frozenset({"Shutdown", "Reboot", "DetachDevice"}),
-    "xen": frozenset({"Shutdown", "Reboot"}),
-    "lxc": frozenset({"Shutdown", "Reboot"}),
-    "test": frozenset({"Shutdown"}),
-    "vz": frozenset({"Shutdown", "Reboot"}),
-}
-_ASKING_BY_DEFAULT = frozenset({"Shutdown"})
-"""A hypervisor without events is asked again and again whether the guest is off; a reboot it cannot show."""
-
-_PROGRESS: dict[str, frozenset[str]] = {
-    "qemu": frozenset({"ManagedSave", "Migrate", "CreateSnapshot"}),
-    "xen": frozenset({"ManagedSave", "Migrate"}),
-    "vz": frozenset({"Migrate"}),
-}
-_ABORTABLE: dict[str, frozenset[str]] = {
-    "qemu": frozenset({"ManagedSave", "Migrate", "CreateSnapshot"}),
-    "vz": frozenset({"Migrate"}),
-}
-_SHARED_ON_VZ = frozenset({"DeleteSnapshot", "RemoveManagedSave"})
-_NEWER_DEVICES = 9_006_000
-"""The libvirt whose test driver attaches and updates devices."""
-_IN_CLIENT_LIBRARY = frozenset({"esx", "hyper-v", "vbox", "vmware"})
-"""Drivers that live in this process: ending it ends their calls."""
 _SCHEMES_WITHOUT_DAEMON = frozenset({"test", "esx", "vpx", "gsx", "hyperv", "vbox", "vmwareplayer", "vmwarews", "vmwarefusion"})
 _PORTS = {"tcp": 16509, "tls": 16514, "ssh": 22, "libssh": 22, "libssh2": 22}
-
-
-def verbs(hypervisor: str, libvirt_version: int) -> tuple[VerbSupport, ...]:
-    """A row for every operation."""
-    has = _VERBS.get(hypervisor, frozenset(VERBS))
-    if hypervisor == "test" and libvirt_version >= _NEWER_DEVICES:
-        has |= {"AttachDevice", "UpdateDevice"}
-    asking = _WAITS_FOR_GUEST.get(hypervisor, _ASKING_BY_DEFAULT)
-    return tuple(
-        VerbSupport(
-            verb=verb,
-            supported=verb in has,
-            slot=_slot(hypervisor, verb, verb in asking),
-            progress=verb in _PROGRESS.get(hypervisor, frozenset()),
-            abortable=verb in _ABORTABLE.get(hypervisor, frozenset()),
-            killable=hypervisor in _IN_CLIENT_LIBRARY,
-        )
-        for verb in VERBS
-    )
-
-
-def _slot(hypervisor: str, verb: str, asking: bool) -> Slot:
-    if verb == "Destroy":
-        return Slot.DESTROY
-    if asking:
-        return Slot.ASKING
-    if verb == "SetUserPassword" and hypervisor == "qemu":
-        return Slot.AGENT
-    if verb in _SHARED_ON_VZ and hypervisor == "vz":
-        return Slot.NONE
-    return Slot.CONDITION
 
 
 def hypervisor_of(connection: Any) -> str:
@@ -118,7 +42,7 @@ def host_info(connection: Any, uri: str, read_only: bool, pushes_events: bool) -
         cores=cores,
         threads=threads,
         memory_bytes=memory_mib << 20 if memory_mib is not None else None,
-        verbs=verbs(hypervisor, library or 0),
+        verbs=support.table(hypervisor, library or 0),
         pushes_events=pushes_events,
         daemon=daemon_of(uri),
         local=is_local(uri),
@@ -171,7 +95,7 @@ def daemon_of(uri: str) -> str | None:
     if (
         parts.path == "/embed"
         or hypervisor == "test"
-        or (hypervisor in _IN_CLIENT_LIBRARY | {"vpx", "gsx", "hyperv", "vmwarews", "vmwarefusion"} and not transport)
+        or (hypervisor in support.IN_CLIENT_LIBRARY | {"vpx", "gsx", "hyperv", "vmwarews", "vmwarefusion"} and not transport)
     ):
         return None
     if parts.hostname or transport in _PORTS:

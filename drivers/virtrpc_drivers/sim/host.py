@@ -5,6 +5,7 @@ from __future__ import annotations
 from virtrpc_drivers.protocol import DriverSettings
 from virtrpc_drivers.sim.options import SimOptions
 from virtrpc_drivers.sim.shapes import verbs
+from virtrpc_drivers.support import PUSHES_EVENTS
 from virtrpc_drivers.values import HostInfo
 
 CPUS = 8
@@ -27,7 +28,7 @@ def host_info(settings: DriverSettings, options: SimOptions) -> HostInfo:
         memory_bytes=256 << 30,
         capabilities_xml="<capabilities><host><cpu><arch>x86_64</arch></cpu></host></capabilities>",
         verbs=verbs(options.shape),
-        pushes_events=options.events and options.shape != "esx",
+        pushes_events=options.events and options.shape in PUSHES_EVENTS,
         daemon=f"sim:{options.host}" if options.workers else None,
         min_workers=options.workers or None,
         read_only=settings.read_only,

@@ -21,6 +21,7 @@ from virtrpc_drivers.sim.options import SimOptions
 from virtrpc_drivers.sim.sdk import ForeignJob, JobHandle, SharedHandle, sdk_error
 from virtrpc_drivers.sim.verbs import perform
 from virtrpc_drivers.sim.xmldoc import Document
+from virtrpc_drivers.support import PUSHES_EVENTS
 from virtrpc_drivers.values import Outcome, State
 
 MAX_REMEMBERED = 10_000
@@ -235,7 +236,7 @@ class SimHypervisor:
         for changed in list(self._watching):
             if not changed.done():
                 changed.set_result(None)
-        if self.options.events and self.options.shape != "esx":
+        if self.options.events and self.options.shape in PUSHES_EVENTS:
             self.events.emit(uuid, change, detail)
 
     def next_id(self) -> int:

@@ -24,7 +24,7 @@ class SimOptions(Value, frozen=True):
     memory_mib: int = 1024
     vcpus: int = 1
     seed: int = 0
-    shape: Literal["qemu", "vz", "esx"] = "qemu"
+    shape: Literal["qemu", "xen", "lxc", "ch", "bhyve", "vz", "openvz", "esx", "vmware", "hyper-v", "vbox", "test"] = "qemu"
     """Whose table of verbs, and whose habits, it has."""
     abort: Literal["handle", "domain"] = "handle"
     """Whether an abort hits one operation, or (as libvirt's) whatever the domain runs."""

@@ -1,27 +1,23 @@
-"""Whose habits a simulated host has: the table of verbs of QEMU, of Virtuozzo and of ESX."""
+"""Whose habits a simulated host has: the table of any hypervisor that `virtrpc_drivers.support` knows."""
 
 from __future__ import annotations
 
 from functools import cache
 
-from virtrpc_drivers.operations import VERBS
+import msgspec
+
+from virtrpc_drivers import support
 from virtrpc_drivers.values import Slot, VerbSupport
 
-_SLOTS = {"Shutdown": Slot.ASKING, "Reboot": Slot.ASKING, "DetachDevice": Slot.ASKING, "SetUserPassword": Slot.AGENT, "Destroy": Slot.DESTROY}
-_LONG = frozenset({"ManagedSave", "Migrate", "CreateSnapshot"})
-"""Verbs that can be watched and aborted on QEMU; a snapshot only where it writes memory to a file."""
-_VZ_SHARED = frozenset({"DeleteSnapshot", "RemoveManagedSave"})
-_VZ_UNABORTABLE = frozenset({"Destroy", "Define", "Create", "Undefine", *_VZ_SHARED})
-_VZ_PROGRESS = frozenset({*_LONG, "RevertToSnapshot"})
-_ESX_LACKS = frozenset({
-    "ManagedSave", "RemoveManagedSave", "SetUserPassword", "AttachDevice", "DetachDevice", "UpdateDevice", "Migrate", "Create",
-})  # fmt: skip
+_VZ_UNABORTABLE = frozenset({"Define", "Undefine"})
+_VZ_PROGRESS = frozenset({"ManagedSave", "Migrate", "CreateSnapshot", "RevertToSnapshot"})
 
 
 @cache
 def verbs(shape: str) -> tuple[VerbSupport, ...]:
-    """The table of verbs of a shape: qemu, vz or esx."""
-    return tuple({"vz": _vz, "esx": _esx}.get(shape, _qemu)(verb) for verb in VERBS)
+    """The table of a shape."""
+    rows = support.table(shape)
+    return tuple(_vz(row) for row in rows) if shape == "vz" else rows
 
 
 @cache
@@ -30,14 +26,7 @@ def row(shape: str, verb: str) -> VerbSupport:
     return next(row for row in verbs(shape) if row.verb == verb)
 
 
-def _qemu(verb: str) -> VerbSupport:
-    return VerbSupport(verb=verb, slot=_SLOTS.get(verb, Slot.CONDITION), progress=verb in _LONG, abortable=verb in _LONG)
-
-
-def _vz(verb: str) -> VerbSupport:
-    slot = Slot.DESTROY if verb == "Destroy" else Slot.NONE if verb in _VZ_SHARED else Slot.CONDITION
-    return VerbSupport(verb=verb, slot=slot, progress=verb in _VZ_PROGRESS, abortable=verb not in _VZ_UNABORTABLE, supported=verb != "Create")
-
-
-def _esx(verb: str) -> VerbSupport:
-    return VerbSupport(verb=verb, slot=_SLOTS.get(verb, Slot.CONDITION), killable=True, supported=verb not in _ESX_LACKS)
+def _vz(row: VerbSupport) -> VerbSupport:
+    # Its asynchronous SDK can cancel, and watch, what libvirt's driver for it cannot.
+    held = row.slot is Slot.CONDITION and row.verb not in _VZ_UNABORTABLE
+    return msgspec.structs.replace(row, abortable=held, progress=row.verb in _VZ_PROGRESS)

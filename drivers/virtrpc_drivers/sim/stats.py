@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from virtrpc_drivers.sim.domain import SimDomain
 from virtrpc_drivers.sim.host import CPUS
+from virtrpc_drivers.sim.shapes import row
 from virtrpc_drivers.values import BlockStats, CpuStats, InterfaceStats, MemoryStats, Stamp, StatsReading, VcpuStats
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def reading(hypervisor: SimHypervisor, domain: SimDomain, stamp: Stamp, *, parti
     domain.count(hypervisor.now())
     ran = domain.worked
     vcpus = domain.definition.config.vcpus_config or 1
-    if partial or hypervisor.options.shape == "esx":
+    if partial or not row(hypervisor.options.shape, "GetMemoryStats").supported:
         return StatsReading(uuid=domain.uuid, stamp=stamp, cpu=CpuStats(time_ns=domain.cpu_time_ns))
     rate = 1 + zlib.crc32(domain.uuid.encode()) % 64
     return StatsReading(

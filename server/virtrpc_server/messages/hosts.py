@@ -51,6 +51,7 @@ def host_message(host: Host, *, verbs: bool = False, capabilities: bool = False,
         driver_process=_driver_process(host),
         budget=_budget(host),
         stats_target_age=duration(host.sampler.period),
+        state_updates=_state_updates(info),
         verbs=[_verb(row) for row in info.verbs] if verbs and info is not None else (),
         capabilities_xml=(info.capabilities_xml if capabilities and info is not None else None) or "",
         sysinfo_xml=(info.sysinfo_xml if sysinfo and info is not None else None) or "",
@@ -102,6 +103,12 @@ def _budget(host: Host) -> query_pb2.DaemonBudget:
     budget = host.budget
     daemon = host.info.daemon if host.info is not None else None
     return query_pb2.DaemonBudget(daemon=daemon or "", places=budget.limit or 0, used=len(budget.holders), waiting=len(budget.waiters))
+
+
+def _state_updates(info: HostInfo | None) -> query_pb2.StateUpdates.ValueType:
+    if info is None:
+        return query_pb2.STATE_UPDATES_UNSPECIFIED
+    return query_pb2.STATE_UPDATES_PUSHED if info.pushes_events else query_pb2.STATE_UPDATES_POLLED
 
 
 def _verb(row: VerbSupport) -> query_pb2.VerbSupport:

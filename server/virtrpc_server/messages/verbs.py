@@ -1,20 +1,24 @@
-"""The verbs' two names: an operation's tag here, a job kind and an RPC in the contract."""
+"""The two names of what a hypervisor can do: a row of the drivers' table here, an RPC (and a job kind where it is a verb) in the contract."""
 
 from __future__ import annotations
 
-from virtrpc.v1 import types_pb2
+from virtrpc.v1 import job_pb2, query_pb2, snapshot_pb2, types_pb2
 from virtrpc_drivers.operations import VERBS
-
-JOB_SERVICE = "virtrpc.v1.JobService"
-SNAPSHOT_SERVICE = "virtrpc.v1.SnapshotService"
+from virtrpc_drivers.support import NAMES
 
 # An RPC is called like its operation, with the noun where the tag alone does not say it.
 WITH_NOUN = frozenset({"Suspend", "Resume", "Start", "Shutdown", "Reboot", "Destroy", "Define", "Create", "Undefine", "ManagedSave", "Migrate"})
-IN_SNAPSHOT_SERVICE = frozenset({"DeleteSnapshot", "RemoveManagedSave"})
+
+_PATHS = {
+    method.name: f"{service.full_name}/{method.name}"
+    for file in (query_pb2, job_pb2, snapshot_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
 
 
-def _rpc(verb: str) -> str:
-    return f"{verb}Domain" if verb in WITH_NOUN else verb
+def _rpc(name: str) -> str:
+    return f"{name}Domain" if name in WITH_NOUN else name
 
 
 def _kind(rpc: str) -> types_pb2.JobKind.ValueType:
@@ -28,10 +32,10 @@ KINDS = {verb: _kind(_rpc(verb)) for verb in VERBS}
 VERB_OF_KIND = {kind: verb for verb, kind in KINDS.items()}
 """The verb of each job kind."""
 
-METHODS = {verb: f"{SNAPSHOT_SERVICE if verb in IN_SNAPSHOT_SERVICE else JOB_SERVICE}/{_rpc(verb)}" for verb in VERBS}
-"""The RPC of each verb, as gRPC names it."""
+METHODS = {name: _PATHS[_rpc(name)] for name in NAMES}
+"""The RPC of each verb and read, as gRPC names it."""
 
 
 def kind_of(verb: str) -> types_pb2.JobKind.ValueType:
-    """A verb's job kind; unspecified for one that this server does not know (from a newer server's journal)."""
+    """A verb's job kind; unspecified for a read, and for a verb that this server does not know (from a newer server's journal)."""
     return KINDS.get(verb, types_pb2.JOB_KIND_UNSPECIFIED)

@@ -6,6 +6,7 @@ import libvirt
 import pytest
 
 from virtrpc_drivers import operations as ops
+from virtrpc_drivers import support
 from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.libvirt import capabilities, migration, operations, proofs, snapshots
 from virtrpc_drivers.libvirt.readings import reason_name, state_name
@@ -29,23 +30,23 @@ def test_a_newer_libvirt_does_not_break_names() -> None:
 
 @pytest.mark.parametrize("hypervisor", ["qemu", "test", "lxc", "xen", "esx", "vz", "something new"])
 def test_every_verb_has_a_row(hypervisor: str) -> None:
-    """The server finds each verb in the table, whatever the hypervisor."""
-    assert [row.verb for row in capabilities.verbs(hypervisor, 9_000_000)] == list(ops.VERBS)
+    """The server finds each verb and each read in the table, whatever the hypervisor."""
+    assert [row.verb for row in support.table(hypervisor, 9_000_000)] == list(support.NAMES)
 
 
 def test_every_verb_has_a_call_and_a_proof() -> None:
     """A new operation cannot be forgotten in either table."""
-    assert set(operations.VERBS) == set(proofs._PROOFS) == set(ops.VERBS)
+    assert set(operations.VERBS) == set(proofs.PROOFS) == set(ops.VERBS)
 
 
 def test_slots() -> None:
     """What takes what: destroy nothing, the agent its own, asking verbs let go, vz's shared calls nothing."""
-    qemu = {row.verb: row for row in capabilities.verbs("qemu", 9_000_000)}
+    qemu = {row.verb: row for row in support.table("qemu", 9_000_000)}
     assert (qemu["Destroy"].slot, qemu["SetUserPassword"].slot, qemu["DetachDevice"].slot) == (Slot.DESTROY, Slot.AGENT, Slot.ASKING)
     assert (qemu["DeleteSnapshot"].slot, qemu["RemoveManagedSave"].slot, qemu["Start"].abortable) == (Slot.CONDITION, Slot.CONDITION, False)
-    vz = {row.verb: row for row in capabilities.verbs("vz", 9_000_000)}
+    vz = {row.verb: row for row in support.table("vz", 9_000_000)}
     assert (vz["DeleteSnapshot"].slot, vz["SetUserPassword"].slot) == (Slot.NONE, Slot.CONDITION)
-    mock = {row.verb: row.supported for row in capabilities.verbs("test", 9_000_000)}
+    mock = {row.verb: row.supported for row in support.table("test", 9_000_000)}
     assert not any(mock[verb] for verb in ("Migrate", "AttachDevice", "DetachDevice", "UpdateDevice"))
 
 

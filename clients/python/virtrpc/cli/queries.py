@@ -233,6 +233,7 @@ def _host_facts(found: q.Host) -> list[tuple[str, str]]:
             "Daemon",
             f"{text.number(budget, 'used')} of {places} places taken, {text.number(budget, 'waiting')} jobs waiting",
         ),
+        ("State is", text.enum(q.StateUpdates, found.state_updates)),
         ("Statistics every", text.duration(found, "stats_target_age")),
     ]
 

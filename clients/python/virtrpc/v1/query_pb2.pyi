@@ -122,6 +122,34 @@ VERB_SLOT_PREEMPT: VerbSlot.ValueType  # 6
 """It goes past everything, and ends what is queued."""
 Global___VerbSlot: _TypeAlias = VerbSlot  # noqa: Y015
 
+class _StateUpdates:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StateUpdatesEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StateUpdates.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STATE_UPDATES_UNSPECIFIED: _StateUpdates.ValueType  # 0
+    """Not known yet."""
+    STATE_UPDATES_PUSHED: _StateUpdates.ValueType  # 1
+    """The hypervisor announces them: they are read at once. What raises no event (autostart, snapshots, a stored definition's size) is found by an
+    audit within a minute.
+    """
+    STATE_UPDATES_POLLED: _StateUpdates.ValueType  # 2
+    """The hypervisor has no events: it is asked again and again, and a change that is not virtrpc's own shows some seconds late."""
+
+class StateUpdates(_StateUpdates, metaclass=_StateUpdatesEnumTypeWrapper):
+    """How changes at a host come to be known."""
+
+STATE_UPDATES_UNSPECIFIED: StateUpdates.ValueType  # 0
+"""Not known yet."""
+STATE_UPDATES_PUSHED: StateUpdates.ValueType  # 1
+"""The hypervisor announces them: they are read at once. What raises no event (autostart, snapshots, a stored definition's size) is found by an
+audit within a minute.
+"""
+STATE_UPDATES_POLLED: StateUpdates.ValueType  # 2
+"""The hypervisor has no events: it is asked again and again, and a change that is not virtrpc's own shows some seconds late."""
+Global___StateUpdates: _TypeAlias = StateUpdates  # noqa: Y015
+
 @_typing.final
 class HostDomainId(_message.Message):
     """A domain by its hypervisor's number. Ids are reused: use one at once or not at all."""
@@ -1511,7 +1539,7 @@ class VerbSupport(_message.Message):
     ABORTABLE_FIELD_NUMBER: _builtins.int
     KILLABLE_FIELD_NUMBER: _builtins.int
     method: _builtins.str
-    """The RPC, as gRPC names it: "virtrpc.v1.JobService/SuspendDomain"."""
+    """The RPC, as gRPC names it: "virtrpc.v1.JobService/SuspendDomain". RPCs that every hypervisor has are not listed."""
     kind: _types_pb2.JobKind.ValueType
     """The kind of its jobs; unset for an RPC that makes none."""
     supported: _builtins.bool
@@ -1566,6 +1594,7 @@ class Host(_message.Message):
     DRIVER_PROCESS_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
     STATS_TARGET_AGE_FIELD_NUMBER: _builtins.int
+    STATE_UPDATES_FIELD_NUMBER: _builtins.int
     VERBS_FIELD_NUMBER: _builtins.int
     CAPABILITIES_XML_FIELD_NUMBER: _builtins.int
     SYSINFO_XML_FIELD_NUMBER: _builtins.int
@@ -1591,6 +1620,8 @@ class Host(_message.Message):
     """Domains known on it; unset while UNKNOWN."""
     active_domains: _builtins.int
     """Domains running on it; unset while UNKNOWN."""
+    state_updates: Global___StateUpdates.ValueType
+    """Whether the state of its domains is pushed or polled."""
     capabilities_xml: _builtins.str
     """libvirt's description of what host and hypervisor offer. GetHost, on request."""
     sysinfo_xml: _builtins.str
@@ -1643,13 +1674,14 @@ class Host(_message.Message):
         driver_process: Global___DriverProcess | None = ...,
         budget: Global___DaemonBudget | None = ...,
         stats_target_age: _duration_pb2.Duration | None = ...,
+        state_updates: Global___StateUpdates.ValueType = ...,
         verbs: _abc.Iterable[Global___VerbSupport] | None = ...,
         capabilities_xml: _builtins.str = ...,
         sysinfo_xml: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_active_domains", b"_active_domains", "_domains", b"_domains", "active_domains", b"active_domains", "budget", b"budget", "domains", b"domains", "driver_process", b"driver_process", "node", b"node", "observed_time", b"observed_time", "stats_target_age", b"stats_target_age", "unreachable", b"unreachable"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active_domains", b"_active_domains", "_domains", b"_domains", "active_domains", b"active_domains", "budget", b"budget", "capabilities_xml", b"capabilities_xml", "domains", b"domains", "driver_process", b"driver_process", "hostname", b"hostname", "hypervisor", b"hypervisor", "hypervisor_version", b"hypervisor_version", "libvirt_version", b"libvirt_version", "name", b"name", "node", b"node", "observed_time", b"observed_time", "reachable", b"reachable", "read_only", b"read_only", "state", b"state", "stats_target_age", b"stats_target_age", "sysinfo_xml", b"sysinfo_xml", "unreachable", b"unreachable", "uri", b"uri", "verbs", b"verbs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active_domains", b"_active_domains", "_domains", b"_domains", "active_domains", b"active_domains", "budget", b"budget", "capabilities_xml", b"capabilities_xml", "domains", b"domains", "driver_process", b"driver_process", "hostname", b"hostname", "hypervisor", b"hypervisor", "hypervisor_version", b"hypervisor_version", "libvirt_version", b"libvirt_version", "name", b"name", "node", b"node", "observed_time", b"observed_time", "reachable", b"reachable", "read_only", b"read_only", "state", b"state", "state_updates", b"state_updates", "stats_target_age", b"stats_target_age", "sysinfo_xml", b"sysinfo_xml", "unreachable", b"unreachable", "uri", b"uri", "verbs", b"verbs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__active_domains: _TypeAlias = _typing.Literal["active_domains"]  # noqa: Y015
     _WhichOneofArgType__active_domains: _TypeAlias = _typing.Literal["_active_domains", b"_active_domains"]  # noqa: Y015

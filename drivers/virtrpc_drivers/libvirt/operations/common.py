@@ -1,0 +1,19 @@
+"""What the calls of all operations share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from virtrpc_drivers.operations import Operation
+from virtrpc_drivers.values import Outcome
+
+DONE = Outcome()
+
+Verb = Callable[[Any, Any], Outcome]
+"""(connection, operation): the blocking libvirt call, on a lane's thread."""
+
+
+def domain_of(connection: Any, operation: Operation) -> Any:
+    """The domain that an operation is sent to, looked up afresh (virDomainLookupByUUIDString)."""
+    return connection.lookupByUUIDString(operation.uuid)

@@ -1,0 +1,28 @@
+"""The libvirt calls of operations: sizes and settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import libvirt
+
+from virtrpc_drivers import operations as ops
+from virtrpc_drivers.libvirt import flags
+from virtrpc_drivers.libvirt.operations.common import DONE, Verb, domain_of
+from virtrpc_drivers.libvirt.readings import KIB
+from virtrpc_drivers.values import Outcome
+
+
+def set_memory(connection: Any, operation: ops.SetMemory) -> Outcome:
+    """virDomainSetMemoryFlags; libvirt counts in KiB, rounded up here."""
+    wanted = flags.scope(operation.scope) | flags.union((operation.maximum, libvirt.VIR_DOMAIN_MEM_MAXIMUM))
+    domain_of(connection, operation).setMemoryFlags(-(-operation.memory_bytes // KIB), wanted)
+    return DONE
+
+
+VERBS: dict[str, Verb] = {
+    "SetMemory": set_memory,
+}
+FUNCTIONS: dict[str, str] = {
+    "SetMemory": "virDomainSetMemoryFlags",
+}

@@ -1,0 +1,156 @@
+"""What became of a call whose caller died: followed while it still runs, proven from what can be read, never guessed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import libvirt
+
+from virtrpc_drivers import operations as ops
+from virtrpc_drivers.errors import DriverError, Reason, failure
+from virtrpc_drivers.libvirt import probing
+from virtrpc_drivers.libvirt.connections import Lanes
+from virtrpc_drivers.libvirt.errors import fault_of
+from virtrpc_drivers.libvirt.progress import NO_JOB, POLL_SECONDS, JobLook
+from virtrpc_drivers.libvirt.proofs import agent, definition, devices, lifecycle, migration, settings, snapshots
+from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict
+from virtrpc_drivers.libvirt.runs import Run, Runs
+from virtrpc_drivers.protocol import Call
+from virtrpc_drivers.values import Outcome
+
+BOUND_SECONDS = 5.0
+ADOPT_SECONDS = 30.0
+"""A job that began later after the call was sent is another's: ours may have ended, and somebody begun the same, while nobody looked."""
+_FREE_CODES = (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_SUPPORT)
+
+
+def resumed(call: Call, abortable: bool) -> Run:
+    """The run of a call that somebody before us sent: its age is known in wall time only."""
+    return Run(call, abortable=abortable, began=call.began, now=time.time, within=ADOPT_SECONDS)
+
+
+class Conclusion:
+    """Finds out what became of one call."""
+
+    def __init__(self, run: Run, runs: Runs, lanes: Lanes) -> None:
+        self._run = run
+        self._runs = runs
+        self._lanes = lanes
+        self._uuid = run.call.operation.uuid
+
+    async def conclude(self) -> Outcome:
+        """The outcome, where it is proven. Raises INTERRUPTED with the evidence, or OUTCOME_UNKNOWN."""
+        followed = await self._follow()
+        await self._job_can_be_taken()
+        call = self._run.call
+        try:
+            verdict = await self._lanes.reads.bounded(lambda connection: prove(connection, call), 3 * BOUND_SECONDS)
+        except TimeoutError:
+            raise failure(Reason.OUTCOME_UNKNOWN, "the hypervisor did not say in time what state the domain is in") from None
+        if verdict.proven:
+            return verdict.outcome
+        seen = "it was seen running after the restart; " if followed else ""
+        raise failure(Reason.INTERRUPTED, f"no proof that {call.operation.verb} succeeded: {seen}{verdict.evidence}")
+
+    async def _follow(self) -> bool:
+        """While the statistics show our job, report it. Whether they ever did."""
+        followed = False
+        while self._run.operation is not None:
+            stamp = self._runs.clock.stamp()
+            job = await self._look()
+            if not job.present:
+                break
+            if not self._runs.report(self._run, job, stamp):
+                raise failure(Reason.OUTCOME_UNKNOWN, "another job runs on the domain; the call may be waiting behind it")
+            followed = True
+            await asyncio.sleep(POLL_SECONDS)
+        return followed
+
+    async def _look(self) -> JobLook:
+        try:
+            async with asyncio.timeout(BOUND_SECONDS):
+                return await self._seen()
+        except TimeoutError:
+            raise self._unknown() from None
+        except DriverError as error:
+            if error.fault.libvirt_code in _FREE_CODES:
+                return NO_JOB
+            if error.reason is Reason.FOREIGN_JOB:
+                raise self._unknown() from None
+            raise
+
+    async def _seen(self) -> JobLook:
+        while True:
+            job = await self._runs.look(self._uuid)
+            if job is not None:
+                return job
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _job_can_be_taken(self) -> None:
+        """Raises OUTCOME_UNKNOWN where the hypervisor's job on the domain is not free: the call may be what holds it."""
+        end = time.monotonic() + BOUND_SECONDS
+        while True:
+            try:
+                if await self._lanes.probe.bounded(lambda connection: probing.is_free(connection, self._uuid), BOUND_SECONDS):
+                    return
+            except TimeoutError:
+                raise self._unknown() from None
+            except DriverError as error:
+                if error.reason is not Reason.FOREIGN_JOB:
+                    raise
+            if time.monotonic() > end:
+                raise self._unknown()
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _unknown(self) -> DriverError:
+        return failure(Reason.OUTCOME_UNKNOWN, "the domain's job cannot be taken: the call may still be on its way in the hypervisor")
+
+
+def prove(connection: Any, call: Call) -> Verdict:
+    """What can be read of the domain now, judged for this call. A domain that is not there is judged too."""
+    operation = call.operation
+    try:
+        domain = connection.lookupByUUIDString(operation.uuid)
+        verdict = PROOFS[operation.verb](domain, operation)
+    except libvirt.libvirtError as error:
+        fault = fault_of(error)
+        if fault.reason is Reason.DOMAIN_NOT_FOUND:
+            return _gone(operation)
+        if fault.reason is Reason.HOST_UNREACHABLE:
+            raise
+        return Verdict(False, fault.message)
+    return _not_older(verdict, call.began)
+
+
+def _gone(operation: ops.Operation) -> Verdict:
+    evidence = "the domain is not there"
+    if isinstance(operation, ops.Migrate):
+        return migration.at_destination(operation, evidence)
+    # A transient domain goes with its guest.
+    return Verdict(isinstance(operation, ops.Undefine | ops.Destroy | ops.Shutdown), evidence)
+
+
+def _not_older(verdict: Verdict, began: float) -> Verdict:
+    """What was made before the call began is none of its doing: a verdict on a snapshot that was there already proves nothing.
+
+    Hypervisors count whole seconds by their own clock. Where that is behind ours, a success is not proven; where it is ahead, a
+    snapshot that is older by no more than that still passes.
+    """
+    snapshot = verdict.outcome.snapshot
+    if snapshot is None or (snapshot.creation_time is not None and snapshot.creation_time >= int(began)):
+        return verdict
+    return Verdict(False, f"snapshot {snapshot.name!r} is there, but older than the call")
+
+
+PROOFS: dict[str, Proof] = {
+    **lifecycle.PROOFS,
+    **definition.PROOFS,
+    **devices.PROOFS,
+    **settings.PROOFS,
+    **agent.PROOFS,
+    **snapshots.PROOFS,
+    **migration.PROOFS,
+}
+"""What proves each operation, by its tag; one file a subject."""

@@ -1,0 +1,46 @@
+"""The operations that change a domain: one struct a verb, whose tag is the verb's name in the table of what hypervisors can do.
+
+Sizes are bytes, durations seconds. `uuid` names the domain; a definition that lacked one was given one before it came here.
+"""
+
+from __future__ import annotations
+
+from virtrpc_drivers.operations.agent import AnyAgent, SetUserPassword
+from virtrpc_drivers.operations.base import Operation, Scope
+from virtrpc_drivers.operations.definition import AnyDefinition, Create, Define, Undefine
+from virtrpc_drivers.operations.devices import AnyDevices, AttachDevice, DetachDevice, UpdateDevice
+from virtrpc_drivers.operations.lifecycle import AnyLifecycle, Destroy, ManagedSave, Reboot, RemoveManagedSave, Resume, Shutdown, Start, Suspend
+from virtrpc_drivers.operations.migration import AnyMigration, Migrate
+from virtrpc_drivers.operations.settings import AnySettings, SetMemory
+from virtrpc_drivers.operations.snapshots import AnySnapshots, CreateSnapshot, DeleteSnapshot, RevertToSnapshot
+
+AnyOperation = AnyLifecycle | AnyDefinition | AnyDevices | AnySettings | AnyAgent | AnySnapshots | AnyMigration
+VERBS: tuple[str, ...] = tuple(kind.__name__ for kind in AnyOperation.__args__)
+"""The tags of all operations."""
+
+__all__ = [
+    "VERBS",
+    "AnyOperation",
+    "AttachDevice",
+    "Create",
+    "CreateSnapshot",
+    "Define",
+    "DeleteSnapshot",
+    "Destroy",
+    "DetachDevice",
+    "ManagedSave",
+    "Migrate",
+    "Operation",
+    "Reboot",
+    "RemoveManagedSave",
+    "Resume",
+    "RevertToSnapshot",
+    "Scope",
+    "SetMemory",
+    "SetUserPassword",
+    "Shutdown",
+    "Start",
+    "Suspend",
+    "Undefine",
+    "UpdateDevice",
+]

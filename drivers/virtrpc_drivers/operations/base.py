@@ -1,0 +1,28 @@
+"""What all operations share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The base of all operations."""
+
+    uuid: str
+
+    @property
+    def verb(self) -> str:
+        """The operation's tag: its row in the capability table."""
+        return type(self).__name__
+
+
+class Scope(StrEnum):
+    """virDomainModificationImpact: what a change applies to."""
+
+    CURRENT = "current"
+    """The running guest where there is one, else the stored definition."""
+    LIVE = "live"
+    CONFIG = "config"
+    BOTH = "both"

@@ -1,0 +1,35 @@
+"""Operations: what is stored of a domain, and domains that are made."""
+
+from __future__ import annotations
+
+from virtrpc_drivers.operations.base import Operation
+
+
+class Define(Operation, frozen=True):
+    """virDomainDefineXMLFlags; `validate` checks the XML against libvirt's schema first."""
+
+    xml: str
+    name: str
+    validate: bool = False
+
+
+class Create(Operation, frozen=True):
+    """virDomainCreateXML: a transient domain, started."""
+
+    xml: str
+    name: str
+    paused: bool = False
+    validate: bool = False
+
+
+class Undefine(Operation, frozen=True):
+    """virDomainUndefineFlags; each flag says what else may be removed, without it libvirt refuses."""
+
+    managed_save: bool = False
+    snapshots_metadata: bool = False
+    checkpoints_metadata: bool = False
+    nvram: bool = False
+    keep_nvram: bool = False
+
+
+AnyDefinition = Define | Create | Undefine

@@ -1,0 +1,130 @@
+"""What each hypervisor can do: one row for each verb and each read that not every hypervisor has, by the name of its operation or its RPC.
+
+The rows are what libvirt's drivers implement. Hypervisors are named as virConnectGetType does, in lower case, but Xen, which is "xen". One that
+stands nowhere here is asked for everything, and answers itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+
+from virtrpc_drivers.operations import VERBS
+from virtrpc_drivers.values import Slot, VerbSupport
+
+Names = frozenset[str]
+
+
+def _names(words: str) -> Names:
+    return frozenset(words.split())
+
+
+HYPERVISORS = _names("qemu xen lxc ch bhyve vz openvz esx vmware hyper-v vbox test")
+PUSHES_EVENTS = _names("qemu xen lxc ch bhyve vz vbox test")
+"""Those whose libvirt driver has events; the others are polled."""
+IN_CLIENT_LIBRARY = _names("esx hyper-v vbox vmware")
+"""Drivers that live in the driver process: ending it ends their calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One verb or read: who has it, what it takes, who reports progress and whose can be aborted."""
+
+    name: str
+    has: Names = HYPERVISORS
+    slot: Slot = Slot.CONDITION
+    slots: dict[Slot, Names] = field(default_factory=dict)
+    """Where some take something else."""
+    progress: Names = frozenset()
+    abortable: Names = frozenset()
+    since: dict[str, int] = field(default_factory=dict)
+    """The libvirt version (major * 1,000,000 + minor * 1,000) that brought it to a hypervisor, where 9.0 lacks it."""
+
+
+def _row(name: str, has: Names, slot: Slot = Slot.CONDITION, *, progress: str = "", abortable: str = "", **since: int) -> Row:
+    return Row(name, has, slot, progress=_names(progress), abortable=_names(abortable), since=since)
+
+
+def _asking(name: str, has: Names, *, on: str, else_: Slot = Slot.CONDITION) -> Row:
+    return Row(name, has, else_, slots={Slot.ASKING: _names(on)})
+
+
+def _agent(name: str, has: str) -> Row:
+    # QEMU's agent is apart from its monitor; elsewhere the call goes the way of all others.
+    return Row(name, _names(has), Slot.CONDITION, slots={Slot.AGENT: _names("qemu")})
+
+
+def _shared(name: str, has: str) -> Row:
+    # vz deletes by a call of its own and needs no job.
+    return Row(name, _names(has), Slot.CONDITION, slots={Slot.NONE: _names("vz")})
+
+
+def _read(name: str, has: str) -> Row:
+    return Row(name, _names(has), Slot.NONE)
+
+
+_LIFECYCLE = (
+    _row("Suspend", HYPERVISORS - {"bhyve"}),
+    _row("Resume", HYPERVISORS - {"bhyve"}),
+    _row("Start", HYPERVISORS),
+    # A hypervisor without events is asked again and again whether the guest is off; vz's call returns when it is.
+    _asking("Shutdown", HYPERVISORS, on=" ".join(HYPERVISORS - {"vz"})),
+    # A reboot that no event tells of cannot be seen.
+    _asking("Reboot", HYPERVISORS, on="qemu xen lxc"),
+    _row("Destroy", HYPERVISORS, Slot.DESTROY),
+    _row("ManagedSave", _names("qemu xen ch vz hyper-v test"), progress="qemu xen", abortable="qemu"),
+    _shared("RemoveManagedSave", "qemu xen ch vz hyper-v test"),
+)
+_DEFINITION = (
+    _row("Define", HYPERVISORS),
+    _row("Create", HYPERVISORS - {"vz", "esx", "hyper-v"}),
+    _row("Undefine", HYPERVISORS),
+)
+_DEVICES = (
+    _row("AttachDevice", _names("qemu xen lxc vz hyper-v vbox test"), test=9_006_000),
+    _asking("DetachDevice", _names("qemu xen lxc vz vbox"), on="qemu"),
+    _row("UpdateDevice", _names("qemu xen lxc vz openvz vbox test"), test=9_006_000),
+)
+_SETTINGS = (_row("SetMemory", _names("qemu xen lxc vz esx hyper-v vbox test")),)
+_AGENT = (_agent("SetUserPassword", "qemu vz test"),)
+_SNAPSHOTS = (
+    _row("CreateSnapshot", _names("qemu vz esx vbox test"), progress="qemu", abortable="qemu"),
+    _row("RevertToSnapshot", _names("qemu vz esx vbox test")),
+    _shared("DeleteSnapshot", "qemu vz esx vbox test"),
+)
+_MIGRATION = (_row("Migrate", _names("qemu xen vz openvz"), progress="qemu xen vz", abortable="qemu vz"),)
+_READS = (
+    _read("ListVcpus", "qemu xen ch vz hyper-v test"),
+    _read("GetBlockStats", "qemu xen lxc vz test"),
+    _read("GetInterfaceStats", "qemu xen lxc vz openvz test"),
+    _read("GetMemoryStats", "qemu xen lxc vz test"),
+    _read("ListSnapshots", "qemu vz esx vbox test"),
+    _read("GetSnapshot", "qemu vz esx vbox test"),
+    _read("GetSnapshotXml", "qemu vz esx vbox test"),
+    _read("GetCurrentSnapshot", "qemu vz esx vbox test"),
+)
+_ROWS = (*_LIFECYCLE, *_DEFINITION, *_DEVICES, *_SETTINGS, *_AGENT, *_SNAPSHOTS, *_MIGRATION, *_READS)
+
+READS: tuple[str, ...] = tuple(row.name for row in _READS)
+"""The RPCs that change nothing and that some hypervisor lacks."""
+NAMES: tuple[str, ...] = (*VERBS, *READS)
+"""Every row's name: the verbs by their operation's tag, the reads by their RPC."""
+
+
+@cache
+def table(hypervisor: str, libvirt_version: int = 9_000_000) -> tuple[VerbSupport, ...]:
+    """A row for each verb and read, as this hypervisor has it with this libvirt (virConnectGetLibVersion)."""
+    by_name = {row.name: row for row in _ROWS}
+    return tuple(_support(by_name[name], hypervisor, libvirt_version) for name in NAMES)
+
+
+def _support(row: Row, hypervisor: str, version: int) -> VerbSupport:
+    known = hypervisor in HYPERVISORS
+    return VerbSupport(
+        verb=row.name,
+        supported=not known or (hypervisor in row.has and version >= row.since.get(hypervisor, 0)),
+        slot=next((slot for slot, names in row.slots.items() if hypervisor in names), row.slot),
+        progress=hypervisor in row.progress,
+        abortable=hypervisor in row.abortable,
+        killable=hypervisor in IN_CLIENT_LIBRARY,
+    )
