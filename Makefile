@@ -7,10 +7,12 @@ ARGS ?=
 COUNT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-faults check serve proto bench soak lock clean
+MATRIX := qemu test vz hyperv vbox bhyve ch
+
+.PHONY: help setup demo test test-fast test-faults test-hypervisors $(MATRIX:%=test-%) check serve proto bench soak lock clean
 
 help: ## list these words
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-16s %s\n", $$1, $$2 }'
 
 setup: ## make .venv, install missing Debian packages, build the guest image; quick once done
 	@.ci/setup
@@ -27,6 +29,13 @@ test-fast: setup ## the tests that start no hypervisor
 
 test-faults: setup ## guests and daemons that are stopped, killed and flooded; minutes (ARGS='-k name' for some)
 	@$(PYTHON) -m pytest -m faults tests/faults $(ARGS)
+
+test-hypervisors: setup ## every RPC on every hypervisor that starts here; writes docs/hypervisors.md (make test-xen: on one)
+	@$(PYTHON) -m pytest -m matrix tests/beds tests/hypervisors $(ARGS)
+	@$(PYTHON) -m tests.hypervisors.table
+
+$(MATRIX:%=test-%): test-%: setup
+	@HYPERVISORS=$* $(PYTHON) -m pytest -m matrix tests/hypervisors $(ARGS)
 
 check: setup ## lint, format, strict types, contract, stubs in step: changes nothing
 	$(PYTHON) -m ruff check .

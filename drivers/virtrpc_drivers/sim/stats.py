@@ -19,18 +19,29 @@ def reading(hypervisor: SimHypervisor, domain: SimDomain, stamp: Stamp, *, parti
     domain.count(hypervisor.now())
     ran = domain.worked
     vcpus = domain.definition.config.vcpus_config or 1
-    if partial or not row(hypervisor.options.shape, "GetMemoryStats").supported:
+    if partial:
         return StatsReading(uuid=domain.uuid, stamp=stamp, cpu=CpuStats(time_ns=domain.cpu_time_ns))
+
+    def has(rpc: str) -> bool:
+        return row(hypervisor.options.shape, rpc).supported
+
     rate = 1 + zlib.crc32(domain.uuid.encode()) % 64
+    config = domain.definition.config
     return StatsReading(
         uuid=domain.uuid,
         stamp=stamp,
         cpu=CpuStats(time_ns=domain.cpu_time_ns),
-        memory=_memory(hypervisor, domain, ran, rate),
-        block=tuple(_disk(disk.target, disk.source, int(ran * rate)) for disk in domain.definition.config.disks),
-        interfaces=tuple(_interface(card.target or card.mac, card.mac, int(ran * rate)) for card in domain.definition.config.interfaces),
-        vcpus=tuple(VcpuStats(number=number, state="running", time_ns=domain.cpu_time_ns // vcpus, cpu=number % CPUS) for number in range(vcpus)),
+        memory=_memory(hypervisor, domain, ran, rate) if has("GetMemoryStats") else None,
+        block=tuple(_disk(disk.target, disk.source, int(ran * rate)) for disk in config.disks) if has("GetBlockStats") else None,
+        interfaces=tuple(_interface(card.target or card.mac, card.mac, int(ran * rate)) for card in config.interfaces)
+        if has("GetInterfaceStats")
+        else None,
+        vcpus=tuple(_vcpu(number, domain.cpu_time_ns // vcpus) for number in range(vcpus)) if has("ListVcpus") else None,
     )
+
+
+def _vcpu(number: int, time_ns: int) -> VcpuStats:
+    return VcpuStats(number=number, state="running", time_ns=time_ns, cpu=number % CPUS)
 
 
 def _memory(hypervisor: SimHypervisor, domain: SimDomain, ran: float, rate: int) -> MemoryStats:

@@ -1,0 +1,95 @@
+"""One column of the matrix: a hypervisor, how it is started, and how its definitions look."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from shutil import rmtree
+from types import TracebackType
+from typing import ClassVar, Self
+
+from tests.e2e.server import HostTable, Setting
+from virtrpc.v1 import types_pb2 as t
+
+DISK = "<disk type='file' device='disk'><source file='{path}'/><target dev='{target}' bus='virtio'/></disk>"
+
+
+class Kind:
+    """A hypervisor, started on entering. Its first host is the one under test; a second one is where domains can be moved to."""
+
+    name: ClassVar[str]
+    """Its column, and the word after `make test-`."""
+    title: ClassVar[str]
+    """What it is, for people."""
+    simulated: ClassVar[bool] = False
+    """It cannot be started here: `sim` stands for it, with its row of the table."""
+    boots: ClassVar[bool] = False
+    """Its guests take their time to listen to a power button and an agent: `booted` waits for that."""
+    vague: ClassVar[frozenset[str]] = frozenset()
+    """RPCs whose effect its own mock or double does not show."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="virtrpc-", dir="/tmp"))
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """Why it cannot be started on this machine; None where it can."""
+        return None
+
+    @property
+    def hosts(self) -> Mapping[str, str | HostTable]:
+        """The server's hosts by name; the first is under test."""
+        raise NotImplementedError
+
+    @property
+    def settings(self) -> Mapping[str, Setting | list[str]]:
+        """Further settings of the server."""
+        return {"path_roots": [str(self.path)]}
+
+    @property
+    def migration(self) -> t.MigrationSettings:
+        """What a move to its second host needs beside its destination."""
+        return t.MigrationSettings()
+
+    @property
+    def existing(self) -> str | None:
+        """The name of a domain that is there from the start, where the hypervisor cannot define one."""
+        return None
+
+    def xml(self, name: str, uuid: str) -> str:
+        """A definition of a small domain that it takes."""
+        raise NotImplementedError
+
+    def disk_xml(self, target: str) -> str:
+        """A disk to attach."""
+        return DISK.format(path=self.path / f"{target}.img", target=target)
+
+    def changed_device_xml(self, domain_xml: str) -> str:
+        """A device of the domain, changed so that it can be updated in place."""
+        raise NotImplementedError
+
+    def file(self, name: str) -> str:
+        """A path that the hypervisor may write to."""
+        return str(self.path / name)
+
+    def booted(self, name: str, boots: int) -> None:
+        """Return once a guest that has booted this many times since it was started listens to its power button."""
+
+    def start(self) -> None:
+        """Start it."""
+
+    def stop(self) -> None:
+        """End it, and remove what it left."""
+        rmtree(self.path)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
