@@ -26,6 +26,8 @@ WAITS_FOR = {
             "GetDomain",
             "ListDomains",
             "GetDomainXml",
+            "GetMetadata",
+            "GetHostStats",
             "ListVcpus",
             "GetBlockStats",
             "GetInterfaceStats",
@@ -54,6 +56,17 @@ WAITS_FOR = {
             "SetUserPassword",
             "ManagedSaveDomain",
             "SetMemory",
+            "ResetDomain",
+            "SendKey",
+            "InjectNmi",
+            "PowerManagementSuspend",
+            "PowerManagementWakeup",
+            "RenameDomain",
+            "SetMetadata",
+            "SetAutostart",
+            "SetVcpus",
+            "SetMemoryStatsPeriod",
+            "ResizeBlock",
             "CreateSnapshot",
             "RevertToSnapshot",
             "MigrateDomain",
@@ -66,10 +79,21 @@ WAITS_FOR = {
 }
 WATCHES = {"WatchDomains", "WatchJobs"}
 NOT_VERBS = {"GetJob", "ListJobs", "WatchJob", "WatchJobs", "CancelJob"}
-STATISTICS = {"CpuStats", "MemoryStats", "BlockDeviceStats", "InterfaceDeviceStats", "Vcpu", "VcpuCounts", "NodeInfo", "JobProgress", "DaemonBudget"}
+STATISTICS = {
+    "CpuStats",
+    "MemoryStats",
+    "BlockDeviceStats",
+    "InterfaceDeviceStats",
+    "Vcpu",
+    "VcpuCounts",
+    "HostStats",
+    "NodeInfo",
+    "JobProgress",
+    "DaemonBudget",
+}
 # Numbers that are no measure: counts, ordinals and codes. A number that is neither here nor ends in a unit is a mistake.
 UNITLESS = re.compile(
-    r"(requests|errors|faults|packets|drops|allocations|failures|cpus|domains|children|nodes|_per_(node|socket|core)|max_vcpus|restarts|places|used|waiting"
+    r"(requests|vcpus|keycodes|prefix_bits|errors|faults|packets|drops|allocations|failures|cpus|domains|children|nodes|_per_(node|socket|core)|max_vcpus|restarts|places|used|waiting"
     r"|live|config|maximum|maximum_config|id|pid|number|host_cpu|revision|queue_position|memory_iteration|page_size|total_size|code|libvirt_code|libvirt_domain)$"
 )
 UNIT = re.compile(r"(_bytes|_bytes_per_second|_hertz|^percent)$")

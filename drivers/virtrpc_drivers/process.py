@@ -88,6 +88,8 @@ async def dispatch(driver: Driver, request: wire.AnyRequest) -> object:
             return await driver.read(request.uuids, request.group)
         case wire.SampleDomains():
             return await driver.sample(request.uuids)
+        case wire.ReadHostStats():
+            return await driver.host_stats()
         case wire.ReadPulses():
             return await driver.pulses(request.uuids)
         case wire.RunCall():

@@ -19,6 +19,7 @@ from virtrpc_drivers.values import (
     CancelAnswer,
     Group,
     HostInfo,
+    HostStats,
     Listing,
     Outcome,
     Phase,
@@ -184,6 +185,9 @@ class Driver(Protocol):
 
     async def probe(self, uuid: str) -> None:
         """Returns once the hypervisor's job on this domain could be taken: whatever was stuck there is over."""
+
+    async def host_stats(self) -> HostStats:
+        """How busy the whole host is (virNodeGetCPUStats, virNodeGetMemoryStats); asks no domain."""
 
     async def snapshots(self, uuid: str) -> Snapshots:
         """All snapshots of a domain, without XML."""

@@ -19,7 +19,7 @@ from virtrpc_drivers import wire
 from virtrpc_drivers.channel import Channel
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DriverSettings, HostDown
-from virtrpc_drivers.values import CancelAnswer, Group, Listing, Outcome, Pulses, Readings, Samples, Snapshots
+from virtrpc_drivers.values import CancelAnswer, Group, HostStats, Listing, Outcome, Pulses, Readings, Samples, Snapshots
 
 logger = logging.getLogger(__name__)
 
@@ -226,6 +226,11 @@ class ProcessDriver:
     async def sample(self, uuids: Sequence[str]) -> Samples:
         """See Driver.sample."""
         answer: Samples = await self._ask(wire.SampleDomains, uuids=tuple(uuids))
+        return answer
+
+    async def host_stats(self) -> HostStats:
+        """See Driver.host_stats."""
+        answer: HostStats = await self._ask(wire.ReadHostStats)
         return answer
 
     async def pulses(self, uuids: Sequence[str]) -> Pulses:

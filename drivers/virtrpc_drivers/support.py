@@ -74,18 +74,33 @@ _LIFECYCLE = (
     _row("Destroy", HYPERVISORS, Slot.DESTROY),
     _row("ManagedSave", _names("qemu xen ch vz hyper-v test"), progress="qemu xen", abortable="qemu"),
     _shared("RemoveManagedSave", "qemu xen ch vz hyper-v test"),
+    _row("Reset", _names("qemu vz hyper-v test")),
+    _row("PowerManagementSuspend", _names("qemu xen")),
+    _row("PowerManagementWakeup", _names("qemu xen")),
 )
 _DEFINITION = (
     _row("Define", HYPERVISORS),
     _row("Create", HYPERVISORS - {"vz", "esx", "hyper-v"}),
     _row("Undefine", HYPERVISORS),
+    _row("Rename", _names("qemu test")),
+    _row("SetMetadata", _names("qemu xen lxc bhyve test")),
+    _row("SetAutostart", _names("qemu xen lxc bhyve openvz esx hyper-v test")),
 )
 _DEVICES = (
     _row("AttachDevice", _names("qemu xen lxc vz hyper-v vbox test"), test=9_006_000),
     _asking("DetachDevice", _names("qemu xen lxc vz vbox"), on="qemu"),
     _row("UpdateDevice", _names("qemu xen lxc vz openvz vbox test"), test=9_006_000),
 )
-_SETTINGS = (_row("SetMemory", _names("qemu xen lxc vz esx hyper-v vbox test")),)
+_SETTINGS = (
+    _row("SetMemory", _names("qemu xen lxc vz esx hyper-v vbox test")),
+    _row("SetVcpus", _names("qemu xen vz openvz esx hyper-v vbox test")),
+    _row("SetMemoryStatsPeriod", _names("qemu test")),
+)
+_KEYS = (
+    _row("SendKey", _names("qemu hyper-v vbox test")),
+    _row("InjectNmi", _names("qemu test")),
+)
+_RESIZE = (_row("ResizeBlock", _names("qemu vz")),)
 _AGENT = (_agent("SetUserPassword", "qemu vz test"),)
 _SNAPSHOTS = (
     _row("CreateSnapshot", _names("qemu vz esx vbox test"), progress="qemu", abortable="qemu"),
@@ -98,12 +113,14 @@ _READS = (
     _read("GetBlockStats", "qemu xen lxc vz test"),
     _read("GetInterfaceStats", "qemu xen lxc vz openvz test"),
     _read("GetMemoryStats", "qemu xen lxc vz test"),
+    _read("GetMetadata", "qemu xen lxc bhyve test"),
+    _read("GetHostStats", "qemu xen lxc vz test"),
     _read("ListSnapshots", "qemu vz esx vbox test"),
     _read("GetSnapshot", "qemu vz esx vbox test"),
     _read("GetSnapshotXml", "qemu vz esx vbox test"),
     _read("GetCurrentSnapshot", "qemu vz esx vbox test"),
 )
-_ROWS = (*_LIFECYCLE, *_DEFINITION, *_DEVICES, *_SETTINGS, *_AGENT, *_SNAPSHOTS, *_MIGRATION, *_READS)
+_ROWS = (*_LIFECYCLE, *_DEFINITION, *_DEVICES, *_SETTINGS, *_AGENT, *_SNAPSHOTS, *_MIGRATION, *_KEYS, *_RESIZE, *_READS)
 
 READS: tuple[str, ...] = tuple(row.name for row in _READS)
 """The RPCs that change nothing and that some hypervisor lacks."""

@@ -77,6 +77,8 @@ class DomainState(Value, frozen=True):
     has_managed_save: bool | None = None
     updated: bool | None = None
     control: Control | None = None
+    messages: tuple[str, ...] = ()
+    """virDomainGetMessages: taints and deprecations."""
 
 
 class DiskConfig(Value, frozen=True):
@@ -97,6 +99,30 @@ class InterfaceConfig(Value, frozen=True):
     alias: str | None = None
 
 
+class MetadataElement(Value, frozen=True):
+    """What an application keeps in a definition, by its namespace."""
+
+    uri: str
+    xml: str
+
+
+class Metadata(Value, frozen=True):
+    """What people and applications have written into a definition; empty where there is nothing."""
+
+    title: str = ""
+    description: str = ""
+    elements: tuple[MetadataElement, ...] = ()
+
+
+class Address(Value, frozen=True):
+    """An address of an interface that the host knows of. `source`: lease or arp."""
+
+    mac: str
+    address: str
+    prefix: int | None = None
+    source: str = "lease"
+
+
 class DomainConfig(Value, frozen=True):
     """What virDomainGetXMLDesc and its neighbours say. Both XML texts are without secrets."""
 
@@ -115,6 +141,11 @@ class DomainConfig(Value, frozen=True):
     vcpus_maximum_config: int | None = None
     disks: tuple[DiskConfig, ...] = ()
     interfaces: tuple[InterfaceConfig, ...] = ()
+    metadata: Metadata = Metadata()
+    inactive_metadata: Metadata | None = None
+    """Of the stored definition, where that is another."""
+    addresses: tuple[Address, ...] = ()
+    """virDomainInterfaceAddresses by lease and ARP: nothing is asked of the guest."""
 
 
 class DomainReading(Value, frozen=True):
@@ -201,6 +232,8 @@ class BlockStats(Value, frozen=True):
     allocation_bytes: int | None = None
     capacity_bytes: int | None = None
     physical_bytes: int | None = None
+    error: str | None = None
+    """Why it stopped its guest: io or no_space (virDomainGetDiskErrors)."""
 
 
 class InterfaceStats(Value, frozen=True):
@@ -267,6 +300,20 @@ class Pulses(Value, frozen=True):
     """The answer to a look at many running domains; asks no monitor and takes no job, so it does not hang."""
 
     pulses: tuple[Pulse, ...] = ()
+
+
+class HostStats(Value, frozen=True):
+    """virNodeGetCPUStats of all CPUs together, in nanoseconds, and virNodeGetMemoryStats, in bytes."""
+
+    stamp: Stamp
+    user_ns: int | None = None
+    system_ns: int | None = None
+    idle_ns: int | None = None
+    iowait_ns: int | None = None
+    memory_bytes: int | None = None
+    free_bytes: int | None = None
+    buffers_bytes: int | None = None
+    cached_bytes: int | None = None
 
 
 class Snapshot(Value, frozen=True):

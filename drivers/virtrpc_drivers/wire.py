@@ -12,7 +12,7 @@ import msgspec
 
 from virtrpc_drivers.errors import Fault, Reason, failure
 from virtrpc_drivers.protocol import AnyNotice, Call, DriverSettings
-from virtrpc_drivers.values import CancelAnswer, Failed, Group, Listing, Outcome, Pulses, Readings, Samples, Snapshots
+from virtrpc_drivers.values import CancelAnswer, Failed, Group, HostStats, Listing, Outcome, Pulses, Readings, Samples, Snapshots
 
 MAX_MESSAGE = 8 << 20
 """The largest body of a frame, in bytes."""
@@ -54,6 +54,10 @@ class ReadPulses(Request, frozen=True):
     """Driver.pulses."""
 
     uuids: tuple[str, ...]
+
+
+class ReadHostStats(Request, frozen=True):
+    """Driver.host_stats."""
 
 
 class RunCall(Request, frozen=True):
@@ -115,6 +119,7 @@ AnyRequest = (
     | ReadDomains
     | SampleDomains
     | ReadPulses
+    | ReadHostStats
     | RunCall
     | ResumeCall
     | CancelCall
@@ -132,6 +137,7 @@ ANSWERS: dict[type[Request], Any] = {
     ReadDomains: Readings,
     SampleDomains: Samples,
     ReadPulses: Pulses,
+    ReadHostStats: HostStats,
     RunCall: Outcome,
     ResumeCall: Outcome,
     CancelCall: CancelAnswer,

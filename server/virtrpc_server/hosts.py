@@ -27,6 +27,8 @@ from virtrpc_server.auditing import Attention, Audit, Poll
 from virtrpc_server.budgets import Budget, Budgets, keep_learning
 from virtrpc_server.domains import Domains, Entry, Observed, Tally
 from virtrpc_server.errors import refuse
+from virtrpc_server.host_sampling import LIVE_SECONDS as HOST_LIVE_SECONDS
+from virtrpc_server.host_sampling import HostSampler
 from virtrpc_server.refresh import Refresher
 from virtrpc_server.sampling import SAMPLE_PERIOD, Sampler
 from virtrpc_server.slots import Slots
@@ -91,6 +93,7 @@ class Host:
         self.limits = {Kind.MIGRATION: Slots(config.migrations, clock), Kind.SAVE: Slots(config.saves, clock)}
         self.refresher = Refresher(config.name, driver, domains)
         self.sampler = Sampler(config.name, driver, domains, config.sample_seconds)
+        self.own_sampler = HostSampler(config.name, driver)
         self.attention = Attention()
         self.back_up = asyncio.Event()
         self._domains = domains
@@ -133,6 +136,7 @@ class Host:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.sampler.stop()
+        await self.own_sampler.stop()
         await self.refresher.close()
         await self.driver.close()
 
@@ -191,6 +195,14 @@ class Host:
             return Freshness.UNKNOWN
         return Freshness.LIVE if self.connected and self.age(reading.stamp) <= self.sampler.live_seconds else Freshness.STALE
 
+    @property
+    def own_stats_freshness(self) -> Freshness:
+        """LIVE, STALE or UNKNOWN, for the statistics of the host itself."""
+        reading = self.own_sampler.reading
+        if reading is None:
+            return Freshness.UNKNOWN
+        return Freshness.LIVE if self.connected and self.age(reading.stamp) <= HOST_LIVE_SECONDS else Freshness.STALE
+
     def age(self, stamp: Stamp) -> float:
         """Seconds since the call that made a reading began."""
         return self._clock() - stamp.wall
@@ -222,9 +234,15 @@ class Host:
         self._learn()
         self.refresher.go_on()
         self.sampler.start()
+        self._sample_host()
         self._begin_audit()
         self._on_connection(self)
         self.back_up.set()
+
+    def _sample_host(self) -> None:
+        support = self.info.support("GetHostStats") if self.info is not None else None
+        if support is not None and support.supported:
+            self.own_sampler.start()
 
     def _lost_events(self) -> None:
         before = self.freshness
@@ -257,6 +275,7 @@ class Host:
         self.back_up.clear()
         self.refresher.pause()
         self.sampler.pause()
+        self.own_sampler.pause()
         if self._auditing is not None:
             self._auditing.cancel()
         self._on_connection(self)

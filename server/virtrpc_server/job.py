@@ -16,7 +16,7 @@ from virtrpc_server.messages.common import enum_table
 from virtrpc_server.messages.hosts import unreachable_message
 from virtrpc_server.messages.jobs import job_message
 from virtrpc_server.migration import Migrations
-from virtrpc_server.orders import agent, definition, devices, lifecycle, settings, snapshots
+from virtrpc_server.orders import agent, definition, devices, keys, lifecycle, settings, snapshots
 from virtrpc_server.paging import Key, Pager, Row
 from virtrpc_server.watching import Watches
 
@@ -64,6 +64,26 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         """virDomainDestroyFlags, past whatever the domain is busy with."""
         return self._accept.existing(request, context, lifecycle.destroy)
 
+    def ResetDomain(self, request: job_pb2.ResetDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainReset."""
+        return self._accept.existing(request, context, lifecycle.reset)
+
+    def SendKey(self, request: job_pb2.SendKeyRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSendKey."""
+        return self._accept.existing(request, context, keys.send_key)
+
+    def InjectNmi(self, request: job_pb2.InjectNmiRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainInjectNMI."""
+        return self._accept.existing(request, context, keys.inject_nmi)
+
+    def PowerManagementSuspend(self, request: job_pb2.PowerManagementSuspendRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainPMSuspendForDuration."""
+        return self._accept.existing(request, context, lifecycle.power_management_suspend)
+
+    def PowerManagementWakeup(self, request: job_pb2.PowerManagementWakeupRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainPMWakeup."""
+        return self._accept.existing(request, context, lifecycle.power_management_wakeup)
+
     def ManagedSaveDomain(self, request: job_pb2.ManagedSaveDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainManagedSave."""
         return self._accept.existing(request, context, lifecycle.managed_save)
@@ -71,6 +91,18 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     def DefineDomain(self, request: job_pb2.DefineDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainDefineXMLFlags."""
         return self._accept.making(request, context, request.host, definition.define)
+
+    def RenameDomain(self, request: job_pb2.RenameDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainRename."""
+        return self._accept.existing(request, context, definition.rename)
+
+    def SetMetadata(self, request: job_pb2.SetMetadataRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSetMetadata."""
+        return self._accept.existing(request, context, definition.set_metadata)
+
+    def SetAutostart(self, request: job_pb2.SetAutostartRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSetAutostart."""
+        return self._accept.existing(request, context, definition.set_autostart)
 
     def CreateDomain(self, request: job_pb2.CreateDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainCreateXML."""
@@ -95,6 +127,18 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     def SetMemory(self, request: job_pb2.SetMemoryRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainSetMemoryFlags."""
         return self._accept.existing(request, context, settings.set_memory)
+
+    def SetVcpus(self, request: job_pb2.SetVcpusRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSetVcpusFlags."""
+        return self._accept.existing(request, context, settings.set_vcpus)
+
+    def SetMemoryStatsPeriod(self, request: job_pb2.SetMemoryStatsPeriodRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSetMemoryStatsPeriod."""
+        return self._accept.existing(request, context, settings.set_memory_stats_period)
+
+    def ResizeBlock(self, request: job_pb2.ResizeBlockRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainBlockResize."""
+        return self._accept.existing(request, context, settings.resize_block)
 
     def SetUserPassword(self, request: job_pb2.SetUserPasswordRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainSetUserPassword, through the guest agent."""

@@ -11,14 +11,14 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from virtrpc.v1 import query_pb2, query_pb2_grpc, types_pb2
-from virtrpc_server import devices, xml_forms
+from virtrpc_server import devices, metadata, xml_forms
 from virtrpc_server.domains import Domains, Entry
 from virtrpc_server.hosts import Hosts
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.messages import stats
 from virtrpc_server.messages.common import identity_message
 from virtrpc_server.messages.domains import domain_message
-from virtrpc_server.messages.hosts import host_message, unreachable_message
+from virtrpc_server.messages.hosts import host_message, host_stats_message, unreachable_message
 from virtrpc_server.paging import Key, Page, Pager, Row
 from virtrpc_server.watching import Watches
 
@@ -53,6 +53,11 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         """virDomainGetXMLDesc, without secrets."""
         entry = self._lookup.domain(request.domain)
         return xml_forms.answer(entry, self._hosts[entry.host], inactive=request.inactive, migratable=request.migratable)
+
+    async def GetMetadata(self, request: query_pb2.GetMetadataRequest, context: Context) -> query_pb2.GetMetadataResponse:
+        """virDomainGetMetadata, of all kinds at once."""
+        entry = self._lookup.domain(request.domain, needs="GetMetadata")
+        return metadata.answer(entry, self._hosts[entry.host], inactive=request.inactive, uri=request.uri)
 
     async def ListVcpus(self, request: query_pb2.ListVcpusRequest, context: Context) -> query_pb2.ListVcpusResponse:
         """virDomainGetVcpus."""
@@ -109,6 +114,12 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         host = self._lookup.host(request.host)
         message = host_message(host, verbs=True, capabilities=request.include_capabilities_xml, sysinfo=request.include_sysinfo_xml)
         return query_pb2.GetHostResponse(host=message)
+
+    async def GetHostStats(self, request: query_pb2.GetHostStatsRequest, context: Context) -> query_pb2.GetHostStatsResponse:
+        """virNodeGetCPUStats and virNodeGetMemoryStats."""
+        host = self._lookup.host(request.host)
+        host.require("GetHostStats")
+        return query_pb2.GetHostStatsResponse(host=host.name, stats=host_stats_message(host))
 
     def _domain(self, entry: Entry) -> types_pb2.Domain:
         return domain_message(entry, self._hosts[entry.host])

@@ -9,7 +9,7 @@ import msgspec
 
 from virtrpc_drivers.operations import AnyOperation
 from virtrpc_drivers.protocol import Report
-from virtrpc_drivers.values import Outcome, Phase
+from virtrpc_drivers.values import Metadata, Outcome, Phase
 from virtrpc_server.domains import Entry, Observed, Stats
 
 
@@ -173,14 +173,18 @@ class Job(msgspec.Struct, frozen=True):
         return self.state not in (JobState.QUEUED, JobState.RUNNING)
 
 
+_WITHOUT_TEXTS = {"xml": "", "inactive_xml": None, "migratable_xml": None, "metadata": Metadata(), "inactive_metadata": None}
+
+
 def operation_kept(operation: AnyOperation) -> AnyOperation:
     """The operation as a finished job keeps it: without its XML, since thousands of finished jobs are kept."""
-    return msgspec.structs.replace(operation, xml="") if "xml" in operation.__struct_fields__ else operation
+    long = {field: "" for field in ("xml", "value") if field in operation.__struct_fields__}
+    return msgspec.structs.replace(operation, **long) if long else operation
 
 
 def domain_kept(entry: Entry) -> Entry:
     """The domain as a finished job keeps it: its state and configuration, without the XML texts and the statistics."""
     config = entry.config
     if config is not None:
-        config = Observed(msgspec.structs.replace(config.value, xml="", inactive_xml=None, migratable_xml=None), config.stamp)
+        config = Observed(msgspec.structs.replace(config.value, **_WITHOUT_TEXTS), config.stamp)
     return msgspec.structs.replace(entry, config=config, stats=Stats())

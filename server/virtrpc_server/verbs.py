@@ -11,9 +11,11 @@ from virtrpc_drivers.operations import (
     Create,
     Define,
     Migrate,
+    Rename,
     Scope,
     SetMemory,
     SetUserPassword,
+    SetVcpus,
 )
 from virtrpc_drivers.values import DomainState, Group, Slot, State
 from virtrpc_server.domains import Entry
@@ -23,8 +25,16 @@ ASKING_RUN_LIMIT = 300.0
 """Seconds that a verb which only asks the guest may run unless the caller says otherwise."""
 STATE = Group.STATE
 ASKING = frozenset({"Shutdown", "Reboot", "DetachDevice"})
-NEEDS_ACTIVE = frozenset({"Suspend", "Resume", "Shutdown", "Reboot", "Destroy", "ManagedSave", "SetUserPassword"})
-NEEDS_INACTIVE = frozenset({"Start"})
+NEEDS_ACTIVE = frozenset({
+    "Suspend", "Resume", "Shutdown", "Reboot", "Destroy", "ManagedSave", "SetUserPassword",
+    "Reset", "SendKey", "InjectNmi", "PowerManagementSuspend", "PowerManagementWakeup", "ResizeBlock",
+})  # fmt: skip
+NEEDS_INACTIVE = {"Start": "the domain is already running", "Rename": "a domain is renamed only while it is off"}
+NEEDS_PERSISTENT = {
+    "ManagedSave": "the domain is transient: it has no place for a managed save image",
+    "Rename": "the domain is transient: its name cannot be changed",
+    "SetAutostart": "the domain is transient: there is nothing that could be started with its host",
+}
 
 
 _BACKGROUND = "background"
@@ -62,11 +72,13 @@ def _wrong_state(operation: AnyOperation, entry: Entry, state: DomainState) -> s
     if verb in NEEDS_ACTIVE and not state.active:
         return "the domain is not running"
     if verb in NEEDS_INACTIVE and state.active:
-        return "the domain is already running"
+        return NEEDS_INACTIVE[verb]
     if verb == "Resume" and state.state is State.RUNNING:
         return "the domain is not paused"
-    if verb == "ManagedSave" and not _persistent(entry):
-        return "the domain is transient: it has no place for a managed save image"
+    if verb == "PowerManagementWakeup" and state.state is not State.PMSUSPENDED:
+        return "the domain does not sleep"
+    if verb in NEEDS_PERSISTENT and not _persistent(entry):
+        return NEEDS_PERSISTENT[verb]
     if isinstance(operation, Migrate) and not state.active and not operation.offline:
         return "the domain is not running, and offline is not set"
     return _wrong_scope(operation, entry, active=state.active)
@@ -92,13 +104,17 @@ def invalid(operation: AnyOperation, entry: Entry) -> Problem | None:
         if maximum is not None and operation.memory_bytes > maximum:
             message = f"memory_bytes {operation.memory_bytes} is above the domain's maximum of {maximum}"
             return Problem("INVALID_ARGUMENT", message, {"field": "memory_bytes"})
+    if isinstance(operation, SetVcpus) and not operation.maximum and entry.config is not None:
+        most = entry.config.value.vcpus_maximum
+        if most is not None and operation.vcpus > most:
+            return Problem("INVALID_ARGUMENT", f"vcpus {operation.vcpus} is above the domain's maximum of {most}", {"field": "vcpus"})
     return None
 
 
 def conditions(operation: AnyOperation, slot: Slot, host: str, destination: str = "", name: str = "") -> list[tuple[str, ...]]:
     """The keys that the operation needs for itself, in the one order that everybody takes them in.
 
-    A domain that is being made reserves its name beside its uuid, and a migration of the domain `name` both at its destination.
+    A domain that is being made or renamed reserves its name beside its uuid, and a migration of the domain `name` both at its destination.
     """
     if slot in (Slot.NONE, Slot.DESTROY):
         return []
@@ -108,7 +124,7 @@ def conditions(operation: AnyOperation, slot: Slot, host: str, destination: str 
         # The slot first: who waits for it must not hold the domain meanwhile. Nobody who holds a domain waits for such a slot.
         return [(host, operation.uuid, _BACKGROUND, getattr(operation, "disk", "")), (host, operation.uuid)]
     keys: list[tuple[str, ...]] = [(host, operation.uuid)]
-    if isinstance(operation, Define | Create):
+    if isinstance(operation, Define | Create | Rename):
         keys.append((host, "name", operation.name))
     if isinstance(operation, Migrate) and destination:
         keys += [(destination, operation.uuid), (destination, "name", operation.new_name or name)]

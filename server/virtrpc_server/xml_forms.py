@@ -13,12 +13,10 @@ from virtrpc_server.messages.common import identity_message, observation
 def answer(entry: Entry, host: Host, *, inactive: bool, migratable: bool) -> query_pb2.GetDomainXmlResponse:
     """The form that is asked for. Raises HOST_UNREACHABLE where it was not read yet, WRONG_STATE, UNSUPPORTED_BY_HYPERVISOR."""
     if entry.config is None:
-        raise _unread(entry)
+        raise unread(entry)
     config = entry.config.value
     if inactive and not config.persistent:
-        state = entry.state.value.state.value if entry.state is not None else ""
-        message = f"domain {entry.name} is transient: it has no stored definition"
-        raise refuse("WRONG_STATE", message, domain=entry.uuid, host=entry.host, state=state)
+        raise refuse_transient(entry)
     # What a domain that is off has is its stored definition.
     stored = config.persistent and (inactive or (entry.state is not None and not entry.active))
     return query_pb2.GetDomainXmlResponse(
@@ -36,7 +34,7 @@ def _plain(entry: Entry, config: DomainConfig, *, stored: bool) -> str:
         return config.inactive_xml
     # Read while it was off, when there is only the one; else it would be the running guest's.
     if entry.active:
-        raise _unread(entry)
+        raise unread(entry)
     return config.xml
 
 
@@ -49,5 +47,12 @@ def _migratable(entry: Entry, config: DomainConfig, *, stored: bool) -> str:
     return config.migratable_xml
 
 
-def _unread(entry: Entry) -> Refusal:
-    return refuse("HOST_UNREACHABLE", f"this form of the XML of {entry.name} has not been read yet", domain=entry.uuid, host=entry.host)
+def unread(entry: Entry) -> Refusal:
+    """The refusal of what was not read yet."""
+    return refuse("HOST_UNREACHABLE", f"this form of the definition of {entry.name} has not been read yet", domain=entry.uuid, host=entry.host)
+
+
+def refuse_transient(entry: Entry) -> Refusal:
+    """The refusal of a stored definition where there is none."""
+    state = entry.state.value.state.value if entry.state is not None else ""
+    return refuse("WRONG_STATE", f"domain {entry.name} is transient: it has no stored definition", domain=entry.uuid, host=entry.host, state=state)

@@ -98,7 +98,8 @@ class Kind:
         return (
             f"<domain type='{self.name}'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>256</memory>"
             "<currentMemory unit='MiB'>128</currentMemory><vcpu>1</vcpu><os><type>hvm</type></os>"
-            "<devices><disk type='file' device='disk'><source file='/nowhere/a.img'/><target dev='vda' bus='virtio'/></disk></devices></domain>"
+            "<devices><disk type='file' device='disk'><source file='/nowhere/a.img'/><target dev='vda' bus='virtio'/></disk>"
+            "<memballoon model='virtio'/></devices></domain>"
         )
 
     def disk_xml(self, name: str) -> str:

@@ -38,6 +38,13 @@ EXAMPLES: dict[str, Callable[[str], ops.AnyOperation]] = {
     "CreateSnapshot": lambda uuid: ops.CreateSnapshot(uuid=uuid, name="x", xml=SNAPSHOT),
     "RevertToSnapshot": lambda uuid: ops.RevertToSnapshot(uuid=uuid, name="x"),
     "DeleteSnapshot": lambda uuid: ops.DeleteSnapshot(uuid=uuid, name="x"),
+    "Rename": lambda uuid: ops.Rename(uuid=uuid, name="x"),
+    "SetMetadata": lambda uuid: ops.SetMetadata(uuid=uuid, kind="title", value="x"),
+    "SetAutostart": lambda uuid: ops.SetAutostart(uuid=uuid, autostart=True),
+    "SetVcpus": lambda uuid: ops.SetVcpus(uuid=uuid, vcpus=1),
+    "SetMemoryStatsPeriod": lambda uuid: ops.SetMemoryStatsPeriod(uuid=uuid, seconds=1),
+    "SendKey": lambda uuid: ops.SendKey(uuid=uuid, keycodes=(30,)),
+    "ResizeBlock": lambda uuid: ops.ResizeBlock(uuid=uuid, device="vda", capacity_bytes=MIB),
     "Migrate": lambda uuid: ops.Migrate(uuid=uuid, destination_uri="sim://b/"),
 }
 

@@ -77,7 +77,8 @@ class TestDriver(Kind):
     def xml(self, name: str, uuid: str) -> str:
         return (
             f"<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>256</memory><vcpu>1</vcpu><os><type>hvm</type></os>"
-            f"<devices>{self.disk_xml('vda')}<interface type='network'><source network='default'/></interface></devices></domain>"
+            f"<devices>{self.disk_xml('vda')}<interface type='network'><source network='default'/></interface>"
+            "<memballoon model='virtio'/></devices></domain>"
         )
 
     def changed_device_xml(self, domain_xml: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from tests.e2e.server import ended, eventually
@@ -139,6 +140,12 @@ class Stage:
             return holds(await self.domain())
 
         await eventually(asked, what)
+
+    async def refused(self, verb: Awaitable[AsyncJobHandle], reason: str) -> None:
+        """A verb that ends with this reason."""
+        with pytest.raises(VirtrpcError) as caught:
+            await self.done(verb)
+        assert caught.value.reason == reason
 
     async def forget(self, *refs: str) -> None:
         """Destroy and undefine these domains, as far as they are there."""

@@ -16,6 +16,7 @@ from virtrpc_drivers.values import (
     DomainState,
     Group,
     HostInfo,
+    HostStats,
     Listed,
     Listing,
     Missing,
@@ -119,6 +120,10 @@ class FakeDriver:
     async def sample(self, uuids: Sequence[str]) -> Samples:
         """The statistics that were laid out."""
         return Samples(stats=tuple(self.stats[which] for which in uuids if which in self.stats))
+
+    async def host_stats(self) -> HostStats:
+        """It is idle."""
+        return HostStats(stamp=self._now(), user_ns=0, memory_bytes=1 << 30)
 
     async def pulses(self, uuids: Sequence[str]) -> Pulses:
         """It cannot tell."""

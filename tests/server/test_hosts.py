@@ -111,7 +111,7 @@ async def test_sampling_keeps_to_the_configured_period(guests: int, period: floa
 
 @on_virtual_time
 async def test_up_twice_in_a_row_is_up() -> None:
-    """The libvirt driver says so again once it knows more: one audit and one sampler go on."""
+    """The libvirt driver says so again once it knows more: one audit and one sampler of each kind go on."""
     driver = SlowDriver(reading(1, 0.0))
     host = host_of(driver)
     await start(host)
@@ -120,7 +120,7 @@ async def test_up_twice_in_a_row_is_up() -> None:
     assert host.info is not None
     assert host.info.cpus == 8
     assert host.freshness is Freshness.LIVE
-    assert tasks() == 2
+    assert tasks() == 3
     await host.close()
 
 

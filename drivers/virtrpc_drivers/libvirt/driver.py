@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import libvirt
 
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
-from virtrpc_drivers.libvirt import asking, migration, operations, probing, proofs, pulses, readings, snapshots, tracing
+from virtrpc_drivers.libvirt import asking, host_stats, migration, operations, probing, proofs, pulses, readings, snapshots, tracing
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.events import Events
 from virtrpc_drivers.libvirt.host import NOT_YET, Host
@@ -19,7 +19,21 @@ from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.libvirt.stats import Sampler
 from virtrpc_drivers.operations import CreateSnapshot, Destroy, Migrate
 from virtrpc_drivers.protocol import Call, Deliver, DriverSettings
-from virtrpc_drivers.values import CancelAnswer, Group, HostInfo, Listing, Outcome, Phase, Pulses, Readings, Samples, Slot, Snapshots, VerbSupport
+from virtrpc_drivers.values import (
+    CancelAnswer,
+    Group,
+    HostInfo,
+    HostStats,
+    Listing,
+    Outcome,
+    Phase,
+    Pulses,
+    Readings,
+    Samples,
+    Slot,
+    Snapshots,
+    VerbSupport,
+)
 
 T = TypeVar("T")
 
@@ -82,6 +96,10 @@ class LibvirtDriver:
     async def probe(self, uuid: str) -> None:
         """Returns once libvirt's job on this domain could be taken."""
         await self._up.probes.probe(uuid)
+
+    async def host_stats(self) -> HostStats:
+        """virNodeGetCPUStats and virNodeGetMemoryStats."""
+        return await self._read(lambda connection: host_stats.host_stats(connection, self._clock))
 
     async def snapshots(self, uuid: str) -> Snapshots:
         """virDomainListAllSnapshots."""

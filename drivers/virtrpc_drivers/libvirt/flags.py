@@ -32,6 +32,44 @@ _REBOOT = {
 _AFTER_SAVE = {"": 0, "running": libvirt.VIR_DOMAIN_SAVE_RUNNING, "paused": libvirt.VIR_DOMAIN_SAVE_PAUSED}
 _AFTER_REVERT = {"": 0, "running": libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING, "paused": libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED}
 
+_SUSPEND_TARGETS = {
+    "memory": libvirt.VIR_NODE_SUSPEND_TARGET_MEM,
+    "disk": libvirt.VIR_NODE_SUSPEND_TARGET_DISK,
+    "hybrid": libvirt.VIR_NODE_SUSPEND_TARGET_HYBRID,
+}
+_METADATA = {
+    "title": libvirt.VIR_DOMAIN_METADATA_TITLE,
+    "description": libvirt.VIR_DOMAIN_METADATA_DESCRIPTION,
+    "element": libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+}
+_KEYCODE_SETS = {
+    "linux": libvirt.VIR_KEYCODE_SET_LINUX,
+    "xt": libvirt.VIR_KEYCODE_SET_XT,
+    "xt_kbd": libvirt.VIR_KEYCODE_SET_XT_KBD,
+    "atset1": libvirt.VIR_KEYCODE_SET_ATSET1,
+    "atset2": libvirt.VIR_KEYCODE_SET_ATSET2,
+    "atset3": libvirt.VIR_KEYCODE_SET_ATSET3,
+    "osx": libvirt.VIR_KEYCODE_SET_OSX,
+    "usb": libvirt.VIR_KEYCODE_SET_USB,
+    "win32": libvirt.VIR_KEYCODE_SET_WIN32,
+    "qnum": libvirt.VIR_KEYCODE_SET_QNUM,
+}
+
+
+def suspend_target(word: str) -> int:
+    """virNodeSuspendTarget."""
+    return _word(_SUSPEND_TARGETS, word, "place to sleep")
+
+
+def metadata(kind: str) -> int:
+    """virDomainMetadataType."""
+    return _word(_METADATA, kind, "kind of metadata")
+
+
+def keycode_set(word: str) -> int:
+    """virKeycodeSet."""
+    return _word(_KEYCODE_SETS, word, "set of key codes")
+
 
 def scope(value: Scope) -> int:
     """virDomainModificationImpact."""

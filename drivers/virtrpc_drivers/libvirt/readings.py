@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+from xml.etree import ElementTree
 
 import libvirt
 import msgspec
@@ -12,8 +13,10 @@ import msgspec
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.libvirt import domain_xml
 from virtrpc_drivers.libvirt.errors import fault_of
+from virtrpc_drivers.metadata import metadata
 from virtrpc_drivers.values import (
     ACTIVE_STATES,
+    Address,
     Control,
     DomainConfig,
     DomainReading,
@@ -22,6 +25,7 @@ from virtrpc_drivers.values import (
     Group,
     Listed,
     Listing,
+    Metadata,
     Missing,
     Readings,
     Stamp,
@@ -56,6 +60,7 @@ _REASONS: dict[State, tuple[str, ...]] = {
     State.SHUTOFF: ("unknown", "shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "from_snapshot", "daemon"),
     State.CRASHED: ("unknown", "panicked"),
 }  # fmt: skip
+_ADDRESS_SOURCES = (("lease", libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE), ("arp", libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP))
 _CONTROLS = (Control.OK, Control.JOB, Control.OCCUPIED, Control.ERROR)
 
 
@@ -154,6 +159,7 @@ def _state(domain: Any) -> DomainState:
         has_managed_save=_flag(optional(lambda: domain.hasManagedSaveImage(0))),
         updated=_flag(optional(domain.isUpdated)),
         control=optional(lambda: control_of(domain)) if active else None,
+        messages=tuple(optional(lambda: domain.messages(0)) or ()) if active else (),
     )
 
 
@@ -178,7 +184,29 @@ def _config(domain: Any) -> DomainConfig:
         vcpus_maximum=config.vcpus_maximum,
         disks=domain_xml.disks(xml),
         interfaces=domain_xml.interfaces(xml),
+        metadata=_metadata(xml),
+        inactive_metadata=_metadata(inactive) if inactive and active else None,
+        addresses=_addresses(domain) if active else (),
     )
+
+
+def _metadata(xml: str) -> Metadata:
+    # Most definitions have none, and parsing each once more costs.
+    if not any(tag in xml for tag in ("<title>", "<description>", "<metadata>")):
+        return Metadata()
+    return metadata(ElementTree.fromstring(xml))
+
+
+def _addresses(domain: Any) -> tuple[Address, ...]:
+    """virDomainInterfaceAddresses of the sources that ask neither guest nor monitor."""
+    found: dict[tuple[str, str], Address] = {}
+    for source, number in _ADDRESS_SOURCES:
+        answer: dict[str, Any] = optional(lambda number=number: domain.interfaceAddresses(number, 0)) or {}  # type: ignore[misc]
+        for interface in answer.values():
+            for row in interface["addrs"] or ():
+                mac = (interface["hwaddr"] or "").lower()
+                found.setdefault((mac, row["addr"]), Address(mac=mac, address=row["addr"], prefix=row["prefix"] or None, source=source))
+    return tuple(found.values())
 
 
 def _flag(answer: int | None) -> bool | None:

@@ -7,14 +7,29 @@ from __future__ import annotations
 
 from virtrpc_drivers.operations.agent import AnyAgent, SetUserPassword
 from virtrpc_drivers.operations.base import Operation, Scope
-from virtrpc_drivers.operations.definition import AnyDefinition, Create, Define, Undefine
+from virtrpc_drivers.operations.definition import AnyDefinition, Create, Define, Rename, SetAutostart, SetMetadata, Undefine
 from virtrpc_drivers.operations.devices import AnyDevices, AttachDevice, DetachDevice, UpdateDevice
-from virtrpc_drivers.operations.lifecycle import AnyLifecycle, Destroy, ManagedSave, Reboot, RemoveManagedSave, Resume, Shutdown, Start, Suspend
+from virtrpc_drivers.operations.keys import AnyKeys, InjectNmi, SendKey
+from virtrpc_drivers.operations.lifecycle import (
+    AnyLifecycle,
+    Destroy,
+    ManagedSave,
+    PowerManagementSuspend,
+    PowerManagementWakeup,
+    Reboot,
+    RemoveManagedSave,
+    Reset,
+    Resume,
+    Shutdown,
+    Start,
+    Suspend,
+)
 from virtrpc_drivers.operations.migration import AnyMigration, Migrate
-from virtrpc_drivers.operations.settings import AnySettings, SetMemory
+from virtrpc_drivers.operations.resize import AnyResize, ResizeBlock
+from virtrpc_drivers.operations.settings import AnySettings, SetMemory, SetMemoryStatsPeriod, SetVcpus
 from virtrpc_drivers.operations.snapshots import AnySnapshots, CreateSnapshot, DeleteSnapshot, RevertToSnapshot
 
-AnyOperation = AnyLifecycle | AnyDefinition | AnyDevices | AnySettings | AnyAgent | AnySnapshots | AnyMigration
+AnyOperation = AnyLifecycle | AnyDefinition | AnyDevices | AnySettings | AnyAgent | AnySnapshots | AnyMigration | AnyKeys | AnyResize
 VERBS: tuple[str, ...] = tuple(kind.__name__ for kind in AnyOperation.__args__)
 """The tags of all operations."""
 
@@ -28,16 +43,27 @@ __all__ = [
     "DeleteSnapshot",
     "Destroy",
     "DetachDevice",
+    "InjectNmi",
     "ManagedSave",
     "Migrate",
     "Operation",
+    "PowerManagementSuspend",
+    "PowerManagementWakeup",
     "Reboot",
     "RemoveManagedSave",
+    "Rename",
+    "Reset",
+    "ResizeBlock",
     "Resume",
     "RevertToSnapshot",
     "Scope",
+    "SendKey",
+    "SetAutostart",
     "SetMemory",
+    "SetMemoryStatsPeriod",
+    "SetMetadata",
     "SetUserPassword",
+    "SetVcpus",
     "Shutdown",
     "Start",
     "Suspend",

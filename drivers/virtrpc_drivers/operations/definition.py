@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from virtrpc_drivers.operations.base import Operation
+from virtrpc_drivers.operations.base import Operation, Scope
 
 
 class Define(Operation, frozen=True):
@@ -32,4 +32,26 @@ class Undefine(Operation, frozen=True):
     keep_nvram: bool = False
 
 
-AnyDefinition = Define | Create | Undefine
+class Rename(Operation, frozen=True):
+    """virDomainRename."""
+
+    name: str
+
+
+class SetMetadata(Operation, frozen=True):
+    """virDomainSetMetadata. `kind`: title, description or element; an empty `value` removes it. An element has a `uri`, and a `key` if set."""
+
+    kind: str
+    value: str = ""
+    uri: str = ""
+    key: str = ""
+    scope: Scope = Scope.CURRENT
+
+
+class SetAutostart(Operation, frozen=True):
+    """virDomainSetAutostart."""
+
+    autostart: bool
+
+
+AnyDefinition = Define | Create | Undefine | Rename | SetMetadata | SetAutostart

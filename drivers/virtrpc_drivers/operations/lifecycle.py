@@ -50,4 +50,20 @@ class RemoveManagedSave(Operation, frozen=True):
     """virDomainManagedSaveRemove."""
 
 
-AnyLifecycle = Suspend | Resume | Start | Shutdown | Reboot | Destroy | ManagedSave | RemoveManagedSave
+class Reset(Operation, frozen=True):
+    """virDomainReset."""
+
+
+class PowerManagementSuspend(Operation, frozen=True):
+    """virDomainPMSuspendForDuration. `target`: memory, disk or hybrid."""
+
+    target: str = "memory"
+
+
+class PowerManagementWakeup(Operation, frozen=True):
+    """virDomainPMWakeup."""
+
+
+AnyLifecycle = (
+    Suspend | Resume | Start | Shutdown | Reboot | Destroy | ManagedSave | RemoveManagedSave | Reset | PowerManagementSuspend | PowerManagementWakeup
+)

@@ -13,4 +13,21 @@ class SetMemory(Operation, frozen=True):
     maximum: bool = False
 
 
-AnySettings = SetMemory
+class SetVcpus(Operation, frozen=True):
+    """virDomainSetVcpusFlags; `maximum` sets the boot-time maximum instead, `guest` has the agent do it inside the guest."""
+
+    vcpus: int
+    scope: Scope = Scope.CURRENT
+    maximum: bool = False
+    guest: bool = False
+    hotpluggable: bool = False
+
+
+class SetMemoryStatsPeriod(Operation, frozen=True):
+    """virDomainSetMemoryStatsPeriod; 0 switches the reports off."""
+
+    seconds: int
+    scope: Scope = Scope.CURRENT
+
+
+AnySettings = SetMemory | SetVcpus | SetMemoryStatsPeriod

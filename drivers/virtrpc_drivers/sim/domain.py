@@ -60,6 +60,11 @@ class SimDomain:
     snapshots: dict[str, SimSnapshot] = field(default_factory=dict)
     current: str | None = None
     passwords: dict[str, str] = field(default_factory=dict)
+    keys: tuple[int, ...] = ()
+    """Keys that were pressed."""
+    interrupts: int = 0
+    capacities: dict[str, int] = field(default_factory=dict)
+    """The sizes in bytes of disks that were resized, by target."""
     stopped: asyncio.Event | None = None
     """Set when the guest's process may go on; None while nothing stopped it."""
     stuck_calls: int = 0
@@ -124,6 +129,8 @@ class SimDomain:
             vcpus_maximum=base.vcpus_maximum,
             disks=self.definition.config.disks,
             interfaces=self.definition.config.interfaces,
+            metadata=self.definition.metadata,
+            inactive_metadata=self.document.metadata if self.persistent and self.active else None,
         )
 
     def control(self) -> Control:

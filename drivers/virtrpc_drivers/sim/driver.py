@@ -27,6 +27,7 @@ from virtrpc_drivers.values import (
     CancelAnswer,
     DomainReading,
     Group,
+    HostStats,
     Listed,
     Listing,
     Missing,
@@ -104,6 +105,10 @@ class SimDriver:
     async def sample(self, uuids: Sequence[str]) -> Samples:
         """See Driver.sample. A guest that was stopped while idle hangs the sweep; one whose job is held gives a partial answer."""
         return await self._within(self._sample(uuids))
+
+    async def host_stats(self) -> HostStats:
+        """See Driver.host_stats."""
+        return await self._query("host_stats", ANY, lambda stamp: stats.host_reading(self.hypervisor, stamp))
 
     async def pulses(self, uuids: Sequence[str]) -> Pulses:
         """See Driver.pulses."""

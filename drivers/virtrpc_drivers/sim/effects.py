@@ -55,6 +55,13 @@ def pause(hypervisor: SimHypervisor, domain: SimDomain, reason: str = "user") ->
     hypervisor.emit(domain.uuid, Change.LIFECYCLE, "suspended paused")
 
 
+def sleep(hypervisor: SimHypervisor, domain: SimDomain) -> None:
+    """The guest has put itself to sleep in its memory."""
+    domain.count(hypervisor.now())
+    domain.state, domain.reason = State.PMSUSPENDED, "unknown"
+    hypervisor.emit(domain.uuid, Change.LIFECYCLE, "pmsuspended memory")
+
+
 def unpause(hypervisor: SimHypervisor, domain: SimDomain, reason: str = "unpaused") -> None:
     """They move again."""
     domain.count(hypervisor.now())

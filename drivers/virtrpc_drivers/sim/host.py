@@ -9,6 +9,7 @@ from virtrpc_drivers.support import PUSHES_EVENTS
 from virtrpc_drivers.values import HostInfo
 
 CPUS = 8
+MEMORY_BYTES = 256 << 30
 
 
 def host_info(settings: DriverSettings, options: SimOptions) -> HostInfo:
@@ -25,7 +26,7 @@ def host_info(settings: DriverSettings, options: SimOptions) -> HostInfo:
         sockets=1,
         cores=CPUS,
         threads=1,
-        memory_bytes=256 << 30,
+        memory_bytes=MEMORY_BYTES,
         capabilities_xml="<capabilities><host><cpu><arch>x86_64</arch></cpu></host></capabilities>",
         verbs=verbs(options.shape),
         pushes_events=options.events and options.shape in PUSHES_EVENTS,

@@ -9,7 +9,7 @@ from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.protocol import Call
 from virtrpc_drivers.sim.domain import SimDomain
 from virtrpc_drivers.sim.migration import destination
-from virtrpc_drivers.values import Outcome
+from virtrpc_drivers.values import Outcome, State
 
 if TYPE_CHECKING:
     from virtrpc_drivers.sim.hypervisor import SimHypervisor
@@ -51,6 +51,19 @@ def _proof(hypervisor: SimHypervisor, call: Call, domain: SimDomain | None) -> O
         case ops.SetMemory() as operation:
             config = domain.definition.config
             proven = operation.memory_bytes == (config.max_memory_bytes if operation.maximum else config.memory_bytes)
+        case ops.Rename() as operation:
+            proven = domain.name == operation.name
+        case ops.SetAutostart() as operation:
+            proven = domain.autostart == operation.autostart
+        case ops.SetVcpus() as operation:
+            config = domain.definition.config
+            proven = operation.vcpus == (config.vcpus_maximum if operation.maximum else config.vcpus_config)
+        case ops.PowerManagementSuspend() as operation:
+            proven = domain.state is (State.SHUTOFF if operation.target == "disk" else State.PMSUSPENDED)
+        case ops.PowerManagementWakeup():
+            proven = domain.state is State.RUNNING
+        case ops.ResizeBlock() as operation:
+            proven = operation.capacity_bytes in domain.capacities.values()
         case _:
             proven = False
     return Outcome() if proven else None

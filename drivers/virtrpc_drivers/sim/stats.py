@@ -6,9 +6,9 @@ import zlib
 from typing import TYPE_CHECKING
 
 from virtrpc_drivers.sim.domain import SimDomain
-from virtrpc_drivers.sim.host import CPUS
+from virtrpc_drivers.sim.host import CPUS, MEMORY_BYTES
 from virtrpc_drivers.sim.shapes import row
-from virtrpc_drivers.values import BlockStats, CpuStats, InterfaceStats, MemoryStats, Stamp, StatsReading, VcpuStats
+from virtrpc_drivers.values import BlockStats, CpuStats, HostStats, InterfaceStats, MemoryStats, Stamp, StatsReading, VcpuStats
 
 if TYPE_CHECKING:
     from virtrpc_drivers.sim.hypervisor import SimHypervisor
@@ -32,11 +32,31 @@ def reading(hypervisor: SimHypervisor, domain: SimDomain, stamp: Stamp, *, parti
         stamp=stamp,
         cpu=CpuStats(time_ns=domain.cpu_time_ns),
         memory=_memory(hypervisor, domain, ran, rate) if has("GetMemoryStats") else None,
-        block=tuple(_disk(disk.target, disk.source, int(ran * rate)) for disk in config.disks) if has("GetBlockStats") else None,
+        block=tuple(_disk(disk.target, disk.source, int(ran * rate), domain.capacities.get(disk.target, 8 << 30)) for disk in config.disks)
+        if has("GetBlockStats")
+        else None,
         interfaces=tuple(_interface(card.target or card.mac, card.mac, int(ran * rate)) for card in config.interfaces)
         if has("GetInterfaceStats")
         else None,
         vcpus=tuple(_vcpu(number, domain.cpu_time_ns // vcpus) for number in range(vcpus)) if has("ListVcpus") else None,
+    )
+
+
+def host_reading(hypervisor: SimHypervisor, stamp: Stamp) -> HostStats:
+    """How busy the simulated host is: its guests' processor time, and the memory that they have."""
+    running = [domain for domain in hypervisor.domains.values() if domain.active]
+    used = sum(domain.definition.config.memory_bytes or 0 for domain in running)
+    busy = sum(domain.cpu_time_ns for domain in running)
+    return HostStats(
+        stamp=stamp,
+        user_ns=busy,
+        system_ns=busy // 10,
+        idle_ns=int(hypervisor.now() * 1e9) * CPUS,
+        iowait_ns=0,
+        memory_bytes=MEMORY_BYTES,
+        free_bytes=max(0, MEMORY_BYTES - used),
+        buffers_bytes=0,
+        cached_bytes=0,
     )
 
 
@@ -62,7 +82,11 @@ def _memory(hypervisor: SimHypervisor, domain: SimDomain, ran: float, rate: int)
     )
 
 
-def _disk(target: str, path: str | None, units: int) -> BlockStats:
+def _disks(domain: SimDomain, units: int) -> tuple[BlockStats, ...]:
+    return tuple(_disk(disk.target, disk.source, units, domain.capacities.get(disk.target, 8 << 30)) for disk in domain.definition.config.disks)
+
+
+def _disk(target: str, path: str | None, units: int, capacity: int) -> BlockStats:
     return BlockStats(
         target=target,
         path=path,
@@ -76,7 +100,7 @@ def _disk(target: str, path: str | None, units: int) -> BlockStats:
         flush_time_ns=units * 10_000,
         errors=0,
         allocation_bytes=1 << 30,
-        capacity_bytes=8 << 30,
+        capacity_bytes=capacity,
         physical_bytes=1 << 30,
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.protocol import Change
-from virtrpc_drivers.sim import devices, effects, lifecycle, migration, snapshots
+from virtrpc_drivers.sim import devices, effects, lifecycle, migration, settings, snapshots
 from virtrpc_drivers.sim.checks import active, targets
 from virtrpc_drivers.sim.sdk import JobHandle, sdk_error
 from virtrpc_drivers.sim.shapes import row
@@ -120,4 +120,15 @@ _VERBS: dict[type[ops.Operation], Callable[[SimHypervisor, JobHandle, Any], Awai
     ops.DeleteSnapshot: snapshots.delete,
     ops.RemoveManagedSave: remove_managed_save,
     ops.Migrate: migration.migrate,
+    ops.Reset: settings.reset,
+    ops.SendKey: settings.send_key,
+    ops.InjectNmi: settings.inject_nmi,
+    ops.PowerManagementSuspend: settings.suspend_for_duration,
+    ops.PowerManagementWakeup: settings.wake_up,
+    ops.Rename: settings.rename,
+    ops.SetMetadata: settings.set_metadata,
+    ops.SetAutostart: settings.set_autostart,
+    ops.SetVcpus: settings.set_vcpus,
+    ops.SetMemoryStatsPeriod: settings.set_memory_stats_period,
+    ops.ResizeBlock: settings.resize_block,
 }

@@ -7,8 +7,9 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from virtrpc_drivers.errors import Reason
+from virtrpc_drivers.metadata import metadata, with_metadata
 from virtrpc_drivers.sim.sdk import sdk_error
-from virtrpc_drivers.values import DiskConfig, DomainConfig, InterfaceConfig
+from virtrpc_drivers.values import DiskConfig, DomainConfig, InterfaceConfig, Metadata
 from virtrpc_drivers.xml import parse
 
 Element = ElementTree.Element
@@ -110,6 +111,37 @@ class Document:
         for tag, value in changed.items():
             element = _child(root, tag)
             element.text, element.attrib = str(value >> 10), {"unit": "KiB"}
+        return _document(root)
+
+    @cached_property
+    def metadata(self) -> Metadata:
+        """What people and applications have written into it."""
+        return metadata(self._root)
+
+    def with_metadata(self, kind: str, value: str, uri: str) -> Document:
+        """With a title, a description or an element. Raises DriverError (XML_INVALID)."""
+        if kind == "element" and value:
+            parse(value)
+        root = self.copy()
+        with_metadata(root, kind, value, uri)
+        return _checked(root)
+
+    def with_vcpus(self, number: int, *, maximum: bool) -> Document:
+        """With another number of processors: the present one, or the maximum (which lowers the present one where it must)."""
+        root = self.copy()
+        element = _child(root, "vcpu")
+        most = number if maximum else self.config.vcpus_maximum or 1
+        present = min(self.config.vcpus_config or 1, number) if maximum else number
+        element.text = str(most)
+        element.set("current", str(present))
+        return _document(root)
+
+    def with_stats_period(self, seconds: int) -> Document:
+        """With another period of the balloon's reports."""
+        root = self.copy()
+        balloon = _child(_child(root, "devices"), "memballoon")
+        balloon.attrib.setdefault("model", "virtio")
+        _child(balloon, "stats").set("period", str(seconds))
         return _document(root)
 
     def attach(self, xml: str) -> Document:

@@ -65,6 +65,7 @@ def _state_fields(state: DomainState) -> dict[str, Any]:
         "has_managed_save": state.has_managed_save,
         "memory_bytes": state.memory_bytes,
         "max_memory_bytes": state.max_memory_bytes,
+        "messages": state.messages,
     }
 
 

@@ -9,7 +9,7 @@ from virtrpc.v1 import query_pb2, types_pb2
 from virtrpc_drivers.values import HostInfo, Slot, VerbSupport
 from virtrpc_server.errors import FROM_DRIVER
 from virtrpc_server.hosts import Freshness, Host
-from virtrpc_server.messages.common import FRESHNESS, duration, enum_table, timestamp
+from virtrpc_server.messages.common import FRESHNESS, duration, duration_ns, enum_table, numbers, observation, timestamp
 from virtrpc_server.messages.verbs import METHODS, kind_of
 
 SLOTS = enum_table(Slot, query_pb2.VerbSlot, "VERB_SLOT_", {Slot.DESTROY: "PREEMPT"})
@@ -103,6 +103,28 @@ def _budget(host: Host) -> query_pb2.DaemonBudget:
     budget = host.budget
     daemon = host.info.daemon if host.info is not None else None
     return query_pb2.DaemonBudget(daemon=daemon or "", places=budget.limit or 0, used=len(budget.holders), waiting=len(budget.waiters))
+
+
+def host_stats_message(host: Host) -> query_pb2.HostStats:
+    """How busy a host is."""
+    reading = host.own_sampler.reading
+    observed = observation(host.own_stats_freshness, reading)
+    if reading is None:
+        return query_pb2.HostStats(observation=observed)
+    stats = reading.value
+    return query_pb2.HostStats(
+        observation=observed,
+        user_time=duration_ns(stats.user_ns),
+        system_time=duration_ns(stats.system_ns),
+        idle_time=duration_ns(stats.idle_ns),
+        iowait_time=duration_ns(stats.iowait_ns),
+        **numbers(
+            memory_bytes=stats.memory_bytes,
+            free_bytes=stats.free_bytes,
+            buffers_bytes=stats.buffers_bytes,
+            cached_bytes=stats.cached_bytes,
+        ),
+    )
 
 
 def _state_updates(info: HostInfo | None) -> query_pb2.StateUpdates.ValueType:

@@ -21,6 +21,9 @@ VCPU_STATES = {
 }
 ALL_GROUPS = frozenset({query_pb2.STATS_GROUP_CPU, query_pb2.STATS_GROUP_MEMORY, query_pb2.STATS_GROUP_BLOCK, query_pb2.STATS_GROUP_INTERFACE})
 
+DISK_ERRORS = {"io": query_pb2.DISK_ERROR_IO, "no_space": query_pb2.DISK_ERROR_NO_SPACE}
+ADDRESS_SOURCES = {"lease": query_pb2.ADDRESS_SOURCE_LEASE, "arp": query_pb2.ADDRESS_SOURCE_ARP}
+
 
 def present(entry: Entry, reading: Observed[T] | None) -> Observed[T] | None:
     """A group of statistics as far as it speaks of a guest that runs, by the last reading of its state."""
@@ -119,6 +122,7 @@ def _block(stats: values.BlockStats) -> query_pb2.BlockDeviceStats:
             allocation_bytes=stats.allocation_bytes,
             physical_bytes=stats.physical_bytes,
         ),
+        disk_error=DISK_ERRORS.get(stats.error or "", query_pb2.DISK_ERROR_UNSPECIFIED),
     )
 
 
@@ -136,11 +140,18 @@ def interface_message(entry: Entry, host: Host, devices: Iterable[values.Interfa
     """Interfaces: all of them, or those that are given."""
     chosen = interface_devices(entry) if devices is None else devices
     observed = stats_observation(entry, host, entry.stats.interfaces)
-    return query_pb2.InterfaceStats(observation=observed, devices=[_interface(device) for device in chosen])
+    known = entry.config.value.addresses if entry.config is not None and entry.active else ()
+    return query_pb2.InterfaceStats(observation=observed, devices=[_interface(device, known) for device in chosen])
 
 
-def _interface(stats: values.InterfaceStats) -> query_pb2.InterfaceDeviceStats:
+def _address(address: values.Address) -> query_pb2.InterfaceAddress:
+    return query_pb2.InterfaceAddress(address=address.address, prefix_bits=address.prefix, source=ADDRESS_SOURCES[address.source])
+
+
+def _interface(stats: values.InterfaceStats, known: Iterable[values.Address]) -> query_pb2.InterfaceDeviceStats:
+    mac = (stats.mac or "").lower()
     return query_pb2.InterfaceDeviceStats(
+        addresses=[_address(address) for address in known if mac and address.mac == mac],
         device=stats.target,
         mac_address=stats.mac.lower() if stats.mac is not None else None,
         **numbers(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from virtrpc.v1 import job_pb2
+import re
+
+from virtrpc.v1 import job_pb2, types_pb2
 from virtrpc_drivers import operations as op
 from virtrpc_drivers import xml as xmls
 from virtrpc_drivers.errors import DriverError
 from virtrpc_server.errors import Refusal, problem_of
-from virtrpc_server.orders.common import invalid
+from virtrpc_server.orders.common import MAX_NAME_LENGTH, invalid, scope_of
 
 
 def define(request: job_pb2.DefineDomainRequest) -> op.Define:
@@ -34,6 +36,48 @@ def undefine(request: job_pb2.UndefineDomainRequest, uuid: str) -> op.Undefine:
         nvram=request.nvram,
         keep_nvram=request.keep_nvram,
     )
+
+
+def rename(request: job_pb2.RenameDomainRequest, uuid: str) -> op.Rename:
+    """RenameDomain."""
+    if not request.name or len(request.name) > MAX_NAME_LENGTH or "/" in request.name or "\n" in request.name:
+        raise invalid("name", f"a domain's name has 1 to {MAX_NAME_LENGTH} characters, no slash and no line break")
+    return op.Rename(uuid=uuid, name=request.name)
+
+
+def set_metadata(request: job_pb2.SetMetadataRequest, uuid: str) -> op.SetMetadata:
+    """SetMetadata."""
+    kind, scope = request.WhichOneof("metadata"), scope_of(request.scope)
+    match kind:
+        case "title":
+            if "\n" in request.title:
+                raise invalid("title", "a title is one line")
+            return op.SetMetadata(uuid=uuid, kind=kind, value=request.title, scope=scope)
+        case "description":
+            return op.SetMetadata(uuid=uuid, kind=kind, value=request.description, scope=scope)
+        case "element":
+            return op.SetMetadata(uuid=uuid, kind=kind, scope=scope, **_element(request.element))
+        case _:
+            raise invalid("metadata", "a title, a description or an element is required")
+
+
+def _element(element: types_pb2.MetadataElement) -> dict[str, str]:
+    if not element.uri:
+        raise invalid("element.uri", "an element's namespace is required")
+    if not element.xml:
+        return {"uri": element.uri}
+    if not re.fullmatch(r"[A-Za-z_][\w.-]*", element.key, re.ASCII):
+        raise invalid("element.key", "an element that is set needs a key: the prefix of its namespace, a letter and then letters, digits, . - or _")
+    try:
+        xmls.parse(element.xml)
+    except DriverError as error:
+        raise Refusal(problem_of(error.fault, field="element.xml")) from None
+    return {"uri": element.uri, "key": element.key, "value": element.xml}
+
+
+def set_autostart(request: job_pb2.SetAutostartRequest, uuid: str) -> op.SetAutostart:
+    """SetAutostart."""
+    return op.SetAutostart(uuid=uuid, autostart=request.autostart)
 
 
 def _definition(xml: str) -> xmls.Definition:

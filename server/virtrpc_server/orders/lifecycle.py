@@ -14,6 +14,7 @@ SHUTDOWN_MODES = {
     job_pb2.SHUTDOWN_MODE_SIGNAL: "signal",
     job_pb2.SHUTDOWN_MODE_PARAVIRT: "paravirt",
 }
+SUSPEND_TARGETS = {job_pb2.SUSPEND_TARGET_DISK: "disk", job_pb2.SUSPEND_TARGET_HYBRID: "hybrid"}
 
 
 def start(request: job_pb2.StartDomainRequest, uuid: str) -> op.Start:
@@ -49,6 +50,21 @@ def destroy(request: job_pb2.DestroyDomainRequest, uuid: str) -> op.Destroy:
 def managed_save(request: job_pb2.ManagedSaveDomainRequest, uuid: str) -> op.ManagedSave:
     """ManagedSaveDomain."""
     return op.ManagedSave(uuid=uuid, bypass_cache=request.bypass_cache, after_restore=RESUME_STATES.get(request.resume_state, ""))
+
+
+def reset(_request: job_pb2.ResetDomainRequest, uuid: str) -> op.Reset:
+    """ResetDomain."""
+    return op.Reset(uuid=uuid)
+
+
+def power_management_suspend(request: job_pb2.PowerManagementSuspendRequest, uuid: str) -> op.PowerManagementSuspend:
+    """PowerManagementSuspend."""
+    return op.PowerManagementSuspend(uuid=uuid, target=SUSPEND_TARGETS.get(request.target, "memory"))
+
+
+def power_management_wakeup(_request: job_pb2.PowerManagementWakeupRequest, uuid: str) -> op.PowerManagementWakeup:
+    """PowerManagementWakeup."""
+    return op.PowerManagementWakeup(uuid=uuid)
 
 
 def remove_managed_save(_request: snapshot_pb2.RemoveManagedSaveRequest, uuid: str) -> op.RemoveManagedSave:

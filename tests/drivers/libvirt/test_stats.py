@@ -60,6 +60,9 @@ class Guest:
     def vcpus(self) -> list[list[Any]]:
         return [[(0, 1, 9, 3)], []]
 
+    def state(self, _flags: int) -> list[int]:
+        return [libvirt.VIR_DOMAIN_RUNNING, 0]
+
     def domainListGetStats(self, domains: list[Any], _groups: int, _flags: int) -> list[tuple[Any, dict[str, Any]]]:  # noqa: N802 - libvirt's name
         return self.answers.pop(0)
 
@@ -108,6 +111,9 @@ class Alone(Guest):
 
     def isActive(self) -> bool:  # noqa: N802 - libvirt's name
         return True
+
+    def blockInfo(self, _target: str) -> list[int]:  # noqa: N802 - libvirt's name
+        return [2**64 - 1, 0, 0]
 
     def info(self) -> list[int]:
         return [1, 1024, 1024, 1, 2**64 - 1]

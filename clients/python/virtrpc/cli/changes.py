@@ -11,7 +11,7 @@ from virtrpc.cli import complete
 from virtrpc.cli.command import verb
 from virtrpc.cli.lifecycle import Begun
 from virtrpc.cli.panels import CHANGES
-from virtrpc.cli.params import Paused, Size, Xml
+from virtrpc.cli.params import Paused, Size, Xml, as_duration, parse_seconds, read_xml
 from virtrpc.cli.parts import Password, Scope
 from virtrpc.v1 import types_pb2 as t
 
@@ -24,6 +24,12 @@ def add_to(app: typer.Typer) -> None:
     verb(app, "undefine", panel=CHANGES)(undefine)
     verb(app, "create", panel=CHANGES)(create)
     verb(app, "set-memory", panel=CHANGES, aliases=("setmem",))(set_memory)
+    verb(app, "set-vcpus", panel=CHANGES, aliases=("setvcpus",))(set_vcpus)
+    verb(app, "set-stats-period", panel=CHANGES)(set_stats_period)
+    verb(app, "set-autostart", panel=CHANGES, aliases=("autostart",))(set_autostart)
+    verb(app, "set-metadata", panel=CHANGES, aliases=("desc",))(set_metadata)
+    verb(app, "rename", panel=CHANGES, aliases=("domrename",))(rename)
+    verb(app, "resize-block", panel=CHANGES, aliases=("blockresize",))(resize_block)
     verb(app, "set-password", panel=CHANGES, aliases=("set-user-password",))(set_password)
 
 
@@ -68,6 +74,85 @@ def set_memory(
 ) -> Begun:
     """Set how much memory a domain has."""
     return client.set_memory(domain, options=options, scope=scope.value, memory_bytes=size, maximum=maximum)
+
+
+def set_vcpus(
+    client: AsyncClient,
+    domain: t.DomainRef,
+    number: Annotated[int, typer.Argument(metavar="NUMBER", help="How many virtual CPUs.")],
+    options: t.JobOptions,
+    scope: Scope,
+    maximum: Annotated[bool, typer.Option("--maximum", help="Set the most that it may be given, instead of what it has.")] = False,
+    guest: Annotated[bool, typer.Option("--guest", help="Have the agent switch them inside the guest.")] = False,
+    hotpluggable: Annotated[bool, typer.Option("--hotpluggable", help="So that they can be unplugged again.")] = False,
+) -> Begun:
+    """Set how many virtual CPUs a domain has."""
+    return client.set_vcpus(domain, options=options, scope=scope.value, vcpus=number, maximum=maximum, guest=guest, hotpluggable=hotpluggable)
+
+
+def set_stats_period(
+    client: AsyncClient,
+    domain: t.DomainRef,
+    period: Annotated[float, typer.Argument(parser=parse_seconds, metavar="PERIOD", help="10s, 1m; 0 switches the reports off.")],
+    options: t.JobOptions,
+    scope: Scope,
+) -> Begun:
+    """Set how often a guest's balloon driver reports memory statistics."""
+    return client.set_memory_stats_period(domain, options=options, scope=scope.value, stats_period=as_duration(period))
+
+
+def set_autostart(
+    client: AsyncClient,
+    domain: t.DomainRef,
+    options: t.JobOptions,
+    autostart: Annotated[bool, typer.Option("--enable/--disable", help="Start it when its host boots, or not.")] = True,
+) -> Begun:
+    """Have a domain started when its host boots, or not."""
+    return client.set_autostart(domain, options=options, autostart=autostart)
+
+
+def set_metadata(
+    client: AsyncClient,
+    domain: t.DomainRef,
+    options: t.JobOptions,
+    scope: Scope,
+    title: Annotated[str | None, typer.Option(metavar="TEXT", help="Set the title; empty removes it.")] = None,
+    description: Annotated[str | None, typer.Option(metavar="TEXT", help="Set the description; empty removes it.")] = None,
+    uri: Annotated[str, typer.Option(metavar="URI", help="Set the element of this namespace; without --xml it is removed.")] = "",
+    key: Annotated[str, typer.Option(metavar="PREFIX", help="The prefix of the namespace, with --xml.")] = "",
+    xml: Annotated[str, typer.Option(metavar="FILE", help="The element; - reads it from stdin.")] = "",
+) -> Begun:
+    """Set a domain's title, its description, or an element of an application's own."""
+    given = [title is not None, description is not None, bool(uri)]
+    if sum(given) != 1:
+        raise typer.BadParameter("say one of --title, --description and --uri")
+    if title is not None:
+        return client.set_metadata(domain, options=options, scope=scope.value, title=title)
+    if description is not None:
+        return client.set_metadata(domain, options=options, scope=scope.value, description=description)
+    element = t.MetadataElement(uri=uri, key=key, xml=read_xml(xml) if xml else "")
+    return client.set_metadata(domain, options=options, scope=scope.value, element=element)
+
+
+def rename(
+    client: AsyncClient,
+    domain: t.DomainRef,
+    new_name: Annotated[str, typer.Argument(metavar="NAME", help="Its new name.")],
+    options: t.JobOptions,
+) -> Begun:
+    """Give a domain that is off another name."""
+    return client.rename_domain(domain, options=options, name=new_name)
+
+
+def resize_block(
+    client: AsyncClient,
+    domain: t.DomainRef,
+    device: Annotated[str, typer.Argument(metavar="DISK", help="vda, or its path.")],
+    size: Size,
+    options: t.JobOptions,
+) -> Begun:
+    """Give a disk of a running domain another size; shrinking loses data."""
+    return client.resize_block(domain, options=options, device=device, capacity_bytes=size)
 
 
 def set_password(

@@ -32,6 +32,18 @@ Mode = Annotated[
 ]
 
 
+_TARGETS = {name.removeprefix("SUSPEND_TARGET_").lower(): target for name, target in j.SuspendTarget.items() if target}
+
+
+def _target(value: str) -> j.SuspendTarget.ValueType:
+    if value not in _TARGETS:
+        raise typer.BadParameter(f"{value!r} is no place to sleep: say one of {', '.join(_TARGETS)}")
+    return _TARGETS[value]
+
+
+Target = Annotated[str, typer.Argument(metavar=f"[{'|'.join(_TARGETS)}]", help="Where the guest sleeps.")]
+
+
 def add_to(app: typer.Typer) -> None:
     """Adds this module's commands."""
     verb(app, "start", panel=LIFECYCLE)(start)
@@ -40,6 +52,9 @@ def add_to(app: typer.Typer) -> None:
     verb(app, "suspend", panel=LIFECYCLE)(suspend)
     verb(app, "resume", panel=LIFECYCLE)(resume)
     verb(app, "destroy", panel=LIFECYCLE)(destroy)
+    verb(app, "reset", panel=LIFECYCLE)(reset)
+    verb(app, "pm-suspend", panel=LIFECYCLE, aliases=("dompmsuspend",))(pm_suspend)
+    verb(app, "pm-wakeup", panel=LIFECYCLE, aliases=("dompmwakeup",))(pm_wakeup)
     verb(app, "save", panel=LIFECYCLE, aliases=("managedsave",))(save)
     verb(app, "remove-save", panel=LIFECYCLE, aliases=("managedsave-remove",))(remove_save)
 
@@ -84,6 +99,21 @@ def destroy(
 ) -> Begun:
     """End a domain at once, like pulling the plug; it does not queue, and what is queued ends."""
     return client.destroy_domain(domain, options=options, graceful=graceful)
+
+
+def reset(client: AsyncClient, domain: t.DomainRef, options: t.JobOptions) -> Begun:
+    """Reset a running domain, like its reset button; the guest is not asked."""
+    return client.reset_domain(domain, options=options)
+
+
+def pm_suspend(client: AsyncClient, domain: t.DomainRef, options: t.JobOptions, target: Target = "memory") -> Begun:
+    """Have a guest put itself to sleep, through its agent."""
+    return client.power_management_suspend(domain, options=options, target=_target(target))
+
+
+def pm_wakeup(client: AsyncClient, domain: t.DomainRef, options: t.JobOptions) -> Begun:
+    """Wake a guest that sleeps in memory."""
+    return client.power_management_wakeup(domain, options=options)
 
 
 def save(

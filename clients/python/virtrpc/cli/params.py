@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from google.protobuf.duration_pb2 import Duration
 
 from virtrpc.v1 import types_pb2 as t
 
@@ -40,6 +41,13 @@ def parse_seconds(value: str) -> float:
     if match is None:
         raise typer.BadParameter(f"{value!r} is no length of time: say 30, 1.5s, 500ms, 5m or 2h")
     return float(match.group(1)) * _TIME_FACTORS[match.group(2) or ""]
+
+
+def as_duration(seconds: float) -> Duration:
+    """A length of time as the contract says it."""
+    duration = Duration()
+    duration.FromNanoseconds(round(seconds * 1e9))
+    return duration
 
 
 def read_xml(path: str) -> str:

@@ -23,6 +23,7 @@ def add_to(app: typer.Typer) -> None:
     command(app, "list", panel=QUERIES)(list_domains)
     command(app, "show", panel=QUERIES, aliases=("dominfo", "domstate"))(show)
     command(app, "xml", panel=QUERIES, aliases=("dumpxml",))(xml)
+    command(app, "metadata", panel=QUERIES)(metadata)
     command(app, "vcpus", panel=QUERIES, aliases=("vcpuinfo",))(vcpus)
     command(app, "hosts", panel=QUERIES)(hosts)
     command(app, "host", panel=QUERIES, aliases=("nodeinfo", "capabilities"))(host)
@@ -129,6 +130,7 @@ def _domain_facts(domain: t.Domain) -> list[tuple[str, str]]:
         ("Changed since start", text.yes(text.optional(domain, "updated"))),
         ("Managed save", text.yes(text.optional(domain, "has_managed_save"))),
         ("Configuration read", text.observed(domain.configuration_observation)),
+        *(("Note", note) for note in domain.messages),
     ]
 
 
@@ -145,6 +147,23 @@ def xml(
         session.document(answer)
     else:
         print(answer.xml)
+
+
+def metadata(
+    session: Session,
+    domain: t.DomainRef,
+    uri: Annotated[str, typer.Option(metavar="URI", help="Only the element of this namespace.")] = "",
+    inactive: Annotated[bool, typer.Option("--inactive", help="Of the stored definition instead of the running one.")] = False,
+) -> None:
+    """Show what people and applications have written into a domain's definition."""
+    with session.client() as client:
+        answer = client.get_metadata(domain, inactive=inactive, uri=uri)
+    if session.json:
+        session.document(answer)
+        return
+    session.facts([("Title", answer.title or text.NONE), ("Description", answer.description or text.NONE)])
+    for element in answer.elements:
+        print(element.xml)
 
 
 def vcpus(session: Session, domain: t.DomainRef) -> None:

@@ -11,7 +11,7 @@ from virtrpc.cli import text
 from virtrpc.cli.command import command
 from virtrpc.cli.panels import STATISTICS
 from virtrpc.cli.parts import Hosts
-from virtrpc.cli.queries import domain_filter
+from virtrpc.cli.queries import HostName, domain_filter
 from virtrpc.cli.session import Session, complain
 from virtrpc.v1 import query_pb2 as q
 from virtrpc.v1 import types_pb2 as t
@@ -24,6 +24,7 @@ def add_to(app: typer.Typer) -> None:
     command(app, "stats", panel=STATISTICS, aliases=("domstats",))(stats)
     command(app, "block-stats", panel=STATISTICS, aliases=("domblkstat",))(block_stats)
     command(app, "interface-stats", panel=STATISTICS, aliases=("domifstat",))(interface_stats)
+    command(app, "host-stats", panel=STATISTICS, aliases=("nodecpustats", "nodememstats"))(host_stats)
     command(app, "memory-stats", panel=STATISTICS, aliases=("dommemstat",))(memory_stats)
 
 
@@ -78,7 +79,7 @@ def block_stats(
     if session.json:
         session.document(answer)
         return
-    headers = ("DISK", "READS", "READ", "WRITES", "WRITTEN", "FLUSHES", "CAPACITY", "ALLOCATION", "SOURCE")
+    headers = ("DISK", "READS", "READ", "WRITES", "WRITTEN", "FLUSHES", "CAPACITY", "ALLOCATION", "ERROR", "SOURCE")
     session.table(headers, (_disk(one) for one in answer.stats.devices))
     _sampled(session, answer.stats.observation)
 
@@ -93,6 +94,7 @@ def _disk(one: q.BlockDeviceStats) -> tuple[str, ...]:
         text.number(one, "flush_requests"),
         text.size(text.optional(one, "capacity_bytes")),
         text.size(text.optional(one, "allocation_bytes")),
+        text.enum(q.DiskError, one.disk_error),
         text.optional(one, "path") or text.NONE,
     )
 
@@ -106,7 +108,7 @@ def interface_stats(
     if session.json:
         session.document(answer)
         return
-    headers = ("INTERFACE", "MAC", "RECEIVED", "PACKETS", "ERRORS", "DROPS", "SENT", "PACKETS", "ERRORS", "DROPS")
+    headers = ("INTERFACE", "MAC", "RECEIVED", "PACKETS", "ERRORS", "DROPS", "SENT", "PACKETS", "ERRORS", "DROPS", "ADDRESSES")
     session.table(headers, (_interface(one) for one in answer.stats.devices))
     _sampled(session, answer.stats.observation)
 
@@ -116,7 +118,20 @@ def _interface(one: q.InterfaceDeviceStats) -> tuple[str, ...]:
     for way in ("rx", "tx"):
         cells.append(text.size(text.optional(one, f"{way}_bytes")))
         cells += [text.number(one, f"{way}_{what}") for what in ("packets", "errors", "drops")]
-    return tuple(cells)
+    return (*cells, ", ".join(address.address for address in one.addresses) or text.NONE)
+
+
+def host_stats(session: Session, name: HostName = "") -> None:
+    """Show how busy a host is, from the last sample."""
+    with session.client() as client:
+        answer = client.get_host_stats(host=name)
+    if session.json:
+        session.document(answer)
+        return
+    times = [(what.capitalize(), text.duration(answer, f"{what}_time")) for what in ("user", "system", "idle", "iowait")]
+    sizes = [(_label(what), text.size(text.optional(answer, what))) for what in ("memory_bytes", "free_bytes", "buffers_bytes", "cached_bytes")]
+    session.facts(times + sizes)
+    session.say(f"Sampled: {text.observed(answer.observation)}")
 
 
 def memory_stats(session: Session, domain: t.DomainRef) -> None:

@@ -5,6 +5,7 @@ Changes to domains. Each is a job: seen, cancellable, exclusive, and not tied to
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -55,6 +56,90 @@ SHUTDOWN_MODE_SIGNAL: ShutdownMode.ValueType  # 4
 SHUTDOWN_MODE_PARAVIRT: ShutdownMode.ValueType  # 5
 """The paravirtual control channel (Xen)."""
 Global___ShutdownMode: _TypeAlias = ShutdownMode  # noqa: Y015
+
+class _KeycodeSet:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _KeycodeSetEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeycodeSet.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    KEYCODE_SET_UNSPECIFIED: _KeycodeSet.ValueType  # 0
+    """The same as LINUX."""
+    KEYCODE_SET_LINUX: _KeycodeSet.ValueType  # 1
+    """Linux's input event codes: KEY_A is 30."""
+    KEYCODE_SET_XT: _KeycodeSet.ValueType  # 2
+    """AT keyboards, set 1."""
+    KEYCODE_SET_XT_KBD: _KeycodeSet.ValueType  # 3
+    """AT keyboards, set 1 as the Linux kernel numbers it."""
+    KEYCODE_SET_ATSET1: _KeycodeSet.ValueType  # 4
+    """AT keyboards, set 2."""
+    KEYCODE_SET_ATSET2: _KeycodeSet.ValueType  # 5
+    """AT keyboards, set 2 proper."""
+    KEYCODE_SET_ATSET3: _KeycodeSet.ValueType  # 6
+    """AT keyboards, set 3."""
+    KEYCODE_SET_OSX: _KeycodeSet.ValueType  # 7
+    """macOS."""
+    KEYCODE_SET_USB: _KeycodeSet.ValueType  # 8
+    """USB keyboards."""
+    KEYCODE_SET_WIN32: _KeycodeSet.ValueType  # 9
+    """Windows."""
+    KEYCODE_SET_QNUM: _KeycodeSet.ValueType  # 10
+    """The set of QEMU's own numbers."""
+
+class KeycodeSet(_KeycodeSet, metaclass=_KeycodeSetEnumTypeWrapper):
+    """What the numbers of keys mean: libvirt's sets of key codes."""
+
+KEYCODE_SET_UNSPECIFIED: KeycodeSet.ValueType  # 0
+"""The same as LINUX."""
+KEYCODE_SET_LINUX: KeycodeSet.ValueType  # 1
+"""Linux's input event codes: KEY_A is 30."""
+KEYCODE_SET_XT: KeycodeSet.ValueType  # 2
+"""AT keyboards, set 1."""
+KEYCODE_SET_XT_KBD: KeycodeSet.ValueType  # 3
+"""AT keyboards, set 1 as the Linux kernel numbers it."""
+KEYCODE_SET_ATSET1: KeycodeSet.ValueType  # 4
+"""AT keyboards, set 2."""
+KEYCODE_SET_ATSET2: KeycodeSet.ValueType  # 5
+"""AT keyboards, set 2 proper."""
+KEYCODE_SET_ATSET3: KeycodeSet.ValueType  # 6
+"""AT keyboards, set 3."""
+KEYCODE_SET_OSX: KeycodeSet.ValueType  # 7
+"""macOS."""
+KEYCODE_SET_USB: KeycodeSet.ValueType  # 8
+"""USB keyboards."""
+KEYCODE_SET_WIN32: KeycodeSet.ValueType  # 9
+"""Windows."""
+KEYCODE_SET_QNUM: KeycodeSet.ValueType  # 10
+"""The set of QEMU's own numbers."""
+Global___KeycodeSet: _TypeAlias = KeycodeSet  # noqa: Y015
+
+class _SuspendTarget:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SuspendTargetEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SuspendTarget.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SUSPEND_TARGET_UNSPECIFIED: _SuspendTarget.ValueType  # 0
+    """The same as MEMORY."""
+    SUSPEND_TARGET_MEMORY: _SuspendTarget.ValueType  # 1
+    """In its memory (S3)."""
+    SUSPEND_TARGET_DISK: _SuspendTarget.ValueType  # 2
+    """On its disk (S4): the domain ends."""
+    SUSPEND_TARGET_HYBRID: _SuspendTarget.ValueType  # 3
+    """In memory, with a copy on disk."""
+
+class SuspendTarget(_SuspendTarget, metaclass=_SuspendTargetEnumTypeWrapper):
+    """Where a guest sleeps."""
+
+SUSPEND_TARGET_UNSPECIFIED: SuspendTarget.ValueType  # 0
+"""The same as MEMORY."""
+SUSPEND_TARGET_MEMORY: SuspendTarget.ValueType  # 1
+"""In its memory (S3)."""
+SUSPEND_TARGET_DISK: SuspendTarget.ValueType  # 2
+"""On its disk (S4): the domain ends."""
+SUSPEND_TARGET_HYBRID: SuspendTarget.ValueType  # 3
+"""In memory, with a copy on disk."""
+Global___SuspendTarget: _TypeAlias = SuspendTarget  # noqa: Y015
 
 class _SnapshotLocation:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -603,6 +688,422 @@ class UpdateDeviceRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
 Global___UpdateDeviceRequest: _TypeAlias = UpdateDeviceRequest  # noqa: Y015
+
+@_typing.final
+class ResetDomainRequest(_message.Message):
+    """Resets a domain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResetDomainRequest: _TypeAlias = ResetDomainRequest  # noqa: Y015
+
+@_typing.final
+class SendKeyRequest(_message.Message):
+    """Presses keys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    KEYCODE_SET_FIELD_NUMBER: _builtins.int
+    KEYCODES_FIELD_NUMBER: _builtins.int
+    HOLD_DURATION_FIELD_NUMBER: _builtins.int
+    keycode_set: Global___KeycodeSet.ValueType
+    """What the numbers mean."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def keycodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The keys, pressed all at once; 1 to 16 of them."""
+
+    @_builtins.property
+    def hold_duration(self) -> _duration_pb2.Duration:
+        """For how long they are held, in whole milliseconds. Unset: the hypervisor's own time."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        keycode_set: Global___KeycodeSet.ValueType = ...,
+        keycodes: _abc.Iterable[_builtins.int] | None = ...,
+        hold_duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "hold_duration", b"hold_duration", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "hold_duration", b"hold_duration", "keycode_set", b"keycode_set", "keycodes", b"keycodes", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendKeyRequest: _TypeAlias = SendKeyRequest  # noqa: Y015
+
+@_typing.final
+class InjectNmiRequest(_message.Message):
+    """Sends an NMI."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InjectNmiRequest: _TypeAlias = InjectNmiRequest  # noqa: Y015
+
+@_typing.final
+class PowerManagementSuspendRequest(_message.Message):
+    """Has a guest sleep."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    target: Global___SuspendTarget.ValueType
+    """Where."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        target: Global___SuspendTarget.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PowerManagementSuspendRequest: _TypeAlias = PowerManagementSuspendRequest  # noqa: Y015
+
+@_typing.final
+class PowerManagementWakeupRequest(_message.Message):
+    """Wakes a guest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PowerManagementWakeupRequest: _TypeAlias = PowerManagementWakeupRequest  # noqa: Y015
+
+@_typing.final
+class RenameDomainRequest(_message.Message):
+    """Renames a domain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its new name."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "name", b"name", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenameDomainRequest: _TypeAlias = RenameDomainRequest  # noqa: Y015
+
+@_typing.final
+class SetMetadataRequest(_message.Message):
+    """Sets metadata. Exactly one thing at a time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    ELEMENT_FIELD_NUMBER: _builtins.int
+    scope: _types_pb2.ChangeScope.ValueType
+    """Where it takes effect."""
+    title: _builtins.str
+    """A short title, one line. Empty: removed."""
+    description: _builtins.str
+    """A description. Empty: removed."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def element(self) -> _types_pb2.MetadataElement:
+        """An element of an application's own."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        scope: _types_pb2.ChangeScope.ValueType = ...,
+        title: _builtins.str = ...,
+        description: _builtins.str = ...,
+        element: _types_pb2.MetadataElement | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "domain", b"domain", "element", b"element", "metadata", b"metadata", "options", b"options", "title", b"title"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "domain", b"domain", "element", b"element", "metadata", b"metadata", "options", b"options", "scope", b"scope", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_metadata: _TypeAlias = _typing.Literal["title", "description", "element"]  # noqa: Y015
+    _WhichOneofArgType_metadata: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_metadata) -> _WhichOneofReturnType_metadata | None: ...
+
+Global___SetMetadataRequest: _TypeAlias = SetMetadataRequest  # noqa: Y015
+
+@_typing.final
+class SetAutostartRequest(_message.Message):
+    """Sets autostart."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    AUTOSTART_FIELD_NUMBER: _builtins.int
+    autostart: _builtins.bool
+    """Start it when its host boots."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        autostart: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["autostart", b"autostart", "domain", b"domain", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetAutostartRequest: _TypeAlias = SetAutostartRequest  # noqa: Y015
+
+@_typing.final
+class SetVcpusRequest(_message.Message):
+    """Sets a domain's virtual CPUs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    VCPUS_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
+    GUEST_FIELD_NUMBER: _builtins.int
+    HOTPLUGGABLE_FIELD_NUMBER: _builtins.int
+    scope: _types_pb2.ChangeScope.ValueType
+    """Where it takes effect."""
+    vcpus: _builtins.int
+    """How many; positive."""
+    maximum: _builtins.bool
+    """Set the most that the domain may be given, instead of what it has. Only the stored definition: with CONFIG, or while it is off."""
+    guest: _builtins.bool
+    """Have the guest's agent switch them on or off inside the guest, instead of plugging. Only while it runs."""
+    hotpluggable: _builtins.bool
+    """Plug them in so that they can be unplugged again. Only with CONFIG or BOTH."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        scope: _types_pb2.ChangeScope.ValueType = ...,
+        vcpus: _builtins.int = ...,
+        maximum: _builtins.bool = ...,
+        guest: _builtins.bool = ...,
+        hotpluggable: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "guest", b"guest", "hotpluggable", b"hotpluggable", "maximum", b"maximum", "options", b"options", "scope", b"scope", "vcpus", b"vcpus"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetVcpusRequest: _TypeAlias = SetVcpusRequest  # noqa: Y015
+
+@_typing.final
+class SetMemoryStatsPeriodRequest(_message.Message):
+    """Sets how often memory statistics come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    STATS_PERIOD_FIELD_NUMBER: _builtins.int
+    scope: _types_pb2.ChangeScope.ValueType
+    """Where it takes effect."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def stats_period(self) -> _duration_pb2.Duration:
+        """The period in whole seconds; zero switches the reports off."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        scope: _types_pb2.ChangeScope.ValueType = ...,
+        stats_period: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options", "stats_period", b"stats_period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options", "scope", b"scope", "stats_period", b"stats_period"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetMemoryStatsPeriodRequest: _TypeAlias = SetMemoryStatsPeriodRequest  # noqa: Y015
+
+@_typing.final
+class ResizeBlockRequest(_message.Message):
+    """Resizes a disk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    CAPACITY_BYTES_FIELD_NUMBER: _builtins.int
+    device: _builtins.str
+    """The disk, by its name in the domain ("vda") or its source path."""
+    capacity_bytes: _builtins.int
+    """Its new size as the guest sees it; positive, rounded up to what the image format needs."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        device: _builtins.str = ...,
+        capacity_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "device", b"device", "domain", b"domain", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResizeBlockRequest: _TypeAlias = ResizeBlockRequest  # noqa: Y015
 
 @_typing.final
 class SetMemoryRequest(_message.Message):

@@ -93,6 +93,31 @@ class JobServiceStub:
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.DestroyDomainRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
                 _registered_method=True)
+        self.ResetDomain = channel.unary_stream(
+                '/virtrpc.v1.JobService/ResetDomain',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.ResetDomainRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.SendKey = channel.unary_stream(
+                '/virtrpc.v1.JobService/SendKey',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SendKeyRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.InjectNmi = channel.unary_stream(
+                '/virtrpc.v1.JobService/InjectNmi',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.InjectNmiRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.PowerManagementSuspend = channel.unary_stream(
+                '/virtrpc.v1.JobService/PowerManagementSuspend',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.PowerManagementSuspendRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.PowerManagementWakeup = channel.unary_stream(
+                '/virtrpc.v1.JobService/PowerManagementWakeup',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.PowerManagementWakeupRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
         self.ManagedSaveDomain = channel.unary_stream(
                 '/virtrpc.v1.JobService/ManagedSaveDomain',
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.ManagedSaveDomainRequest.SerializeToString,
@@ -106,6 +131,21 @@ class JobServiceStub:
         self.UndefineDomain = channel.unary_stream(
                 '/virtrpc.v1.JobService/UndefineDomain',
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.UndefineDomainRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.RenameDomain = channel.unary_stream(
+                '/virtrpc.v1.JobService/RenameDomain',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.RenameDomainRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.SetMetadata = channel.unary_stream(
+                '/virtrpc.v1.JobService/SetMetadata',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SetMetadataRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.SetAutostart = channel.unary_stream(
+                '/virtrpc.v1.JobService/SetAutostart',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SetAutostartRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
                 _registered_method=True)
         self.CreateDomain = channel.unary_stream(
@@ -131,6 +171,21 @@ class JobServiceStub:
         self.SetMemory = channel.unary_stream(
                 '/virtrpc.v1.JobService/SetMemory',
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.SetMemoryRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.SetVcpus = channel.unary_stream(
+                '/virtrpc.v1.JobService/SetVcpus',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SetVcpusRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.SetMemoryStatsPeriod = channel.unary_stream(
+                '/virtrpc.v1.JobService/SetMemoryStatsPeriod',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SetMemoryStatsPeriodRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.ResizeBlock = channel.unary_stream(
+                '/virtrpc.v1.JobService/ResizeBlock',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.ResizeBlockRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
                 _registered_method=True)
         self.SetUserPassword = channel.unary_stream(
@@ -274,6 +329,59 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ResetDomain(self, request, context):
+        """Resets a running domain, like its reset button: the guest is not asked, and the domain keeps its id. Who may call: operator.
+        FAILED_PRECONDITION  WRONG_STATE: it is off
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SendKey(self, request, context):
+        """Presses keys of a domain's keyboard, all at once, and lets them go. Who may call: operator.
+        INVALID_ARGUMENT     no keys, more than 16, or a code that the set does not have
+        FAILED_PRECONDITION  WRONG_STATE: it is off
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InjectNmi(self, request, context):
+        """Sends a non-maskable interrupt to a domain's virtual CPUs: many guests write a crash dump then. Who may call: operator.
+        FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PowerManagementSuspend(self, request, context):
+        """Has a guest put itself to sleep, through its agent: to memory (it stays, PMSUSPENDED), to disk (it ends), or both. SUCCEEDED means that the
+        guest took the request. Who may call: operator.
+        INVALID_ARGUMENT     a duration, which no hypervisor has yet
+        FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: the guest cannot
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PowerManagementWakeup(self, request, context):
+        """Wakes a guest that sleeps in memory (PMSUSPENDED). Who may call: operator.
+        FAILED_PRECONDITION  WRONG_STATE: it does not sleep
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ManagedSaveDomain(self, request, context):
         """Saves a running domain's memory to a file that libvirt manages, and stops it; the next start goes on from there. Reports progress, and can be
         aborted: the guest then runs on. Counts towards the host's limit of saves. Who may call: operator.
@@ -300,6 +408,39 @@ class JobServiceServicer:
     def UndefineDomain(self, request, context):
         """Removes a domain's stored definition. A running domain goes on, transient. Who may call: admin.
         FAILED_PRECONDITION  WRONG_STATE: it is transient, or has an image or snapshots and the flag to remove them is not set
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenameDomain(self, request, context):
+        """Gives a domain that is off another name. Its UUID, and so its identity here, stays. Who may call: admin.
+        INVALID_ARGUMENT     no name, or one with a slash
+        ALREADY_EXISTS       another domain has the name, or is being given it
+        FAILED_PRECONDITION  WRONG_STATE: it runs, is transient, or has snapshots or an image
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetMetadata(self, request, context):
+        """Sets a domain's title, its description, or one XML element of an application's own; an empty value removes it. Who may call: operator.
+        INVALID_ARGUMENT     nothing to set; a title with a line break; XML_INVALID, XML_TOO_LARGE
+        FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAutostart(self, request, context):
+        """Has a domain started when its host boots, or not. Who may call: admin.
+        FAILED_PRECONDITION  WRONG_STATE: it is transient
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
         """
@@ -362,6 +503,43 @@ class JobServiceServicer:
         means that libvirt took the target. Who may call: operator.
         INVALID_ARGUMENT     not positive, or above the maximum
         FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state, or the maximum of a running domain
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetVcpus(self, request, context):
+        """Sets how many virtual CPUs a domain has, or may have at most. A running guest must agree to lose some: SUCCEEDED means that the hypervisor has plugged
+        or unplugged them. Who may call: operator.
+        INVALID_ARGUMENT     not positive, or above the maximum
+        FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state, or the maximum of a running domain; AGENT_UNRESPONSIVE: with guest;
+        OPERATION_FAILED: the guest kept them
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetMemoryStatsPeriod(self, request, context):
+        """Sets how often a guest's balloon driver reports its memory statistics. Who may call: operator.
+        INVALID_ARGUMENT     negative, or more than 2,147,483,647 s
+        FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED: it has no balloon
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResizeBlock(self, request, context):
+        """Gives a disk of a running domain another size. The guest sees it at once; what it makes of it is the guest's affair, and shrinking loses data.
+        Who may call: admin.
+        INVALID_ARGUMENT     not positive
+        NOT_FOUND            DEVICE_NOT_FOUND
+        FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED; RESOURCE_LACKING
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
         """
@@ -499,6 +677,31 @@ def add_JobServiceServicer_to_server(servicer, server):
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.DestroyDomainRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
             ),
+            'ResetDomain': grpc.unary_stream_rpc_method_handler(
+                    servicer.ResetDomain,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.ResetDomainRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'SendKey': grpc.unary_stream_rpc_method_handler(
+                    servicer.SendKey,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SendKeyRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'InjectNmi': grpc.unary_stream_rpc_method_handler(
+                    servicer.InjectNmi,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.InjectNmiRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'PowerManagementSuspend': grpc.unary_stream_rpc_method_handler(
+                    servicer.PowerManagementSuspend,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.PowerManagementSuspendRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'PowerManagementWakeup': grpc.unary_stream_rpc_method_handler(
+                    servicer.PowerManagementWakeup,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.PowerManagementWakeupRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
             'ManagedSaveDomain': grpc.unary_stream_rpc_method_handler(
                     servicer.ManagedSaveDomain,
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.ManagedSaveDomainRequest.FromString,
@@ -512,6 +715,21 @@ def add_JobServiceServicer_to_server(servicer, server):
             'UndefineDomain': grpc.unary_stream_rpc_method_handler(
                     servicer.UndefineDomain,
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.UndefineDomainRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'RenameDomain': grpc.unary_stream_rpc_method_handler(
+                    servicer.RenameDomain,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.RenameDomainRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'SetMetadata': grpc.unary_stream_rpc_method_handler(
+                    servicer.SetMetadata,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetMetadataRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'SetAutostart': grpc.unary_stream_rpc_method_handler(
+                    servicer.SetAutostart,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetAutostartRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
             ),
             'CreateDomain': grpc.unary_stream_rpc_method_handler(
@@ -537,6 +755,21 @@ def add_JobServiceServicer_to_server(servicer, server):
             'SetMemory': grpc.unary_stream_rpc_method_handler(
                     servicer.SetMemory,
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetMemoryRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'SetVcpus': grpc.unary_stream_rpc_method_handler(
+                    servicer.SetVcpus,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetVcpusRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'SetMemoryStatsPeriod': grpc.unary_stream_rpc_method_handler(
+                    servicer.SetMemoryStatsPeriod,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetMemoryStatsPeriodRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'ResizeBlock': grpc.unary_stream_rpc_method_handler(
+                    servicer.ResizeBlock,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.ResizeBlockRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
             ),
             'SetUserPassword': grpc.unary_stream_rpc_method_handler(
@@ -786,6 +1019,141 @@ class JobService:
             _registered_method=True)
 
     @staticmethod
+    def ResetDomain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/ResetDomain',
+            virtrpc_dot_v1_dot_job__pb2.ResetDomainRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SendKey',
+            virtrpc_dot_v1_dot_job__pb2.SendKeyRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InjectNmi(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/InjectNmi',
+            virtrpc_dot_v1_dot_job__pb2.InjectNmiRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PowerManagementSuspend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/PowerManagementSuspend',
+            virtrpc_dot_v1_dot_job__pb2.PowerManagementSuspendRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PowerManagementWakeup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/PowerManagementWakeup',
+            virtrpc_dot_v1_dot_job__pb2.PowerManagementWakeupRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ManagedSaveDomain(request,
             target,
             options=(),
@@ -855,6 +1223,87 @@ class JobService:
             target,
             '/virtrpc.v1.JobService/UndefineDomain',
             virtrpc_dot_v1_dot_job__pb2.UndefineDomainRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenameDomain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/RenameDomain',
+            virtrpc_dot_v1_dot_job__pb2.RenameDomainRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetMetadata(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SetMetadata',
+            virtrpc_dot_v1_dot_job__pb2.SetMetadataRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAutostart(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SetAutostart',
+            virtrpc_dot_v1_dot_job__pb2.SetAutostartRequest.SerializeToString,
             virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
             options,
             channel_credentials,
@@ -990,6 +1439,87 @@ class JobService:
             target,
             '/virtrpc.v1.JobService/SetMemory',
             virtrpc_dot_v1_dot_job__pb2.SetMemoryRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetVcpus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SetVcpus',
+            virtrpc_dot_v1_dot_job__pb2.SetVcpusRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetMemoryStatsPeriod(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SetMemoryStatsPeriod',
+            virtrpc_dot_v1_dot_job__pb2.SetMemoryStatsPeriodRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResizeBlock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/ResizeBlock',
+            virtrpc_dot_v1_dot_job__pb2.ResizeBlockRequest.SerializeToString,
             virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
             options,
             channel_credentials,

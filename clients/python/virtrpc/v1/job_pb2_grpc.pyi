@@ -101,6 +101,39 @@ class JobServiceStub:
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
+    ResetDomain: _grpc.UnaryStreamMultiCallable[_job_pb2.ResetDomainRequest, _types_pb2.JobUpdate]
+    """Resets a running domain, like its reset button: the guest is not asked, and the domain keeps its id. Who may call: operator.
+      FAILED_PRECONDITION  WRONG_STATE: it is off
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SendKey: _grpc.UnaryStreamMultiCallable[_job_pb2.SendKeyRequest, _types_pb2.JobUpdate]
+    """Presses keys of a domain's keyboard, all at once, and lets them go. Who may call: operator.
+      INVALID_ARGUMENT     no keys, more than 16, or a code that the set does not have
+      FAILED_PRECONDITION  WRONG_STATE: it is off
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    InjectNmi: _grpc.UnaryStreamMultiCallable[_job_pb2.InjectNmiRequest, _types_pb2.JobUpdate]
+    """Sends a non-maskable interrupt to a domain's virtual CPUs: many guests write a crash dump then. Who may call: operator.
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    PowerManagementSuspend: _grpc.UnaryStreamMultiCallable[_job_pb2.PowerManagementSuspendRequest, _types_pb2.JobUpdate]
+    """Has a guest put itself to sleep, through its agent: to memory (it stays, PMSUSPENDED), to disk (it ends), or both. SUCCEEDED means that the
+    guest took the request. Who may call: operator.
+      INVALID_ARGUMENT     a duration, which no hypervisor has yet
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: the guest cannot
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    PowerManagementWakeup: _grpc.UnaryStreamMultiCallable[_job_pb2.PowerManagementWakeupRequest, _types_pb2.JobUpdate]
+    """Wakes a guest that sleeps in memory (PMSUSPENDED). Who may call: operator.
+      FAILED_PRECONDITION  WRONG_STATE: it does not sleep
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
     ManagedSaveDomain: _grpc.UnaryStreamMultiCallable[_job_pb2.ManagedSaveDomainRequest, _types_pb2.JobUpdate]
     """Saves a running domain's memory to a file that libvirt manages, and stops it; the next start goes on from there. Reports progress, and can be
     aborted: the guest then runs on. Counts towards the host's limit of saves. Who may call: operator.
@@ -119,6 +152,27 @@ class JobServiceStub:
     UndefineDomain: _grpc.UnaryStreamMultiCallable[_job_pb2.UndefineDomainRequest, _types_pb2.JobUpdate]
     """Removes a domain's stored definition. A running domain goes on, transient. Who may call: admin.
       FAILED_PRECONDITION  WRONG_STATE: it is transient, or has an image or snapshots and the flag to remove them is not set
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    RenameDomain: _grpc.UnaryStreamMultiCallable[_job_pb2.RenameDomainRequest, _types_pb2.JobUpdate]
+    """Gives a domain that is off another name. Its UUID, and so its identity here, stays. Who may call: admin.
+      INVALID_ARGUMENT     no name, or one with a slash
+      ALREADY_EXISTS       another domain has the name, or is being given it
+      FAILED_PRECONDITION  WRONG_STATE: it runs, is transient, or has snapshots or an image
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetMetadata: _grpc.UnaryStreamMultiCallable[_job_pb2.SetMetadataRequest, _types_pb2.JobUpdate]
+    """Sets a domain's title, its description, or one XML element of an application's own; an empty value removes it. Who may call: operator.
+      INVALID_ARGUMENT     nothing to set; a title with a line break; XML_INVALID, XML_TOO_LARGE
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetAutostart: _grpc.UnaryStreamMultiCallable[_job_pb2.SetAutostartRequest, _types_pb2.JobUpdate]
+    """Has a domain started when its host boots, or not. Who may call: admin.
+      FAILED_PRECONDITION  WRONG_STATE: it is transient
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
@@ -161,6 +215,31 @@ class JobServiceStub:
     means that libvirt took the target. Who may call: operator.
       INVALID_ARGUMENT     not positive, or above the maximum
       FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state, or the maximum of a running domain
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetVcpus: _grpc.UnaryStreamMultiCallable[_job_pb2.SetVcpusRequest, _types_pb2.JobUpdate]
+    """Sets how many virtual CPUs a domain has, or may have at most. A running guest must agree to lose some: SUCCEEDED means that the hypervisor has plugged
+    or unplugged them. Who may call: operator.
+      INVALID_ARGUMENT     not positive, or above the maximum
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state, or the maximum of a running domain; AGENT_UNRESPONSIVE: with guest;
+                           OPERATION_FAILED: the guest kept them
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetMemoryStatsPeriod: _grpc.UnaryStreamMultiCallable[_job_pb2.SetMemoryStatsPeriodRequest, _types_pb2.JobUpdate]
+    """Sets how often a guest's balloon driver reports its memory statistics. Who may call: operator.
+      INVALID_ARGUMENT     negative, or more than 2,147,483,647 s
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED: it has no balloon
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    ResizeBlock: _grpc.UnaryStreamMultiCallable[_job_pb2.ResizeBlockRequest, _types_pb2.JobUpdate]
+    """Gives a disk of a running domain another size. The guest sees it at once; what it makes of it is the guest's affair, and shrinking loses data.
+    Who may call: admin.
+      INVALID_ARGUMENT     not positive
+      NOT_FOUND            DEVICE_NOT_FOUND
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED; RESOURCE_LACKING
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
@@ -298,6 +377,39 @@ class JobServiceAsyncStub(JobServiceStub):
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
+    ResetDomain: _aio.UnaryStreamMultiCallable[_job_pb2.ResetDomainRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Resets a running domain, like its reset button: the guest is not asked, and the domain keeps its id. Who may call: operator.
+      FAILED_PRECONDITION  WRONG_STATE: it is off
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SendKey: _aio.UnaryStreamMultiCallable[_job_pb2.SendKeyRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Presses keys of a domain's keyboard, all at once, and lets them go. Who may call: operator.
+      INVALID_ARGUMENT     no keys, more than 16, or a code that the set does not have
+      FAILED_PRECONDITION  WRONG_STATE: it is off
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    InjectNmi: _aio.UnaryStreamMultiCallable[_job_pb2.InjectNmiRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Sends a non-maskable interrupt to a domain's virtual CPUs: many guests write a crash dump then. Who may call: operator.
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    PowerManagementSuspend: _aio.UnaryStreamMultiCallable[_job_pb2.PowerManagementSuspendRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Has a guest put itself to sleep, through its agent: to memory (it stays, PMSUSPENDED), to disk (it ends), or both. SUCCEEDED means that the
+    guest took the request. Who may call: operator.
+      INVALID_ARGUMENT     a duration, which no hypervisor has yet
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: the guest cannot
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    PowerManagementWakeup: _aio.UnaryStreamMultiCallable[_job_pb2.PowerManagementWakeupRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Wakes a guest that sleeps in memory (PMSUSPENDED). Who may call: operator.
+      FAILED_PRECONDITION  WRONG_STATE: it does not sleep
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
     ManagedSaveDomain: _aio.UnaryStreamMultiCallable[_job_pb2.ManagedSaveDomainRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
     """Saves a running domain's memory to a file that libvirt manages, and stops it; the next start goes on from there. Reports progress, and can be
     aborted: the guest then runs on. Counts towards the host's limit of saves. Who may call: operator.
@@ -316,6 +428,27 @@ class JobServiceAsyncStub(JobServiceStub):
     UndefineDomain: _aio.UnaryStreamMultiCallable[_job_pb2.UndefineDomainRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
     """Removes a domain's stored definition. A running domain goes on, transient. Who may call: admin.
       FAILED_PRECONDITION  WRONG_STATE: it is transient, or has an image or snapshots and the flag to remove them is not set
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    RenameDomain: _aio.UnaryStreamMultiCallable[_job_pb2.RenameDomainRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Gives a domain that is off another name. Its UUID, and so its identity here, stays. Who may call: admin.
+      INVALID_ARGUMENT     no name, or one with a slash
+      ALREADY_EXISTS       another domain has the name, or is being given it
+      FAILED_PRECONDITION  WRONG_STATE: it runs, is transient, or has snapshots or an image
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetMetadata: _aio.UnaryStreamMultiCallable[_job_pb2.SetMetadataRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Sets a domain's title, its description, or one XML element of an application's own; an empty value removes it. Who may call: operator.
+      INVALID_ARGUMENT     nothing to set; a title with a line break; XML_INVALID, XML_TOO_LARGE
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetAutostart: _aio.UnaryStreamMultiCallable[_job_pb2.SetAutostartRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Has a domain started when its host boots, or not. Who may call: admin.
+      FAILED_PRECONDITION  WRONG_STATE: it is transient
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
@@ -358,6 +491,31 @@ class JobServiceAsyncStub(JobServiceStub):
     means that libvirt took the target. Who may call: operator.
       INVALID_ARGUMENT     not positive, or above the maximum
       FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state, or the maximum of a running domain
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetVcpus: _aio.UnaryStreamMultiCallable[_job_pb2.SetVcpusRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Sets how many virtual CPUs a domain has, or may have at most. A running guest must agree to lose some: SUCCEEDED means that the hypervisor has plugged
+    or unplugged them. Who may call: operator.
+      INVALID_ARGUMENT     not positive, or above the maximum
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state, or the maximum of a running domain; AGENT_UNRESPONSIVE: with guest;
+                           OPERATION_FAILED: the guest kept them
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetMemoryStatsPeriod: _aio.UnaryStreamMultiCallable[_job_pb2.SetMemoryStatsPeriodRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Sets how often a guest's balloon driver reports its memory statistics. Who may call: operator.
+      INVALID_ARGUMENT     negative, or more than 2,147,483,647 s
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED: it has no balloon
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    ResizeBlock: _aio.UnaryStreamMultiCallable[_job_pb2.ResizeBlockRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Gives a disk of a running domain another size. The guest sees it at once; what it makes of it is the guest's affair, and shrinking loses data.
+    Who may call: admin.
+      INVALID_ARGUMENT     not positive
+      NOT_FOUND            DEVICE_NOT_FOUND
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED; RESOURCE_LACKING
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
@@ -530,6 +688,69 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ResetDomain(
+        self,
+        request: _job_pb2.ResetDomainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Resets a running domain, like its reset button: the guest is not asked, and the domain keeps its id. Who may call: operator.
+          FAILED_PRECONDITION  WRONG_STATE: it is off
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def SendKey(
+        self,
+        request: _job_pb2.SendKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Presses keys of a domain's keyboard, all at once, and lets them go. Who may call: operator.
+          INVALID_ARGUMENT     no keys, more than 16, or a code that the set does not have
+          FAILED_PRECONDITION  WRONG_STATE: it is off
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def InjectNmi(
+        self,
+        request: _job_pb2.InjectNmiRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Sends a non-maskable interrupt to a domain's virtual CPUs: many guests write a crash dump then. Who may call: operator.
+          FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def PowerManagementSuspend(
+        self,
+        request: _job_pb2.PowerManagementSuspendRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Has a guest put itself to sleep, through its agent: to memory (it stays, PMSUSPENDED), to disk (it ends), or both. SUCCEEDED means that the
+        guest took the request. Who may call: operator.
+          INVALID_ARGUMENT     a duration, which no hypervisor has yet
+          FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: the guest cannot
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def PowerManagementWakeup(
+        self,
+        request: _job_pb2.PowerManagementWakeupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Wakes a guest that sleeps in memory (PMSUSPENDED). Who may call: operator.
+          FAILED_PRECONDITION  WRONG_STATE: it does not sleep
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
     def ManagedSaveDomain(
         self,
         request: _job_pb2.ManagedSaveDomainRequest,
@@ -564,6 +785,45 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
         """Removes a domain's stored definition. A running domain goes on, transient. Who may call: admin.
           FAILED_PRECONDITION  WRONG_STATE: it is transient, or has an image or snapshots and the flag to remove them is not set
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def RenameDomain(
+        self,
+        request: _job_pb2.RenameDomainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Gives a domain that is off another name. Its UUID, and so its identity here, stays. Who may call: admin.
+          INVALID_ARGUMENT     no name, or one with a slash
+          ALREADY_EXISTS       another domain has the name, or is being given it
+          FAILED_PRECONDITION  WRONG_STATE: it runs, is transient, or has snapshots or an image
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def SetMetadata(
+        self,
+        request: _job_pb2.SetMetadataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Sets a domain's title, its description, or one XML element of an application's own; an empty value removes it. Who may call: operator.
+          INVALID_ARGUMENT     nothing to set; a title with a line break; XML_INVALID, XML_TOO_LARGE
+          FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def SetAutostart(
+        self,
+        request: _job_pb2.SetAutostartRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Has a domain started when its host boots, or not. Who may call: admin.
+          FAILED_PRECONDITION  WRONG_STATE: it is transient
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
         """
@@ -636,6 +896,49 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         means that libvirt took the target. Who may call: operator.
           INVALID_ARGUMENT     not positive, or above the maximum
           FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state, or the maximum of a running domain
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def SetVcpus(
+        self,
+        request: _job_pb2.SetVcpusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Sets how many virtual CPUs a domain has, or may have at most. A running guest must agree to lose some: SUCCEEDED means that the hypervisor has plugged
+        or unplugged them. Who may call: operator.
+          INVALID_ARGUMENT     not positive, or above the maximum
+          FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state, or the maximum of a running domain; AGENT_UNRESPONSIVE: with guest;
+                               OPERATION_FAILED: the guest kept them
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def SetMemoryStatsPeriod(
+        self,
+        request: _job_pb2.SetMemoryStatsPeriodRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Sets how often a guest's balloon driver reports its memory statistics. Who may call: operator.
+          INVALID_ARGUMENT     negative, or more than 2,147,483,647 s
+          FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED: it has no balloon
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def ResizeBlock(
+        self,
+        request: _job_pb2.ResizeBlockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Gives a disk of a running domain another size. The guest sees it at once; what it makes of it is the guest's affair, and shrinking loses data.
+        Who may call: admin.
+          INVALID_ARGUMENT     not positive
+          NOT_FOUND            DEVICE_NOT_FOUND
+          FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED; RESOURCE_LACKING
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
         """

@@ -82,6 +82,54 @@ STATS_GROUP_INTERFACE: StatsGroup.ValueType  # 4
 """Network interfaces."""
 Global___StatsGroup: _TypeAlias = StatsGroup  # noqa: Y015
 
+class _DiskError:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DiskErrorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DiskError.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DISK_ERROR_UNSPECIFIED: _DiskError.ValueType  # 0
+    """It did not, or the hypervisor does not say."""
+    DISK_ERROR_IO: _DiskError.ValueType  # 1
+    """An I/O error."""
+    DISK_ERROR_NO_SPACE: _DiskError.ValueType  # 2
+    """No space was left where the image lies."""
+
+class DiskError(_DiskError, metaclass=_DiskErrorEnumTypeWrapper):
+    """Why a disk stopped its guest."""
+
+DISK_ERROR_UNSPECIFIED: DiskError.ValueType  # 0
+"""It did not, or the hypervisor does not say."""
+DISK_ERROR_IO: DiskError.ValueType  # 1
+"""An I/O error."""
+DISK_ERROR_NO_SPACE: DiskError.ValueType  # 2
+"""No space was left where the image lies."""
+Global___DiskError: _TypeAlias = DiskError  # noqa: Y015
+
+class _AddressSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AddressSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AddressSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ADDRESS_SOURCE_UNSPECIFIED: _AddressSource.ValueType  # 0
+    """Not said."""
+    ADDRESS_SOURCE_LEASE: _AddressSource.ValueType  # 1
+    """A lease of the host's DHCP server."""
+    ADDRESS_SOURCE_ARP: _AddressSource.ValueType  # 2
+    """The host's ARP table: seen in traffic lately."""
+
+class AddressSource(_AddressSource, metaclass=_AddressSourceEnumTypeWrapper):
+    """Where an address was learnt."""
+
+ADDRESS_SOURCE_UNSPECIFIED: AddressSource.ValueType  # 0
+"""Not said."""
+ADDRESS_SOURCE_LEASE: AddressSource.ValueType  # 1
+"""A lease of the host's DHCP server."""
+ADDRESS_SOURCE_ARP: AddressSource.ValueType  # 2
+"""The host's ARP table: seen in traffic lately."""
+Global___AddressSource: _TypeAlias = AddressSource  # noqa: Y015
+
 class _VerbSlot:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -488,6 +536,82 @@ class ListVcpusResponse(_message.Message):
 Global___ListVcpusResponse: _TypeAlias = ListVcpusResponse  # noqa: Y015
 
 @_typing.final
+class GetMetadataRequest(_message.Message):
+    """Asks for metadata."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    INACTIVE_FIELD_NUMBER: _builtins.int
+    URI_FIELD_NUMBER: _builtins.int
+    inactive: _builtins.bool
+    """Of the stored definition, where the domain runs; else of what runs."""
+    uri: _builtins.str
+    """Only the element of this namespace. Empty means all."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        inactive: _builtins.bool = ...,
+        uri: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "inactive", b"inactive", "uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMetadataRequest: _TypeAlias = GetMetadataRequest  # noqa: Y015
+
+@_typing.final
+class GetMetadataResponse(_message.Message):
+    """Answers GetMetadata."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OBSERVATION_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    ELEMENTS_FIELD_NUMBER: _builtins.int
+    title: _builtins.str
+    """The title; empty where there is none."""
+    description: _builtins.str
+    """The description; empty where there is none."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainIdentity:
+        """Whose they are."""
+
+    @_builtins.property
+    def observation(self) -> _types_pb2.Observation:
+        """When the definition was read."""
+
+    @_builtins.property
+    def elements(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.MetadataElement]:
+        """The elements, in the order of the definition."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainIdentity | None = ...,
+        observation: _types_pb2.Observation | None = ...,
+        title: _builtins.str = ...,
+        description: _builtins.str = ...,
+        elements: _abc.Iterable[_types_pb2.MetadataElement] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "observation", b"observation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "domain", b"domain", "elements", b"elements", "observation", b"observation", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMetadataResponse: _TypeAlias = GetMetadataResponse  # noqa: Y015
+
+@_typing.final
 class CpuStats(_message.Message):
     """CPU time of a domain since it started."""
 
@@ -674,6 +798,7 @@ class BlockDeviceStats(_message.Message):
     CAPACITY_BYTES_FIELD_NUMBER: _builtins.int
     ALLOCATION_BYTES_FIELD_NUMBER: _builtins.int
     PHYSICAL_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_ERROR_FIELD_NUMBER: _builtins.int
     device: _builtins.str
     """The disk's name in the domain: "vda"."""
     path: _builtins.str
@@ -696,6 +821,8 @@ class BlockDeviceStats(_message.Message):
     """How far into the image has been written, as the hypervisor's sweep of all guests counts it: the highest offset of a qcow2 file."""
     physical_bytes: _builtins.int
     """Space that the image takes on its file system, or the size of the device that holds it."""
+    disk_error: Global___DiskError.ValueType
+    """What stopped the guest at this disk. UNSPECIFIED where nothing did: it is asked for only while the guest is paused by an I/O error."""
     @_builtins.property
     def read_time(self) -> _duration_pb2.Duration:
         """Time that reads took, added up."""
@@ -725,10 +852,11 @@ class BlockDeviceStats(_message.Message):
         capacity_bytes: _builtins.int | None = ...,
         allocation_bytes: _builtins.int | None = ...,
         physical_bytes: _builtins.int | None = ...,
+        disk_error: Global___DiskError.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_allocation_bytes", b"_allocation_bytes", "_capacity_bytes", b"_capacity_bytes", "_errors", b"_errors", "_flush_requests", b"_flush_requests", "_path", b"_path", "_physical_bytes", b"_physical_bytes", "_read_bytes", b"_read_bytes", "_read_requests", b"_read_requests", "_write_bytes", b"_write_bytes", "_write_requests", b"_write_requests", "allocation_bytes", b"allocation_bytes", "capacity_bytes", b"capacity_bytes", "errors", b"errors", "flush_requests", b"flush_requests", "flush_time", b"flush_time", "path", b"path", "physical_bytes", b"physical_bytes", "read_bytes", b"read_bytes", "read_requests", b"read_requests", "read_time", b"read_time", "write_bytes", b"write_bytes", "write_requests", b"write_requests", "write_time", b"write_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allocation_bytes", b"_allocation_bytes", "_capacity_bytes", b"_capacity_bytes", "_errors", b"_errors", "_flush_requests", b"_flush_requests", "_path", b"_path", "_physical_bytes", b"_physical_bytes", "_read_bytes", b"_read_bytes", "_read_requests", b"_read_requests", "_write_bytes", b"_write_bytes", "_write_requests", b"_write_requests", "allocation_bytes", b"allocation_bytes", "capacity_bytes", b"capacity_bytes", "device", b"device", "errors", b"errors", "flush_requests", b"flush_requests", "flush_time", b"flush_time", "path", b"path", "physical_bytes", b"physical_bytes", "read_bytes", b"read_bytes", "read_requests", b"read_requests", "read_time", b"read_time", "write_bytes", b"write_bytes", "write_requests", b"write_requests", "write_time", b"write_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allocation_bytes", b"_allocation_bytes", "_capacity_bytes", b"_capacity_bytes", "_errors", b"_errors", "_flush_requests", b"_flush_requests", "_path", b"_path", "_physical_bytes", b"_physical_bytes", "_read_bytes", b"_read_bytes", "_read_requests", b"_read_requests", "_write_bytes", b"_write_bytes", "_write_requests", b"_write_requests", "allocation_bytes", b"allocation_bytes", "capacity_bytes", b"capacity_bytes", "device", b"device", "disk_error", b"disk_error", "errors", b"errors", "flush_requests", b"flush_requests", "flush_time", b"flush_time", "path", b"path", "physical_bytes", b"physical_bytes", "read_bytes", b"read_bytes", "read_requests", b"read_requests", "read_time", b"read_time", "write_bytes", b"write_bytes", "write_requests", b"write_requests", "write_time", b"write_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allocation_bytes: _TypeAlias = _typing.Literal["allocation_bytes"]  # noqa: Y015
     _WhichOneofArgType__allocation_bytes: _TypeAlias = _typing.Literal["_allocation_bytes", b"_allocation_bytes"]  # noqa: Y015
@@ -804,6 +932,38 @@ class BlockStats(_message.Message):
 Global___BlockStats: _TypeAlias = BlockStats  # noqa: Y015
 
 @_typing.final
+class InterfaceAddress(_message.Message):
+    """An address of an interface."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    PREFIX_BITS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """The IPv4 or IPv6 address."""
+    prefix_bits: _builtins.int
+    """Length of its network prefix, in bits. Unset where the source does not say."""
+    source: Global___AddressSource.ValueType
+    """Where it was learnt."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        prefix_bits: _builtins.int | None = ...,
+        source: Global___AddressSource.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_prefix_bits", b"_prefix_bits", "prefix_bits", b"prefix_bits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prefix_bits", b"_prefix_bits", "address", b"address", "prefix_bits", b"prefix_bits", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__prefix_bits: _TypeAlias = _typing.Literal["prefix_bits"]  # noqa: Y015
+    _WhichOneofArgType__prefix_bits: _TypeAlias = _typing.Literal["_prefix_bits", b"_prefix_bits"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prefix_bits) -> _WhichOneofReturnType__prefix_bits | None: ...
+
+Global___InterfaceAddress: _TypeAlias = InterfaceAddress  # noqa: Y015
+
+@_typing.final
 class InterfaceDeviceStats(_message.Message):
     """Statistics of one network interface since it was made, from the guest's point of view: rx is what the guest received."""
 
@@ -819,6 +979,7 @@ class InterfaceDeviceStats(_message.Message):
     TX_PACKETS_FIELD_NUMBER: _builtins.int
     TX_ERRORS_FIELD_NUMBER: _builtins.int
     TX_DROPS_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
     device: _builtins.str
     """Its name on the host: "vnet0". May be empty where the host has none for it."""
     mac_address: _builtins.str
@@ -839,6 +1000,12 @@ class InterfaceDeviceStats(_message.Message):
     """Send errors."""
     tx_drops: _builtins.int
     """Packets to be sent that were dropped."""
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___InterfaceAddress]:
+        """Its addresses as the host knows them without asking the guest, as of the last reading of the configuration (an audit a minute). GetGuestInfo
+        asks the guest itself.
+        """
+
     def __init__(
         self,
         *,
@@ -852,10 +1019,11 @@ class InterfaceDeviceStats(_message.Message):
         tx_packets: _builtins.int | None = ...,
         tx_errors: _builtins.int | None = ...,
         tx_drops: _builtins.int | None = ...,
+        addresses: _abc.Iterable[Global___InterfaceAddress] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_mac_address", b"_mac_address", "_rx_bytes", b"_rx_bytes", "_rx_drops", b"_rx_drops", "_rx_errors", b"_rx_errors", "_rx_packets", b"_rx_packets", "_tx_bytes", b"_tx_bytes", "_tx_drops", b"_tx_drops", "_tx_errors", b"_tx_errors", "_tx_packets", b"_tx_packets", "mac_address", b"mac_address", "rx_bytes", b"rx_bytes", "rx_drops", b"rx_drops", "rx_errors", b"rx_errors", "rx_packets", b"rx_packets", "tx_bytes", b"tx_bytes", "tx_drops", b"tx_drops", "tx_errors", b"tx_errors", "tx_packets", b"tx_packets"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mac_address", b"_mac_address", "_rx_bytes", b"_rx_bytes", "_rx_drops", b"_rx_drops", "_rx_errors", b"_rx_errors", "_rx_packets", b"_rx_packets", "_tx_bytes", b"_tx_bytes", "_tx_drops", b"_tx_drops", "_tx_errors", b"_tx_errors", "_tx_packets", b"_tx_packets", "device", b"device", "mac_address", b"mac_address", "rx_bytes", b"rx_bytes", "rx_drops", b"rx_drops", "rx_errors", b"rx_errors", "rx_packets", b"rx_packets", "tx_bytes", b"tx_bytes", "tx_drops", b"tx_drops", "tx_errors", b"tx_errors", "tx_packets", b"tx_packets"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mac_address", b"_mac_address", "_rx_bytes", b"_rx_bytes", "_rx_drops", b"_rx_drops", "_rx_errors", b"_rx_errors", "_rx_packets", b"_rx_packets", "_tx_bytes", b"_tx_bytes", "_tx_drops", b"_tx_drops", "_tx_errors", b"_tx_errors", "_tx_packets", b"_tx_packets", "addresses", b"addresses", "device", b"device", "mac_address", b"mac_address", "rx_bytes", b"rx_bytes", "rx_drops", b"rx_drops", "rx_errors", b"rx_errors", "rx_packets", b"rx_packets", "tx_bytes", b"tx_bytes", "tx_drops", b"tx_drops", "tx_errors", b"tx_errors", "tx_packets", b"tx_packets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__mac_address: _TypeAlias = _typing.Literal["mac_address"]  # noqa: Y015
     _WhichOneofArgType__mac_address: _TypeAlias = _typing.Literal["_mac_address", b"_mac_address"]  # noqa: Y015
@@ -1801,3 +1969,132 @@ class GetHostResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetHostResponse: _TypeAlias = GetHostResponse  # noqa: Y015
+
+@_typing.final
+class GetHostStatsRequest(_message.Message):
+    """Asks how busy a host is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """Its configured name. Empty: the only one, where only one is configured."""
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetHostStatsRequest: _TypeAlias = GetHostStatsRequest  # noqa: Y015
+
+@_typing.final
+class HostStats(_message.Message):
+    """How busy a host is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBSERVATION_FIELD_NUMBER: _builtins.int
+    USER_TIME_FIELD_NUMBER: _builtins.int
+    SYSTEM_TIME_FIELD_NUMBER: _builtins.int
+    IDLE_TIME_FIELD_NUMBER: _builtins.int
+    IOWAIT_TIME_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    FREE_BYTES_FIELD_NUMBER: _builtins.int
+    BUFFERS_BYTES_FIELD_NUMBER: _builtins.int
+    CACHED_BYTES_FIELD_NUMBER: _builtins.int
+    memory_bytes: _builtins.int
+    """Its memory."""
+    free_bytes: _builtins.int
+    """Memory that nobody uses."""
+    buffers_bytes: _builtins.int
+    """Memory in buffers."""
+    cached_bytes: _builtins.int
+    """Memory in caches."""
+    @_builtins.property
+    def observation(self) -> _types_pb2.Observation:
+        """When it was sampled."""
+
+    @_builtins.property
+    def user_time(self) -> _duration_pb2.Duration:
+        """Time that all its CPUs together spent in user mode since it booted."""
+
+    @_builtins.property
+    def system_time(self) -> _duration_pb2.Duration:
+        """In the kernel."""
+
+    @_builtins.property
+    def idle_time(self) -> _duration_pb2.Duration:
+        """Idle."""
+
+    @_builtins.property
+    def iowait_time(self) -> _duration_pb2.Duration:
+        """Waiting for I/O."""
+
+    def __init__(
+        self,
+        *,
+        observation: _types_pb2.Observation | None = ...,
+        user_time: _duration_pb2.Duration | None = ...,
+        system_time: _duration_pb2.Duration | None = ...,
+        idle_time: _duration_pb2.Duration | None = ...,
+        iowait_time: _duration_pb2.Duration | None = ...,
+        memory_bytes: _builtins.int | None = ...,
+        free_bytes: _builtins.int | None = ...,
+        buffers_bytes: _builtins.int | None = ...,
+        cached_bytes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_buffers_bytes", b"_buffers_bytes", "_cached_bytes", b"_cached_bytes", "_free_bytes", b"_free_bytes", "_memory_bytes", b"_memory_bytes", "buffers_bytes", b"buffers_bytes", "cached_bytes", b"cached_bytes", "free_bytes", b"free_bytes", "idle_time", b"idle_time", "iowait_time", b"iowait_time", "memory_bytes", b"memory_bytes", "observation", b"observation", "system_time", b"system_time", "user_time", b"user_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_buffers_bytes", b"_buffers_bytes", "_cached_bytes", b"_cached_bytes", "_free_bytes", b"_free_bytes", "_memory_bytes", b"_memory_bytes", "buffers_bytes", b"buffers_bytes", "cached_bytes", b"cached_bytes", "free_bytes", b"free_bytes", "idle_time", b"idle_time", "iowait_time", b"iowait_time", "memory_bytes", b"memory_bytes", "observation", b"observation", "system_time", b"system_time", "user_time", b"user_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__buffers_bytes: _TypeAlias = _typing.Literal["buffers_bytes"]  # noqa: Y015
+    _WhichOneofArgType__buffers_bytes: _TypeAlias = _typing.Literal["_buffers_bytes", b"_buffers_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__cached_bytes: _TypeAlias = _typing.Literal["cached_bytes"]  # noqa: Y015
+    _WhichOneofArgType__cached_bytes: _TypeAlias = _typing.Literal["_cached_bytes", b"_cached_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__free_bytes: _TypeAlias = _typing.Literal["free_bytes"]  # noqa: Y015
+    _WhichOneofArgType__free_bytes: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__memory_bytes: _TypeAlias = _typing.Literal["memory_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_bytes: _TypeAlias = _typing.Literal["_memory_bytes", b"_memory_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__buffers_bytes) -> _WhichOneofReturnType__buffers_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cached_bytes) -> _WhichOneofReturnType__cached_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__free_bytes) -> _WhichOneofReturnType__free_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_bytes) -> _WhichOneofReturnType__memory_bytes | None: ...
+
+Global___HostStats: _TypeAlias = HostStats  # noqa: Y015
+
+@_typing.final
+class GetHostStatsResponse(_message.Message):
+    """Answers GetHostStats."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    STATS_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """The host's configured name."""
+    @_builtins.property
+    def stats(self) -> Global___HostStats:
+        """The statistics."""
+
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        stats: Global___HostStats | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stats", b"stats"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "stats", b"stats"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetHostStatsResponse: _TypeAlias = GetHostStatsResponse  # noqa: Y015

@@ -54,6 +54,11 @@ class QueryServiceStub:
                 request_serializer=virtrpc_dot_v1_dot_query__pb2.GetDomainXmlRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_query__pb2.GetDomainXmlResponse.FromString,
                 _registered_method=True)
+        self.GetMetadata = channel.unary_unary(
+                '/virtrpc.v1.QueryService/GetMetadata',
+                request_serializer=virtrpc_dot_v1_dot_query__pb2.GetMetadataRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_query__pb2.GetMetadataResponse.FromString,
+                _registered_method=True)
         self.ListVcpus = channel.unary_unary(
                 '/virtrpc.v1.QueryService/ListVcpus',
                 request_serializer=virtrpc_dot_v1_dot_query__pb2.ListVcpusRequest.SerializeToString,
@@ -94,6 +99,11 @@ class QueryServiceStub:
                 request_serializer=virtrpc_dot_v1_dot_query__pb2.GetHostRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_query__pb2.GetHostResponse.FromString,
                 _registered_method=True)
+        self.GetHostStats = channel.unary_unary(
+                '/virtrpc.v1.QueryService/GetHostStats',
+                request_serializer=virtrpc_dot_v1_dot_query__pb2.GetHostStatsRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_query__pb2.GetHostStatsResponse.FromString,
+                _registered_method=True)
 
 
 class QueryServiceServicer:
@@ -128,6 +138,15 @@ class QueryServiceServicer:
         NOT_FOUND, INVALID_ARGUMENT  as GetDomain
         FAILED_PRECONDITION          as GetDomain; HOST_UNREACHABLE also where this form has not been read yet: retry later; WRONG_STATE: the stored
         definition of a transient domain was asked for; UNSUPPORTED_BY_HYPERVISOR: no migratable form
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMetadata(self, request, context):
+        """What applications and people have written into a domain's definition: title, description, and elements by namespace.
+        NOT_FOUND            METADATA_NOT_FOUND: there is none of that uri
+        FAILED_PRECONDITION  UNSUPPORTED_BY_HYPERVISOR; WRONG_STATE: it is transient and has no stored definition; HOST_UNREACHABLE: not read yet
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,6 +222,16 @@ class QueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetHostStats(self, request, context):
+        """How busy a host is: processor time and memory of the whole machine, sampled every 5 s.
+        INVALID_ARGUMENT     several hosts are configured and none is named
+        NOT_FOUND            HOST_NOT_CONFIGURED
+        FAILED_PRECONDITION  UNSUPPORTED_BY_HYPERVISOR
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -220,6 +249,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.GetDomainXml,
                     request_deserializer=virtrpc_dot_v1_dot_query__pb2.GetDomainXmlRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_query__pb2.GetDomainXmlResponse.SerializeToString,
+            ),
+            'GetMetadata': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMetadata,
+                    request_deserializer=virtrpc_dot_v1_dot_query__pb2.GetMetadataRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_query__pb2.GetMetadataResponse.SerializeToString,
             ),
             'ListVcpus': grpc.unary_unary_rpc_method_handler(
                     servicer.ListVcpus,
@@ -260,6 +294,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.GetHost,
                     request_deserializer=virtrpc_dot_v1_dot_query__pb2.GetHostRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_query__pb2.GetHostResponse.SerializeToString,
+            ),
+            'GetHostStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHostStats,
+                    request_deserializer=virtrpc_dot_v1_dot_query__pb2.GetHostStatsRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_query__pb2.GetHostStatsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -348,6 +387,33 @@ class QueryService:
             '/virtrpc.v1.QueryService/GetDomainXml',
             virtrpc_dot_v1_dot_query__pb2.GetDomainXmlRequest.SerializeToString,
             virtrpc_dot_v1_dot_query__pb2.GetDomainXmlResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMetadata(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virtrpc.v1.QueryService/GetMetadata',
+            virtrpc_dot_v1_dot_query__pb2.GetMetadataRequest.SerializeToString,
+            virtrpc_dot_v1_dot_query__pb2.GetMetadataResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -564,6 +630,33 @@ class QueryService:
             '/virtrpc.v1.QueryService/GetHost',
             virtrpc_dot_v1_dot_query__pb2.GetHostRequest.SerializeToString,
             virtrpc_dot_v1_dot_query__pb2.GetHostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHostStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virtrpc.v1.QueryService/GetHostStats',
+            virtrpc_dot_v1_dot_query__pb2.GetHostStatsRequest.SerializeToString,
+            virtrpc_dot_v1_dot_query__pb2.GetHostStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

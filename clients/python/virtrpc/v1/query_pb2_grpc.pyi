@@ -55,6 +55,11 @@ class QueryServiceStub:
       FAILED_PRECONDITION          as GetDomain; HOST_UNREACHABLE also where this form has not been read yet: retry later; WRONG_STATE: the stored
                                    definition of a transient domain was asked for; UNSUPPORTED_BY_HYPERVISOR: no migratable form
     """
+    GetMetadata: _grpc.UnaryUnaryMultiCallable[_query_pb2.GetMetadataRequest, _query_pb2.GetMetadataResponse]
+    """What applications and people have written into a domain's definition: title, description, and elements by namespace.
+      NOT_FOUND            METADATA_NOT_FOUND: there is none of that uri
+      FAILED_PRECONDITION  UNSUPPORTED_BY_HYPERVISOR; WRONG_STATE: it is transient and has no stored definition; HOST_UNREACHABLE: not read yet
+    """
     ListVcpus: _grpc.UnaryUnaryMultiCallable[_query_pb2.ListVcpusRequest, _query_pb2.ListVcpusResponse]
     """A domain's virtual CPUs, with their CPU time as of the last reading.
       INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION  as GetDomain and ListDomains
@@ -93,6 +98,12 @@ class QueryServiceStub:
       INVALID_ARGUMENT  empty name where several hosts are configured
       NOT_FOUND         HOST_NOT_CONFIGURED
     """
+    GetHostStats: _grpc.UnaryUnaryMultiCallable[_query_pb2.GetHostStatsRequest, _query_pb2.GetHostStatsResponse]
+    """How busy a host is: processor time and memory of the whole machine, sampled every 5 s.
+      INVALID_ARGUMENT     several hosts are configured and none is named
+      NOT_FOUND            HOST_NOT_CONFIGURED
+      FAILED_PRECONDITION  UNSUPPORTED_BY_HYPERVISOR
+    """
 
 @_typing.type_check_only
 class QueryServiceAsyncStub(QueryServiceStub):
@@ -120,6 +131,11 @@ class QueryServiceAsyncStub(QueryServiceStub):
       NOT_FOUND, INVALID_ARGUMENT  as GetDomain
       FAILED_PRECONDITION          as GetDomain; HOST_UNREACHABLE also where this form has not been read yet: retry later; WRONG_STATE: the stored
                                    definition of a transient domain was asked for; UNSUPPORTED_BY_HYPERVISOR: no migratable form
+    """
+    GetMetadata: _aio.UnaryUnaryMultiCallable[_query_pb2.GetMetadataRequest, _query_pb2.GetMetadataResponse]  # type: ignore[assignment]
+    """What applications and people have written into a domain's definition: title, description, and elements by namespace.
+      NOT_FOUND            METADATA_NOT_FOUND: there is none of that uri
+      FAILED_PRECONDITION  UNSUPPORTED_BY_HYPERVISOR; WRONG_STATE: it is transient and has no stored definition; HOST_UNREACHABLE: not read yet
     """
     ListVcpus: _aio.UnaryUnaryMultiCallable[_query_pb2.ListVcpusRequest, _query_pb2.ListVcpusResponse]  # type: ignore[assignment]
     """A domain's virtual CPUs, with their CPU time as of the last reading.
@@ -158,6 +174,12 @@ class QueryServiceAsyncStub(QueryServiceStub):
     """All about one host: whether it can be reached, what it is, what its hypervisor can do, how busy its daemon is.
       INVALID_ARGUMENT  empty name where several hosts are configured
       NOT_FOUND         HOST_NOT_CONFIGURED
+    """
+    GetHostStats: _aio.UnaryUnaryMultiCallable[_query_pb2.GetHostStatsRequest, _query_pb2.GetHostStatsResponse]  # type: ignore[assignment]
+    """How busy a host is: processor time and memory of the whole machine, sampled every 5 s.
+      INVALID_ARGUMENT     several hosts are configured and none is named
+      NOT_FOUND            HOST_NOT_CONFIGURED
+      FAILED_PRECONDITION  UNSUPPORTED_BY_HYPERVISOR
     """
 
 class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -201,6 +223,17 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
           NOT_FOUND, INVALID_ARGUMENT  as GetDomain
           FAILED_PRECONDITION          as GetDomain; HOST_UNREACHABLE also where this form has not been read yet: retry later; WRONG_STATE: the stored
                                        definition of a transient domain was asked for; UNSUPPORTED_BY_HYPERVISOR: no migratable form
+        """
+
+    @_abc_1.abstractmethod
+    def GetMetadata(
+        self,
+        request: _query_pb2.GetMetadataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_pb2.GetMetadataResponse, _abc.Awaitable[_query_pb2.GetMetadataResponse]]:
+        """What applications and people have written into a domain's definition: title, description, and elements by namespace.
+          NOT_FOUND            METADATA_NOT_FOUND: there is none of that uri
+          FAILED_PRECONDITION  UNSUPPORTED_BY_HYPERVISOR; WRONG_STATE: it is transient and has no stored definition; HOST_UNREACHABLE: not read yet
         """
 
     @_abc_1.abstractmethod
@@ -287,6 +320,18 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         """All about one host: whether it can be reached, what it is, what its hypervisor can do, how busy its daemon is.
           INVALID_ARGUMENT  empty name where several hosts are configured
           NOT_FOUND         HOST_NOT_CONFIGURED
+        """
+
+    @_abc_1.abstractmethod
+    def GetHostStats(
+        self,
+        request: _query_pb2.GetHostStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_pb2.GetHostStatsResponse, _abc.Awaitable[_query_pb2.GetHostStatsResponse]]:
+        """How busy a host is: processor time and memory of the whole machine, sampled every 5 s.
+          INVALID_ARGUMENT     several hosts are configured and none is named
+          NOT_FOUND            HOST_NOT_CONFIGURED
+          FAILED_PRECONDITION  UNSUPPORTED_BY_HYPERVISOR
         """
 
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -285,12 +285,28 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """JobService.ManagedSaveDomain."""
     JOB_KIND_REMOVE_MANAGED_SAVE: _JobKind.ValueType  # 8
     """SnapshotService.RemoveManagedSave."""
+    JOB_KIND_RESET_DOMAIN: _JobKind.ValueType  # 9
+    """JobService.ResetDomain."""
+    JOB_KIND_POWER_MANAGEMENT_SUSPEND: _JobKind.ValueType  # 13
+    """JobService.PowerManagementSuspend."""
+    JOB_KIND_POWER_MANAGEMENT_WAKEUP: _JobKind.ValueType  # 14
+    """JobService.PowerManagementWakeup."""
+    JOB_KIND_SEND_KEY: _JobKind.ValueType  # 15
+    """JobService.SendKey."""
+    JOB_KIND_INJECT_NMI: _JobKind.ValueType  # 16
+    """JobService.InjectNmi."""
     JOB_KIND_DEFINE_DOMAIN: _JobKind.ValueType  # 20
     """JobService.DefineDomain."""
     JOB_KIND_UNDEFINE_DOMAIN: _JobKind.ValueType  # 21
     """JobService.UndefineDomain."""
     JOB_KIND_CREATE_DOMAIN: _JobKind.ValueType  # 22
     """JobService.CreateDomain."""
+    JOB_KIND_RENAME_DOMAIN: _JobKind.ValueType  # 23
+    """JobService.RenameDomain."""
+    JOB_KIND_SET_METADATA: _JobKind.ValueType  # 24
+    """JobService.SetMetadata."""
+    JOB_KIND_SET_AUTOSTART: _JobKind.ValueType  # 25
+    """JobService.SetAutostart."""
     JOB_KIND_ATTACH_DEVICE: _JobKind.ValueType  # 40
     """JobService.AttachDevice."""
     JOB_KIND_DETACH_DEVICE: _JobKind.ValueType  # 41
@@ -299,6 +315,10 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """JobService.UpdateDevice."""
     JOB_KIND_SET_MEMORY: _JobKind.ValueType  # 60
     """JobService.SetMemory."""
+    JOB_KIND_SET_VCPUS: _JobKind.ValueType  # 61
+    """JobService.SetVcpus."""
+    JOB_KIND_SET_MEMORY_STATS_PERIOD: _JobKind.ValueType  # 62
+    """JobService.SetMemoryStatsPeriod."""
     JOB_KIND_SET_USER_PASSWORD: _JobKind.ValueType  # 80
     """JobService.SetUserPassword."""
     JOB_KIND_CREATE_SNAPSHOT: _JobKind.ValueType  # 100
@@ -309,6 +329,8 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """SnapshotService.DeleteSnapshot."""
     JOB_KIND_MIGRATE_DOMAIN: _JobKind.ValueType  # 120
     """JobService.MigrateDomain."""
+    JOB_KIND_RESIZE_BLOCK: _JobKind.ValueType  # 143
+    """JobService.ResizeBlock."""
 
 class JobKind(_JobKind, metaclass=_JobKindEnumTypeWrapper):
     """What a job does. One kind for each verb."""
@@ -331,12 +353,28 @@ JOB_KIND_MANAGED_SAVE_DOMAIN: JobKind.ValueType  # 7
 """JobService.ManagedSaveDomain."""
 JOB_KIND_REMOVE_MANAGED_SAVE: JobKind.ValueType  # 8
 """SnapshotService.RemoveManagedSave."""
+JOB_KIND_RESET_DOMAIN: JobKind.ValueType  # 9
+"""JobService.ResetDomain."""
+JOB_KIND_POWER_MANAGEMENT_SUSPEND: JobKind.ValueType  # 13
+"""JobService.PowerManagementSuspend."""
+JOB_KIND_POWER_MANAGEMENT_WAKEUP: JobKind.ValueType  # 14
+"""JobService.PowerManagementWakeup."""
+JOB_KIND_SEND_KEY: JobKind.ValueType  # 15
+"""JobService.SendKey."""
+JOB_KIND_INJECT_NMI: JobKind.ValueType  # 16
+"""JobService.InjectNmi."""
 JOB_KIND_DEFINE_DOMAIN: JobKind.ValueType  # 20
 """JobService.DefineDomain."""
 JOB_KIND_UNDEFINE_DOMAIN: JobKind.ValueType  # 21
 """JobService.UndefineDomain."""
 JOB_KIND_CREATE_DOMAIN: JobKind.ValueType  # 22
 """JobService.CreateDomain."""
+JOB_KIND_RENAME_DOMAIN: JobKind.ValueType  # 23
+"""JobService.RenameDomain."""
+JOB_KIND_SET_METADATA: JobKind.ValueType  # 24
+"""JobService.SetMetadata."""
+JOB_KIND_SET_AUTOSTART: JobKind.ValueType  # 25
+"""JobService.SetAutostart."""
 JOB_KIND_ATTACH_DEVICE: JobKind.ValueType  # 40
 """JobService.AttachDevice."""
 JOB_KIND_DETACH_DEVICE: JobKind.ValueType  # 41
@@ -345,6 +383,10 @@ JOB_KIND_UPDATE_DEVICE: JobKind.ValueType  # 42
 """JobService.UpdateDevice."""
 JOB_KIND_SET_MEMORY: JobKind.ValueType  # 60
 """JobService.SetMemory."""
+JOB_KIND_SET_VCPUS: JobKind.ValueType  # 61
+"""JobService.SetVcpus."""
+JOB_KIND_SET_MEMORY_STATS_PERIOD: JobKind.ValueType  # 62
+"""JobService.SetMemoryStatsPeriod."""
 JOB_KIND_SET_USER_PASSWORD: JobKind.ValueType  # 80
 """JobService.SetUserPassword."""
 JOB_KIND_CREATE_SNAPSHOT: JobKind.ValueType  # 100
@@ -355,6 +397,8 @@ JOB_KIND_DELETE_SNAPSHOT: JobKind.ValueType  # 102
 """SnapshotService.DeleteSnapshot."""
 JOB_KIND_MIGRATE_DOMAIN: JobKind.ValueType  # 120
 """JobService.MigrateDomain."""
+JOB_KIND_RESIZE_BLOCK: JobKind.ValueType  # 143
+"""JobService.ResizeBlock."""
 Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
 
 class _JobState:
@@ -601,6 +645,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND: the domain has no such device, or nothing by that name among its statistics; metadata "device"."""
     ERROR_REASON_JOB_NOT_FOUND: _ErrorReason.ValueType  # 24
     """NOT_FOUND: no such job, or finished so long ago that it was forgotten; metadata "job_id"."""
+    ERROR_REASON_METADATA_NOT_FOUND: _ErrorReason.ValueType  # 26
+    """NOT_FOUND: the domain's definition has no element of that namespace; metadata "uri"."""
     ERROR_REASON_ALREADY_EXISTS: _ErrorReason.ValueType  # 40
     """ALREADY_EXISTS: a domain, snapshot or device of that name or UUID exists, or is being made at this moment."""
     ERROR_REASON_HOST_UNREACHABLE: _ErrorReason.ValueType  # 50
@@ -697,6 +743,8 @@ ERROR_REASON_DEVICE_NOT_FOUND: ErrorReason.ValueType  # 23
 """NOT_FOUND: the domain has no such device, or nothing by that name among its statistics; metadata "device"."""
 ERROR_REASON_JOB_NOT_FOUND: ErrorReason.ValueType  # 24
 """NOT_FOUND: no such job, or finished so long ago that it was forgotten; metadata "job_id"."""
+ERROR_REASON_METADATA_NOT_FOUND: ErrorReason.ValueType  # 26
+"""NOT_FOUND: the domain's definition has no element of that namespace; metadata "uri"."""
 ERROR_REASON_ALREADY_EXISTS: ErrorReason.ValueType  # 40
 """ALREADY_EXISTS: a domain, snapshot or device of that name or UUID exists, or is being made at this moment."""
 ERROR_REASON_HOST_UNREACHABLE: ErrorReason.ValueType  # 50
@@ -926,6 +974,7 @@ class Domain(_message.Message):
     HAS_MANAGED_SAVE_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     MAX_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
     CONFIGURATION_OBSERVATION_FIELD_NUMBER: _builtins.int
     OS_TYPE_FIELD_NUMBER: _builtins.int
     PERSISTENT_FIELD_NUMBER: _builtins.int
@@ -975,6 +1024,10 @@ class Domain(_message.Message):
         """CPU time used since the domain started, all virtual CPUs together. Unset while it is off."""
 
     @_builtins.property
+    def messages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the hypervisor has to say about it, for people: "tainted: running with undesirable elevated privileges", deprecated devices."""
+
+    @_builtins.property
     def configuration_observation(self) -> Global___Observation:
         """When the fields below were read."""
 
@@ -1000,6 +1053,7 @@ class Domain(_message.Message):
         has_managed_save: _builtins.bool | None = ...,
         memory_bytes: _builtins.int | None = ...,
         max_memory_bytes: _builtins.int | None = ...,
+        messages: _abc.Iterable[_builtins.str] | None = ...,
         configuration_observation: Global___Observation | None = ...,
         os_type: _builtins.str | None = ...,
         persistent: _builtins.bool | None = ...,
@@ -1009,7 +1063,7 @@ class Domain(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_autostart", b"_autostart", "_has_managed_save", b"_has_managed_save", "_id", b"_id", "_max_memory_bytes", b"_max_memory_bytes", "_max_vcpus", b"_max_vcpus", "_memory_bytes", b"_memory_bytes", "_os_type", b"_os_type", "_persistent", b"_persistent", "_updated", b"_updated", "active", b"active", "autostart", b"autostart", "configuration_observation", b"configuration_observation", "cpu_time", b"cpu_time", "has_managed_save", b"has_managed_save", "id", b"id", "max_memory_bytes", b"max_memory_bytes", "max_vcpus", b"max_vcpus", "memory_bytes", b"memory_bytes", "os_type", b"os_type", "persistent", b"persistent", "state_observation", b"state_observation", "updated", b"updated", "vcpus", b"vcpus"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_autostart", b"_autostart", "_has_managed_save", b"_has_managed_save", "_id", b"_id", "_max_memory_bytes", b"_max_memory_bytes", "_max_vcpus", b"_max_vcpus", "_memory_bytes", b"_memory_bytes", "_os_type", b"_os_type", "_persistent", b"_persistent", "_updated", b"_updated", "active", b"active", "autostart", b"autostart", "configuration_observation", b"configuration_observation", "control_state", b"control_state", "cpu_time", b"cpu_time", "generation", b"generation", "has_managed_save", b"has_managed_save", "host", b"host", "id", b"id", "max_memory_bytes", b"max_memory_bytes", "max_vcpus", b"max_vcpus", "memory_bytes", b"memory_bytes", "name", b"name", "os_type", b"os_type", "persistent", b"persistent", "state", b"state", "state_observation", b"state_observation", "state_reason", b"state_reason", "updated", b"updated", "uuid", b"uuid", "vcpus", b"vcpus"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_autostart", b"_autostart", "_has_managed_save", b"_has_managed_save", "_id", b"_id", "_max_memory_bytes", b"_max_memory_bytes", "_max_vcpus", b"_max_vcpus", "_memory_bytes", b"_memory_bytes", "_os_type", b"_os_type", "_persistent", b"_persistent", "_updated", b"_updated", "active", b"active", "autostart", b"autostart", "configuration_observation", b"configuration_observation", "control_state", b"control_state", "cpu_time", b"cpu_time", "generation", b"generation", "has_managed_save", b"has_managed_save", "host", b"host", "id", b"id", "max_memory_bytes", b"max_memory_bytes", "max_vcpus", b"max_vcpus", "memory_bytes", b"memory_bytes", "messages", b"messages", "name", b"name", "os_type", b"os_type", "persistent", b"persistent", "state", b"state", "state_observation", b"state_observation", "state_reason", b"state_reason", "updated", b"updated", "uuid", b"uuid", "vcpus", b"vcpus"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__active: _TypeAlias = _typing.Literal["active"]  # noqa: Y015
     _WhichOneofArgType__active: _TypeAlias = _typing.Literal["_active", b"_active"]  # noqa: Y015
@@ -1093,6 +1147,36 @@ class UnreachableHost(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnreachableHost: _TypeAlias = UnreachableHost  # noqa: Y015
+
+@_typing.final
+class MetadataElement(_message.Message):
+    """An element that an application keeps in a domain's definition. libvirt stores one for each namespace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URI_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    XML_FIELD_NUMBER: _builtins.int
+    uri: _builtins.str
+    """The namespace that it belongs to, such as "http://example.org/app": its name."""
+    key: _builtins.str
+    """The prefix that the namespace gets in the definition. Required when it is set; not told when it is read."""
+    xml: _builtins.str
+    """The element as XML: at most 1 MiB, no entities, no document type. Empty: removed."""
+    def __init__(
+        self,
+        *,
+        uri: _builtins.str = ...,
+        key: _builtins.str = ...,
+        xml: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "uri", b"uri", "xml", b"xml"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetadataElement: _TypeAlias = MetadataElement  # noqa: Y015
 
 @_typing.final
 class DomainFilter(_message.Message):

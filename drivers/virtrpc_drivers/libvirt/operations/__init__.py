@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.libvirt import migration
-from virtrpc_drivers.libvirt.operations import agent, definition, devices, lifecycle, settings, snapshots
+from virtrpc_drivers.libvirt.operations import agent, definition, devices, keys, lifecycle, resize, settings, snapshots
 from virtrpc_drivers.libvirt.operations.common import DONE, Verb
 
 VERBS: dict[str, Verb] = {
@@ -14,6 +14,8 @@ VERBS: dict[str, Verb] = {
     **settings.VERBS,
     **agent.VERBS,
     **snapshots.VERBS,
+    **keys.VERBS,
+    **resize.VERBS,
     "Migrate": migration.migrate,
 }
 """Every operation's call."""
@@ -24,6 +26,8 @@ _FUNCTIONS: dict[str, str] = {
     **devices.FUNCTIONS,
     **settings.FUNCTIONS,
     **snapshots.FUNCTIONS,
+    **keys.FUNCTIONS,
+    **resize.FUNCTIONS,
     "Migrate": "virDomainMigrateToURI3",
 }
 

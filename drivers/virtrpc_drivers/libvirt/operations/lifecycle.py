@@ -111,7 +111,28 @@ def remove_managed_save(connection: Any, operation: ops.RemoveManagedSave) -> Ou
     return DONE
 
 
+def reset(connection: Any, operation: ops.Reset) -> Outcome:
+    """virDomainReset."""
+    domain_of(connection, operation).reset(0)
+    return DONE
+
+
+def suspend_for_duration(connection: Any, operation: ops.PowerManagementSuspend) -> Outcome:
+    """virDomainPMSuspendForDuration; no hypervisor takes a duration."""
+    domain_of(connection, operation).pMSuspendForDuration(flags.suspend_target(operation.target), 0, 0)
+    return DONE
+
+
+def wake_up(connection: Any, operation: ops.PowerManagementWakeup) -> Outcome:
+    """virDomainPMWakeup."""
+    domain_of(connection, operation).pMWakeup(0)
+    return DONE
+
+
 VERBS: dict[str, Verb] = {
+    "Reset": reset,
+    "PowerManagementSuspend": suspend_for_duration,
+    "PowerManagementWakeup": wake_up,
     "Suspend": suspend,
     "Resume": resume,
     "Start": start,
@@ -122,6 +143,8 @@ VERBS: dict[str, Verb] = {
     "RemoveManagedSave": remove_managed_save,
 }
 FUNCTIONS: dict[str, str] = {
+    "PowerManagementSuspend": "virDomainPMSuspendForDuration",
+    "PowerManagementWakeup": "virDomainPMWakeup",
     "Start": "virDomainCreateWithFlags",
     "Destroy": "virDomainDestroyFlags",
     "RemoveManagedSave": "virDomainManagedSaveRemove",

@@ -53,7 +53,16 @@ def _save_removed(domain: Any, _operation: ops.Operation) -> Verdict:
     return Verdict(not image, f"the domain has {'a' if image else 'no'} saved image")
 
 
+def _asleep(domain: Any, operation: ops.PowerManagementSuspend) -> Verdict:
+    state = state_of(domain)[0]
+    wanted = State.SHUTOFF if operation.target == "disk" else State.PMSUSPENDED
+    return Verdict(state is wanted, state_text(domain))
+
+
 PROOFS: dict[str, Proof] = {
+    "Reset": not_provable,
+    "PowerManagementSuspend": _asleep,
+    "PowerManagementWakeup": _running,
     "Suspend": _suspended,
     "Resume": _running,
     "Start": started,
