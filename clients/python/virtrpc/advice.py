@@ -17,6 +17,7 @@ ADVICE: Mapping[str, str] = {
     "DOMAIN_NOT_FOUND": "`virtrpc list` names the domains",
     "SNAPSHOT_NOT_FOUND": "`virtrpc snapshot list DOMAIN` names the snapshots",
     "DEVICE_NOT_FOUND": "look for the device with `virtrpc xml DOMAIN`",
+    "METADATA_NOT_FOUND": "`virtrpc metadata DOMAIN` shows what there is",
     "JOB_NOT_FOUND": "`virtrpc jobs` lists the jobs; of a forgotten job, look at the domain before you repeat it",
     "ALREADY_EXISTS": "take another name, or change what exists",
     "HOST_UNREACHABLE": "retry later; `virtrpc host NAME` says why",

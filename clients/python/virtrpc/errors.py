@@ -170,6 +170,7 @@ BY_REASON: Mapping[str, type[VirtrpcError]] = {
     "SNAPSHOT_NOT_FOUND": NotFound,
     "DEVICE_NOT_FOUND": NotFound,
     "JOB_NOT_FOUND": JobNotFound,
+    "METADATA_NOT_FOUND": NotFound,
     "ALREADY_EXISTS": AlreadyExists,
     "HOST_UNREACHABLE": HostUnreachable,
     "HOST_READ_ONLY": HostReadOnly,
