@@ -99,6 +99,9 @@ def _persistent(entry: Entry) -> bool:
 
 def invalid(operation: AnyOperation, entry: Entry) -> Problem | None:
     """What is wrong with the operation's values for this very domain, as far as the last reading says."""
+    # Of a running domain the maxima that were read are the guest's: those of its stored definition may be others.
+    if entry.active and getattr(operation, "scope", None) is Scope.CONFIG:
+        return None
     if isinstance(operation, SetMemory) and not operation.maximum and entry.config is not None:
         maximum = entry.config.value.max_memory_bytes
         if maximum is not None and operation.memory_bytes > maximum:

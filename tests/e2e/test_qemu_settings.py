@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from xml.etree import ElementTree
 
 import libvirt
@@ -10,7 +11,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from tests.e2e.server import Guest, QemuHost, ended, eventually, running, xml_of
-from virtrpc import AlreadyExists, AsyncClient, InvalidArgument, NotFound, VirtrpcError, WrongState
+from virtrpc import AlreadyExists, AsyncClient, InvalidArgument, NotFound, RunTimeout, VirtrpcError, WrongState
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import types_pb2 as t
 
@@ -42,12 +43,14 @@ def idle(qemu_host: QemuHost) -> Iterator[Guest]:
         yield guest
 
 
-async def test_reset_domain(client: AsyncClient, guest: Guest) -> None:
+async def test_reset_domain(client: AsyncClient, guest: Guest, idle: Guest) -> None:
     """A reset boots the guest again in the domain that it is, with the same number; one that is off is refused."""
     number, boots = guest.domain.ID(), guest.console.read_text().count("READY")
     await ended(client.reset_domain(guest.name))
     await eventually(lambda: guest.console.read_text().count("READY") == boots + 1, "the guest to boot again")
     assert guest.domain.ID() == number
+    with pytest.raises(WrongState):
+        await ended(client.reset_domain(idle.name))
 
 
 async def test_rename_domain(client: AsyncClient, idle: Guest, guest: Guest) -> None:
@@ -74,6 +77,29 @@ async def test_set_vcpus(client: AsyncClient, guest: Guest) -> None:
         await ended(client.set_vcpus(guest.name, vcpus=3))
     await ended(client.set_vcpus(guest.name, vcpus=4, maximum=True, scope=CONFIG))
     assert guest.domain.vcpusFlags(libvirt.VIR_DOMAIN_VCPU_CONFIG | libvirt.VIR_DOMAIN_VCPU_MAXIMUM) == 4
+    await ended(client.set_vcpus(guest.name, vcpus=3, scope=CONFIG))
+    assert guest.domain.vcpusFlags(libvirt.VIR_DOMAIN_VCPU_CONFIG) == 3
+
+
+async def test_unplug_vcpus(client: AsyncClient, qemu_host: QemuHost) -> None:
+    """A virtual CPU that was plugged in is taken from the guest, and its agent switches one off; without an agent that is AGENT_UNRESPONSIVE."""
+    with qemu_host.guest(name="unplug", vcpus=1, max_vcpus=2) as guest:
+        guest.wait_for_agent()
+        await ended(client.set_vcpus(guest.name, vcpus=2, scope=LIVE))
+        await eventually(lambda: len(guest.agent("guest-get-vcpus")) == 2, "the guest to see its second virtual CPU")
+        # What was plugged in comes up offline in a guest without udev: it is switched on by the agent too.
+        await ended(client.set_vcpus(guest.name, vcpus=2, guest=True))
+        await ended(client.set_vcpus(guest.name, vcpus=1, guest=True))
+        assert [row["online"] for row in guest.agent("guest-get-vcpus")].count(True) == 1
+        assert guest.domain.vcpusFlags(libvirt.VIR_DOMAIN_VCPU_LIVE) == 2
+        # QEMU without KVM takes the virtual CPU from the guest, and libvirt never hears that it is gone.
+        with suppress(RunTimeout):
+            await ended(client.set_vcpus(guest.name, vcpus=1, scope=LIVE))
+        await eventually(lambda: len(guest.agent("guest-get-vcpus")) == 1, "the guest to lose its second virtual CPU")
+    with qemu_host.guest(name="mute", agent=False) as guest:
+        with pytest.raises(VirtrpcError) as caught:
+            await ended(client.set_vcpus(guest.name, vcpus=1, guest=True))
+        assert caught.value.reason == "AGENT_UNRESPONSIVE"
 
 
 async def test_set_autostart(client: AsyncClient, idle: Guest) -> None:
@@ -133,10 +159,8 @@ async def test_send_key(client: AsyncClient, guest: Guest) -> None:
         return sum(int(word) for line in lines for word in line[1:] if word.isdigit())
 
     before = interrupts()
-    await ended(client.send_key(guest.name, keycodes=[30, 48]))
-    if before:
-        # A guest without a driver for its keyboard counts nothing; libvirt took the keys all the same.
-        await eventually(lambda: interrupts() > before, "the guest to count the keys")
+    await ended(client.send_key(guest.name, keycodes=[30, 48], hold_duration=Duration(nanos=50_000_000)))
+    await eventually(lambda: interrupts() > before, "the guest to count the keys")
     with pytest.raises(InvalidArgument):
         await ended(client.send_key(guest.name, keycodes=[]))
     with pytest.raises(InvalidArgument):

@@ -71,6 +71,8 @@ def _reason(code: int, domain: int, message: str) -> Reason:
         return Reason.WRONG_STATE
     if code == libvirt.VIR_ERR_OPERATION_FAILED and ("already exists" in message or "is already defined" in message):
         return Reason.ALREADY_EXISTS
+    if code == libvirt.VIR_ERR_OPERATION_TIMEOUT and "unplug" in message:
+        return Reason.GUEST_TIMEOUT
     if code == libvirt.VIR_ERR_OPERATION_DENIED and "read only" in message:
         return Reason.HOST_READ_ONLY
     if code == libvirt.VIR_ERR_INVALID_ARG and message.startswith("unsupported flags"):

@@ -61,6 +61,7 @@ def test_each_code_has_its_reason(code: int, reason: Reason) -> None:
         (1, libvirt.VIR_FROM_TEST, "internal error: domain 'test' not running", Reason.WRONG_STATE),
         (9, libvirt.VIR_FROM_DOMAIN, "operation failed: domain 'a' already exists with uuid 1", Reason.ALREADY_EXISTS),
         (29, libvirt.VIR_FROM_DOMAIN, "operation virDomainSuspend forbidden for read only access", Reason.HOST_READ_ONLY),
+        (68, QEMU, "Timed out during operation: vcpu unplug request timed out.", Reason.GUEST_TIMEOUT),
         (29, libvirt.VIR_FROM_POLKIT, "access denied by policy", Reason.PERMISSION_DENIED),
         (74, QEMU, "argument unsupported: QEMU guest agent is not configured", Reason.AGENT_UNRESPONSIVE),
     ],

@@ -68,13 +68,13 @@ class _KeycodeSetEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeycodeSet
     KEYCODE_SET_LINUX: _KeycodeSet.ValueType  # 1
     """Linux's input event codes: KEY_A is 30."""
     KEYCODE_SET_XT: _KeycodeSet.ValueType  # 2
-    """AT keyboards, set 1."""
+    """XT keyboards."""
     KEYCODE_SET_XT_KBD: _KeycodeSet.ValueType  # 3
-    """AT keyboards, set 1 as the Linux kernel numbers it."""
+    """XT keyboards, as the Linux kernel numbers them."""
     KEYCODE_SET_ATSET1: _KeycodeSet.ValueType  # 4
-    """AT keyboards, set 2."""
+    """AT keyboards, set 1."""
     KEYCODE_SET_ATSET2: _KeycodeSet.ValueType  # 5
-    """AT keyboards, set 2 proper."""
+    """AT keyboards, set 2."""
     KEYCODE_SET_ATSET3: _KeycodeSet.ValueType  # 6
     """AT keyboards, set 3."""
     KEYCODE_SET_OSX: _KeycodeSet.ValueType  # 7
@@ -94,13 +94,13 @@ KEYCODE_SET_UNSPECIFIED: KeycodeSet.ValueType  # 0
 KEYCODE_SET_LINUX: KeycodeSet.ValueType  # 1
 """Linux's input event codes: KEY_A is 30."""
 KEYCODE_SET_XT: KeycodeSet.ValueType  # 2
-"""AT keyboards, set 1."""
+"""XT keyboards."""
 KEYCODE_SET_XT_KBD: KeycodeSet.ValueType  # 3
-"""AT keyboards, set 1 as the Linux kernel numbers it."""
+"""XT keyboards, as the Linux kernel numbers them."""
 KEYCODE_SET_ATSET1: KeycodeSet.ValueType  # 4
-"""AT keyboards, set 2."""
+"""AT keyboards, set 1."""
 KEYCODE_SET_ATSET2: KeycodeSet.ValueType  # 5
-"""AT keyboards, set 2 proper."""
+"""AT keyboards, set 2."""
 KEYCODE_SET_ATSET3: KeycodeSet.ValueType  # 6
 """AT keyboards, set 3."""
 KEYCODE_SET_OSX: KeycodeSet.ValueType  # 7

@@ -363,7 +363,6 @@ class JobServiceServicer:
     def PowerManagementSuspend(self, request, context):
         """Has a guest put itself to sleep, through its agent: to memory (it stays, PMSUSPENDED), to disk (it ends), or both. SUCCEEDED means that the
         guest took the request. Who may call: operator.
-        INVALID_ARGUMENT     a duration, which no hypervisor has yet
         FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: the guest cannot
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
@@ -516,6 +515,7 @@ class JobServiceServicer:
         INVALID_ARGUMENT     not positive, or above the maximum
         FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state, or the maximum of a running domain; AGENT_UNRESPONSIVE: with guest;
         OPERATION_FAILED: the guest kept them
+        ABORTED              RUN_TIMEOUT: the guest did not give some up in the hypervisor's time (5 s on QEMU), and may still: read the domain again
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
         """

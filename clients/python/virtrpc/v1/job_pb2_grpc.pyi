@@ -123,7 +123,6 @@ class JobServiceStub:
     PowerManagementSuspend: _grpc.UnaryStreamMultiCallable[_job_pb2.PowerManagementSuspendRequest, _types_pb2.JobUpdate]
     """Has a guest put itself to sleep, through its agent: to memory (it stays, PMSUSPENDED), to disk (it ends), or both. SUCCEEDED means that the
     guest took the request. Who may call: operator.
-      INVALID_ARGUMENT     a duration, which no hypervisor has yet
       FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: the guest cannot
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
@@ -224,6 +223,7 @@ class JobServiceStub:
       INVALID_ARGUMENT     not positive, or above the maximum
       FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state, or the maximum of a running domain; AGENT_UNRESPONSIVE: with guest;
                            OPERATION_FAILED: the guest kept them
+      ABORTED              RUN_TIMEOUT: the guest did not give some up in the hypervisor's time (5 s on QEMU), and may still: read the domain again
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
@@ -399,7 +399,6 @@ class JobServiceAsyncStub(JobServiceStub):
     PowerManagementSuspend: _aio.UnaryStreamMultiCallable[_job_pb2.PowerManagementSuspendRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
     """Has a guest put itself to sleep, through its agent: to memory (it stays, PMSUSPENDED), to disk (it ends), or both. SUCCEEDED means that the
     guest took the request. Who may call: operator.
-      INVALID_ARGUMENT     a duration, which no hypervisor has yet
       FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: the guest cannot
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
@@ -500,6 +499,7 @@ class JobServiceAsyncStub(JobServiceStub):
       INVALID_ARGUMENT     not positive, or above the maximum
       FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state, or the maximum of a running domain; AGENT_UNRESPONSIVE: with guest;
                            OPERATION_FAILED: the guest kept them
+      ABORTED              RUN_TIMEOUT: the guest did not give some up in the hypervisor's time (5 s on QEMU), and may still: read the domain again
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
@@ -732,7 +732,6 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
         """Has a guest put itself to sleep, through its agent: to memory (it stays, PMSUSPENDED), to disk (it ends), or both. SUCCEEDED means that the
         guest took the request. Who may call: operator.
-          INVALID_ARGUMENT     a duration, which no hypervisor has yet
           FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: the guest cannot
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
@@ -911,6 +910,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
           INVALID_ARGUMENT     not positive, or above the maximum
           FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state, or the maximum of a running domain; AGENT_UNRESPONSIVE: with guest;
                                OPERATION_FAILED: the guest kept them
+          ABORTED              RUN_TIMEOUT: the guest did not give some up in the hypervisor's time (5 s on QEMU), and may still: read the domain again
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
         """
