@@ -34,6 +34,8 @@ def make_driver(settings: DriverSettings, give_up: Callable[[], None]) -> Driver
         from virtrpc_drivers.sim.driver import SimDriver
 
         return SimDriver(settings, crash=lambda: os._exit(70))
+    # libvirt looks at it when it is imported. Its esx driver warns of every element that it does not know: dozens of lines with each call.
+    os.environ.setdefault("LIBVIRT_DEBUG", "4")
     try:
         from virtrpc_drivers.libvirt.driver import LibvirtDriver
     except ImportError as error:

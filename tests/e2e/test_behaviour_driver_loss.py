@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import libvirt
 import pytest
@@ -26,6 +23,7 @@ from tests.e2e.behaviour import (
     stopped,
     stuck_change,
 )
+from tests.e2e.beside import calm_beside
 from tests.e2e.server import Guest, QemuHost, Server, connected, eventually, running
 from virtrpc import AsyncClient
 from virtrpc.v1 import job_pb2 as j
@@ -100,52 +98,11 @@ def _observations(answer: Answers) -> list[t.Observation]:
     return [answer.domain.state_observation, answer.domain.configuration_observation, answer.xml.observation, *answer.observations]
 
 
-@dataclass
-class Told:
-    """What a watch of all domains told."""
-
-    removed: list[str] = field(default_factory=list)
-    unreachable: set[str] = field(default_factory=set)
-
-
-@asynccontextmanager
-async def calm_beside(client: AsyncClient) -> AsyncIterator[Told]:
-    """Whatever happens to host `kvm` in this context, host `calm` notices nothing, nor is any domain told to be gone."""
-    before = (await client.get_host(host="calm")).driver_process
-    save = await client.managed_save_domain("calm/guest-1", options=DETACHED)
-    told = Told()
-
-    async def watch() -> None:
-        async for batch in client.watch_domains():
-            told.removed += [change.removed.domain.name for change in batch.changes if change.HasField("removed")]
-            told.unreachable |= {host.host for host in batch.unreachable}
-
-    async def look() -> None:
-        while True:
-            assert (await client.get_host(host="calm")).state == t.FRESHNESS_LIVE
-            assert (await client.get_domain("calm/guest-2")).state_observation.freshness == t.FRESHNESS_LIVE
-
-    tasks = [asyncio.create_task(watch()), asyncio.create_task(look())]
-    try:
-        yield told
-        assert not any(task.done() for task in tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    assert (await save.wait()).state == t.JOB_STATE_SUCCEEDED
-    await (await client.start_domain("calm/guest-1")).wait()
-    after = (await client.get_host(host="calm")).driver_process
-    assert (after.pid, after.restarts) == (before.pid, before.restarts)
-    assert told.unreachable == {"kvm"}
-    assert told.removed == []
-
-
 @both_signals
 async def test_a_save_that_goes_on_is_adopted(bed: QemuHost, client: AsyncClient, guest: Guest, number: signal.Signals) -> None:
     """The process dies in the middle of a save: queries go on, STALE; the new process follows the same job, with progress, to its success."""
     await sampled(client, guest.name)
-    async with calm_beside(client):
+    async with calm_beside(client, "kvm"):
         async with save_held_midway(client, guest.name) as handle:
             behind = await client.suspend_domain(guest.name, options=DETACHED)
             await job_in(client, behind.job_id, t.JOB_STATE_QUEUED)
@@ -207,7 +164,7 @@ async def test_a_change_that_hangs_is_of_unknown_outcome(bed: QemuHost, client: 
     await sampled(client, guest.name)
     with stopped(bed.daemon.qemu_pid(guest.name)):
         handle = await stuck_change(client, guest)
-        async with calm_beside(client):
+        async with calm_beside(client, "kvm"):
             assert_stale_meanwhile(await lose_driver(client, bed.server, "kvm", number, guest.name, handle.job_id))
             job = await last(client, handle.job_id)
         assert job.state == t.JOB_STATE_OUTCOME_UNKNOWN

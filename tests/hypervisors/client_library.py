@@ -1,0 +1,59 @@
+"""Columns of the matrix whose libvirt driver lives in the driver process: VMware and OpenVZ, against a simulator and doubles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from tests.beds import esx
+from tests.e2e.server import HostTable
+from tests.hypervisors.kind import Kind
+
+
+class Esx(Kind):
+    """libvirt's esx driver against a simulated host."""
+
+    name = "esx"
+    title = "VMware ESX (govmomi's simulator)"
+    bed: ClassVar[type[esx.EsxHost]] = esx.EsxHost
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._host = self.bed()
+
+    @classmethod
+    def missing(cls) -> str | None:
+        return esx.missing()
+
+    @property
+    def hosts(self) -> Mapping[str, str | HostTable]:
+        return {"a": self._host.uri}
+
+    def xml(self, name: str, uuid: str) -> str:
+        return self._host.domain_xml(name, uuid)
+
+    def disk_xml(self, target: str) -> str:
+        path = f"[{esx.DATASTORE}] {target}.vmdk"
+        return f"<disk type='file' device='disk'><source file='{path}'/><target dev='{target}' bus='scsi'/></disk>"
+
+    def changed_device_xml(self, domain_xml: str) -> str:
+        return self.disk_xml("sda")
+
+    def start(self) -> None:
+        self._host.start()
+
+    def stop(self) -> None:
+        self._host.stop()
+        super().stop()
+
+
+class Vcenter(Esx):
+    """The same driver, by way of a vCenter."""
+
+    name = "vpx"
+    title = "VMware vCenter (govmomi's simulator)"
+    bed = esx.VcenterHost
+
+
+KINDS: tuple[type[Kind], ...] = (Esx, Vcenter)
+"""In the order of the table."""
