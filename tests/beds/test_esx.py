@@ -138,11 +138,10 @@ class EsxKind(Kind):
 
 
 @pytest.fixture
-async def bed(host: EsxHost) -> AsyncIterator[Bed]:
+async def bed(host: EsxHost, direct: libvirt.virConnect) -> AsyncIterator[Bed]:
     """A driver process of ours on it, connected."""
     opened = await Bed.open(EsxKind(host))
     yield opened
-    await opened.clean()
     await opened.close()
 
 
@@ -159,14 +158,29 @@ async def test_a_driver_process_does_all_of_it(bed: Bed) -> None:
         (ops.DeleteSnapshot(uuid=uuid, name="kept"), State.RUNNING),
         (ops.Shutdown(uuid=uuid), State.SHUTOFF),
         (ops.SetMemory(uuid=uuid, memory_bytes=128 << 20), State.SHUTOFF),
+        (ops.SetMemory(uuid=uuid, memory_bytes=512 << 20, maximum=True, scope=ops.Scope.CONFIG), State.SHUTOFF),
+        (ops.SetVcpus(uuid=uuid, vcpus=2, scope=ops.Scope.CONFIG), State.SHUTOFF),
+        (ops.SetAutostart(uuid=uuid, autostart=True), State.SHUTOFF),
         (ops.Start(uuid=uuid), State.RUNNING),
         (ops.Destroy(uuid=uuid), State.SHUTOFF),
     ):
         await bed.run(operation)
         assert (await bed.state(uuid)).state is state, operation
-    assert (await bed.state(uuid)).memory_bytes == 128 << 20
+    read = await bed.state(uuid)
+    assert (read.memory_bytes, read.max_memory_bytes, read.vcpus) == (128 << 20, 512 << 20, 2)
+    assert (await bed.config(uuid)).config.autostart
     await bed.run(ops.Undefine(uuid=uuid))
     assert await bed.gone(uuid)
+
+
+async def test_there_is_one_definition(bed: Bed) -> None:
+    """Sizes are changed without a scope: what would change the stored definition of a running domain alone is refused."""
+    uuid = await bed.started()
+    assert await bed.refused(ops.SetVcpus(uuid=uuid, vcpus=2, scope=ops.Scope.CONFIG)) is Reason.UNSUPPORTED
+    assert await bed.refused(ops.SetVcpus(uuid=uuid, vcpus=2, maximum=True)) is Reason.UNSUPPORTED
+    await bed.run(ops.SetMemory(uuid=uuid, memory_bytes=128 << 20, scope=ops.Scope.BOTH))
+    await bed.run(ops.Destroy(uuid=uuid))
+    assert await bed.refused(ops.SetMemory(uuid=uuid, memory_bytes=64 << 20, scope=ops.Scope.LIVE)) is Reason.WRONG_STATE
 
 
 async def test_what_it_lacks_is_refused_before_a_call(bed: Bed) -> None:

@@ -15,6 +15,7 @@ class Esx(Kind):
 
     name = "esx"
     title = "VMware ESX (govmomi's simulator)"
+    vcpus_maximum = False
     bed: ClassVar[type[esx.EsxHost]] = esx.EsxHost
 
     def __init__(self) -> None:

@@ -26,6 +26,8 @@ class Kind:
     """It cannot be started here: `sim` stands for it, with its row of the table."""
     boots: ClassVar[bool] = False
     """Its guests take their time to listen to a power button and an agent: `booted` waits for that."""
+    vcpus_maximum: ClassVar[bool] = True
+    """A definition says how many virtual CPUs there can be."""
     vague: ClassVar[frozenset[str]] = frozenset()
     """RPCs whose effect its own mock or double does not show."""
 

@@ -40,6 +40,8 @@ class Sizes:
     max_memory_bytes: int | None
     vcpus: int | None
     vcpus_maximum: int | None
+    domain_type: str | None = None
+    """The hypervisor, as definitions name it."""
 
 
 def sizes(xml: str) -> Sizes:
@@ -50,6 +52,7 @@ def sizes(xml: str) -> Sizes:
     vcpus_maximum = _integer(vcpu.text) if vcpu is not None else None
     current = _integer(vcpu.get("current")) if vcpu is not None else None
     return Sizes(
+        domain_type=root.get("type"),
         os_type=(root.findtext("os/type") or "").strip() or None,
         memory_bytes=memory_bytes(root.find("currentMemory")) or maximum,
         max_memory_bytes=maximum,

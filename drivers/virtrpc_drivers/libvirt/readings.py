@@ -61,6 +61,7 @@ _REASONS: dict[State, tuple[str, ...]] = {
     State.CRASHED: ("unknown", "panicked"),
 }  # fmt: skip
 _ADDRESS_SOURCES = (("lease", libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE), ("arp", libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP))
+_LIMITED_BY_HOST = frozenset({"vmware", "vbox", "hyperv", "openvz"})
 _CONTROLS = (Control.OK, Control.JOB, Control.OCCUPIED, Control.ERROR)
 
 
@@ -181,7 +182,7 @@ def _config(domain: Any) -> DomainConfig:
         max_memory_bytes=config.max_memory_bytes,
         vcpus_live=live.vcpus if active else None,
         vcpus_config=config.vcpus,
-        vcpus_maximum=config.vcpus_maximum,
+        vcpus_maximum=_vcpus_maximum(domain, config),
         disks=domain_xml.disks(xml),
         interfaces=domain_xml.interfaces(xml),
         metadata=_metadata(xml),
@@ -207,6 +208,12 @@ def _addresses(domain: Any) -> tuple[Address, ...]:
                 mac = (interface["hwaddr"] or "").lower()
                 found.setdefault((mac, row["addr"]), Address(mac=mac, address=row["addr"], prefix=row["prefix"] or None, source=source))
     return tuple(found.values())
+
+
+def _vcpus_maximum(domain: Any, sizes: domain_xml.Sizes) -> int | None:
+    # Where a definition says how many there are, and not how many there can be, the host's limit is the only one.
+    limit = optional(domain.maxVcpus) if sizes.domain_type in _LIMITED_BY_HOST else None
+    return max(limit, sizes.vcpus_maximum or 0) if limit is not None else sizes.vcpus_maximum
 
 
 def _flag(answer: int | None) -> bool | None:

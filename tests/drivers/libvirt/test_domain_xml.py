@@ -26,7 +26,9 @@ LIVE = """
 
 def test_sizes_are_bytes() -> None:
     """Memory in bytes, virtual CPUs now and at most."""
-    assert domain_xml.sizes(LIVE) == domain_xml.Sizes(os_type="hvm", memory_bytes=1 << 30, max_memory_bytes=2 << 30, vcpus=1, vcpus_maximum=4)
+    assert domain_xml.sizes(LIVE) == domain_xml.Sizes(
+        os_type="hvm", memory_bytes=1 << 30, max_memory_bytes=2 << 30, vcpus=1, vcpus_maximum=4, domain_type="qemu"
+    )
 
 
 @pytest.mark.parametrize(
