@@ -22,7 +22,7 @@ def _names(words: str) -> Names:
 HYPERVISORS = _names("qemu xen lxc ch bhyve vz openvz esx vmware hyper-v vbox test")
 PUSHES_EVENTS = _names("qemu xen lxc ch bhyve vz vbox test")
 """Those whose libvirt driver has events; the others are polled."""
-IN_CLIENT_LIBRARY = _names("esx hyper-v vbox vmware")
+IN_CLIENT_LIBRARY = _names("esx hyper-v openvz vbox vmware")
 """Drivers that live in the driver process: ending it ends their calls."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from tests.beds import esx
+from tests.beds.vmware import VmwareDesktop
 from tests.e2e.server import HostTable
 from tests.hypervisors.kind import Kind
 
@@ -56,5 +57,33 @@ class Vcenter(Esx):
     bed = esx.VcenterHost
 
 
-KINDS: tuple[type[Kind], ...] = (Esx, Vcenter)
+class Vmware(Kind):
+    """libvirt's vmware driver with doubles of VMware's commands."""
+
+    name = "vmware"
+    title = "VMware Workstation (doubles of its commands)"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._desktop = VmwareDesktop()
+
+    @property
+    def hosts(self) -> Mapping[str, str | HostTable]:
+        return {"a": self._desktop.uri}
+
+    def xml(self, name: str, uuid: str) -> str:
+        return self._desktop.domain_xml(name, uuid)
+
+    def changed_device_xml(self, domain_xml: str) -> str:
+        return self.disk_xml("sda")
+
+    def start(self) -> None:
+        self._desktop.start()
+
+    def stop(self) -> None:
+        self._desktop.stop()
+        super().stop()
+
+
+KINDS: tuple[type[Kind], ...] = (Esx, Vcenter, Vmware)
 """In the order of the table."""

@@ -10,7 +10,7 @@ from typing import Any
 import libvirt
 
 from virtrpc_drivers.errors import DriverError, Fault, Reason
-from virtrpc_drivers.libvirt import capabilities
+from virtrpc_drivers.libvirt import capabilities, shared
 from virtrpc_drivers.libvirt.connections import OPEN_SECONDS, Connection, Lanes, Link, close
 from virtrpc_drivers.libvirt.errors import driver_error
 from virtrpc_drivers.libvirt.events import Events, run_event_loop
@@ -38,7 +38,8 @@ class Host:
         self._give_up = give_up
         self._loop = asyncio.get_running_loop()
         self._lost = asyncio.Event()
-        self.lanes = Lanes(self._open) if capabilities.daemon_of(settings.uri) is None else Lanes(self._open, per_link=1)
+        self._opener = shared.Shared(settings.uri, self._open).open if shared.is_needed(settings.uri) else self._open
+        self.lanes = Lanes(self._opener) if capabilities.daemon_of(settings.uri) is None else Lanes(self._opener, per_link=1)
         self.lanes.refuse(NOT_YET)
         self.info: HostInfo | None = None
         """What the host said when it was last connected."""
@@ -52,7 +53,7 @@ class Host:
 
     async def stay_connected(self, deliver: Deliver, events: Events) -> None:
         """Connect, and connect again whenever the connection is lost, until cancelled."""
-        link = Link(self._open)
+        link = Link(self._opener)
         back_off = FIRST_BACK_OFF
         told: Fault | None = None
         while True:

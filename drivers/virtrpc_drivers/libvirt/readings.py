@@ -11,7 +11,7 @@ import libvirt
 import msgspec
 
 from virtrpc_drivers.errors import Reason
-from virtrpc_drivers.libvirt import domain_xml
+from virtrpc_drivers.libvirt import domain_xml, shared
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.metadata import metadata
 from virtrpc_drivers.values import (
@@ -106,6 +106,8 @@ def reason_name(state: int, reason: int) -> str:
 def listing(connection: Any, clock: Clock) -> Listing:
     """virConnectListAllDomains, active and inactive."""
     stamp = clock.stamp()
+    if isinstance(connection, shared.Lent):
+        connection.look_again()
     domains = connection.listAllDomains(0)
     return Listing(stamp=stamp, domains=tuple(Listed(uuid=domain.UUIDString(), name=domain.name(), id=domain.ID()) for domain in domains))
 
