@@ -7,7 +7,7 @@ ARGS ?=
 COUNT ?=
 
 .DEFAULT_GOAL := help
-MATRIX := qemu esx vpx vmware test vz hyperv vbox bhyve ch
+MATRIX := qemu esx vpx vmware openvz test vz hyperv vbox bhyve ch
 
 .PHONY: help setup demo test test-fast test-faults test-hypervisors $(MATRIX:%=test-%) check serve proto bench soak lock clean
 
@@ -31,7 +31,7 @@ test-faults: setup ## guests and daemons that are stopped, killed and flooded; m
 	@$(PYTHON) -m pytest -m faults tests/faults $(ARGS)
 
 test-hypervisors: setup ## every RPC on every hypervisor that starts here; writes docs/hypervisors.md (make test-xen: on one)
-	@$(PYTHON) -m pytest -m matrix tests/beds tests/hypervisors $(ARGS)
+	@$(PYTHON) -m pytest -m matrix tests/beds tests/e2e tests/hypervisors $(ARGS)
 	@$(PYTHON) -m tests.hypervisors.table
 
 $(MATRIX:%=test-%): test-%: setup

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from tests.beds import esx
+from tests.beds import esx, openvz
 from tests.beds.vmware import VmwareDesktop
 from tests.e2e.server import HostTable
 from tests.hypervisors.kind import Kind
@@ -85,5 +85,41 @@ class Vmware(Kind):
         super().stop()
 
 
-KINDS: tuple[type[Kind], ...] = (Esx, Vcenter, Vmware)
+class OpenVz(Kind):
+    """libvirt's openvz driver with doubles of OpenVZ's commands."""
+
+    name = "openvz"
+    title = "OpenVZ (doubles of its commands)"
+    vcpus_maximum = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bed = openvz.OpenVz()
+
+    @classmethod
+    def missing(cls) -> str | None:
+        return openvz.missing()
+
+    @property
+    def hosts(self) -> Mapping[str, str | HostTable]:
+        return {"a": self._bed.uri}
+
+    def new_name(self, number: int) -> str:
+        return str(100 + number)
+
+    def xml(self, name: str, uuid: str) -> str:
+        return self._bed.domain_xml(name, uuid)
+
+    def changed_device_xml(self, domain_xml: str) -> str:
+        return "<filesystem type='template'><source name='debian'/><target dir='/'/><space_hard_limit unit='MiB'>100</space_hard_limit></filesystem>"
+
+    def start(self) -> None:
+        self._bed.start()
+
+    def stop(self) -> None:
+        self._bed.stop()
+        super().stop()
+
+
+KINDS: tuple[type[Kind], ...] = (Esx, Vcenter, Vmware, OpenVz)
 """In the order of the table."""

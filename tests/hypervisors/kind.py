@@ -59,6 +59,10 @@ class Kind:
         """The name of a domain that is there from the start, where the hypervisor cannot define one."""
         return None
 
+    def new_name(self, number: int) -> str:
+        """The name of a domain that nobody has; the number is given out once."""
+        return f"made-{number}"
+
     def xml(self, name: str, uuid: str) -> str:
         """A definition of a small domain that it takes."""
         raise NotImplementedError

@@ -92,7 +92,7 @@ class Stage:
 
     def new(self) -> tuple[str, str, str]:
         """Name, uuid and XML of a domain that nobody has."""
-        name, uuid = f"made-{next(_numbers)}", str(uuids.uuid4())
+        name, uuid = self.kind.new_name(next(_numbers)), str(uuids.uuid4())
         return name, uuid, self.kind.xml(name, uuid)
 
     async def off(self) -> str:
