@@ -34,6 +34,7 @@ class Host:
 
     def __init__(self) -> None:
         self.opened: list[Connection] = []
+        self.hangs = threading.Event()
         self.let_go = threading.Event()
 
     def open(self) -> Connection:
@@ -41,6 +42,7 @@ class Host:
         return self.opened[-1]
 
     def hang(self, _connection: Connection) -> str:
+        self.hangs.set()
         assert self.let_go.wait(30)
         return "late"
 
@@ -119,7 +121,7 @@ async def test_a_connection_in_use_is_not_closed() -> None:
     host = Host()
     lane = Lane("test", host.open, cap=2)
     out = asyncio.ensure_future(lane.call(host.hang))
-    await turns(lambda: len(host.opened) == 1)
+    await turns(host.hangs.is_set)  # once it is opened, the lane may not have it yet
     lane.refuse(Fault(reason=Reason.HOST_UNREACHABLE, message="down"))
     lane.refuse(None)
     assert await lane.call(lambda connection: connection) is host.opened[1]
