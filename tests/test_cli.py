@@ -69,6 +69,17 @@ COMMANDS: list[tuple[str, str]] = [
     ("suspend web", "SuspendDomain"),
     ("resume web", "ResumeDomain"),
     ("destroy web", "DestroyDomain"),
+    ("save-to web /s/web.save --overwrite", "SaveDomain"),
+    ("restore /s/web.save", "RestoreDomain"),
+    ("dump web /s/web.core --memory-only --format kdump-zlib", "DumpCore"),
+    ("save-image /s/web.save", "GetSaveImage"),
+    ("screenshot web picture.ppm", "TakeScreenshot"),
+    ("freeze web --mountpoint /", "FreezeFilesystems"),
+    ("thaw web", "ThawFilesystems"),
+    ("trim web --minimum 1MiB", "TrimFilesystems"),
+    ("set-time web --to 2025-01-31T23:59:59+00:00", "SetGuestTime"),
+    ("guest-info web --part os", "GetGuestInfo"),
+    ("domain-capabilities local --arch x86_64", "GetDomainCapabilities"),
     ("reset web", "ResetDomain"),
     ("pm-suspend web disk", "PowerManagementSuspend"),
     ("pm-wakeup web", "PowerManagementWakeup"),
@@ -119,6 +130,7 @@ def test_each_command_calls_its_rpc(fake: Fake, run: Run, words: str, rpc: str, 
     """Each command asks its RPC and ends with 0, as text and as JSON; everything on stdout is JSON then. A watch ends when it is refused."""
     fake.on["WatchDomains"] = ending(q.WatchDomainsResponse(caught_up=True))
     fake.on["WatchJobs"] = ending(j.WatchJobsResponse(caught_up=True))
+    fake.on["TakeScreenshot"] = pieces
     fake.on["PlanMigration"] = lambda *_: s.PlanMigrationResponse(feasible=True)
     result = run(*words.split(), *(["--json"] if as_json else []), stdin="secret\n")
     assert result.exit_code == words.startswith("watch"), result.output
@@ -534,6 +546,12 @@ def endless(*batches: Any) -> Any:
         await asyncio.Event().wait()
 
     return answer
+
+
+async def pieces(*_: Any) -> AsyncIterator[s.TakeScreenshotResponse]:
+    """A picture in two pieces."""
+    yield s.TakeScreenshotResponse(mime_type="image/png", total_bytes=4)
+    yield s.TakeScreenshotResponse(data=b"\x89PNG")
 
 
 def ending(*batches: Any, code: grpc.StatusCode = grpc.StatusCode.PERMISSION_DENIED, reason: str = "PERMISSION_DENIED") -> Any:

@@ -57,6 +57,13 @@ WAITS_FOR = {
             "ManagedSaveDomain",
             "SetMemory",
             "ResetDomain",
+            "SaveDomain",
+            "RestoreDomain",
+            "DumpCore",
+            "FreezeFilesystems",
+            "ThawFilesystems",
+            "TrimFilesystems",
+            "SetGuestTime",
             "SendKey",
             "InjectNmi",
             "PowerManagementSuspend",
@@ -73,7 +80,17 @@ WAITS_FOR = {
         },
     },
     "SnapshotService": {
-        "HYPERVISOR": {"ListSnapshots", "GetSnapshot", "GetSnapshotXml", "GetCurrentSnapshot", "PlanMigration"},
+        "HYPERVISOR": {
+            "ListSnapshots",
+            "GetSnapshot",
+            "GetSnapshotXml",
+            "GetCurrentSnapshot",
+            "PlanMigration",
+            "GetGuestInfo",
+            "TakeScreenshot",
+            "GetDomainCapabilities",
+            "GetSaveImage",
+        },
         "CONDITION": {"DeleteSnapshot", "RemoveManagedSave"},
     },
 }
@@ -93,7 +110,7 @@ STATISTICS = {
 }
 # Numbers that are no measure: counts, ordinals and codes. A number that is neither here nor ends in a unit is a mistake.
 UNITLESS = re.compile(
-    r"(requests|vcpus|keycodes|prefix_bits|errors|faults|packets|drops|allocations|failures|cpus|domains|children|nodes|_per_(node|socket|core)|max_vcpus|restarts|places|used|waiting"
+    r"(requests|screen_number|filesystems|vcpus|keycodes|prefix_bits|errors|faults|packets|drops|allocations|failures|cpus|domains|children|nodes|_per_(node|socket|core)|max_vcpus|restarts|places|used|waiting"
     r"|live|config|maximum|maximum_config|id|pid|number|host_cpu|revision|queue_position|memory_iteration|page_size|total_size|code|libvirt_code|libvirt_domain)$"
 )
 UNIT = re.compile(r"(_bytes|_bytes_per_second|_hertz|^percent)$")
@@ -215,9 +232,9 @@ def test_verbs_stream_their_job() -> None:
 
 
 def test_streams() -> None:
-    """Verbs and watches stream their answers, everything else is unary, and nobody streams requests."""
+    """Verbs and watches stream their answers, and a picture comes in pieces; everything else is unary, and nobody streams requests."""
     streaming = {method.name for method in methods() if method.server_streaming}
-    assert streaming == {method.name for method in verbs()} | WATCHES | {"WatchJob"}
+    assert streaming == {method.name for method in verbs()} | WATCHES | {"WatchJob", "TakeScreenshot"}
     assert not any(method.client_streaming for method in methods())
 
 
@@ -227,7 +244,7 @@ def test_verbs_take_options(method: MethodDescriptor) -> None:
     numbers = method.input_type.fields_by_number
     assert numbers[2].name == "options"
     assert type_name(numbers[2]) == "virtrpc.v1.JobOptions"
-    assert numbers[1].name == ("host" if method.name in {"DefineDomain", "CreateDomain"} else "domain")
+    assert numbers[1].name == ("host" if method.name in {"DefineDomain", "CreateDomain", "RestoreDomain"} else "domain")
 
 
 def test_each_verb_has_a_kind_of_job() -> None:
@@ -313,7 +330,7 @@ def test_groups_say_when_they_were_read() -> None:
 def test_a_job_has_one_result_for_each_sort_of_verb() -> None:
     """Job.result is a oneof, so that another sort of result can be added without bending it."""
     results = {type_name(field).rpartition(".")[2] for field in types_pb2.Job.DESCRIPTOR.oneofs_by_name["result"].fields}
-    assert results == {"DomainResult", "DefineDomainResult", "CreateSnapshotResult", "MigrateDomainResult"}
+    assert results == {"DomainResult", "DefineDomainResult", "CreateSnapshotResult", "MigrateDomainResult", "FileResult", "FilesystemsResult"}
 
 
 def test_job_states() -> None:

@@ -90,6 +90,14 @@ async def dispatch(driver: Driver, request: wire.AnyRequest) -> object:
             return await driver.read(request.uuids, request.group)
         case wire.SampleDomains():
             return await driver.sample(request.uuids)
+        case wire.ReadSaveImage():
+            return await driver.save_image(request.path)
+        case wire.ReadGuestInfo():
+            return await driver.guest_info(request.uuid, request.parts)
+        case wire.TakeScreenshot():
+            return await driver.screenshot(request.uuid, request.screen)
+        case wire.ReadDomainCapabilities():
+            return await driver.domain_capabilities(request.emulator, request.arch, request.machine, request.virt_type)
         case wire.ReadHostStats():
             return await driver.host_stats()
         case wire.ReadPulses():

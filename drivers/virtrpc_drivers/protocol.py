@@ -18,6 +18,8 @@ from virtrpc_drivers.operations import AnyOperation
 from virtrpc_drivers.values import (
     CancelAnswer,
     Group,
+    GuestInfo,
+    GuestPart,
     HostInfo,
     HostStats,
     Listing,
@@ -26,6 +28,8 @@ from virtrpc_drivers.values import (
     Pulses,
     Readings,
     Samples,
+    SaveImage,
+    Screenshot,
     Snapshots,
     Stamp,
     Value,
@@ -197,6 +201,18 @@ class Driver(Protocol):
 
     async def current_snapshot(self, uuid: str) -> str | None:
         """The current snapshot's name, or None (virDomainSnapshotCurrent)."""
+
+    async def save_image(self, path: str) -> SaveImage:
+        """Whose memory a file holds (virDomainSaveImageGetXMLDesc). Raises PATH_NOT_ALLOWED outside the roots."""
+
+    async def guest_info(self, uuid: str, parts: Sequence[GuestPart]) -> GuestInfo:
+        """What a guest's agent tells (virDomainGetGuestInfo and its elders). Raises AGENT_UNRESPONSIVE. Can hang as the agent does."""
+
+    async def screenshot(self, uuid: str, screen: int) -> Screenshot:
+        """A picture of a screen, of 64 MiB at most (virDomainScreenshot)."""
+
+    async def domain_capabilities(self, emulator: str, arch: str, machine: str, virt_type: str) -> str:
+        """What domains can have, as XML; each empty for the host's own (virConnectGetDomainCapabilities)."""
 
     async def close(self) -> None:
         """Close connections. Calls that are out are abandoned; guests and daemons are left as they are."""

@@ -19,7 +19,21 @@ from virtrpc_drivers import wire
 from virtrpc_drivers.channel import Channel
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DriverSettings, HostDown
-from virtrpc_drivers.values import CancelAnswer, Group, HostStats, Listing, Outcome, Pulses, Readings, Samples, Snapshots
+from virtrpc_drivers.values import (
+    CancelAnswer,
+    Group,
+    GuestInfo,
+    GuestPart,
+    HostStats,
+    Listing,
+    Outcome,
+    Pulses,
+    Readings,
+    Samples,
+    SaveImage,
+    Screenshot,
+    Snapshots,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -280,6 +294,26 @@ class ProcessDriver:
         """End the process as a crash would; it is started again."""
         if self._life is not None:
             self._life.kill(number)
+
+    async def save_image(self, path: str) -> SaveImage:
+        """See Driver.save_image."""
+        answer: SaveImage = await self._ask(wire.ReadSaveImage, path=path)
+        return answer
+
+    async def guest_info(self, uuid: str, parts: Sequence[GuestPart]) -> GuestInfo:
+        """See Driver.guest_info."""
+        answer: GuestInfo = await self._ask(wire.ReadGuestInfo, uuid=uuid, parts=tuple(parts))
+        return answer
+
+    async def screenshot(self, uuid: str, screen: int) -> Screenshot:
+        """See Driver.screenshot."""
+        answer: Screenshot = await self._ask(wire.TakeScreenshot, uuid=uuid, screen=screen)
+        return answer
+
+    async def domain_capabilities(self, emulator: str, arch: str, machine: str, virt_type: str) -> str:
+        """See Driver.domain_capabilities."""
+        answer: str = await self._ask(wire.ReadDomainCapabilities, emulator=emulator, arch=arch, machine=machine, virt_type=virt_type)
+        return answer
 
     async def close(self) -> None:
         """Close the driver, end its process and wait for it; bounded, whatever the hypervisor does."""

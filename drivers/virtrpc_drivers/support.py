@@ -74,6 +74,9 @@ _LIFECYCLE = (
     _row("Destroy", HYPERVISORS, Slot.DESTROY),
     _row("ManagedSave", _names("qemu xen ch vz hyper-v test"), progress="qemu xen", abortable="qemu"),
     _shared("RemoveManagedSave", "qemu xen ch vz hyper-v test"),
+    _row("Save", _names("qemu xen ch vbox test"), progress="qemu xen", abortable="qemu"),
+    _row("Restore", _names("qemu xen ch test")),
+    _row("DumpCore", _names("qemu xen test"), progress="qemu xen", abortable="qemu"),
     _row("Reset", _names("qemu vz hyper-v test")),
     _row("PowerManagementSuspend", _names("qemu xen")),
     _row("PowerManagementWakeup", _names("qemu xen")),
@@ -102,7 +105,13 @@ _KEYS = (
     _row("InjectNmi", _names("qemu test")),
 )
 _RESIZE = (_row("ResizeBlock", _names("qemu vz")),)
-_AGENT = (_agent("SetUserPassword", "qemu vz test"),)
+_AGENT = (
+    _agent("SetUserPassword", "qemu vz test"),
+    _agent("FreezeFilesystems", "qemu test"),
+    _agent("ThawFilesystems", "qemu test"),
+    _agent("TrimFilesystems", "qemu test"),
+    _agent("SetGuestTime", "qemu test"),
+)
 _SNAPSHOTS = (
     _row("CreateSnapshot", _names("qemu vz esx vbox test"), progress="qemu", abortable="qemu"),
     _row("RevertToSnapshot", _names("qemu vz esx vbox test")),
@@ -121,6 +130,10 @@ _READS = (
     _read("GetSnapshot", "qemu vz esx vbox test"),
     _read("GetSnapshotXml", "qemu vz esx vbox test"),
     _read("GetCurrentSnapshot", "qemu vz esx vbox test"),
+    _read("GetGuestInfo", "qemu lxc openvz esx test"),
+    _read("TakeScreenshot", "qemu esx hyper-v vbox test"),
+    _read("GetDomainCapabilities", "qemu xen ch bhyve"),
+    _read("GetSaveImage", "qemu ch test"),
 )
 _ROWS = (*_LIFECYCLE, *_DEFINITION, *_DEVICES, *_SETTINGS, *_AGENT, *_SNAPSHOTS, *_MIGRATION, *_KEYS, *_RESIZE, *_READS)
 

@@ -316,6 +316,74 @@ class HostStats(Value, frozen=True):
     cached_bytes: int | None = None
 
 
+class SaveImage(Value, frozen=True):
+    """Whose memory a file holds, and the definition that it comes back with, without secrets."""
+
+    uuid: str
+    name: str
+    xml: str
+
+
+class Screenshot(Value, frozen=True):
+    """A picture of a screen, in pieces that are small enough to travel."""
+
+    mime_type: str
+    pieces: tuple[bytes, ...]
+
+
+class GuestPart(StrEnum):
+    """A part of what a guest's agent can tell."""
+
+    HOSTNAME = "hostname"
+    OS = "os"
+    TIME = "time"
+    USERS = "users"
+    FILESYSTEMS = "filesystems"
+    INTERFACES = "interfaces"
+
+
+class GuestUser(Value, frozen=True):
+    """Who is logged in; since when in seconds since the epoch."""
+
+    name: str
+    domain: str = ""
+    login: float | None = None
+
+
+class GuestFilesystem(Value, frozen=True):
+    """A mounted file system, as the guest calls it, and the disks under it, by target."""
+
+    mountpoint: str
+    device: str = ""
+    type: str = ""
+    total_bytes: int | None = None
+    used_bytes: int | None = None
+    disks: tuple[str, ...] = ()
+
+
+class GuestInterface(Value, frozen=True):
+    """An interface as the guest sees it; addresses as "10.0.0.2/24"."""
+
+    name: str
+    mac: str = ""
+    addresses: tuple[str, ...] = ()
+
+
+class GuestInfo(Value, frozen=True):
+    """What an agent told at `stamp`; what it did not tell is empty."""
+
+    stamp: Stamp
+    hostname: str = ""
+    os: dict[str, str] = {}
+    """id, name, pretty-name, version, kernel-release, kernel-version, machine, as virDomainGetGuestInfo calls them."""
+    timezone: str = ""
+    time: float | None = None
+    """The guest's clock, in seconds since the epoch."""
+    users: tuple[GuestUser, ...] = ()
+    filesystems: tuple[GuestFilesystem, ...] = ()
+    interfaces: tuple[GuestInterface, ...] = ()
+
+
 class Snapshot(Value, frozen=True):
     """One snapshot's metadata. `state` is the domain's state in it, or "disk-snapshot"."""
 
@@ -431,6 +499,8 @@ class Outcome(Value, frozen=True):
     snapshot: Snapshot | None = None
     destination_uri: str | None = None
     path: str | None = None
+    count: int | None = None
+    """How many file systems."""
 
 
 class CancelAnswer(Value, frozen=True):

@@ -12,7 +12,22 @@ import msgspec
 
 from virtrpc_drivers.errors import Fault, Reason, failure
 from virtrpc_drivers.protocol import AnyNotice, Call, DriverSettings
-from virtrpc_drivers.values import CancelAnswer, Failed, Group, HostStats, Listing, Outcome, Pulses, Readings, Samples, Snapshots
+from virtrpc_drivers.values import (
+    CancelAnswer,
+    Failed,
+    Group,
+    GuestInfo,
+    GuestPart,
+    HostStats,
+    Listing,
+    Outcome,
+    Pulses,
+    Readings,
+    Samples,
+    SaveImage,
+    Screenshot,
+    Snapshots,
+)
 
 MAX_MESSAGE = 8 << 20
 """The largest body of a frame, in bytes."""
@@ -103,6 +118,35 @@ class ReadCurrentSnapshot(Request, frozen=True):
     uuid: str
 
 
+class ReadSaveImage(Request, frozen=True):
+    """Driver.save_image."""
+
+    path: str
+
+
+class ReadGuestInfo(Request, frozen=True):
+    """Driver.guest_info."""
+
+    uuid: str
+    parts: tuple[GuestPart, ...]
+
+
+class TakeScreenshot(Request, frozen=True):
+    """Driver.screenshot."""
+
+    uuid: str
+    screen: int
+
+
+class ReadDomainCapabilities(Request, frozen=True):
+    """Driver.domain_capabilities."""
+
+    emulator: str
+    arch: str
+    machine: str
+    virt_type: str
+
+
 class Simulate(Request, frozen=True):
     """A command that only a simulated hypervisor answers; its body is the simulation's own."""
 
@@ -127,6 +171,10 @@ AnyRequest = (
     | ListSnapshots
     | ReadSnapshotXml
     | ReadCurrentSnapshot
+    | ReadSaveImage
+    | ReadGuestInfo
+    | TakeScreenshot
+    | ReadDomainCapabilities
     | Simulate
     | Close
 )
@@ -145,11 +193,15 @@ ANSWERS: dict[type[Request], Any] = {
     ListSnapshots: Snapshots,
     ReadSnapshotXml: str,
     ReadCurrentSnapshot: str | None,
+    ReadSaveImage: SaveImage,
+    ReadGuestInfo: GuestInfo,
+    TakeScreenshot: Screenshot,
+    ReadDomainCapabilities: str,
     Simulate: Any,
     Close: None,
 }
 """The type of each request's answer."""
-BULK: frozenset[type[Request]] = frozenset({ListDomains, ReadDomains, SampleDomains, ListSnapshots, ReadSnapshotXml})
+BULK: frozenset[type[Request]] = frozenset({ListDomains, ReadDomains, SampleDomains, ListSnapshots, ReadSnapshotXml, TakeScreenshot})
 """Requests whose answers give way to control messages."""
 
 
@@ -179,7 +231,7 @@ def replies(request: int, value: object, piece: int = PIECE) -> Iterator[bytes]:
 
     Raises DriverError where a part that cannot be cut is larger than MAX_MESSAGE; a reading so large becomes a `Failed`.
     """
-    parts = list(_cut(value, piece)) if isinstance(value, Readings | Samples | Listing | Pulses | Snapshots) else [value]
+    parts = list(_cut(value, piece)) if isinstance(value, Readings | Samples | Listing | Pulses | Snapshots | Screenshot) else [value]
     for index, part in enumerate(parts):
         yield encode(Reply(id=request, value=msgspec.Raw(_encoder.encode(part)), more=index + 1 < len(parts)))
 

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from virtrpc.v1 import types_pb2
-from virtrpc_drivers.operations import AnyOperation, Create, Define, Migrate
+from virtrpc_drivers.operations import AnyOperation, Create, Define, Migrate, Restore
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal
 from virtrpc_server.jobs import DEFAULT_WAIT_LIMIT, Jobs, Listener, Order
@@ -78,7 +78,7 @@ class Acceptance:
 
         return self._run(request, context, order)
 
-    def making(self, request: R, context: Context, host: str, make: Callable[[R], Define | Create]) -> Updates:
+    def making(self, request: R, context: Context, host: str, make: Callable[[R], Define | Create | Restore]) -> Updates:
         """Run a verb that makes a domain, or replaces its definition."""
 
         async def order(digest: str) -> Order:

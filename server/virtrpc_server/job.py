@@ -16,7 +16,7 @@ from virtrpc_server.messages.common import enum_table
 from virtrpc_server.messages.hosts import unreachable_message
 from virtrpc_server.messages.jobs import job_message
 from virtrpc_server.migration import Migrations
-from virtrpc_server.orders import agent, definition, devices, keys, lifecycle, settings, snapshots
+from virtrpc_server.orders import agent, definition, devices, files, keys, lifecycle, settings, snapshots
 from virtrpc_server.paging import Key, Pager, Row
 from virtrpc_server.watching import Watches
 
@@ -88,6 +88,18 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         """virDomainManagedSave."""
         return self._accept.existing(request, context, lifecycle.managed_save)
 
+    def SaveDomain(self, request: job_pb2.SaveDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSaveFlags."""
+        return self._accept.existing(request, context, files.save)
+
+    def RestoreDomain(self, request: job_pb2.RestoreDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainRestoreFlags."""
+        return self._accept.making(request, context, request.host, files.restore)
+
+    def DumpCore(self, request: job_pb2.DumpCoreRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainCoreDumpWithFormat."""
+        return self._accept.existing(request, context, files.dump_core)
+
     def DefineDomain(self, request: job_pb2.DefineDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainDefineXMLFlags."""
         return self._accept.making(request, context, request.host, definition.define)
@@ -143,6 +155,22 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     def SetUserPassword(self, request: job_pb2.SetUserPasswordRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainSetUserPassword, through the guest agent."""
         return self._accept.existing(request, context, agent.set_user_password)
+
+    def FreezeFilesystems(self, request: job_pb2.FreezeFilesystemsRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainFSFreeze, through the guest agent."""
+        return self._accept.existing(request, context, agent.freeze_filesystems)
+
+    def ThawFilesystems(self, request: job_pb2.ThawFilesystemsRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainFSThaw, through the guest agent."""
+        return self._accept.existing(request, context, agent.thaw_filesystems)
+
+    def TrimFilesystems(self, request: job_pb2.TrimFilesystemsRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainFSTrim, through the guest agent."""
+        return self._accept.existing(request, context, agent.trim_filesystems)
+
+    def SetGuestTime(self, request: job_pb2.SetGuestTimeRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSetTime, through the guest agent."""
+        return self._accept.existing(request, context, agent.set_guest_time)
 
     def CreateSnapshot(self, request: job_pb2.CreateSnapshotRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainSnapshotCreateXML."""

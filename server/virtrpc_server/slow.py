@@ -10,7 +10,7 @@ from virtrpc_drivers.errors import DriverError
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal, problem_of, refuse
 from virtrpc_server.guard import identity
-from virtrpc_server.hosts import Hosts
+from virtrpc_server.hosts import Host, Hosts
 
 T = TypeVar("T")
 
@@ -26,15 +26,21 @@ class SlowReads:
         self._out: set[asyncio.Task[object]] = set()
 
     async def ask(self, entry: Entry, read: Callable[[], Awaitable[T]]) -> T:
-        """The answer of a read about this domain.
+        """The answer of a read about this domain; as `ask_host`, and MONITOR_UNRESPONSIVE after 60 s without an answer."""
+        return await self._ask(self._hosts[entry.host], f"domain {entry.name}", read, domain=entry.uuid)
+
+    async def ask_host(self, host: Host, read: Callable[[], Awaitable[T]]) -> T:
+        """The answer of a read about a host, not about one domain.
 
         Raises Refusal: HOST_UNREACHABLE, DAEMON_BUDGET_FULL after 30 s without a place, MONITOR_UNRESPONSIVE after 60 s without
         an answer, or what the driver says. A caller that leaves frees its place only when the call has returned.
         """
-        host = self._hosts[entry.host]
+        return await self._ask(host, f"host {host.name}", read)
+
+    async def _ask(self, host: Host, about: str, read: Callable[[], Awaitable[T]], **metadata: str) -> T:
         if not host.connected:
             raise refuse("HOST_UNREACHABLE", f"host {host.name} cannot be reached", host=host.name)
-        place = host.budget.take(f"a read of domain {entry.name} by {identity.get()}")
+        place = host.budget.take(f"a read of {about} by {identity.get()}")
         if not await place.wait(WAIT_SECONDS, asyncio.Event()):
             raise refuse("DAEMON_BUDGET_FULL", f"all places for calls to host {host.name} are taken by calls that have not returned", host=host.name)
         call = asyncio.get_running_loop().create_task(_awaited(read))
@@ -45,10 +51,10 @@ class SlowReads:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await asyncio.shield(call)
         except TimeoutError:
-            message = f"the hypervisor has not answered for domain {entry.name} within {ANSWER_SECONDS:g} s"
-            raise refuse("MONITOR_UNRESPONSIVE", message, host=host.name, domain=entry.uuid) from None
+            message = f"the hypervisor has not answered for {about} within {ANSWER_SECONDS:g} s"
+            raise refuse("MONITOR_UNRESPONSIVE", message, host=host.name, **metadata) from None
         except DriverError as error:
-            raise Refusal(problem_of(error.fault, host=host.name, domain=entry.uuid)) from None
+            raise Refusal(problem_of(error.fault, host=host.name, **metadata)) from None
 
 
 async def _awaited(read: Callable[[], Awaitable[T]]) -> T:

@@ -16,12 +16,16 @@ from virtrpc_server.errors import refuse
 from virtrpc_server.hosts import Hosts
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.messages.common import identity_message
+from virtrpc_server.messages.guest import PARTS, guest_info_message
 from virtrpc_server.messages.snapshots import snapshot_message
 from virtrpc_server.orders import lifecycle, snapshots
+from virtrpc_server.orders.common import invalid
+from virtrpc_server.orders.files import path_of
 from virtrpc_server.paging import Pager
 from virtrpc_server.slow import SlowReads
 from virtrpc_server.snapshot_filter import chosen
 
+MAX_SCREEN = 255
 Unary = aio.ServicerContext[Any, Any]
 
 
@@ -77,6 +81,43 @@ class SnapshotService(snapshot_pb2_grpc.SnapshotServiceServicer):
     def RemoveManagedSave(self, request: snapshot_pb2.RemoveManagedSaveRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainManagedSaveRemove."""
         return self._accept.existing(request, context, lifecycle.remove_managed_save)
+
+    async def GetGuestInfo(self, request: snapshot_pb2.GetGuestInfoRequest, context: Unary) -> snapshot_pb2.GetGuestInfoResponse:
+        """virDomainGetGuestInfo and its elders: asks the guest's agent."""
+        entry = self._lookup.domain(request.domain, needs="GetGuestInfo")
+        parts = [part for part, number in PARTS.items() if number in request.parts or not request.parts]
+        info = await self._slow.ask(entry, lambda: self._hosts[entry.host].driver.guest_info(entry.uuid, parts))
+        return guest_info_message(entry, info)
+
+    async def TakeScreenshot(self, request: snapshot_pb2.TakeScreenshotRequest, context: Unary) -> AsyncIterator[snapshot_pb2.TakeScreenshotResponse]:
+        """virDomainScreenshot."""
+        entry = self._lookup.domain(request.domain, needs="TakeScreenshot")
+        if not 0 <= request.screen_number <= MAX_SCREEN:
+            raise invalid("screen_number", f"must be 0 to {MAX_SCREEN}")
+        picture = await self._slow.ask(entry, lambda: self._hosts[entry.host].driver.screenshot(entry.uuid, request.screen_number))
+        size = sum(map(len, picture.pieces))
+        yield snapshot_pb2.TakeScreenshotResponse(mime_type=picture.mime_type, total_bytes=size)
+        for piece in picture.pieces:
+            yield snapshot_pb2.TakeScreenshotResponse(data=piece)
+
+    async def GetDomainCapabilities(
+        self, request: snapshot_pb2.GetDomainCapabilitiesRequest, context: Unary
+    ) -> snapshot_pb2.GetDomainCapabilitiesResponse:
+        """virConnectGetDomainCapabilities."""
+        host = self._lookup.host(request.host)
+        host.require("GetDomainCapabilities")
+        wanted = (request.emulator, request.arch, request.machine, request.virt_type)
+        xml = await self._slow.ask_host(host, lambda: host.driver.domain_capabilities(*wanted))
+        return snapshot_pb2.GetDomainCapabilitiesResponse(host=host.name, xml=xml)
+
+    async def GetSaveImage(self, request: snapshot_pb2.GetSaveImageRequest, context: Unary) -> snapshot_pb2.GetSaveImageResponse:
+        """virDomainSaveImageGetXMLDesc, without secrets."""
+        host = self._lookup.host(request.host)
+        host.require("GetSaveImage")
+        path = path_of(request.path)
+        image = await self._slow.ask_host(host, lambda: host.driver.save_image(path))
+        identity = types_pb2.DomainIdentity(host=host.name, uuid=image.uuid, name=image.name)
+        return snapshot_pb2.GetSaveImageResponse(domain=identity, xml=image.xml)
 
     async def PlanMigration(self, request: snapshot_pb2.PlanMigrationRequest, context: Unary) -> snapshot_pb2.PlanMigrationResponse:
         """Stands in the contract for a later version of this server."""

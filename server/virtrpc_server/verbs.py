@@ -12,6 +12,7 @@ from virtrpc_drivers.operations import (
     Define,
     Migrate,
     Rename,
+    Restore,
     Scope,
     SetMemory,
     SetUserPassword,
@@ -28,8 +29,13 @@ ASKING = frozenset({"Shutdown", "Reboot", "DetachDevice"})
 NEEDS_ACTIVE = frozenset({
     "Suspend", "Resume", "Shutdown", "Reboot", "Destroy", "ManagedSave", "SetUserPassword",
     "Reset", "SendKey", "InjectNmi", "PowerManagementSuspend", "PowerManagementWakeup", "ResizeBlock",
+    "Save", "DumpCore", "FreezeFilesystems", "ThawFilesystems", "TrimFilesystems", "SetGuestTime",
 })  # fmt: skip
-NEEDS_INACTIVE = {"Start": "the domain is already running", "Rename": "a domain is renamed only while it is off"}
+NEEDS_INACTIVE = {
+    "Start": "the domain is already running",
+    "Restore": "the domain is already running",
+    "Rename": "a domain is renamed only while it is off",
+}
 NEEDS_PERSISTENT = {
     "ManagedSave": "the domain is transient: it has no place for a managed save image",
     "Rename": "the domain is transient: its name cannot be changed",
@@ -47,13 +53,13 @@ class Kind(StrEnum):
     SAVE = "save"
 
 
-KINDS = {"Migrate": Kind.MIGRATION, "ManagedSave": Kind.SAVE}
+KINDS = {"Migrate": Kind.MIGRATION, "ManagedSave": Kind.SAVE, "Save": Kind.SAVE, "DumpCore": Kind.SAVE}
 """The kind of each verb whose number a host limits, at the host that it is sent to."""
 
 
 def makes_domain(operation: AnyOperation) -> bool:
     """Whether the domain need not exist beforehand."""
-    return isinstance(operation, Define | Create)
+    return isinstance(operation, Define | Create | Restore)
 
 
 def wrong_state(operation: AnyOperation, entry: Entry) -> Problem | None:
@@ -127,7 +133,7 @@ def conditions(operation: AnyOperation, slot: Slot, host: str, destination: str 
         # The slot first: who waits for it must not hold the domain meanwhile. Nobody who holds a domain waits for such a slot.
         return [(host, operation.uuid, _BACKGROUND, getattr(operation, "disk", "")), (host, operation.uuid)]
     keys: list[tuple[str, ...]] = [(host, operation.uuid)]
-    if isinstance(operation, Define | Create | Rename):
+    if isinstance(operation, Define | Create | Restore | Rename):
         keys.append((host, "name", operation.name))
     if isinstance(operation, Migrate) and destination:
         keys += [(destination, operation.uuid), (destination, "name", operation.new_name or name)]

@@ -14,17 +14,19 @@ import virtrpc.watch
 from tests.clients.fake import IDENTITY, MODULES, WEB, Context, Fake, accepted, in_turn, job, refuse, then
 from virtrpc import AsyncClient, Client, errors
 from virtrpc.methods import Methods
-from virtrpc.table import Lister, Read, Verb, Watcher
+from virtrpc.table import Lister, Pieces, Read, Verb, Watcher
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import query_pb2 as q
 from virtrpc.v1 import types_pb2 as t
 
 RUNNING, SUCCEEDED = t.JOB_STATE_RUNNING, t.JOB_STATE_SUCCEEDED
 
+ROWS = (Read, Lister, Verb, Watcher, Pieces)
+
 
 def test_the_table_has_every_rpc() -> None:
     """Each RPC of the contract has a method, of the right sort; WatchJob is `watch_job` of both clients."""
-    rows = {row.rpc.name: row for row in vars(Methods).values() if isinstance(row, (Read, Lister, Verb, Watcher))}
+    rows = {row.rpc.name: row for row in vars(Methods).values() if isinstance(row, ROWS)}
     contract: dict[str, Any] = {
         f"{service.name}/{method.name}": method
         for module, _ in MODULES
@@ -34,11 +36,11 @@ def test_the_table_has_every_rpc() -> None:
     assert rows.keys() == contract.keys() - {"JobService/WatchJob"}
     for name, row in rows.items():
         assert row.rpc.answer.DESCRIPTOR is contract[name].output_type
-        assert isinstance(row, (Verb, Watcher)) == contract[name].server_streaming
+        assert isinstance(row, (Verb, Watcher, Pieces)) == contract[name].server_streaming
         assert isinstance(row, Lister) == ("page_token" in contract[name].input_type.fields_by_name)
 
 
-@pytest.mark.parametrize("row", [row for row in vars(Methods).values() if isinstance(row, (Read, Lister, Verb, Watcher))], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [row for row in vars(Methods).values() if isinstance(row, ROWS)], ids=lambda row: row.name)
 def test_each_row_makes_its_own_request(row: Any) -> None:
     """A row's maker gives the request that its RPC takes, with the domain first where the request names one."""
     contract = {method.name: method for module, _ in MODULES for service in module.DESCRIPTOR.services_by_name.values() for method in service.methods}

@@ -38,6 +38,9 @@ EXAMPLES: dict[str, Callable[[str], ops.AnyOperation]] = {
     "CreateSnapshot": lambda uuid: ops.CreateSnapshot(uuid=uuid, name="x", xml=SNAPSHOT),
     "RevertToSnapshot": lambda uuid: ops.RevertToSnapshot(uuid=uuid, name="x"),
     "DeleteSnapshot": lambda uuid: ops.DeleteSnapshot(uuid=uuid, name="x"),
+    "Save": lambda uuid: ops.Save(uuid=uuid, path="/x"),
+    "Restore": lambda uuid: ops.Restore(uuid=uuid, name="x", path="/x"),
+    "DumpCore": lambda uuid: ops.DumpCore(uuid=uuid, path="/x"),
     "Rename": lambda uuid: ops.Rename(uuid=uuid, name="x"),
     "SetMetadata": lambda uuid: ops.SetMetadata(uuid=uuid, kind="title", value="x"),
     "SetAutostart": lambda uuid: ops.SetAutostart(uuid=uuid, autostart=True),
@@ -385,7 +388,7 @@ async def test_unsupported_verbs_are_refused(bed: Bed) -> None:
     """What the table lacks fails with UNSUPPORTED."""
     uuid = await bed.defined()
     for row in bed.info.verbs:
-        if not row.supported:
+        if not row.supported and row.verb in ops.VERBS:
             example = EXAMPLES.get(row.verb)
             operation = example(uuid) if example else getattr(ops, row.verb)(uuid=uuid)
             assert await bed.refused(operation) is Reason.UNSUPPORTED, row.verb

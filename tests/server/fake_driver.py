@@ -15,6 +15,8 @@ from virtrpc_drivers.values import (
     DomainReading,
     DomainState,
     Group,
+    GuestInfo,
+    GuestPart,
     HostInfo,
     HostStats,
     Listed,
@@ -24,6 +26,8 @@ from virtrpc_drivers.values import (
     Pulses,
     Readings,
     Samples,
+    SaveImage,
+    Screenshot,
     Snapshots,
     Stamp,
     State,
@@ -120,6 +124,22 @@ class FakeDriver:
     async def sample(self, uuids: Sequence[str]) -> Samples:
         """The statistics that were laid out."""
         return Samples(stats=tuple(self.stats[which] for which in uuids if which in self.stats))
+
+    async def save_image(self, path: str) -> SaveImage:
+        """It has none."""
+        raise failure(Reason.UNSUPPORTED, path)
+
+    async def guest_info(self, uuid: str, parts: Sequence[GuestPart]) -> GuestInfo:
+        """Its guests have no agents."""
+        raise failure(Reason.AGENT_UNRESPONSIVE, uuid)
+
+    async def screenshot(self, uuid: str, screen: int) -> Screenshot:
+        """It has no screens."""
+        raise failure(Reason.UNSUPPORTED, uuid)
+
+    async def domain_capabilities(self, emulator: str, arch: str, machine: str, virt_type: str) -> str:
+        """It has none to tell."""
+        return "<domainCapabilities/>"
 
     async def host_stats(self) -> HostStats:
         """It is idle."""

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from tests.structure.graph import ANY, Edge, Function, Graph, Kind, Step, Walk, call_key
 
 DRIVER = "virtrpc_drivers.protocol.Driver"
-READS = frozenset({"list", "read", "sample", "pulses", "snapshots", "snapshot_xml", "current_snapshot"})
+READS = frozenset({
+    "list", "read", "sample", "pulses", "snapshots", "snapshot_xml", "current_snapshot", "host_stats", "save_image", "guest_info", "screenshot",
+    "domain_capabilities",
+})  # fmt: skip
 QUEUES = ("virtrpc_server.slots.Slots", "virtrpc_server.slots.Ticket", "virtrpc_server.slots.Conditions")
 LOOKS = frozenset({"peek", "position"})
 """Methods of queues that only look."""

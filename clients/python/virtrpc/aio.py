@@ -16,7 +16,7 @@ from virtrpc.address import CHANNEL_OPTIONS, resolve_address
 from virtrpc.core import DEFAULT_TIMEOUT, Core
 from virtrpc.jobs import AsyncJobHandle
 from virtrpc.listing import AsyncListing, Page
-from virtrpc.table import Item, Lister, Read, Verb, Watcher
+from virtrpc.table import Item, Lister, Pieces, Read, Verb, Watcher
 from virtrpc.watch import AsyncWatch, Batch
 from virtrpc.wire import Req, Resp, Rpc
 
@@ -51,6 +51,9 @@ class AsyncClient(Core):
 
     def _list(self, row: Lister[..., Page, Item], request: Message) -> AsyncListing[Page, Item]:
         return self._pages(row, request)
+
+    def _pieces(self, row: Pieces[..., Any], request: Message) -> Coroutine[Any, Any, Any]:
+        return self._gather(row, request)
 
     def _verb(self, row: Verb[...], request: Message) -> Coroutine[Any, Any, AsyncJobHandle]:
         return self._accept(row, request)

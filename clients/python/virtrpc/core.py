@@ -12,7 +12,7 @@ from virtrpc.backoff import Deadline
 from virtrpc.jobs import AsyncJobHandle, accept
 from virtrpc.listing import AsyncListing, Page
 from virtrpc.methods import Methods
-from virtrpc.table import Item, Lister, Read, Verb, Watcher
+from virtrpc.table import Item, Lister, Pieces, Read, Verb, Watcher
 from virtrpc.watch import AsyncWatch, Batch
 from virtrpc.wire import Wire
 
@@ -50,6 +50,16 @@ class Core(Methods):
             return await self._wire.unary(row.rpc, asked, self._timeout)
 
         return AsyncListing(fetch, row.items)
+
+    def _gather(self, row: Pieces[..., Any], request: Message) -> Coroutine[Any, Any, Any]:
+        async def answer() -> Any:
+            stream = self._wire.stream(row.rpc, request, self._timeout)
+            pieces = []
+            while (piece := await stream.read()) is not None:
+                pieces.append(piece)
+            return row.joined(pieces)
+
+        return answer()
 
     def _accept(self, row: Verb[...], request: Message) -> Coroutine[Any, Any, AsyncJobHandle]:
         return accept(self._wire, row.rpc, request, Deadline(self._listen_timeout))

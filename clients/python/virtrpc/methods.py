@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from virtrpc.table import Lister, Read, Verb, Watcher, for_domain
+from virtrpc.table import Lister, Pieces, Read, Verb, Watcher, for_domain
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import query_pb2 as q
 from virtrpc.v1 import snapshot_pb2 as s
+
+
+def joined_picture(pieces: list[s.TakeScreenshotResponse]) -> s.TakeScreenshotResponse:
+    """A picture whole: one message with its kind and all of its bytes."""
+    whole = s.TakeScreenshotResponse(data=b"".join(piece.data for piece in pieces))
+    whole.mime_type, whole.total_bytes = pieces[0].mime_type, pieces[0].total_bytes
+    return whole
 
 
 class Methods:
@@ -39,6 +46,9 @@ class Methods:
     power_management_suspend = Verb("JobService/PowerManagementSuspend", for_domain(j.PowerManagementSuspendRequest))
     power_management_wakeup = Verb("JobService/PowerManagementWakeup", for_domain(j.PowerManagementWakeupRequest))
     managed_save_domain = Verb("JobService/ManagedSaveDomain", for_domain(j.ManagedSaveDomainRequest))
+    save_domain = Verb("JobService/SaveDomain", for_domain(j.SaveDomainRequest))
+    restore_domain = Verb("JobService/RestoreDomain", j.RestoreDomainRequest)
+    dump_core = Verb("JobService/DumpCore", for_domain(j.DumpCoreRequest))
     define_domain = Verb("JobService/DefineDomain", j.DefineDomainRequest)
     undefine_domain = Verb("JobService/UndefineDomain", for_domain(j.UndefineDomainRequest))
     rename_domain = Verb("JobService/RenameDomain", for_domain(j.RenameDomainRequest))
@@ -53,6 +63,10 @@ class Methods:
     set_memory_stats_period = Verb("JobService/SetMemoryStatsPeriod", for_domain(j.SetMemoryStatsPeriodRequest))
     resize_block = Verb("JobService/ResizeBlock", for_domain(j.ResizeBlockRequest))
     set_user_password = Verb("JobService/SetUserPassword", for_domain(j.SetUserPasswordRequest))
+    freeze_filesystems = Verb("JobService/FreezeFilesystems", for_domain(j.FreezeFilesystemsRequest))
+    thaw_filesystems = Verb("JobService/ThawFilesystems", for_domain(j.ThawFilesystemsRequest))
+    trim_filesystems = Verb("JobService/TrimFilesystems", for_domain(j.TrimFilesystemsRequest))
+    set_guest_time = Verb("JobService/SetGuestTime", for_domain(j.SetGuestTimeRequest))
     create_snapshot = Verb("JobService/CreateSnapshot", for_domain(j.CreateSnapshotRequest))
     revert_to_snapshot = Verb("JobService/RevertToSnapshot", for_domain(j.RevertToSnapshotRequest))
     migrate_domain = Verb("JobService/MigrateDomain", for_domain(j.MigrateDomainRequest))
@@ -70,4 +84,10 @@ class Methods:
     )
     delete_snapshot = Verb("SnapshotService/DeleteSnapshot", for_domain(s.DeleteSnapshotRequest))
     remove_managed_save = Verb("SnapshotService/RemoveManagedSave", for_domain(s.RemoveManagedSaveRequest))
+    get_guest_info = Read("SnapshotService/GetGuestInfo", for_domain(s.GetGuestInfoRequest), s.GetGuestInfoResponse, lambda a: a)
+    take_screenshot = Pieces("SnapshotService/TakeScreenshot", for_domain(s.TakeScreenshotRequest), s.TakeScreenshotResponse, joined_picture)
+    get_domain_capabilities = Read(
+        "SnapshotService/GetDomainCapabilities", s.GetDomainCapabilitiesRequest, s.GetDomainCapabilitiesResponse, lambda a: a
+    )
+    get_save_image = Read("SnapshotService/GetSaveImage", s.GetSaveImageRequest, s.GetSaveImageResponse, lambda a: a)
     plan_migration = Read("SnapshotService/PlanMigration", for_domain(s.PlanMigrationRequest), s.PlanMigrationResponse, lambda a: a)

@@ -16,7 +16,7 @@ from virtrpc.address import CHANNEL_OPTIONS, resolve_address
 from virtrpc.core import DEFAULT_TIMEOUT, Core
 from virtrpc.jobs import AsyncJobHandle
 from virtrpc.listing import AsyncListing, Page
-from virtrpc.table import Item, Lister, Read, Verb, Watcher
+from virtrpc.table import Item, Lister, Pieces, Read, Verb, Watcher
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import types_pb2 as t
 from virtrpc.watch import AsyncWatch, Batch
@@ -53,6 +53,9 @@ class Client(Core):
 
     def _list(self, row: Lister[..., Page, Item], request: Message) -> Listing[Page, Item]:
         return Listing(self._pages(row, request))
+
+    def _pieces(self, row: Pieces[..., Any], request: Message) -> Any:
+        return run(self._gather(row, request))
 
     def _verb(self, row: Verb[...], request: Message) -> JobHandle:
         return JobHandle(run(self._accept(row, request)))

@@ -121,6 +121,31 @@ class Verb(_Row, Generic[P]):
         return _named(call, self)
 
 
+class Pieces(_Row, Generic[P, R]):
+    """An RPC whose one answer comes in pieces."""
+
+    def __init__(self, rpc: str, make: Callable[P, Req], answer: type[Resp], joined: Callable[[list[Resp]], R]) -> None:
+        self.rpc: Rpc[Any, Any] = Rpc(rpc, answer)
+        self.make: Callable[P, Message] = make
+        self.joined: Callable[[list[Any]], R] = joined
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, client: AsyncClient, owner: type) -> Callable[P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __get__(self, client: Client, owner: type) -> Callable[P, R]: ...
+    def __get__(self, client: Any, owner: type) -> Any:
+        """The row itself on the class, a method on a client."""
+        if client is None:
+            return self
+
+        def call(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return client._pieces(self, self.make(*args, **kwargs))
+
+        return _named(call, self)
+
+
 class Watcher(_Row, Generic[P, Batch]):
     """An RPC that streams batches until the caller leaves."""
 

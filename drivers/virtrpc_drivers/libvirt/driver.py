@@ -9,19 +9,36 @@ from typing import Any, TypeVar
 
 import libvirt
 
+from virtrpc_drivers import paths
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
-from virtrpc_drivers.libvirt import asking, host_stats, migration, operations, probing, proofs, pulses, readings, snapshots, tracing
+from virtrpc_drivers.libvirt import (
+    asking,
+    guest,
+    host_stats,
+    migration,
+    operations,
+    probing,
+    proofs,
+    pulses,
+    readings,
+    screenshot,
+    snapshots,
+    tracing,
+)
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.events import Events
 from virtrpc_drivers.libvirt.host import NOT_YET, Host
-from virtrpc_drivers.libvirt.progress import clear_completed, find_free
+from virtrpc_drivers.libvirt.operations import files
+from virtrpc_drivers.libvirt.progress import can_be_aborted, clear_completed, find_free
 from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.libvirt.stats import Sampler
-from virtrpc_drivers.operations import CreateSnapshot, Destroy, Migrate
+from virtrpc_drivers.operations import CreateSnapshot, Destroy, DumpCore, Migrate, Save
 from virtrpc_drivers.protocol import Call, Deliver, DriverSettings
 from virtrpc_drivers.values import (
     CancelAnswer,
     Group,
+    GuestInfo,
+    GuestPart,
     HostInfo,
     HostStats,
     Listing,
@@ -30,6 +47,8 @@ from virtrpc_drivers.values import (
     Pulses,
     Readings,
     Samples,
+    SaveImage,
+    Screenshot,
     Slot,
     Snapshots,
     VerbSupport,
@@ -113,6 +132,24 @@ class LibvirtDriver:
         """virDomainSnapshotCurrent."""
         return await self._look(lambda connection: snapshots.current_name(connection.lookupByUUIDString(uuid)))
 
+    async def save_image(self, path: str) -> SaveImage:
+        """virDomainSaveImageGetXMLDesc."""
+        paths.check((path,), self._settings.path_roots, local=self._up.host_is_local)
+        return await self._look(lambda connection: files.save_image(connection, path))
+
+    async def guest_info(self, uuid: str, parts: Sequence[GuestPart]) -> GuestInfo:
+        """virDomainGetGuestInfo, GetTime and InterfaceAddresses: through the agent."""
+        return await self._look(lambda connection: guest.guest_info(connection, uuid, parts, self._clock))
+
+    async def screenshot(self, uuid: str, screen: int) -> Screenshot:
+        """virDomainScreenshot."""
+        return await self._look(lambda connection: screenshot.take(connection, uuid, screen))
+
+    async def domain_capabilities(self, emulator: str, arch: str, machine: str, virt_type: str) -> str:
+        """virConnectGetDomainCapabilities."""
+        wanted = [word or None for word in (emulator, arch, machine, virt_type)]
+        return await self._look(lambda connection: str(connection.getDomainCapabilities(*wanted, 0)))
+
     async def close(self) -> None:
         """Close connections, each on a thread of its own; calls that are out are abandoned."""
         if self._started is not None:
@@ -161,7 +198,7 @@ class _Started:
     async def carry_out(self, call: Call) -> Outcome:
         support = self._support(call)
         self._refuse(call)
-        run = Run(call, abortable=support.abortable, asks=support.slot is Slot.ASKING)
+        run = Run(call, abortable=support.abortable and can_be_aborted(call.operation), asks=support.slot is Slot.ASKING)
         self.runs.remember(run)
         try:
             with tracing.span(self.deliver, self.settings.tracing, f"libvirt {call.operation.verb}", call.traceparent, _attributes(call)):
@@ -171,7 +208,7 @@ class _Started:
 
     async def conclude(self, call: Call) -> Outcome:
         support = self._support(call)
-        run = proofs.resumed(call, support.abortable)
+        run = proofs.resumed(call, support.abortable and can_be_aborted(call.operation))
         self.runs.remember(run)
         try:
             with tracing.span(self.deliver, self.settings.tracing, f"resume {call.operation.verb}", call.traceparent, _attributes(call)):
@@ -192,6 +229,9 @@ class _Started:
         if self.settings.read_only:
             raise failure(Reason.HOST_READ_ONLY, "this host is configured read-only")
         operation = call.operation
+        paths.check(operation.files, self.settings.path_roots, local=self.host_is_local)
+        if isinstance(operation, Save | DumpCore):
+            paths.check_absent(operation.path, overwrite=operation.overwrite, local=self.host_is_local)
         if isinstance(operation, CreateSnapshot):
             snapshots.check_paths(operation.xml, self.settings.path_roots, self.host_is_local)
         if isinstance(operation, Migrate):

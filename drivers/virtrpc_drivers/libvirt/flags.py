@@ -5,7 +5,7 @@ from __future__ import annotations
 import libvirt
 
 from virtrpc_drivers.errors import Reason, failure
-from virtrpc_drivers.operations import CreateSnapshot, DeleteSnapshot, Migrate, RevertToSnapshot, Scope, Undefine
+from virtrpc_drivers.operations import CreateSnapshot, DeleteSnapshot, DumpCore, Migrate, RevertToSnapshot, Scope, Undefine
 
 _SCOPES = {
     Scope.CURRENT: libvirt.VIR_DOMAIN_AFFECT_CURRENT,
@@ -42,6 +42,12 @@ _METADATA = {
     "description": libvirt.VIR_DOMAIN_METADATA_DESCRIPTION,
     "element": libvirt.VIR_DOMAIN_METADATA_ELEMENT,
 }
+_CORE_FORMATS = {
+    "raw": libvirt.VIR_DOMAIN_CORE_DUMP_FORMAT_RAW,
+    "kdump_zlib": libvirt.VIR_DOMAIN_CORE_DUMP_FORMAT_KDUMP_ZLIB,
+    "kdump_lzo": libvirt.VIR_DOMAIN_CORE_DUMP_FORMAT_KDUMP_LZO,
+    "kdump_snappy": libvirt.VIR_DOMAIN_CORE_DUMP_FORMAT_KDUMP_SNAPPY,
+}
 _KEYCODE_SETS = {
     "linux": libvirt.VIR_KEYCODE_SET_LINUX,
     "xt": libvirt.VIR_KEYCODE_SET_XT,
@@ -54,6 +60,22 @@ _KEYCODE_SETS = {
     "win32": libvirt.VIR_KEYCODE_SET_WIN32,
     "qnum": libvirt.VIR_KEYCODE_SET_QNUM,
 }
+
+
+def core_format(word: str) -> int:
+    """virDomainCoreDumpFormat."""
+    return _word(_CORE_FORMATS, word, "format of core files")
+
+
+def dump_core(operation: DumpCore) -> int:
+    """virDomainCoreDumpFlags."""
+    return union(
+        (operation.memory_only, libvirt.VIR_DUMP_MEMORY_ONLY),
+        (operation.live, libvirt.VIR_DUMP_LIVE),
+        (operation.crash, libvirt.VIR_DUMP_CRASH),
+        (operation.reset, libvirt.VIR_DUMP_RESET),
+        (operation.bypass_cache, libvirt.VIR_DUMP_BYPASS_CACHE),
+    )
 
 
 def suspend_target(word: str) -> int:

@@ -12,7 +12,7 @@ from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.libvirt import domain_xml
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.readings import optional
-from virtrpc_drivers.operations import CreateSnapshot, ManagedSave, Migrate, Operation
+from virtrpc_drivers.operations import CreateSnapshot, DumpCore, ManagedSave, Migrate, Operation, Save
 from virtrpc_drivers.protocol import Report
 from virtrpc_drivers.values import Phase, Stamp
 
@@ -61,13 +61,20 @@ NO_JOB = JobLook(kind=libvirt.VIR_DOMAIN_JOB_NONE, operation=libvirt.VIR_DOMAIN_
 
 def job_operation(operation: Operation) -> int | None:
     """The virDomainJobOperation under which libvirt runs this operation; None where it keeps no statistics of it."""
-    if isinstance(operation, ManagedSave):
+    if isinstance(operation, ManagedSave | Save):
         return int(libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE)
     if isinstance(operation, Migrate):
         return int(libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT)
+    if isinstance(operation, DumpCore):
+        return int(libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP)
     if isinstance(operation, CreateSnapshot) and not operation.disk_only and domain_xml.saves_memory_to_file(operation.xml):
         return int(libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT)
     return None
+
+
+def can_be_aborted(operation: Operation) -> bool:
+    """Whether libvirt lets go of this very operation, where it can abort its kind at all."""
+    return not (isinstance(operation, DumpCore) and operation.memory_only)
 
 
 def is_occupied(domain: Any) -> bool:

@@ -204,7 +204,7 @@ def _addresses(domain: Any) -> tuple[Address, ...]:
     """virDomainInterfaceAddresses of the sources that ask neither guest nor monitor."""
     found: dict[tuple[str, str], Address] = {}
     for source, number in _ADDRESS_SOURCES:
-        answer: dict[str, Any] = optional(lambda number=number: domain.interfaceAddresses(number, 0)) or {}  # type: ignore[misc]
+        answer = _interface_addresses(domain, number)
         for interface in answer.values():
             for row in interface["addrs"] or ():
                 mac = (interface["hwaddr"] or "").lower()
@@ -216,6 +216,15 @@ def _vcpus_maximum(domain: Any, sizes: domain_xml.Sizes) -> int | None:
     # Where a definition says how many there are, and not how many there can be, the host's limit is the only one.
     limit = optional(domain.maxVcpus) if sizes.domain_type in _LIMITED_BY_HOST else None
     return max(limit, sizes.vcpus_maximum or 0) if limit is not None else sizes.vcpus_maximum
+
+
+def _interface_addresses(domain: Any, source: int) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = domain.interfaceAddresses(source, 0)
+    except libvirt.libvirtError:
+        # Leases are another driver's, whose connection may be missing (qemu:///embed) or lost: that says nothing of this domain.
+        return {}
+    return answer or {}
 
 
 def _flag(answer: int | None) -> bool | None:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from virtrpc_drivers.errors import DriverError, Reason, failure
 from virtrpc_drivers.libvirt.connections import STUCK_SECONDS, Lanes
 from virtrpc_drivers.libvirt.progress import POLL_SECONDS, JobLook, is_ours, job_operation, look, report
@@ -163,6 +165,8 @@ class Runs:
         """Deliver what the statistics say, where they are ours. Whether they are."""
         ours = run.began is not None and is_ours(job, run.operation, run.began, run.now(), run.within)
         told = report(run.call.id, job, stamp) if ours else Report(call_id=run.call.id, phase=run.phase, abortable=False)
+        if told.abortable and not run.abortable:
+            told = msgspec.structs.replace(told, abortable=False)
         run.phase = told.phase
         self.deliver(told)
         return ours

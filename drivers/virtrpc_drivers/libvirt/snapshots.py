@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
 import libvirt
 from msgspec.structs import replace
 
-from virtrpc_drivers.errors import Reason, failure
+from virtrpc_drivers import paths
 from virtrpc_drivers.libvirt import domain_xml
 from virtrpc_drivers.libvirt.readings import optional
 from virtrpc_drivers.values import Snapshot, Snapshots
@@ -96,15 +94,4 @@ def check_paths(snapshot_xml: str, roots: Sequence[str], local: bool) -> None:
     On this machine the real path counts, links resolved; on another one only the path's text can be looked at.
     Raises PATH_NOT_ALLOWED, and as `virtrpc_drivers.xml.parse`.
     """
-    for path in domain_xml.snapshot_files(snapshot_xml):
-        if not _allowed(path, roots, local):
-            raise failure(Reason.PATH_NOT_ALLOWED, f"the path {path!r} is not below a directory that this server allows")
-
-
-def _allowed(path: str, roots: Sequence[str], local: bool) -> bool:
-    plain = PurePosixPath(path)
-    if not plain.is_absolute() or ".." in plain.parts or "\0" in path:
-        return False
-    place = Path(os.path.realpath(path)) if local else plain
-    allowed = [Path(os.path.realpath(root)) if local else PurePosixPath(root) for root in roots]
-    return any(place != root and place.is_relative_to(root) for root in allowed)
+    paths.check(domain_xml.snapshot_files(snapshot_xml), roots, local=local)

@@ -5,10 +5,11 @@ Sizes are bytes, durations seconds. `uuid` names the domain; a definition that l
 
 from __future__ import annotations
 
-from virtrpc_drivers.operations.agent import AnyAgent, SetUserPassword
+from virtrpc_drivers.operations.agent import AnyAgent, FreezeFilesystems, SetGuestTime, SetUserPassword, ThawFilesystems, TrimFilesystems
 from virtrpc_drivers.operations.base import Operation, Scope
 from virtrpc_drivers.operations.definition import AnyDefinition, Create, Define, Rename, SetAutostart, SetMetadata, Undefine
 from virtrpc_drivers.operations.devices import AnyDevices, AttachDevice, DetachDevice, UpdateDevice
+from virtrpc_drivers.operations.files import AnyFiles, DumpCore, Restore, Save
 from virtrpc_drivers.operations.keys import AnyKeys, InjectNmi, SendKey
 from virtrpc_drivers.operations.lifecycle import (
     AnyLifecycle,
@@ -29,7 +30,7 @@ from virtrpc_drivers.operations.resize import AnyResize, ResizeBlock
 from virtrpc_drivers.operations.settings import AnySettings, SetMemory, SetMemoryStatsPeriod, SetVcpus
 from virtrpc_drivers.operations.snapshots import AnySnapshots, CreateSnapshot, DeleteSnapshot, RevertToSnapshot
 
-AnyOperation = AnyLifecycle | AnyDefinition | AnyDevices | AnySettings | AnyAgent | AnySnapshots | AnyMigration | AnyKeys | AnyResize
+AnyOperation = AnyLifecycle | AnyDefinition | AnyDevices | AnySettings | AnyAgent | AnySnapshots | AnyMigration | AnyKeys | AnyResize | AnyFiles
 VERBS: tuple[str, ...] = tuple(kind.__name__ for kind in AnyOperation.__args__)
 """The tags of all operations."""
 
@@ -43,6 +44,8 @@ __all__ = [
     "DeleteSnapshot",
     "Destroy",
     "DetachDevice",
+    "DumpCore",
+    "FreezeFilesystems",
     "InjectNmi",
     "ManagedSave",
     "Migrate",
@@ -54,11 +57,14 @@ __all__ = [
     "Rename",
     "Reset",
     "ResizeBlock",
+    "Restore",
     "Resume",
     "RevertToSnapshot",
+    "Save",
     "Scope",
     "SendKey",
     "SetAutostart",
+    "SetGuestTime",
     "SetMemory",
     "SetMemoryStatsPeriod",
     "SetMetadata",
@@ -67,6 +73,8 @@ __all__ = [
     "Shutdown",
     "Start",
     "Suspend",
+    "ThawFilesystems",
+    "TrimFilesystems",
     "Undefine",
     "UpdateDevice",
 ]

@@ -13,4 +13,30 @@ class SetUserPassword(Operation, frozen=True):
     encrypted: bool = False
 
 
-AnyAgent = SetUserPassword
+class FreezeFilesystems(Operation, frozen=True):
+    """virDomainFSFreeze; all where no mountpoint is named. The outcome counts them."""
+
+    mountpoints: tuple[str, ...] = ()
+
+
+class ThawFilesystems(Operation, frozen=True):
+    """virDomainFSThaw; all where no mountpoint is named. The outcome counts them."""
+
+    mountpoints: tuple[str, ...] = ()
+
+
+class TrimFilesystems(Operation, frozen=True):
+    """virDomainFSTrim of all file systems; free stretches below this many bytes are left alone."""
+
+    minimum_bytes: int = 0
+
+
+class SetGuestTime(Operation, frozen=True):
+    """virDomainSetTime: seconds and nanoseconds since the epoch, or by the guest's own hardware clock where `synchronise` is set."""
+
+    seconds: int = 0
+    nanoseconds: int = 0
+    synchronise: bool = False
+
+
+AnyAgent = SetUserPassword | FreezeFilesystems | ThawFilesystems | TrimFilesystems | SetGuestTime

@@ -13,6 +13,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     uuid: str
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """The files on the host that it names: each must lie inside the configured roots."""
+        return ()
+
+    @property
     def verb(self) -> str:
         """The operation's tag: its row in the capability table."""
         return type(self).__name__

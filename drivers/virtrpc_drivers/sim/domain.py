@@ -63,6 +63,10 @@ class SimDomain:
     keys: tuple[int, ...] = ()
     """Keys that were pressed."""
     interrupts: int = 0
+    frozen: bool = False
+    """Its file systems are frozen."""
+    clock_offset: float = 0.0
+    """Seconds by which the guest's clock is ahead."""
     capacities: dict[str, int] = field(default_factory=dict)
     """The sizes in bytes of disks that were resized, by target."""
     stopped: asyncio.Event | None = None

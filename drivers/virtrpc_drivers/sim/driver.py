@@ -7,13 +7,16 @@ import logging
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
+from xml.sax.saxutils import escape
 
 import msgspec
 
+from virtrpc_drivers import paths
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.operations import CreateSnapshot
 from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DomainChanged, DriverSettings, HostDown, HostUp, Report
-from virtrpc_drivers.sim import control, proofs, snapshots, stats
+from virtrpc_drivers.sim import agent, control, files, proofs, snapshots, stats
+from virtrpc_drivers.sim.checks import active
 from virtrpc_drivers.sim.domain import SimDomain
 from virtrpc_drivers.sim.faults import ANY
 from virtrpc_drivers.sim.host import host_info
@@ -27,6 +30,8 @@ from virtrpc_drivers.values import (
     CancelAnswer,
     DomainReading,
     Group,
+    GuestInfo,
+    GuestPart,
     HostStats,
     Listed,
     Listing,
@@ -37,6 +42,8 @@ from virtrpc_drivers.values import (
     Pulses,
     Readings,
     Samples,
+    SaveImage,
+    Screenshot,
     Snapshots,
     Stamp,
 )
@@ -105,6 +112,24 @@ class SimDriver:
     async def sample(self, uuids: Sequence[str]) -> Samples:
         """See Driver.sample. A guest that was stopped while idle hangs the sweep; one whose job is held gives a partial answer."""
         return await self._within(self._sample(uuids))
+
+    async def save_image(self, path: str) -> SaveImage:
+        """See Driver.save_image."""
+        paths.check((path,), self._settings.path_roots, local=True)
+        return await self._query("save_image", ANY, lambda _: files.read(self.hypervisor, path))
+
+    async def guest_info(self, uuid: str, parts: Sequence[GuestPart]) -> GuestInfo:
+        """See Driver.guest_info."""
+        return await self._query("guest_info", uuid, lambda stamp: agent.guest_info(self.hypervisor, uuid, stamp))
+
+    async def screenshot(self, uuid: str, screen: int) -> Screenshot:
+        """See Driver.screenshot: one black point."""
+        return await self._query("screenshot", uuid, lambda _: self._screenshot(uuid, screen))
+
+    async def domain_capabilities(self, emulator: str, arch: str, machine: str, virt_type: str) -> str:
+        """See Driver.domain_capabilities."""
+        described = f"<domainCapabilities><domain>{escape(virt_type or 'sim')}</domain><arch>{escape(arch or 'x86_64')}</arch></domainCapabilities>"
+        return await self._query("domain_capabilities", ANY, lambda _: described)
 
     async def host_stats(self) -> HostStats:
         """See Driver.host_stats."""
@@ -226,6 +251,7 @@ class SimDriver:
             raise failure(Reason.UNSUPPORTED, f"this hypervisor cannot do {call.operation.verb}")
         if self._settings.read_only:
             raise failure(Reason.HOST_READ_ONLY, "this host is configured read-only")
+        paths.check(call.operation.files, self._settings.path_roots, local=True)
         if isinstance(call.operation, CreateSnapshot):
             check_paths(call.operation.xml, self._settings.path_roots)
 
@@ -317,6 +343,12 @@ class SimDriver:
             if domain is not None and domain.active:
                 readings.append(stats.reading(hypervisor, domain, stamp, partial=busy))
         return Samples(stats=tuple(readings))
+
+    def _screenshot(self, uuid: str, screen: int) -> Screenshot:
+        active(self.hypervisor, uuid)
+        if screen:
+            raise failure(Reason.INVALID_ARGUMENT, f"the domain has no screen {screen}")
+        return Screenshot(mime_type="image/x-portable-pixmap", pieces=(b"P6 1 1 255\n", b"\0\0\0"))
 
     def _pulses(self, uuids: Sequence[str]) -> Pulses:
         known = (self.hypervisor.domains.get(uuid) for uuid in uuids)

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.protocol import Call, Change
-from virtrpc_drivers.sim.domain import SimDomain
+from virtrpc_drivers.sim.domain import SaveImage, SimDomain
 from virtrpc_drivers.sim.events import Deliverer, Events, ThreadDeliverer
 from virtrpc_drivers.sim.faults import Faults
 from virtrpc_drivers.sim.options import SimOptions
@@ -54,6 +54,8 @@ class SimHypervisor:
         self.faults = Faults(self.options.seed, self._die)
         self.events = Events(deliverer or ThreadDeliverer())
         self.domains: dict[str, SimDomain] = {}
+        self.files: dict[str, tuple[str, SaveImage | None]] = {}
+        """Whose memory lies in which file; None for a core file, which nothing comes back from."""
         self.names: dict[str, str] = {}
         self.jobs: dict[str, JobHandle] = {}
         """All calls that it knows by id, ended ones too."""

@@ -48,7 +48,7 @@ async def resume(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Resum
 async def start(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Start) -> None:
     """Boot a domain, or restore it from its managed save image."""
     domain = inactive(hypervisor, operation.uuid)
-    await _boot(hypervisor, job, domain, paused=operation.paused, image=None if operation.force_boot else domain.image)
+    await boot(hypervisor, job, domain, paused=operation.paused, image=None if operation.force_boot else domain.image)
 
 
 async def create(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Create) -> None:
@@ -61,15 +61,16 @@ async def create(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Creat
     elif domain.active:
         raise sdk_error(Reason.WRONG_STATE, f"Requested operation is not valid: domain is already active as '{domain.name}'")
     try:
-        await _boot(hypervisor, job, domain, paused=operation.paused, image=None, live=document)
+        await boot(hypervisor, job, domain, paused=operation.paused, image=None, live=document)
     finally:
         if not domain.active and not domain.persistent and hypervisor.domains.get(domain.uuid) is domain:
             hypervisor.forget(domain)
 
 
-async def _boot(
+async def boot(
     hypervisor: SimHypervisor, job: JobHandle, domain: SimDomain, *, paused: bool, image: SaveImage | None, live: Document | None = None
 ) -> None:
+    """Start a guest, from this memory where there is any."""
     options = hypervisor.options
     run = effects.begin_start(hypervisor, domain, live or (image.document if image else domain.document))
     try:
@@ -162,12 +163,21 @@ async def undefine(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Und
 
 async def managed_save(hypervisor: SimHypervisor, job: JobHandle, operation: ops.ManagedSave) -> None:
     """Write a guest's memory and end it; it stands still meanwhile. Faults at step 1 (before memory is written) and 2 (after)."""
-    domain = active(hypervisor, operation.uuid)
-    if not domain.persistent:
+    if not active(hypervisor, operation.uuid).persistent:
         raise sdk_error(Reason.WRONG_STATE, "Requested operation is not valid: cannot do managed save for transient domain")
-    await hypervisor.monitor(operation.uuid)
-    run, options = active(hypervisor, operation.uuid).id, hypervisor.options
-    support, total = row(options.shape, "ManagedSave"), domain.definition.config.memory_bytes
+    domain, ran = await written(hypervisor, job, operation.uuid, "ManagedSave")
+    paused = operation.after_restore == "paused" or (operation.after_restore != "running" and not ran)
+    domain.image = SaveImage(paused=paused, document=domain.definition, saved_at=hypervisor.wall())
+    effects.stop(hypervisor, domain, "saved")
+    hypervisor.emit(domain.uuid, Change.JOB, "completed")
+
+
+async def written(hypervisor: SimHypervisor, job: JobHandle, uuid: str, verb: str) -> tuple[SimDomain, bool]:
+    """Write a guest's memory, while it stands still. The domain, and whether it ran before. It runs on where this fails."""
+    domain = active(hypervisor, uuid)
+    await hypervisor.monitor(uuid)
+    run, options = active(hypervisor, uuid).id, hypervisor.options
+    support, total = row(options.shape, verb), domain.definition.config.memory_bytes
     ran = domain.state is State.RUNNING
     if ran:
         effects.pause(hypervisor, domain, "save")
@@ -175,15 +185,12 @@ async def managed_save(hypervisor: SimHypervisor, job: JobHandle, operation: ops
         await job.strike(1)
         await job.spend(options.save_seconds, total, abortable=support.abortable, progress=support.progress)
         await job.strike(2)
-        active(hypervisor, operation.uuid, run)
+        active(hypervisor, uuid, run)
     except BaseException:
         if ran and same_run(hypervisor, domain, run) and domain.reason == "save":
             effects.unpause(hypervisor, domain, "save_canceled")
         raise
-    paused = operation.after_restore == "paused" or (operation.after_restore != "running" and not ran)
-    domain.image = SaveImage(paused=paused, document=domain.definition, saved_at=hypervisor.wall())
-    effects.stop(hypervisor, domain, "saved")
-    hypervisor.emit(domain.uuid, Change.JOB, "completed")
+    return domain, ran
 
 
 def _document(xml: str) -> Document:

@@ -51,6 +51,12 @@ def _proof(hypervisor: SimHypervisor, call: Call, domain: SimDomain | None) -> O
         case ops.SetMemory() as operation:
             config = domain.definition.config
             proven = operation.memory_bytes == (config.max_memory_bytes if operation.maximum else config.memory_bytes)
+        case ops.Save() as operation:
+            uuid, memory = hypervisor.files.get(operation.path, ("", None))
+            whole = uuid == domain.uuid and memory is not None and memory.saved_at >= call.began
+            return Outcome(path=operation.path) if whole and not domain.active and domain.reason == "saved" else None
+        case ops.Restore():
+            proven = domain.active and domain.reason == "restored"
         case ops.Rename() as operation:
             proven = domain.name == operation.name
         case ops.SetAutostart() as operation:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.protocol import Change
-from virtrpc_drivers.sim import devices, effects, lifecycle, migration, settings, snapshots
-from virtrpc_drivers.sim.checks import active, targets
+from virtrpc_drivers.sim import agent, devices, effects, files, lifecycle, migration, settings, snapshots
+from virtrpc_drivers.sim.checks import targets
 from virtrpc_drivers.sim.sdk import JobHandle, sdk_error
 from virtrpc_drivers.sim.shapes import row
 from virtrpc_drivers.values import Outcome, Phase, Slot
@@ -78,16 +78,6 @@ async def set_memory(hypervisor: SimHypervisor, job: JobHandle, operation: ops.S
     )
 
 
-async def set_user_password(hypervisor: SimHypervisor, job: JobHandle, operation: ops.SetUserPassword) -> None:
-    """Have the guest's agent set a password. Raises AGENT_UNRESPONSIVE, WRONG_STATE."""
-    domain = active(hypervisor, operation.uuid)
-    await job.strike(1)
-    if not domain.agent or domain.stopped is not None:
-        await job.spend(hypervisor.options.agent_seconds)
-        raise sdk_error(Reason.AGENT_UNRESPONSIVE, "Guest agent is not responding: QEMU guest agent is not connected")
-    active(hypervisor, operation.uuid).passwords[operation.user] = operation.password
-
-
 async def remove_managed_save(hypervisor: SimHypervisor, job: JobHandle, operation: ops.RemoveManagedSave) -> None:
     """Remove the managed save image. Raises WRONG_STATE where there is none."""
     hypervisor.domain(operation.uuid)
@@ -112,7 +102,7 @@ _VERBS: dict[type[ops.Operation], Callable[[SimHypervisor, JobHandle, Any], Awai
     ops.AttachDevice: devices.attach,
     ops.DetachDevice: devices.detach,
     ops.UpdateDevice: devices.update,
-    ops.SetUserPassword: set_user_password,
+    ops.SetUserPassword: agent.set_user_password,
     ops.ManagedSave: lifecycle.managed_save,
     ops.SetMemory: set_memory,
     ops.CreateSnapshot: snapshots.create,
@@ -120,6 +110,13 @@ _VERBS: dict[type[ops.Operation], Callable[[SimHypervisor, JobHandle, Any], Awai
     ops.DeleteSnapshot: snapshots.delete,
     ops.RemoveManagedSave: remove_managed_save,
     ops.Migrate: migration.migrate,
+    ops.Save: files.save,
+    ops.Restore: files.restore,
+    ops.DumpCore: files.dump_core,
+    ops.FreezeFilesystems: agent.freeze,
+    ops.ThawFilesystems: agent.thaw,
+    ops.TrimFilesystems: agent.trim,
+    ops.SetGuestTime: agent.set_guest_time,
     ops.Reset: settings.reset,
     ops.SendKey: settings.send_key,
     ops.InjectNmi: settings.inject_nmi,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from virtrpc.v1 import job_pb2, types_pb2
-from virtrpc_drivers.operations import CreateSnapshot, Define, Migrate
+from virtrpc_drivers.operations import CreateSnapshot, Define, DumpCore, FreezeFilesystems, Migrate, Save, ThawFilesystems
 from virtrpc_drivers.values import Phase
 from virtrpc_server.errors import code_of
 from virtrpc_server.hosts import Hosts
@@ -164,6 +164,10 @@ def _result(job: Job, hosts: Hosts) -> dict[str, Any]:
             return {"create_snapshot_result": types_pb2.CreateSnapshotResult(snapshot=_snapshot(job))}
         case Migrate():
             return {"migrate_domain_result": _migrated(job, job.operation)}
+        case Save() | DumpCore():
+            return {"file_result": types_pb2.FileResult(path=job.operation.path, domain=_domain(job, hosts))}
+        case FreezeFilesystems() | ThawFilesystems():
+            return {"filesystems_result": types_pb2.FilesystemsResult(filesystems=job.outcome.count or 0 if job.outcome else 0)}
         case _:
             return {"domain_result": types_pb2.DomainResult(domain=_domain(job, hosts))}
 

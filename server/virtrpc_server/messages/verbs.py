@@ -7,9 +7,10 @@ from virtrpc_drivers.operations import VERBS
 from virtrpc_drivers.support import NAMES
 
 # An RPC is called like its operation, with the noun where the tag alone does not say it.
-WITH_NOUN = frozenset(
-    {"Suspend", "Resume", "Start", "Shutdown", "Reboot", "Destroy", "Define", "Create", "Undefine", "ManagedSave", "Migrate", "Reset", "Rename"}
-)
+WITH_NOUN = frozenset({
+    "Suspend", "Resume", "Start", "Shutdown", "Reboot", "Destroy", "Define", "Create", "Undefine", "ManagedSave", "Migrate", "Reset", "Rename",
+    "Save", "Restore",
+})  # fmt: skip
 
 _PATHS = {
     method.name: f"{service.full_name}/{method.name}"

@@ -26,6 +26,7 @@ def add_to(app: typer.Typer) -> None:
     command(app, "metadata", panel=QUERIES)(metadata)
     command(app, "vcpus", panel=QUERIES, aliases=("vcpuinfo",))(vcpus)
     command(app, "hosts", panel=QUERIES)(hosts)
+    command(app, "domain-capabilities", panel=QUERIES, aliases=("domcapabilities",))(domain_capabilities)
     command(app, "host", panel=QUERIES, aliases=("nodeinfo", "capabilities"))(host)
 
 
@@ -228,6 +229,23 @@ def host(
         session.facts(_host_facts(found))
         session.table(("RPC", "SUPPORTED", "EXCLUDES BY", "PROGRESS", "ABORTABLE"), (_verb_row(verb) for verb in found.verbs))
         session.unreachable([found.unreachable] if found.HasField("unreachable") else [])
+
+
+def domain_capabilities(
+    session: Session,
+    name: HostName = "",
+    arch: Annotated[str, typer.Option(metavar="ARCH", help="x86_64, aarch64 ...")] = "",
+    machine: Annotated[str, typer.Option(metavar="MACHINE", help="q35, virt ...")] = "",
+    virt_type: Annotated[str, typer.Option("--type", metavar="TYPE", help="kvm, qemu ...")] = "",
+    emulator: Annotated[str, typer.Option(metavar="PATH", help="The emulator's path on the host.")] = "",
+) -> None:
+    """Print what domains can have on a host, as XML."""
+    with session.client() as client:
+        answer = client.get_domain_capabilities(host=name, emulator=emulator, arch=arch, machine=machine, virt_type=virt_type)
+    if session.json:
+        session.document(answer)
+    else:
+        print(answer.xml)
 
 
 def _host_facts(found: q.Host) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from virtrpc.v1 import types_pb2 as _types_pb2
@@ -56,6 +57,38 @@ SHUTDOWN_MODE_SIGNAL: ShutdownMode.ValueType  # 4
 SHUTDOWN_MODE_PARAVIRT: ShutdownMode.ValueType  # 5
 """The paravirtual control channel (Xen)."""
 Global___ShutdownMode: _TypeAlias = ShutdownMode  # noqa: Y015
+
+class _CoreFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CoreFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CoreFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CORE_FORMAT_UNSPECIFIED: _CoreFormat.ValueType  # 0
+    """The same as RAW."""
+    CORE_FORMAT_RAW: _CoreFormat.ValueType  # 1
+    """As it is."""
+    CORE_FORMAT_KDUMP_ZLIB: _CoreFormat.ValueType  # 2
+    """kdump-compressed with zlib. Only with memory_only."""
+    CORE_FORMAT_KDUMP_LZO: _CoreFormat.ValueType  # 3
+    """With lzo. Only with memory_only."""
+    CORE_FORMAT_KDUMP_SNAPPY: _CoreFormat.ValueType  # 4
+    """With snappy. Only with memory_only."""
+
+class CoreFormat(_CoreFormat, metaclass=_CoreFormatEnumTypeWrapper):
+    """How a core file is written."""
+
+CORE_FORMAT_UNSPECIFIED: CoreFormat.ValueType  # 0
+"""The same as RAW."""
+CORE_FORMAT_RAW: CoreFormat.ValueType  # 1
+"""As it is."""
+CORE_FORMAT_KDUMP_ZLIB: CoreFormat.ValueType  # 2
+"""kdump-compressed with zlib. Only with memory_only."""
+CORE_FORMAT_KDUMP_LZO: CoreFormat.ValueType  # 3
+"""With lzo. Only with memory_only."""
+CORE_FORMAT_KDUMP_SNAPPY: CoreFormat.ValueType  # 4
+"""With snappy. Only with memory_only."""
+Global___CoreFormat: _TypeAlias = CoreFormat  # noqa: Y015
 
 class _KeycodeSet:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -442,6 +475,316 @@ class ManagedSaveDomainRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ManagedSaveDomainRequest: _TypeAlias = ManagedSaveDomainRequest  # noqa: Y015
+
+@_typing.final
+class SaveDomainRequest(_message.Message):
+    """Saves a domain to a file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    OVERWRITE_FIELD_NUMBER: _builtins.int
+    BYPASS_CACHE_FIELD_NUMBER: _builtins.int
+    RESUME_STATE_FIELD_NUMBER: _builtins.int
+    XML_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """The file, an absolute path on the host. Must lie inside the configured roots."""
+    overwrite: _builtins.bool
+    """Replace a file that exists. Not looked at where the host's files are not this server's: there the hypervisor replaces it."""
+    bypass_cache: _builtins.bool
+    """Write past the host's file cache."""
+    resume_state: _types_pb2.ResumeState.ValueType
+    """How the guest comes back when it is restored."""
+    xml: _builtins.str
+    """The definition that it comes back with, where that shall differ in what a guest cannot see (file names). Empty: as it is. At most 1 MiB."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        path: _builtins.str = ...,
+        overwrite: _builtins.bool = ...,
+        bypass_cache: _builtins.bool = ...,
+        resume_state: _types_pb2.ResumeState.ValueType = ...,
+        xml: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypass_cache", b"bypass_cache", "domain", b"domain", "options", b"options", "overwrite", b"overwrite", "path", b"path", "resume_state", b"resume_state", "xml", b"xml"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SaveDomainRequest: _TypeAlias = SaveDomainRequest  # noqa: Y015
+
+@_typing.final
+class RestoreDomainRequest(_message.Message):
+    """Brings a domain back from a file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    UUID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    BYPASS_CACHE_FIELD_NUMBER: _builtins.int
+    RESUME_STATE_FIELD_NUMBER: _builtins.int
+    XML_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """The host to bring it back on. Empty: the only one, where only one is configured; else INVALID_ARGUMENT."""
+    path: _builtins.str
+    """The file, an absolute path on the host. Must lie inside the configured roots."""
+    uuid: _builtins.str
+    """The UUID of the domain in the file, as GetSaveImage tells it: it is reserved while the job waits and runs. Required."""
+    name: _builtins.str
+    """Its name, as GetSaveImage tells it, or as `xml` has it. Required."""
+    bypass_cache: _builtins.bool
+    """Read past the host's file cache."""
+    resume_state: _types_pb2.ResumeState.ValueType
+    """In what state it comes back."""
+    xml: _builtins.str
+    """The definition that it comes back with, where that shall differ in what a guest cannot see. Empty: as it was saved. At most 1 MiB."""
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        path: _builtins.str = ...,
+        uuid: _builtins.str = ...,
+        name: _builtins.str = ...,
+        bypass_cache: _builtins.bool = ...,
+        resume_state: _types_pb2.ResumeState.ValueType = ...,
+        xml: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypass_cache", b"bypass_cache", "host", b"host", "name", b"name", "options", b"options", "path", b"path", "resume_state", b"resume_state", "uuid", b"uuid", "xml", b"xml"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreDomainRequest: _TypeAlias = RestoreDomainRequest  # noqa: Y015
+
+@_typing.final
+class DumpCoreRequest(_message.Message):
+    """Writes a core file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    OVERWRITE_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    MEMORY_ONLY_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
+    CRASH_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
+    BYPASS_CACHE_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """The file, an absolute path on the host. Must lie inside the configured roots."""
+    overwrite: _builtins.bool
+    """Replace a file that exists. Not looked at where the host's files are not this server's: there the hypervisor replaces it."""
+    format: Global___CoreFormat.ValueType
+    """How it is written."""
+    memory_only: _builtins.bool
+    """Memory and registers alone, in a form that debuggers read (ELF or kdump). Cannot be aborted."""
+    live: _builtins.bool
+    """Let the guest run on while it is written. Not together with crash and reset."""
+    crash: _builtins.bool
+    """Leave the domain crashed afterwards. Not together with reset."""
+    reset: _builtins.bool
+    """Reset the guest afterwards."""
+    bypass_cache: _builtins.bool
+    """Write past the host's file cache."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        path: _builtins.str = ...,
+        overwrite: _builtins.bool = ...,
+        format: Global___CoreFormat.ValueType = ...,
+        memory_only: _builtins.bool = ...,
+        live: _builtins.bool = ...,
+        crash: _builtins.bool = ...,
+        reset: _builtins.bool = ...,
+        bypass_cache: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypass_cache", b"bypass_cache", "crash", b"crash", "domain", b"domain", "format", b"format", "live", b"live", "memory_only", b"memory_only", "options", b"options", "overwrite", b"overwrite", "path", b"path", "reset", b"reset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DumpCoreRequest: _TypeAlias = DumpCoreRequest  # noqa: Y015
+
+@_typing.final
+class FreezeFilesystemsRequest(_message.Message):
+    """Freezes file systems."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    MOUNTPOINTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def mountpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where they are mounted in the guest. Empty: all."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        mountpoints: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "mountpoints", b"mountpoints", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FreezeFilesystemsRequest: _TypeAlias = FreezeFilesystemsRequest  # noqa: Y015
+
+@_typing.final
+class ThawFilesystemsRequest(_message.Message):
+    """Thaws file systems."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    MOUNTPOINTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def mountpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where they are mounted in the guest. Empty: all that are frozen."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        mountpoints: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "mountpoints", b"mountpoints", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ThawFilesystemsRequest: _TypeAlias = ThawFilesystemsRequest  # noqa: Y015
+
+@_typing.final
+class TrimFilesystemsRequest(_message.Message):
+    """Trims file systems."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    MINIMUM_BYTES_FIELD_NUMBER: _builtins.int
+    minimum_bytes: _builtins.int
+    """Leave free stretches alone that are shorter than this. 0: none."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        minimum_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "minimum_bytes", b"minimum_bytes", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrimFilesystemsRequest: _TypeAlias = TrimFilesystemsRequest  # noqa: Y015
+
+@_typing.final
+class SetGuestTimeRequest(_message.Message):
+    """Sets a guest's clock."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    GUEST_TIME_FIELD_NUMBER: _builtins.int
+    SYNCHRONISE_FIELD_NUMBER: _builtins.int
+    synchronise: _builtins.bool
+    """Take the time of the guest's own hardware clock."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def guest_time(self) -> _timestamp_pb2.Timestamp:
+        """What time it is. Not together with synchronise."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        guest_time: _timestamp_pb2.Timestamp | None = ...,
+        synchronise: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "guest_time", b"guest_time", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "guest_time", b"guest_time", "options", b"options", "synchronise", b"synchronise"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetGuestTimeRequest: _TypeAlias = SetGuestTimeRequest  # noqa: Y015
 
 @_typing.final
 class DefineDomainRequest(_message.Message):

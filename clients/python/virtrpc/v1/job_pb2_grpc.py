@@ -123,6 +123,21 @@ class JobServiceStub:
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.ManagedSaveDomainRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
                 _registered_method=True)
+        self.SaveDomain = channel.unary_stream(
+                '/virtrpc.v1.JobService/SaveDomain',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SaveDomainRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.RestoreDomain = channel.unary_stream(
+                '/virtrpc.v1.JobService/RestoreDomain',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.RestoreDomainRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.DumpCore = channel.unary_stream(
+                '/virtrpc.v1.JobService/DumpCore',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.DumpCoreRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
         self.DefineDomain = channel.unary_stream(
                 '/virtrpc.v1.JobService/DefineDomain',
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.DefineDomainRequest.SerializeToString,
@@ -191,6 +206,26 @@ class JobServiceStub:
         self.SetUserPassword = channel.unary_stream(
                 '/virtrpc.v1.JobService/SetUserPassword',
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.SetUserPasswordRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.FreezeFilesystems = channel.unary_stream(
+                '/virtrpc.v1.JobService/FreezeFilesystems',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.FreezeFilesystemsRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.ThawFilesystems = channel.unary_stream(
+                '/virtrpc.v1.JobService/ThawFilesystems',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.ThawFilesystemsRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.TrimFilesystems = channel.unary_stream(
+                '/virtrpc.v1.JobService/TrimFilesystems',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.TrimFilesystemsRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.SetGuestTime = channel.unary_stream(
+                '/virtrpc.v1.JobService/SetGuestTime',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SetGuestTimeRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
                 _registered_method=True)
         self.CreateSnapshot = channel.unary_stream(
@@ -392,6 +427,45 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SaveDomain(self, request, context):
+        """Saves a running domain's memory to a file of your choice, and stops it; RestoreDomain brings it back, on any host that can read the file. Reports
+        progress, and can be aborted: the guest then runs on and no file is left. Counts towards the host's limit of saves. Who may call: operator.
+        INVALID_ARGUMENT     PATH_NOT_ALLOWED: outside the configured roots; XML_INVALID, XML_TOO_LARGE
+        ALREADY_EXISTS       the file exists, and overwrite is not set
+        FAILED_PRECONDITION  WRONG_STATE: it is off; RESOURCE_LACKING, OPERATION_FAILED: for instance no space left; the guest runs on
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreDomain(self, request, context):
+        """Brings a domain back from a file that SaveDomain has written; the file stays. A domain that is not defined on the host comes back transient.
+        SnapshotService.GetSaveImage tells the uuid and name to give. Cannot be aborted: destroy is the way out. Who may call: admin.
+        INVALID_ARGUMENT     PATH_NOT_ALLOWED; the image is of another domain; XML_INVALID, XML_TOO_LARGE
+        ALREADY_EXISTS       a domain of that name or UUID runs, or is being made
+        FAILED_PRECONDITION  WRONG_STATE: it runs; OPERATION_FAILED: the file is no complete image, or cannot be read
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DumpCore(self, request, context):
+        """Writes a domain's memory to a file for a debugger. The guest is paused meanwhile unless live is set. Reports progress, and can be aborted unless
+        memory_only is set. Counts towards the host's limit of saves. Who may call: admin, since memory holds secrets.
+        INVALID_ARGUMENT     PATH_NOT_ALLOWED; settings that exclude each other
+        ALREADY_EXISTS       the file exists, and overwrite is not set
+        FAILED_PRECONDITION  WRONG_STATE: it is off; RESOURCE_LACKING, OPERATION_FAILED: for instance no space left
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DefineDomain(self, request, context):
         """Stores a domain's definition: a new domain, or a new definition of one that exists (running domains take it at their next start). The XML is
         checked against libvirt's schema; without a UUID it gets one before it is sent. Who may call: admin.
@@ -558,6 +632,49 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FreezeFilesystems(self, request, context):
+        """Has the guest's agent flush and freeze file systems, for a consistent copy of its disks; thaw them soon: what writes in the guest waits. Takes the
+        agent's slot where the hypervisor has one apart (QEMU). SUCCEEDED says how many were frozen. Who may call: operator.
+        FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: for instance frozen already
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ThawFilesystems(self, request, context):
+        """Lets frozen file systems go on. Waits for nothing but the agent's slot, whatever else runs on the domain. Who may call: operator.
+        FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TrimFilesystems(self, request, context):
+        """Has the guest's agent tell its disks which blocks it does not use. Who may call: operator.
+        INVALID_ARGUMENT     a negative size
+        FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetGuestTime(self, request, context):
+        """Sets the guest's clock through its agent, or has the guest set it from its hardware clock. Who may call: operator.
+        INVALID_ARGUMENT     neither a time nor synchronise, or both
+        FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateSnapshot(self, request, context):
         """Takes a snapshot. Reports progress and can be aborted only where memory goes to a file of its own. Who may call: operator.
         INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; PATH_NOT_ALLOWED: a file outside the configured roots; flags that exclude each other
@@ -707,6 +824,21 @@ def add_JobServiceServicer_to_server(servicer, server):
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.ManagedSaveDomainRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
             ),
+            'SaveDomain': grpc.unary_stream_rpc_method_handler(
+                    servicer.SaveDomain,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SaveDomainRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'RestoreDomain': grpc.unary_stream_rpc_method_handler(
+                    servicer.RestoreDomain,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.RestoreDomainRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'DumpCore': grpc.unary_stream_rpc_method_handler(
+                    servicer.DumpCore,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.DumpCoreRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
             'DefineDomain': grpc.unary_stream_rpc_method_handler(
                     servicer.DefineDomain,
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.DefineDomainRequest.FromString,
@@ -775,6 +907,26 @@ def add_JobServiceServicer_to_server(servicer, server):
             'SetUserPassword': grpc.unary_stream_rpc_method_handler(
                     servicer.SetUserPassword,
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetUserPasswordRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'FreezeFilesystems': grpc.unary_stream_rpc_method_handler(
+                    servicer.FreezeFilesystems,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.FreezeFilesystemsRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'ThawFilesystems': grpc.unary_stream_rpc_method_handler(
+                    servicer.ThawFilesystems,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.ThawFilesystemsRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'TrimFilesystems': grpc.unary_stream_rpc_method_handler(
+                    servicer.TrimFilesystems,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.TrimFilesystemsRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'SetGuestTime': grpc.unary_stream_rpc_method_handler(
+                    servicer.SetGuestTime,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetGuestTimeRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
             ),
             'CreateSnapshot': grpc.unary_stream_rpc_method_handler(
@@ -1181,6 +1333,87 @@ class JobService:
             _registered_method=True)
 
     @staticmethod
+    def SaveDomain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SaveDomain',
+            virtrpc_dot_v1_dot_job__pb2.SaveDomainRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreDomain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/RestoreDomain',
+            virtrpc_dot_v1_dot_job__pb2.RestoreDomainRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DumpCore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/DumpCore',
+            virtrpc_dot_v1_dot_job__pb2.DumpCoreRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DefineDomain(request,
             target,
             options=(),
@@ -1547,6 +1780,114 @@ class JobService:
             target,
             '/virtrpc.v1.JobService/SetUserPassword',
             virtrpc_dot_v1_dot_job__pb2.SetUserPasswordRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FreezeFilesystems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/FreezeFilesystems',
+            virtrpc_dot_v1_dot_job__pb2.FreezeFilesystemsRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ThawFilesystems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/ThawFilesystems',
+            virtrpc_dot_v1_dot_job__pb2.ThawFilesystemsRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TrimFilesystems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/TrimFilesystems',
+            virtrpc_dot_v1_dot_job__pb2.TrimFilesystemsRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetGuestTime(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SetGuestTime',
+            virtrpc_dot_v1_dot_job__pb2.SetGuestTimeRequest.SerializeToString,
             virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
             options,
             channel_credentials,

@@ -140,6 +140,33 @@ class JobServiceStub:
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
+    SaveDomain: _grpc.UnaryStreamMultiCallable[_job_pb2.SaveDomainRequest, _types_pb2.JobUpdate]
+    """Saves a running domain's memory to a file of your choice, and stops it; RestoreDomain brings it back, on any host that can read the file. Reports
+    progress, and can be aborted: the guest then runs on and no file is left. Counts towards the host's limit of saves. Who may call: operator.
+      INVALID_ARGUMENT     PATH_NOT_ALLOWED: outside the configured roots; XML_INVALID, XML_TOO_LARGE
+      ALREADY_EXISTS       the file exists, and overwrite is not set
+      FAILED_PRECONDITION  WRONG_STATE: it is off; RESOURCE_LACKING, OPERATION_FAILED: for instance no space left; the guest runs on
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    RestoreDomain: _grpc.UnaryStreamMultiCallable[_job_pb2.RestoreDomainRequest, _types_pb2.JobUpdate]
+    """Brings a domain back from a file that SaveDomain has written; the file stays. A domain that is not defined on the host comes back transient.
+    SnapshotService.GetSaveImage tells the uuid and name to give. Cannot be aborted: destroy is the way out. Who may call: admin.
+      INVALID_ARGUMENT     PATH_NOT_ALLOWED; the image is of another domain; XML_INVALID, XML_TOO_LARGE
+      ALREADY_EXISTS       a domain of that name or UUID runs, or is being made
+      FAILED_PRECONDITION  WRONG_STATE: it runs; OPERATION_FAILED: the file is no complete image, or cannot be read
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    DumpCore: _grpc.UnaryStreamMultiCallable[_job_pb2.DumpCoreRequest, _types_pb2.JobUpdate]
+    """Writes a domain's memory to a file for a debugger. The guest is paused meanwhile unless live is set. Reports progress, and can be aborted unless
+    memory_only is set. Counts towards the host's limit of saves. Who may call: admin, since memory holds secrets.
+      INVALID_ARGUMENT     PATH_NOT_ALLOWED; settings that exclude each other
+      ALREADY_EXISTS       the file exists, and overwrite is not set
+      FAILED_PRECONDITION  WRONG_STATE: it is off; RESOURCE_LACKING, OPERATION_FAILED: for instance no space left
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
     DefineDomain: _grpc.UnaryStreamMultiCallable[_job_pb2.DefineDomainRequest, _types_pb2.JobUpdate]
     """Stores a domain's definition: a new domain, or a new definition of one that exists (running domains take it at their next start). The XML is
     checked against libvirt's schema; without a UUID it gets one before it is sent. Who may call: admin.
@@ -247,6 +274,33 @@ class JobServiceStub:
     """Sets a password of a user inside the guest, through its agent. Takes the agent's slot where the hypervisor has one apart (QEMU), so that it
     waits for no other jobs. The password is never stored: a queued job ends INTERRUPTED when the server restarts. Who may call: admin.
       FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE: check the agent in the guest; OPERATION_FAILED: no such user, or refused
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    FreezeFilesystems: _grpc.UnaryStreamMultiCallable[_job_pb2.FreezeFilesystemsRequest, _types_pb2.JobUpdate]
+    """Has the guest's agent flush and freeze file systems, for a consistent copy of its disks; thaw them soon: what writes in the guest waits. Takes the
+    agent's slot where the hypervisor has one apart (QEMU). SUCCEEDED says how many were frozen. Who may call: operator.
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: for instance frozen already
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    ThawFilesystems: _grpc.UnaryStreamMultiCallable[_job_pb2.ThawFilesystemsRequest, _types_pb2.JobUpdate]
+    """Lets frozen file systems go on. Waits for nothing but the agent's slot, whatever else runs on the domain. Who may call: operator.
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    TrimFilesystems: _grpc.UnaryStreamMultiCallable[_job_pb2.TrimFilesystemsRequest, _types_pb2.JobUpdate]
+    """Has the guest's agent tell its disks which blocks it does not use. Who may call: operator.
+      INVALID_ARGUMENT     a negative size
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetGuestTime: _grpc.UnaryStreamMultiCallable[_job_pb2.SetGuestTimeRequest, _types_pb2.JobUpdate]
+    """Sets the guest's clock through its agent, or has the guest set it from its hardware clock. Who may call: operator.
+      INVALID_ARGUMENT     neither a time nor synchronise, or both
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
@@ -416,6 +470,33 @@ class JobServiceAsyncStub(JobServiceStub):
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
+    SaveDomain: _aio.UnaryStreamMultiCallable[_job_pb2.SaveDomainRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Saves a running domain's memory to a file of your choice, and stops it; RestoreDomain brings it back, on any host that can read the file. Reports
+    progress, and can be aborted: the guest then runs on and no file is left. Counts towards the host's limit of saves. Who may call: operator.
+      INVALID_ARGUMENT     PATH_NOT_ALLOWED: outside the configured roots; XML_INVALID, XML_TOO_LARGE
+      ALREADY_EXISTS       the file exists, and overwrite is not set
+      FAILED_PRECONDITION  WRONG_STATE: it is off; RESOURCE_LACKING, OPERATION_FAILED: for instance no space left; the guest runs on
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    RestoreDomain: _aio.UnaryStreamMultiCallable[_job_pb2.RestoreDomainRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Brings a domain back from a file that SaveDomain has written; the file stays. A domain that is not defined on the host comes back transient.
+    SnapshotService.GetSaveImage tells the uuid and name to give. Cannot be aborted: destroy is the way out. Who may call: admin.
+      INVALID_ARGUMENT     PATH_NOT_ALLOWED; the image is of another domain; XML_INVALID, XML_TOO_LARGE
+      ALREADY_EXISTS       a domain of that name or UUID runs, or is being made
+      FAILED_PRECONDITION  WRONG_STATE: it runs; OPERATION_FAILED: the file is no complete image, or cannot be read
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    DumpCore: _aio.UnaryStreamMultiCallable[_job_pb2.DumpCoreRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Writes a domain's memory to a file for a debugger. The guest is paused meanwhile unless live is set. Reports progress, and can be aborted unless
+    memory_only is set. Counts towards the host's limit of saves. Who may call: admin, since memory holds secrets.
+      INVALID_ARGUMENT     PATH_NOT_ALLOWED; settings that exclude each other
+      ALREADY_EXISTS       the file exists, and overwrite is not set
+      FAILED_PRECONDITION  WRONG_STATE: it is off; RESOURCE_LACKING, OPERATION_FAILED: for instance no space left
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
     DefineDomain: _aio.UnaryStreamMultiCallable[_job_pb2.DefineDomainRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
     """Stores a domain's definition: a new domain, or a new definition of one that exists (running domains take it at their next start). The XML is
     checked against libvirt's schema; without a UUID it gets one before it is sent. Who may call: admin.
@@ -523,6 +604,33 @@ class JobServiceAsyncStub(JobServiceStub):
     """Sets a password of a user inside the guest, through its agent. Takes the agent's slot where the hypervisor has one apart (QEMU), so that it
     waits for no other jobs. The password is never stored: a queued job ends INTERRUPTED when the server restarts. Who may call: admin.
       FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE: check the agent in the guest; OPERATION_FAILED: no such user, or refused
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    FreezeFilesystems: _aio.UnaryStreamMultiCallable[_job_pb2.FreezeFilesystemsRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Has the guest's agent flush and freeze file systems, for a consistent copy of its disks; thaw them soon: what writes in the guest waits. Takes the
+    agent's slot where the hypervisor has one apart (QEMU). SUCCEEDED says how many were frozen. Who may call: operator.
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: for instance frozen already
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    ThawFilesystems: _aio.UnaryStreamMultiCallable[_job_pb2.ThawFilesystemsRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Lets frozen file systems go on. Waits for nothing but the agent's slot, whatever else runs on the domain. Who may call: operator.
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    TrimFilesystems: _aio.UnaryStreamMultiCallable[_job_pb2.TrimFilesystemsRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Has the guest's agent tell its disks which blocks it does not use. Who may call: operator.
+      INVALID_ARGUMENT     a negative size
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetGuestTime: _aio.UnaryStreamMultiCallable[_job_pb2.SetGuestTimeRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Sets the guest's clock through its agent, or has the guest set it from its hardware clock. Who may call: operator.
+      INVALID_ARGUMENT     neither a time nor synchronise, or both
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
@@ -763,6 +871,51 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def SaveDomain(
+        self,
+        request: _job_pb2.SaveDomainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Saves a running domain's memory to a file of your choice, and stops it; RestoreDomain brings it back, on any host that can read the file. Reports
+        progress, and can be aborted: the guest then runs on and no file is left. Counts towards the host's limit of saves. Who may call: operator.
+          INVALID_ARGUMENT     PATH_NOT_ALLOWED: outside the configured roots; XML_INVALID, XML_TOO_LARGE
+          ALREADY_EXISTS       the file exists, and overwrite is not set
+          FAILED_PRECONDITION  WRONG_STATE: it is off; RESOURCE_LACKING, OPERATION_FAILED: for instance no space left; the guest runs on
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def RestoreDomain(
+        self,
+        request: _job_pb2.RestoreDomainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Brings a domain back from a file that SaveDomain has written; the file stays. A domain that is not defined on the host comes back transient.
+        SnapshotService.GetSaveImage tells the uuid and name to give. Cannot be aborted: destroy is the way out. Who may call: admin.
+          INVALID_ARGUMENT     PATH_NOT_ALLOWED; the image is of another domain; XML_INVALID, XML_TOO_LARGE
+          ALREADY_EXISTS       a domain of that name or UUID runs, or is being made
+          FAILED_PRECONDITION  WRONG_STATE: it runs; OPERATION_FAILED: the file is no complete image, or cannot be read
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def DumpCore(
+        self,
+        request: _job_pb2.DumpCoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Writes a domain's memory to a file for a debugger. The guest is paused meanwhile unless live is set. Reports progress, and can be aborted unless
+        memory_only is set. Counts towards the host's limit of saves. Who may call: admin, since memory holds secrets.
+          INVALID_ARGUMENT     PATH_NOT_ALLOWED; settings that exclude each other
+          ALREADY_EXISTS       the file exists, and overwrite is not set
+          FAILED_PRECONDITION  WRONG_STATE: it is off; RESOURCE_LACKING, OPERATION_FAILED: for instance no space left
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
     def DefineDomain(
         self,
         request: _job_pb2.DefineDomainRequest,
@@ -952,6 +1105,57 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sets a password of a user inside the guest, through its agent. Takes the agent's slot where the hypervisor has one apart (QEMU), so that it
         waits for no other jobs. The password is never stored: a queued job ends INTERRUPTED when the server restarts. Who may call: admin.
           FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE: check the agent in the guest; OPERATION_FAILED: no such user, or refused
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def FreezeFilesystems(
+        self,
+        request: _job_pb2.FreezeFilesystemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Has the guest's agent flush and freeze file systems, for a consistent copy of its disks; thaw them soon: what writes in the guest waits. Takes the
+        agent's slot where the hypervisor has one apart (QEMU). SUCCEEDED says how many were frozen. Who may call: operator.
+          FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: for instance frozen already
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def ThawFilesystems(
+        self,
+        request: _job_pb2.ThawFilesystemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Lets frozen file systems go on. Waits for nothing but the agent's slot, whatever else runs on the domain. Who may call: operator.
+          FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def TrimFilesystems(
+        self,
+        request: _job_pb2.TrimFilesystemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Has the guest's agent tell its disks which blocks it does not use. Who may call: operator.
+          INVALID_ARGUMENT     a negative size
+          FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def SetGuestTime(
+        self,
+        request: _job_pb2.SetGuestTimeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Sets the guest's clock through its agent, or has the guest set it from its hardware clock. Who may call: operator.
+          INVALID_ARGUMENT     neither a time nor synchronise, or both
+          FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
         """

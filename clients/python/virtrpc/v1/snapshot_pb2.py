@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from virtrpc.v1 import types_pb2 as virtrpc_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19virtrpc/v1/snapshot.proto\x12\nvirtrpc.v1\x1a\x16virtrpc/v1/types.proto\"\xb4\x01\n\x0eSnapshotFilter\x12\r\n\x05roots\x18\x01 \x01(\x08\x12\x11\n\x04leaf\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x19\n\x0chas_metadata\x18\x03 \x01(\x08H\x01\x88\x01\x01\x12\x15\n\x08\x65xternal\x18\x04 \x01(\x08H\x02\x88\x01\x01\x12\'\n\x05kinds\x18\x05 \x03(\x0e\x32\x18.virtrpc.v1.SnapshotKindB\x07\n\x05_leafB\x0f\n\r_has_metadataB\x0b\n\t_external\"\xb5\x01\n\x14ListSnapshotsRequest\x12%\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x15.virtrpc.v1.DomainRef\x12\x0e\n\x06parent\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scendants\x18\x03 \x01(\x08\x12*\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x1a.virtrpc.v1.SnapshotFilter\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"m\n\x15ListSnapshotsResponse\x12\'\n\tsnapshots\x18\x01 \x03(\x0b\x32\x14.virtrpc.v1.Snapshot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\"I\n\x12GetSnapshotRequest\x12%\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x15.virtrpc.v1.DomainRef\x12\x0c\n\x04name\x18\x02 \x01(\t\"=\n\x13GetSnapshotResponse\x12&\n\x08snapshot\x18\x01 \x01(\x0b\x32\x14.virtrpc.v1.Snapshot\"L\n\x15GetSnapshotXmlRequest\x12%\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x15.virtrpc.v1.DomainRef\x12\x0c\n\x04name\x18\x02 \x01(\t\"M\n\x16GetSnapshotXmlResponse\x12&\n\x08snapshot\x18\x01 \x01(\x0b\x32\x14.virtrpc.v1.Snapshot\x12\x0b\n\x03xml\x18\x02 \x01(\t\"B\n\x19GetCurrentSnapshotRequest\x12%\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x15.virtrpc.v1.DomainRef\"D\n\x1aGetCurrentSnapshotResponse\x12&\n\x08snapshot\x18\x01 \x01(\x0b\x32\x14.virtrpc.v1.Snapshot\"\xb5\x01\n\x15\x44\x65leteSnapshotRequest\x12%\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x15.virtrpc.v1.DomainRef\x12\'\n\x07options\x18\x02 \x01(\x0b\x32\x16.virtrpc.v1.JobOptions\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08\x63hildren\x18\x04 \x01(\x08\x12\x15\n\rchildren_only\x18\x05 \x01(\x08\x12\x15\n\rmetadata_only\x18\x06 \x01(\x08\"j\n\x18RemoveManagedSaveRequest\x12%\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x15.virtrpc.v1.DomainRef\x12\'\n\x07options\x18\x02 \x01(\x0b\x32\x16.virtrpc.v1.JobOptions\"n\n\x14PlanMigrationRequest\x12%\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x15.virtrpc.v1.DomainRef\x12/\n\x08settings\x18\x02 \x01(\x0b\x32\x1d.virtrpc.v1.MigrationSettings\"Q\n\x11MigrationObstacle\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05\x66\x61tal\x18\x04 \x01(\x08\"\x87\x01\n\x15PlanMigrationResponse\x12*\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x1a.virtrpc.v1.DomainIdentity\x12\x10\n\x08\x66\x65\x61sible\x18\x02 \x01(\x08\x12\x30\n\tobstacles\x18\x03 \x03(\x0b\x32\x1d.virtrpc.v1.MigrationObstacle2\x97\x05\n\x0fSnapshotService\x12Z\n\rListSnapshots\x12 .virtrpc.v1.ListSnapshotsRequest\x1a!.virtrpc.v1.ListSnapshotsResponse\"\x04\xa0\xd4\x18\x03\x12T\n\x0bGetSnapshot\x12\x1e.virtrpc.v1.GetSnapshotRequest\x1a\x1f.virtrpc.v1.GetSnapshotResponse\"\x04\xa0\xd4\x18\x03\x12]\n\x0eGetSnapshotXml\x12!.virtrpc.v1.GetSnapshotXmlRequest\x1a\".virtrpc.v1.GetSnapshotXmlResponse\"\x04\xa0\xd4\x18\x03\x12i\n\x12GetCurrentSnapshot\x12%.virtrpc.v1.GetCurrentSnapshotRequest\x1a&.virtrpc.v1.GetCurrentSnapshotResponse\"\x04\xa0\xd4\x18\x03\x12R\n\x0e\x44\x65leteSnapshot\x12!.virtrpc.v1.DeleteSnapshotRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x04\x30\x01\x12X\n\x11RemoveManagedSave\x12$.virtrpc.v1.RemoveManagedSaveRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x04\x30\x01\x12Z\n\rPlanMigration\x12 .virtrpc.v1.PlanMigrationRequest\x1a!.virtrpc.v1.PlanMigrationResponse\"\x04\xa0\xd4\x18\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19virtrpc/v1/snapshot.proto\x12\nvirtrpc.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16virtrpc/v1/types.proto\"\xb4\x01\n\x0eSnapshotFilter\x12\r\n\x05roots\x18\x01 \x01(\x08\x12\x11\n\x04leaf\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x19\n\x0chas_metadata\x18\x03 \x01(\x08H\x01\x88\x01\x01\x12\x15\n\x08\x65xternal\x18\x04 \x01(\x08H\x02\x88\x01\x01\x12\'\n\x05kinds\x18\x05 \x03(\x0e\x32\x18.virtrpc.v1.SnapshotKindB\x07\n\x05_leafB\x0f\n\r_has_metadataB\x0b\n\t_external\"\xb5\x01\n\x14ListSnapshotsRequest\x12%\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x15.virtrpc.v1.DomainRef\x12\x0e\n\x06parent\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scendants\x18\x03 \x01(\x08\x12*\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x1a.virtrpc.v1.SnapshotFilter\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"m\n\x15ListSnapshotsResponse\x12\'\n\tsnapshots\x18\x01 \x03(\x0b\x32\x14.virtrpc.v1.Snapshot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\"I\n\x12GetSnapshotRequest\x12%\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x15.virtrpc.v1.DomainRef\x12\x0c\n\x04name\x18\x02 \x01(\t\"=\n\x13GetSnapshotResponse\x12&\n\x08snapshot\x18\x01 \x01(\x0b\x32\x14.virtrpc.v1.Snapshot\"L\n\x15GetSnapshotXmlRequest\x12%\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x15.virtrpc.v1.DomainRef\x12\x0c\n\x04name\x18\x02 \x01(\t\"M\n\x16GetSnapshotXmlResponse\x12&\n\x08snapshot\x18\x01 \x01(\x0b\x32\x14.virtrpc.v1.Snapshot\x12\x0b\n\x03xml\x18\x02 \x01(\t\"B\n\x19GetCurrentSnapshotRequest\x12%\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x15.virtrpc.v1.DomainRef\"D\n\x1aGetCurrentSnapshotResponse\x12&\n\x08snapshot\x18\x01 \x01(\x0b\x32\x14.virtrpc.v1.Snapshot\"\xb5\x01\n\x15\x44\x65leteSnapshotRequest\x12%\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x15.virtrpc.v1.DomainRef\x12\'\n\x07options\x18\x02 \x01(\x0b\x32\x16.virtrpc.v1.JobOptions\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08\x63hildren\x18\x04 \x01(\x08\x12\x15\n\rchildren_only\x18\x05 \x01(\x08\x12\x15\n\rmetadata_only\x18\x06 \x01(\x08\"j\n\x18RemoveManagedSaveRequest\x12%\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x15.virtrpc.v1.DomainRef\x12\'\n\x07options\x18\x02 \x01(\x0b\x32\x16.virtrpc.v1.JobOptions\"n\n\x14PlanMigrationRequest\x12%\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x15.virtrpc.v1.DomainRef\x12/\n\x08settings\x18\x02 \x01(\x0b\x32\x1d.virtrpc.v1.MigrationSettings\"Q\n\x11MigrationObstacle\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05\x66\x61tal\x18\x04 \x01(\x08\"\x87\x01\n\x15PlanMigrationResponse\x12*\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x1a.virtrpc.v1.DomainIdentity\x12\x10\n\x08\x66\x65\x61sible\x18\x02 \x01(\x08\x12\x30\n\tobstacles\x18\x03 \x03(\x0b\x32\x1d.virtrpc.v1.MigrationObstacle\"f\n\x13GetGuestInfoRequest\x12%\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x15.virtrpc.v1.DomainRef\x12(\n\x05parts\x18\x02 \x03(\x0e\x32\x19.virtrpc.v1.GuestInfoPart\"Y\n\tGuestUser\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12.\n\nlogin_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa4\x01\n\x0fGuestFilesystem\x12\x12\n\nmountpoint\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x18\n\x0btotal_bytes\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\nused_bytes\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12\r\n\x05\x64isks\x18\x06 \x03(\tB\x0e\n\x0c_total_bytesB\r\n\x0b_used_bytes\"F\n\x0eGuestInterface\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bmac_address\x18\x02 \x01(\t\x12\x11\n\taddresses\x18\x03 \x03(\t\"|\n\x07GuestOs\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0bpretty_name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x16\n\x0ekernel_release\x18\x04 \x01(\t\x12\x16\n\x0ekernel_version\x18\x05 \x01(\t\x12\x0f\n\x07machine\x18\x06 \x01(\t\"\xf2\x02\n\x14GetGuestInfoResponse\x12*\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x1a.virtrpc.v1.DomainIdentity\x12\x31\n\robserved_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08hostname\x18\x03 \x01(\t\x12\x1f\n\x02os\x18\x04 \x01(\x0b\x32\x13.virtrpc.v1.GuestOs\x12\x10\n\x08timezone\x18\x05 \x01(\t\x12.\n\nguest_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x05users\x18\x07 \x03(\x0b\x32\x15.virtrpc.v1.GuestUser\x12\x30\n\x0b\x66ilesystems\x18\x08 \x03(\x0b\x32\x1b.virtrpc.v1.GuestFilesystem\x12.\n\ninterfaces\x18\t \x03(\x0b\x32\x1a.virtrpc.v1.GuestInterface\"U\n\x15TakeScreenshotRequest\x12%\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x15.virtrpc.v1.DomainRef\x12\x15\n\rscreen_number\x18\x02 \x01(\x03\"N\n\x16TakeScreenshotResponse\x12\x11\n\tmime_type\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"p\n\x1cGetDomainCapabilitiesRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x10\n\x08\x65mulator\x18\x02 \x01(\t\x12\x0c\n\x04\x61rch\x18\x03 \x01(\t\x12\x0f\n\x07machine\x18\x04 \x01(\t\x12\x11\n\tvirt_type\x18\x05 \x01(\t\":\n\x1dGetDomainCapabilitiesResponse\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0b\n\x03xml\x18\x02 \x01(\t\"1\n\x13GetSaveImageRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"O\n\x14GetSaveImageResponse\x12*\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x1a.virtrpc.v1.DomainIdentity\x12\x0b\n\x03xml\x18\x02 \x01(\t*\xdc\x01\n\rGuestInfoPart\x12\x1f\n\x1bGUEST_INFO_PART_UNSPECIFIED\x10\x00\x12\x1c\n\x18GUEST_INFO_PART_HOSTNAME\x10\x01\x12\x16\n\x12GUEST_INFO_PART_OS\x10\x02\x12\x18\n\x14GUEST_INFO_PART_TIME\x10\x03\x12\x19\n\x15GUEST_INFO_PART_USERS\x10\x04\x12\x1f\n\x1bGUEST_INFO_PART_FILESYSTEMS\x10\x05\x12\x1e\n\x1aGUEST_INFO_PART_INTERFACES\x10\x06\x32\x9e\x08\n\x0fSnapshotService\x12Z\n\rListSnapshots\x12 .virtrpc.v1.ListSnapshotsRequest\x1a!.virtrpc.v1.ListSnapshotsResponse\"\x04\xa0\xd4\x18\x03\x12T\n\x0bGetSnapshot\x12\x1e.virtrpc.v1.GetSnapshotRequest\x1a\x1f.virtrpc.v1.GetSnapshotResponse\"\x04\xa0\xd4\x18\x03\x12]\n\x0eGetSnapshotXml\x12!.virtrpc.v1.GetSnapshotXmlRequest\x1a\".virtrpc.v1.GetSnapshotXmlResponse\"\x04\xa0\xd4\x18\x03\x12i\n\x12GetCurrentSnapshot\x12%.virtrpc.v1.GetCurrentSnapshotRequest\x1a&.virtrpc.v1.GetCurrentSnapshotResponse\"\x04\xa0\xd4\x18\x03\x12R\n\x0e\x44\x65leteSnapshot\x12!.virtrpc.v1.DeleteSnapshotRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x04\x30\x01\x12X\n\x11RemoveManagedSave\x12$.virtrpc.v1.RemoveManagedSaveRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x04\x30\x01\x12W\n\x0cGetGuestInfo\x12\x1f.virtrpc.v1.GetGuestInfoRequest\x1a .virtrpc.v1.GetGuestInfoResponse\"\x04\xa0\xd4\x18\x03\x12_\n\x0eTakeScreenshot\x12!.virtrpc.v1.TakeScreenshotRequest\x1a\".virtrpc.v1.TakeScreenshotResponse\"\x04\xa0\xd4\x18\x03\x30\x01\x12r\n\x15GetDomainCapabilities\x12(.virtrpc.v1.GetDomainCapabilitiesRequest\x1a).virtrpc.v1.GetDomainCapabilitiesResponse\"\x04\xa0\xd4\x18\x03\x12W\n\x0cGetSaveImage\x12\x1f.virtrpc.v1.GetSaveImageRequest\x1a .virtrpc.v1.GetSaveImageResponse\"\x04\xa0\xd4\x18\x03\x12Z\n\rPlanMigration\x12 .virtrpc.v1.PlanMigrationRequest\x1a!.virtrpc.v1.PlanMigrationResponse\"\x04\xa0\xd4\x18\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,36 +45,70 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SNAPSHOTSERVICE'].methods_by_name['DeleteSnapshot']._serialized_options = b'\240\324\030\004'
   _globals['_SNAPSHOTSERVICE'].methods_by_name['RemoveManagedSave']._loaded_options = None
   _globals['_SNAPSHOTSERVICE'].methods_by_name['RemoveManagedSave']._serialized_options = b'\240\324\030\004'
+  _globals['_SNAPSHOTSERVICE'].methods_by_name['GetGuestInfo']._loaded_options = None
+  _globals['_SNAPSHOTSERVICE'].methods_by_name['GetGuestInfo']._serialized_options = b'\240\324\030\003'
+  _globals['_SNAPSHOTSERVICE'].methods_by_name['TakeScreenshot']._loaded_options = None
+  _globals['_SNAPSHOTSERVICE'].methods_by_name['TakeScreenshot']._serialized_options = b'\240\324\030\003'
+  _globals['_SNAPSHOTSERVICE'].methods_by_name['GetDomainCapabilities']._loaded_options = None
+  _globals['_SNAPSHOTSERVICE'].methods_by_name['GetDomainCapabilities']._serialized_options = b'\240\324\030\003'
+  _globals['_SNAPSHOTSERVICE'].methods_by_name['GetSaveImage']._loaded_options = None
+  _globals['_SNAPSHOTSERVICE'].methods_by_name['GetSaveImage']._serialized_options = b'\240\324\030\003'
   _globals['_SNAPSHOTSERVICE'].methods_by_name['PlanMigration']._loaded_options = None
   _globals['_SNAPSHOTSERVICE'].methods_by_name['PlanMigration']._serialized_options = b'\240\324\030\003'
-  _globals['_SNAPSHOTFILTER']._serialized_start=66
-  _globals['_SNAPSHOTFILTER']._serialized_end=246
-  _globals['_LISTSNAPSHOTSREQUEST']._serialized_start=249
-  _globals['_LISTSNAPSHOTSREQUEST']._serialized_end=430
-  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_start=432
-  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_end=541
-  _globals['_GETSNAPSHOTREQUEST']._serialized_start=543
-  _globals['_GETSNAPSHOTREQUEST']._serialized_end=616
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=618
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=679
-  _globals['_GETSNAPSHOTXMLREQUEST']._serialized_start=681
-  _globals['_GETSNAPSHOTXMLREQUEST']._serialized_end=757
-  _globals['_GETSNAPSHOTXMLRESPONSE']._serialized_start=759
-  _globals['_GETSNAPSHOTXMLRESPONSE']._serialized_end=836
-  _globals['_GETCURRENTSNAPSHOTREQUEST']._serialized_start=838
-  _globals['_GETCURRENTSNAPSHOTREQUEST']._serialized_end=904
-  _globals['_GETCURRENTSNAPSHOTRESPONSE']._serialized_start=906
-  _globals['_GETCURRENTSNAPSHOTRESPONSE']._serialized_end=974
-  _globals['_DELETESNAPSHOTREQUEST']._serialized_start=977
-  _globals['_DELETESNAPSHOTREQUEST']._serialized_end=1158
-  _globals['_REMOVEMANAGEDSAVEREQUEST']._serialized_start=1160
-  _globals['_REMOVEMANAGEDSAVEREQUEST']._serialized_end=1266
-  _globals['_PLANMIGRATIONREQUEST']._serialized_start=1268
-  _globals['_PLANMIGRATIONREQUEST']._serialized_end=1378
-  _globals['_MIGRATIONOBSTACLE']._serialized_start=1380
-  _globals['_MIGRATIONOBSTACLE']._serialized_end=1461
-  _globals['_PLANMIGRATIONRESPONSE']._serialized_start=1464
-  _globals['_PLANMIGRATIONRESPONSE']._serialized_end=1599
-  _globals['_SNAPSHOTSERVICE']._serialized_start=1602
-  _globals['_SNAPSHOTSERVICE']._serialized_end=2265
+  _globals['_GUESTINFOPART']._serialized_start=3041
+  _globals['_GUESTINFOPART']._serialized_end=3261
+  _globals['_SNAPSHOTFILTER']._serialized_start=99
+  _globals['_SNAPSHOTFILTER']._serialized_end=279
+  _globals['_LISTSNAPSHOTSREQUEST']._serialized_start=282
+  _globals['_LISTSNAPSHOTSREQUEST']._serialized_end=463
+  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_start=465
+  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_end=574
+  _globals['_GETSNAPSHOTREQUEST']._serialized_start=576
+  _globals['_GETSNAPSHOTREQUEST']._serialized_end=649
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=651
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=712
+  _globals['_GETSNAPSHOTXMLREQUEST']._serialized_start=714
+  _globals['_GETSNAPSHOTXMLREQUEST']._serialized_end=790
+  _globals['_GETSNAPSHOTXMLRESPONSE']._serialized_start=792
+  _globals['_GETSNAPSHOTXMLRESPONSE']._serialized_end=869
+  _globals['_GETCURRENTSNAPSHOTREQUEST']._serialized_start=871
+  _globals['_GETCURRENTSNAPSHOTREQUEST']._serialized_end=937
+  _globals['_GETCURRENTSNAPSHOTRESPONSE']._serialized_start=939
+  _globals['_GETCURRENTSNAPSHOTRESPONSE']._serialized_end=1007
+  _globals['_DELETESNAPSHOTREQUEST']._serialized_start=1010
+  _globals['_DELETESNAPSHOTREQUEST']._serialized_end=1191
+  _globals['_REMOVEMANAGEDSAVEREQUEST']._serialized_start=1193
+  _globals['_REMOVEMANAGEDSAVEREQUEST']._serialized_end=1299
+  _globals['_PLANMIGRATIONREQUEST']._serialized_start=1301
+  _globals['_PLANMIGRATIONREQUEST']._serialized_end=1411
+  _globals['_MIGRATIONOBSTACLE']._serialized_start=1413
+  _globals['_MIGRATIONOBSTACLE']._serialized_end=1494
+  _globals['_PLANMIGRATIONRESPONSE']._serialized_start=1497
+  _globals['_PLANMIGRATIONRESPONSE']._serialized_end=1632
+  _globals['_GETGUESTINFOREQUEST']._serialized_start=1634
+  _globals['_GETGUESTINFOREQUEST']._serialized_end=1736
+  _globals['_GUESTUSER']._serialized_start=1738
+  _globals['_GUESTUSER']._serialized_end=1827
+  _globals['_GUESTFILESYSTEM']._serialized_start=1830
+  _globals['_GUESTFILESYSTEM']._serialized_end=1994
+  _globals['_GUESTINTERFACE']._serialized_start=1996
+  _globals['_GUESTINTERFACE']._serialized_end=2066
+  _globals['_GUESTOS']._serialized_start=2068
+  _globals['_GUESTOS']._serialized_end=2192
+  _globals['_GETGUESTINFORESPONSE']._serialized_start=2195
+  _globals['_GETGUESTINFORESPONSE']._serialized_end=2565
+  _globals['_TAKESCREENSHOTREQUEST']._serialized_start=2567
+  _globals['_TAKESCREENSHOTREQUEST']._serialized_end=2652
+  _globals['_TAKESCREENSHOTRESPONSE']._serialized_start=2654
+  _globals['_TAKESCREENSHOTRESPONSE']._serialized_end=2732
+  _globals['_GETDOMAINCAPABILITIESREQUEST']._serialized_start=2734
+  _globals['_GETDOMAINCAPABILITIESREQUEST']._serialized_end=2846
+  _globals['_GETDOMAINCAPABILITIESRESPONSE']._serialized_start=2848
+  _globals['_GETDOMAINCAPABILITIESRESPONSE']._serialized_end=2906
+  _globals['_GETSAVEIMAGEREQUEST']._serialized_start=2908
+  _globals['_GETSAVEIMAGEREQUEST']._serialized_end=2957
+  _globals['_GETSAVEIMAGERESPONSE']._serialized_start=2959
+  _globals['_GETSAVEIMAGERESPONSE']._serialized_end=3038
+  _globals['_SNAPSHOTSERVICE']._serialized_start=3264
+  _globals['_SNAPSHOTSERVICE']._serialized_end=4318
 # @@protoc_insertion_point(module_scope)

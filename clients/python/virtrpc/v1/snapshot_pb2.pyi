@@ -6,7 +6,9 @@ Calls that need a slow answer of the hypervisor, and hold nobody up while they w
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from virtrpc.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -18,6 +20,46 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _GuestInfoPart:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GuestInfoPartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GuestInfoPart.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GUEST_INFO_PART_UNSPECIFIED: _GuestInfoPart.ValueType  # 0
+    """Not said; ignored in a request."""
+    GUEST_INFO_PART_HOSTNAME: _GuestInfoPart.ValueType  # 1
+    """The host name."""
+    GUEST_INFO_PART_OS: _GuestInfoPart.ValueType  # 2
+    """The operating system."""
+    GUEST_INFO_PART_TIME: _GuestInfoPart.ValueType  # 3
+    """The time zone and the time."""
+    GUEST_INFO_PART_USERS: _GuestInfoPart.ValueType  # 4
+    """Who is logged in."""
+    GUEST_INFO_PART_FILESYSTEMS: _GuestInfoPart.ValueType  # 5
+    """Mounted file systems."""
+    GUEST_INFO_PART_INTERFACES: _GuestInfoPart.ValueType  # 6
+    """Addresses of interfaces."""
+
+class GuestInfoPart(_GuestInfoPart, metaclass=_GuestInfoPartEnumTypeWrapper):
+    """A part of what an agent can tell."""
+
+GUEST_INFO_PART_UNSPECIFIED: GuestInfoPart.ValueType  # 0
+"""Not said; ignored in a request."""
+GUEST_INFO_PART_HOSTNAME: GuestInfoPart.ValueType  # 1
+"""The host name."""
+GUEST_INFO_PART_OS: GuestInfoPart.ValueType  # 2
+"""The operating system."""
+GUEST_INFO_PART_TIME: GuestInfoPart.ValueType  # 3
+"""The time zone and the time."""
+GUEST_INFO_PART_USERS: GuestInfoPart.ValueType  # 4
+"""Who is logged in."""
+GUEST_INFO_PART_FILESYSTEMS: GuestInfoPart.ValueType  # 5
+"""Mounted file systems."""
+GUEST_INFO_PART_INTERFACES: GuestInfoPart.ValueType  # 6
+"""Addresses of interfaces."""
+Global___GuestInfoPart: _TypeAlias = GuestInfoPart  # noqa: Y015
 
 @_typing.final
 class SnapshotFilter(_message.Message):
@@ -477,3 +519,434 @@ class PlanMigrationResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PlanMigrationResponse: _TypeAlias = PlanMigrationResponse  # noqa: Y015
+
+@_typing.final
+class GetGuestInfoRequest(_message.Message):
+    """Asks a guest's agent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedScalarFieldContainer[Global___GuestInfoPart.ValueType]:
+        """What to ask for; empty means all. What the agent does not know is missing in the answer."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        parts: _abc.Iterable[Global___GuestInfoPart.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetGuestInfoRequest: _TypeAlias = GetGuestInfoRequest  # noqa: Y015
+
+@_typing.final
+class GuestUser(_message.Message):
+    """A user who is logged in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    LOGIN_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name."""
+    domain: _builtins.str
+    """The domain of the name (Windows)."""
+    @_builtins.property
+    def login_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        login_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["login_time", b"login_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "login_time", b"login_time", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GuestUser: _TypeAlias = GuestUser  # noqa: Y015
+
+@_typing.final
+class GuestFilesystem(_message.Message):
+    """A mounted file system."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOUNTPOINT_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    USED_BYTES_FIELD_NUMBER: _builtins.int
+    DISKS_FIELD_NUMBER: _builtins.int
+    mountpoint: _builtins.str
+    """Where it is mounted."""
+    device: _builtins.str
+    """The guest's name for what holds it: "vda1"."""
+    type: _builtins.str
+    """Its type: "ext4"."""
+    total_bytes: _builtins.int
+    """Its size."""
+    used_bytes: _builtins.int
+    """What is used of it."""
+    @_builtins.property
+    def disks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The disks that hold it, by their names in the domain ("vda"), as far as the hypervisor can tell."""
+
+    def __init__(
+        self,
+        *,
+        mountpoint: _builtins.str = ...,
+        device: _builtins.str = ...,
+        type: _builtins.str = ...,
+        total_bytes: _builtins.int | None = ...,
+        used_bytes: _builtins.int | None = ...,
+        disks: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total_bytes", b"_total_bytes", "_used_bytes", b"_used_bytes", "total_bytes", b"total_bytes", "used_bytes", b"used_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_bytes", b"_total_bytes", "_used_bytes", b"_used_bytes", "device", b"device", "disks", b"disks", "mountpoint", b"mountpoint", "total_bytes", b"total_bytes", "type", b"type", "used_bytes", b"used_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__total_bytes: _TypeAlias = _typing.Literal["total_bytes"]  # noqa: Y015
+    _WhichOneofArgType__total_bytes: _TypeAlias = _typing.Literal["_total_bytes", b"_total_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__used_bytes: _TypeAlias = _typing.Literal["used_bytes"]  # noqa: Y015
+    _WhichOneofArgType__used_bytes: _TypeAlias = _typing.Literal["_used_bytes", b"_used_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_bytes) -> _WhichOneofReturnType__total_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__used_bytes) -> _WhichOneofReturnType__used_bytes | None: ...
+
+Global___GuestFilesystem: _TypeAlias = GuestFilesystem  # noqa: Y015
+
+@_typing.final
+class GuestInterface(_message.Message):
+    """An interface as the guest sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MAC_ADDRESS_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The guest's name for it: "eth0"."""
+    mac_address: _builtins.str
+    """Its hardware address, lower case with colons; empty where it has none."""
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its addresses, as "10.0.0.2/24"."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        mac_address: _builtins.str = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "mac_address", b"mac_address", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GuestInterface: _TypeAlias = GuestInterface  # noqa: Y015
+
+@_typing.final
+class GuestOs(_message.Message):
+    """A guest's operating system."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PRETTY_NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    KERNEL_RELEASE_FIELD_NUMBER: _builtins.int
+    KERNEL_VERSION_FIELD_NUMBER: _builtins.int
+    MACHINE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """A short name: "debian"."""
+    pretty_name: _builtins.str
+    """For people: "Debian GNU/Linux 12 (bookworm)"."""
+    version: _builtins.str
+    """The version: "12 (bookworm)"."""
+    kernel_release: _builtins.str
+    """The kernel's release."""
+    kernel_version: _builtins.str
+    """The kernel's version."""
+    machine: _builtins.str
+    """The hardware: "x86_64"."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        pretty_name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        kernel_release: _builtins.str = ...,
+        kernel_version: _builtins.str = ...,
+        machine: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "kernel_release", b"kernel_release", "kernel_version", b"kernel_version", "machine", b"machine", "pretty_name", b"pretty_name", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GuestOs: _TypeAlias = GuestOs  # noqa: Y015
+
+@_typing.final
+class GetGuestInfoResponse(_message.Message):
+    """Answers GetGuestInfo."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OBSERVED_TIME_FIELD_NUMBER: _builtins.int
+    HOSTNAME_FIELD_NUMBER: _builtins.int
+    OS_FIELD_NUMBER: _builtins.int
+    TIMEZONE_FIELD_NUMBER: _builtins.int
+    GUEST_TIME_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    FILESYSTEMS_FIELD_NUMBER: _builtins.int
+    INTERFACES_FIELD_NUMBER: _builtins.int
+    hostname: _builtins.str
+    """The host name."""
+    timezone: _builtins.str
+    """The time zone: "UTC"."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainIdentity:
+        """Whose agent answered."""
+
+    @_builtins.property
+    def observed_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked."""
+
+    @_builtins.property
+    def os(self) -> Global___GuestOs:
+        """The operating system."""
+
+    @_builtins.property
+    def guest_time(self) -> _timestamp_pb2.Timestamp:
+        """The guest's clock."""
+
+    @_builtins.property
+    def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuestUser]:
+        """Who is logged in."""
+
+    @_builtins.property
+    def filesystems(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuestFilesystem]:
+        """Mounted file systems."""
+
+    @_builtins.property
+    def interfaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuestInterface]:
+        """Interfaces."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainIdentity | None = ...,
+        observed_time: _timestamp_pb2.Timestamp | None = ...,
+        hostname: _builtins.str = ...,
+        os: Global___GuestOs | None = ...,
+        timezone: _builtins.str = ...,
+        guest_time: _timestamp_pb2.Timestamp | None = ...,
+        users: _abc.Iterable[Global___GuestUser] | None = ...,
+        filesystems: _abc.Iterable[Global___GuestFilesystem] | None = ...,
+        interfaces: _abc.Iterable[Global___GuestInterface] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "guest_time", b"guest_time", "observed_time", b"observed_time", "os", b"os"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "filesystems", b"filesystems", "guest_time", b"guest_time", "hostname", b"hostname", "interfaces", b"interfaces", "observed_time", b"observed_time", "os", b"os", "timezone", b"timezone", "users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetGuestInfoResponse: _TypeAlias = GetGuestInfoResponse  # noqa: Y015
+
+@_typing.final
+class TakeScreenshotRequest(_message.Message):
+    """Asks for a picture of a screen."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    SCREEN_NUMBER_FIELD_NUMBER: _builtins.int
+    screen_number: _builtins.int
+    """Which screen, from 0."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        screen_number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "screen_number", b"screen_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeScreenshotRequest: _TypeAlias = TakeScreenshotRequest  # noqa: Y015
+
+@_typing.final
+class TakeScreenshotResponse(_message.Message):
+    """A piece of a picture."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIME_TYPE_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    mime_type: _builtins.str
+    """What kind of picture it is: "image/png", "image/x-portable-pixmap". In the first message only."""
+    total_bytes: _builtins.int
+    """The size of the whole picture. In the first message only."""
+    data: _builtins.bytes
+    """The next bytes of it."""
+    def __init__(
+        self,
+        *,
+        mime_type: _builtins.str = ...,
+        total_bytes: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "mime_type", b"mime_type", "total_bytes", b"total_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeScreenshotResponse: _TypeAlias = TakeScreenshotResponse  # noqa: Y015
+
+@_typing.final
+class GetDomainCapabilitiesRequest(_message.Message):
+    """Asks what domains can have."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    EMULATOR_FIELD_NUMBER: _builtins.int
+    ARCH_FIELD_NUMBER: _builtins.int
+    MACHINE_FIELD_NUMBER: _builtins.int
+    VIRT_TYPE_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """The host. Empty: the only one, where only one is configured."""
+    emulator: _builtins.str
+    """The emulator's path. Empty: the host's own for the architecture."""
+    arch: _builtins.str
+    """The architecture: "x86_64". Empty: the host's."""
+    machine: _builtins.str
+    """The machine type: "q35". Empty: the default."""
+    virt_type: _builtins.str
+    """The type of domain: "kvm", "qemu". Empty: the best that the host has."""
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        emulator: _builtins.str = ...,
+        arch: _builtins.str = ...,
+        machine: _builtins.str = ...,
+        virt_type: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arch", b"arch", "emulator", b"emulator", "host", b"host", "machine", b"machine", "virt_type", b"virt_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDomainCapabilitiesRequest: _TypeAlias = GetDomainCapabilitiesRequest  # noqa: Y015
+
+@_typing.final
+class GetDomainCapabilitiesResponse(_message.Message):
+    """Answers GetDomainCapabilities."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    XML_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """The host's configured name."""
+    xml: _builtins.str
+    """The description, as libvirt XML."""
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        xml: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "xml", b"xml"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDomainCapabilitiesResponse: _TypeAlias = GetDomainCapabilitiesResponse  # noqa: Y015
+
+@_typing.final
+class GetSaveImageRequest(_message.Message):
+    """Asks whose memory a file holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """The host that has the file. Empty: the only one, where only one is configured."""
+    path: _builtins.str
+    """The file. Must lie inside the configured roots."""
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSaveImageRequest: _TypeAlias = GetSaveImageRequest  # noqa: Y015
+
+@_typing.final
+class GetSaveImageResponse(_message.Message):
+    """Answers GetSaveImage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    XML_FIELD_NUMBER: _builtins.int
+    xml: _builtins.str
+    """Its definition, without secrets."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainIdentity:
+        """The domain in it, with the host that was asked."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainIdentity | None = ...,
+        xml: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "xml", b"xml"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSaveImageResponse: _TypeAlias = GetSaveImageResponse  # noqa: Y015

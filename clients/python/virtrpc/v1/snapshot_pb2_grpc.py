@@ -78,6 +78,26 @@ class SnapshotServiceStub:
                 request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.RemoveManagedSaveRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
                 _registered_method=True)
+        self.GetGuestInfo = channel.unary_unary(
+                '/virtrpc.v1.SnapshotService/GetGuestInfo',
+                request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetGuestInfoRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetGuestInfoResponse.FromString,
+                _registered_method=True)
+        self.TakeScreenshot = channel.unary_stream(
+                '/virtrpc.v1.SnapshotService/TakeScreenshot',
+                request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.TakeScreenshotRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.TakeScreenshotResponse.FromString,
+                _registered_method=True)
+        self.GetDomainCapabilities = channel.unary_unary(
+                '/virtrpc.v1.SnapshotService/GetDomainCapabilities',
+                request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetDomainCapabilitiesRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetDomainCapabilitiesResponse.FromString,
+                _registered_method=True)
+        self.GetSaveImage = channel.unary_unary(
+                '/virtrpc.v1.SnapshotService/GetSaveImage',
+                request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetSaveImageRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetSaveImageResponse.FromString,
+                _registered_method=True)
         self.PlanMigration = channel.unary_unary(
                 '/virtrpc.v1.SnapshotService/PlanMigration',
                 request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.PlanMigrationRequest.SerializeToString,
@@ -159,6 +179,41 @@ class SnapshotServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetGuestInfo(self, request, context):
+        """What a guest's agent tells: its host name, operating system, users, file systems, disks, addresses and clock. The agent's own answers, so only as
+        far as the guest can be trusted. Who may call: viewer.
+        FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE: the guest has no agent, or it does not answer
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TakeScreenshot(self, request, context):
+        """A picture of a domain's screen, in pieces. The first message says what kind of picture it is. Who may call: operator, since screens hold secrets.
+        INVALID_ARGUMENT     a negative screen
+        FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: it has no such screen, or the picture has more than 64 MiB
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDomainCapabilities(self, request, context):
+        """libvirt's description of what domains of one kind can have on a host: devices, CPU models, firmware. Who may call: viewer.
+        INVALID_ARGUMENT  an architecture, machine or type that the host does not have
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSaveImage(self, request, context):
+        """Whose memory a file of SaveDomain holds, and its definition without secrets. Who may call: admin, as for RestoreDomain.
+        INVALID_ARGUMENT     PATH_NOT_ALLOWED
+        FAILED_PRECONDITION  OPERATION_FAILED: the file is no complete image, or cannot be read
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PlanMigration(self, request, context):
         """Says what would stand in the way of a migration, at the source and at the destination, and changes nothing. Obstacles are an answer, not an
         error. Who may call: admin, as for MigrateDomain. Servers that do not have it yet end it UNIMPLEMENTED.
@@ -200,6 +255,26 @@ def add_SnapshotServiceServicer_to_server(servicer, server):
                     servicer.RemoveManagedSave,
                     request_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.RemoveManagedSaveRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'GetGuestInfo': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetGuestInfo,
+                    request_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetGuestInfoRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetGuestInfoResponse.SerializeToString,
+            ),
+            'TakeScreenshot': grpc.unary_stream_rpc_method_handler(
+                    servicer.TakeScreenshot,
+                    request_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.TakeScreenshotRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_snapshot__pb2.TakeScreenshotResponse.SerializeToString,
+            ),
+            'GetDomainCapabilities': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDomainCapabilities,
+                    request_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetDomainCapabilitiesRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetDomainCapabilitiesResponse.SerializeToString,
+            ),
+            'GetSaveImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSaveImage,
+                    request_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetSaveImageRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetSaveImageResponse.SerializeToString,
             ),
             'PlanMigration': grpc.unary_unary_rpc_method_handler(
                     servicer.PlanMigration,
@@ -382,6 +457,114 @@ class SnapshotService:
             '/virtrpc.v1.SnapshotService/RemoveManagedSave',
             virtrpc_dot_v1_dot_snapshot__pb2.RemoveManagedSaveRequest.SerializeToString,
             virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetGuestInfo(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virtrpc.v1.SnapshotService/GetGuestInfo',
+            virtrpc_dot_v1_dot_snapshot__pb2.GetGuestInfoRequest.SerializeToString,
+            virtrpc_dot_v1_dot_snapshot__pb2.GetGuestInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TakeScreenshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.SnapshotService/TakeScreenshot',
+            virtrpc_dot_v1_dot_snapshot__pb2.TakeScreenshotRequest.SerializeToString,
+            virtrpc_dot_v1_dot_snapshot__pb2.TakeScreenshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDomainCapabilities(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virtrpc.v1.SnapshotService/GetDomainCapabilities',
+            virtrpc_dot_v1_dot_snapshot__pb2.GetDomainCapabilitiesRequest.SerializeToString,
+            virtrpc_dot_v1_dot_snapshot__pb2.GetDomainCapabilitiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSaveImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virtrpc.v1.SnapshotService/GetSaveImage',
+            virtrpc_dot_v1_dot_snapshot__pb2.GetSaveImageRequest.SerializeToString,
+            virtrpc_dot_v1_dot_snapshot__pb2.GetSaveImageResponse.FromString,
             options,
             channel_credentials,
             insecure,

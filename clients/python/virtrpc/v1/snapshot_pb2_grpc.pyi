@@ -81,6 +81,25 @@ class SnapshotServiceStub:
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
+    GetGuestInfo: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetGuestInfoRequest, _snapshot_pb2.GetGuestInfoResponse]
+    """What a guest's agent tells: its host name, operating system, users, file systems, disks, addresses and clock. The agent's own answers, so only as
+    far as the guest can be trusted. Who may call: viewer.
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE: the guest has no agent, or it does not answer
+    """
+    TakeScreenshot: _grpc.UnaryStreamMultiCallable[_snapshot_pb2.TakeScreenshotRequest, _snapshot_pb2.TakeScreenshotResponse]
+    """A picture of a domain's screen, in pieces. The first message says what kind of picture it is. Who may call: operator, since screens hold secrets.
+      INVALID_ARGUMENT     a negative screen
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: it has no such screen, or the picture has more than 64 MiB
+    """
+    GetDomainCapabilities: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetDomainCapabilitiesRequest, _snapshot_pb2.GetDomainCapabilitiesResponse]
+    """libvirt's description of what domains of one kind can have on a host: devices, CPU models, firmware. Who may call: viewer.
+      INVALID_ARGUMENT  an architecture, machine or type that the host does not have
+    """
+    GetSaveImage: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetSaveImageRequest, _snapshot_pb2.GetSaveImageResponse]
+    """Whose memory a file of SaveDomain holds, and its definition without secrets. Who may call: admin, as for RestoreDomain.
+      INVALID_ARGUMENT     PATH_NOT_ALLOWED
+      FAILED_PRECONDITION  OPERATION_FAILED: the file is no complete image, or cannot be read
+    """
     PlanMigration: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.PlanMigrationRequest, _snapshot_pb2.PlanMigrationResponse]
     """Says what would stand in the way of a migration, at the source and at the destination, and changes nothing. Obstacles are an answer, not an
     error. Who may call: admin, as for MigrateDomain. Servers that do not have it yet end it UNIMPLEMENTED.
@@ -138,6 +157,25 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
       ABORTED, UNKNOWN     as in JobService
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    GetGuestInfo: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetGuestInfoRequest, _snapshot_pb2.GetGuestInfoResponse]  # type: ignore[assignment]
+    """What a guest's agent tells: its host name, operating system, users, file systems, disks, addresses and clock. The agent's own answers, so only as
+    far as the guest can be trusted. Who may call: viewer.
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE: the guest has no agent, or it does not answer
+    """
+    TakeScreenshot: _aio.UnaryStreamMultiCallable[_snapshot_pb2.TakeScreenshotRequest, _snapshot_pb2.TakeScreenshotResponse]  # type: ignore[assignment]
+    """A picture of a domain's screen, in pieces. The first message says what kind of picture it is. Who may call: operator, since screens hold secrets.
+      INVALID_ARGUMENT     a negative screen
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: it has no such screen, or the picture has more than 64 MiB
+    """
+    GetDomainCapabilities: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetDomainCapabilitiesRequest, _snapshot_pb2.GetDomainCapabilitiesResponse]  # type: ignore[assignment]
+    """libvirt's description of what domains of one kind can have on a host: devices, CPU models, firmware. Who may call: viewer.
+      INVALID_ARGUMENT  an architecture, machine or type that the host does not have
+    """
+    GetSaveImage: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetSaveImageRequest, _snapshot_pb2.GetSaveImageResponse]  # type: ignore[assignment]
+    """Whose memory a file of SaveDomain holds, and its definition without secrets. Who may call: admin, as for RestoreDomain.
+      INVALID_ARGUMENT     PATH_NOT_ALLOWED
+      FAILED_PRECONDITION  OPERATION_FAILED: the file is no complete image, or cannot be read
     """
     PlanMigration: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.PlanMigrationRequest, _snapshot_pb2.PlanMigrationResponse]  # type: ignore[assignment]
     """Says what would stand in the way of a migration, at the source and at the destination, and changes nothing. Obstacles are an answer, not an
@@ -229,6 +267,49 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
           ABORTED, UNKNOWN     as in JobService
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def GetGuestInfo(
+        self,
+        request: _snapshot_pb2.GetGuestInfoRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_snapshot_pb2.GetGuestInfoResponse, _abc.Awaitable[_snapshot_pb2.GetGuestInfoResponse]]:
+        """What a guest's agent tells: its host name, operating system, users, file systems, disks, addresses and clock. The agent's own answers, so only as
+        far as the guest can be trusted. Who may call: viewer.
+          FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE: the guest has no agent, or it does not answer
+        """
+
+    @_abc_1.abstractmethod
+    def TakeScreenshot(
+        self,
+        request: _snapshot_pb2.TakeScreenshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_snapshot_pb2.TakeScreenshotResponse], _abc.AsyncIterator[_snapshot_pb2.TakeScreenshotResponse]]:
+        """A picture of a domain's screen, in pieces. The first message says what kind of picture it is. Who may call: operator, since screens hold secrets.
+          INVALID_ARGUMENT     a negative screen
+          FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: it has no such screen, or the picture has more than 64 MiB
+        """
+
+    @_abc_1.abstractmethod
+    def GetDomainCapabilities(
+        self,
+        request: _snapshot_pb2.GetDomainCapabilitiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_snapshot_pb2.GetDomainCapabilitiesResponse, _abc.Awaitable[_snapshot_pb2.GetDomainCapabilitiesResponse]]:
+        """libvirt's description of what domains of one kind can have on a host: devices, CPU models, firmware. Who may call: viewer.
+          INVALID_ARGUMENT  an architecture, machine or type that the host does not have
+        """
+
+    @_abc_1.abstractmethod
+    def GetSaveImage(
+        self,
+        request: _snapshot_pb2.GetSaveImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_snapshot_pb2.GetSaveImageResponse, _abc.Awaitable[_snapshot_pb2.GetSaveImageResponse]]:
+        """Whose memory a file of SaveDomain holds, and its definition without secrets. Who may call: admin, as for RestoreDomain.
+          INVALID_ARGUMENT     PATH_NOT_ALLOWED
+          FAILED_PRECONDITION  OPERATION_FAILED: the file is no complete image, or cannot be read
         """
 
     @_abc_1.abstractmethod

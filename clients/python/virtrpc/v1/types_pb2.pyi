@@ -287,6 +287,12 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """SnapshotService.RemoveManagedSave."""
     JOB_KIND_RESET_DOMAIN: _JobKind.ValueType  # 9
     """JobService.ResetDomain."""
+    JOB_KIND_SAVE_DOMAIN: _JobKind.ValueType  # 10
+    """JobService.SaveDomain."""
+    JOB_KIND_RESTORE_DOMAIN: _JobKind.ValueType  # 11
+    """JobService.RestoreDomain."""
+    JOB_KIND_DUMP_CORE: _JobKind.ValueType  # 12
+    """JobService.DumpCore."""
     JOB_KIND_POWER_MANAGEMENT_SUSPEND: _JobKind.ValueType  # 13
     """JobService.PowerManagementSuspend."""
     JOB_KIND_POWER_MANAGEMENT_WAKEUP: _JobKind.ValueType  # 14
@@ -321,6 +327,14 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """JobService.SetMemoryStatsPeriod."""
     JOB_KIND_SET_USER_PASSWORD: _JobKind.ValueType  # 80
     """JobService.SetUserPassword."""
+    JOB_KIND_FREEZE_FILESYSTEMS: _JobKind.ValueType  # 81
+    """JobService.FreezeFilesystems."""
+    JOB_KIND_THAW_FILESYSTEMS: _JobKind.ValueType  # 82
+    """JobService.ThawFilesystems."""
+    JOB_KIND_TRIM_FILESYSTEMS: _JobKind.ValueType  # 83
+    """JobService.TrimFilesystems."""
+    JOB_KIND_SET_GUEST_TIME: _JobKind.ValueType  # 84
+    """JobService.SetGuestTime."""
     JOB_KIND_CREATE_SNAPSHOT: _JobKind.ValueType  # 100
     """JobService.CreateSnapshot."""
     JOB_KIND_REVERT_TO_SNAPSHOT: _JobKind.ValueType  # 101
@@ -355,6 +369,12 @@ JOB_KIND_REMOVE_MANAGED_SAVE: JobKind.ValueType  # 8
 """SnapshotService.RemoveManagedSave."""
 JOB_KIND_RESET_DOMAIN: JobKind.ValueType  # 9
 """JobService.ResetDomain."""
+JOB_KIND_SAVE_DOMAIN: JobKind.ValueType  # 10
+"""JobService.SaveDomain."""
+JOB_KIND_RESTORE_DOMAIN: JobKind.ValueType  # 11
+"""JobService.RestoreDomain."""
+JOB_KIND_DUMP_CORE: JobKind.ValueType  # 12
+"""JobService.DumpCore."""
 JOB_KIND_POWER_MANAGEMENT_SUSPEND: JobKind.ValueType  # 13
 """JobService.PowerManagementSuspend."""
 JOB_KIND_POWER_MANAGEMENT_WAKEUP: JobKind.ValueType  # 14
@@ -389,6 +409,14 @@ JOB_KIND_SET_MEMORY_STATS_PERIOD: JobKind.ValueType  # 62
 """JobService.SetMemoryStatsPeriod."""
 JOB_KIND_SET_USER_PASSWORD: JobKind.ValueType  # 80
 """JobService.SetUserPassword."""
+JOB_KIND_FREEZE_FILESYSTEMS: JobKind.ValueType  # 81
+"""JobService.FreezeFilesystems."""
+JOB_KIND_THAW_FILESYSTEMS: JobKind.ValueType  # 82
+"""JobService.ThawFilesystems."""
+JOB_KIND_TRIM_FILESYSTEMS: JobKind.ValueType  # 83
+"""JobService.TrimFilesystems."""
+JOB_KIND_SET_GUEST_TIME: JobKind.ValueType  # 84
+"""JobService.SetGuestTime."""
 JOB_KIND_CREATE_SNAPSHOT: JobKind.ValueType  # 100
 """JobService.CreateSnapshot."""
 JOB_KIND_REVERT_TO_SNAPSHOT: JobKind.ValueType  # 101
@@ -1583,6 +1611,56 @@ class CreateSnapshotResult(_message.Message):
 Global___CreateSnapshotResult: _TypeAlias = CreateSnapshotResult  # noqa: Y015
 
 @_typing.final
+class FileResult(_message.Message):
+    """Result of SaveDomain and DumpCore."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """The file that was written, as it was named."""
+    @_builtins.property
+    def domain(self) -> Global___Domain:
+        """The domain as read after the job."""
+
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        domain: Global___Domain | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FileResult: _TypeAlias = FileResult  # noqa: Y015
+
+@_typing.final
+class FilesystemsResult(_message.Message):
+    """Result of FreezeFilesystems and ThawFilesystems."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILESYSTEMS_FIELD_NUMBER: _builtins.int
+    filesystems: _builtins.int
+    """How many file systems were frozen or thawed."""
+    def __init__(
+        self,
+        *,
+        filesystems: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filesystems", b"filesystems"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilesystemsResult: _TypeAlias = FilesystemsResult  # noqa: Y015
+
+@_typing.final
 class MigrateDomainResult(_message.Message):
     """Result of MigrateDomain."""
 
@@ -1652,6 +1730,8 @@ class Job(_message.Message):
     DEFINE_DOMAIN_RESULT_FIELD_NUMBER: _builtins.int
     CREATE_SNAPSHOT_RESULT_FIELD_NUMBER: _builtins.int
     MIGRATE_DOMAIN_RESULT_FIELD_NUMBER: _builtins.int
+    FILE_RESULT_FIELD_NUMBER: _builtins.int
+    FILESYSTEMS_RESULT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The server's id for it, unique for ever. Also sent as initial metadata "virtrpc-job-id" before any hypervisor call."""
     kind: Global___JobKind.ValueType
@@ -1740,6 +1820,14 @@ class Job(_message.Message):
     def migrate_domain_result(self) -> Global___MigrateDomainResult:
         """Of MigrateDomain."""
 
+    @_builtins.property
+    def file_result(self) -> Global___FileResult:
+        """Of SaveDomain and DumpCore."""
+
+    @_builtins.property
+    def filesystems_result(self) -> Global___FilesystemsResult:
+        """Of FreezeFilesystems and ThawFilesystems."""
+
     def __init__(
         self,
         *,
@@ -1773,14 +1861,16 @@ class Job(_message.Message):
         define_domain_result: Global___DefineDomainResult | None = ...,
         create_snapshot_result: Global___CreateSnapshotResult | None = ...,
         migrate_domain_result: Global___MigrateDomainResult | None = ...,
+        file_result: Global___FileResult | None = ...,
+        filesystems_result: Global___FilesystemsResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "migrate_domain_result", b"migrate_domain_result", "progress", b"progress", "queue_position", b"queue_position", "result", b"result", "run_timeout", b"run_timeout", "start_time", b"start_time", "update_time", b"update_time", "wait_timeout", b"wait_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "migrate_domain_result", b"migrate_domain_result", "progress", b"progress", "queue_position", b"queue_position", "result", b"result", "run_timeout", b"run_timeout", "start_time", b"start_time", "update_time", b"update_time", "wait_timeout", b"wait_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "abort_reason", b"abort_reason", "abortable", b"abortable", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "evidence", b"evidence", "holders", b"holders", "job_id", b"job_id", "kind", b"kind", "may_still_apply", b"may_still_apply", "migrate_domain_result", b"migrate_domain_result", "on_disconnect", b"on_disconnect", "owner", b"owner", "phase", b"phase", "progress", b"progress", "queue_position", b"queue_position", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run_timeout", b"run_timeout", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "wait_timeout", b"wait_timeout", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "abort_reason", b"abort_reason", "abortable", b"abortable", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "evidence", b"evidence", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "holders", b"holders", "job_id", b"job_id", "kind", b"kind", "may_still_apply", b"may_still_apply", "migrate_domain_result", b"migrate_domain_result", "on_disconnect", b"on_disconnect", "owner", b"owner", "phase", b"phase", "progress", b"progress", "queue_position", b"queue_position", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run_timeout", b"run_timeout", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "wait_timeout", b"wait_timeout", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__queue_position: _TypeAlias = _typing.Literal["queue_position"]  # noqa: Y015
     _WhichOneofArgType__queue_position: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position"]  # noqa: Y015
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["domain_result", "define_domain_result", "create_snapshot_result", "migrate_domain_result"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["domain_result", "define_domain_result", "create_snapshot_result", "migrate_domain_result", "file_result", "filesystems_result"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__queue_position) -> _WhichOneofReturnType__queue_position | None: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.libvirt import migration
-from virtrpc_drivers.libvirt.operations import agent, definition, devices, keys, lifecycle, resize, settings, snapshots
+from virtrpc_drivers.libvirt.operations import agent, definition, devices, files, keys, lifecycle, resize, settings, snapshots
 from virtrpc_drivers.libvirt.operations.common import DONE, Verb
 
 VERBS: dict[str, Verb] = {
@@ -16,6 +16,7 @@ VERBS: dict[str, Verb] = {
     **snapshots.VERBS,
     **keys.VERBS,
     **resize.VERBS,
+    **files.VERBS,
     "Migrate": migration.migrate,
 }
 """Every operation's call."""
@@ -28,6 +29,8 @@ _FUNCTIONS: dict[str, str] = {
     **snapshots.FUNCTIONS,
     **keys.FUNCTIONS,
     **resize.FUNCTIONS,
+    **files.FUNCTIONS,
+    **agent.FUNCTIONS,
     "Migrate": "virDomainMigrateToURI3",
 }
 

@@ -19,6 +19,39 @@ def set_user_password(connection: Any, operation: ops.SetUserPassword) -> Outcom
     return DONE
 
 
+def freeze(connection: Any, operation: ops.FreezeFilesystems) -> Outcome:
+    """virDomainFSFreeze."""
+    return Outcome(count=domain_of(connection, operation).fsFreeze(list(operation.mountpoints) or None, 0))
+
+
+def thaw(connection: Any, operation: ops.ThawFilesystems) -> Outcome:
+    """virDomainFSThaw."""
+    return Outcome(count=domain_of(connection, operation).fsThaw(list(operation.mountpoints) or None, 0))
+
+
+def trim(connection: Any, operation: ops.TrimFilesystems) -> Outcome:
+    """virDomainFSTrim."""
+    domain_of(connection, operation).fSTrim(None, operation.minimum_bytes, 0)
+    return DONE
+
+
+def set_guest_time(connection: Any, operation: ops.SetGuestTime) -> Outcome:
+    """virDomainSetTime."""
+    wanted = flags.union((operation.synchronise, libvirt.VIR_DOMAIN_TIME_SYNC))
+    domain_of(connection, operation).setTime({"seconds": operation.seconds, "nseconds": operation.nanoseconds}, wanted)
+    return DONE
+
+
 VERBS: dict[str, Verb] = {
+    "FreezeFilesystems": freeze,
+    "ThawFilesystems": thaw,
+    "TrimFilesystems": trim,
+    "SetGuestTime": set_guest_time,
     "SetUserPassword": set_user_password,
+}
+FUNCTIONS: dict[str, str] = {
+    "FreezeFilesystems": "virDomainFSFreeze",
+    "ThawFilesystems": "virDomainFSThaw",
+    "TrimFilesystems": "virDomainFSTrim",
+    "SetGuestTime": "virDomainSetTime",
 }

@@ -1,0 +1,48 @@
+"""What proves operations: memory that went to a file, and came back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import libvirt
+
+from virtrpc_drivers import operations as ops
+from virtrpc_drivers.libvirt.operations.files import save_image
+from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict, state_text
+from virtrpc_drivers.libvirt.readings import state_of
+from virtrpc_drivers.values import ACTIVE_STATES, Outcome, State
+
+
+def _saved(domain: Any, operation: ops.Save) -> Verdict:
+    state, reason = state_of(domain)
+    whole = _is_whole(domain.connect(), operation)
+    text = f"{state_text(domain)}, {'with a complete image' if whole else 'without a complete image'} in {operation.path!r}"
+    return Verdict(whole and state is State.SHUTOFF and reason in ("saved", "unknown"), text, Outcome(path=operation.path))
+
+
+def _is_whole(connection: Any, operation: ops.Save) -> bool:
+    """libvirt marks an image that was not finished, and refuses to read it."""
+    try:
+        return save_image(connection, operation.path).uuid == operation.uuid
+    except libvirt.libvirtError:
+        return False
+
+
+def _restored(domain: Any, _operation: ops.Restore) -> Verdict:
+    state, reason = state_of(domain)
+    return Verdict(state in ACTIVE_STATES and reason in ("restored", "unpaused", "user"), state_text(domain))
+
+
+def _dumped(domain: Any, operation: ops.DumpCore) -> Verdict:
+    stats = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
+    ours = stats.get(libvirt.VIR_DOMAIN_JOB_OPERATION) == libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP and stats.get("success", True)
+    text = "its completed statistics are those of a core dump" if ours else "its completed statistics are not those of a core dump"
+    # They were cleared before ours was sent, and none but one at a time runs on a domain.
+    return Verdict(bool(ours), f"{text}; {operation.path!r} may be incomplete", Outcome(path=operation.path))
+
+
+PROOFS: dict[str, Proof] = {
+    "Save": _saved,
+    "Restore": _restored,
+    "DumpCore": _dumped,
+}

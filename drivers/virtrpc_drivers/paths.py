@@ -1,0 +1,34 @@
+"""Which files on a host a request may name: those below the configured directories."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from virtrpc_drivers.errors import Reason, failure
+
+
+def check(paths: Iterable[str], roots: Sequence[str], *, local: bool) -> None:
+    """Refuse a file outside the allowed directories, before the hypervisor hears of it.
+
+    On this machine the real path counts, links resolved; on another one only the path's text can be looked at. Raises PATH_NOT_ALLOWED.
+    """
+    for path in paths:
+        if not _allowed(path, roots, local=local):
+            raise failure(Reason.PATH_NOT_ALLOWED, f"the path {path!r} is not below a directory that this server allows")
+
+
+def check_absent(path: str, *, overwrite: bool, local: bool) -> None:
+    """Raises ALREADY_EXISTS where a file would be replaced that nobody said may be."""
+    if local and not overwrite and os.path.lexists(path):
+        raise failure(Reason.ALREADY_EXISTS, f"the file {path!r} exists, and overwrite is not set")
+
+
+def _allowed(path: str, roots: Sequence[str], *, local: bool) -> bool:
+    plain = PurePosixPath(path)
+    if not plain.is_absolute() or ".." in plain.parts or "\0" in path:
+        return False
+    place = Path(os.path.realpath(path)) if local else plain
+    allowed = [Path(os.path.realpath(root)) if local else PurePosixPath(root) for root in roots]
+    return any(place != root and place.is_relative_to(root) for root in allowed)
