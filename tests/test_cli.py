@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from tests.clients.fake import MODULES, WEB, Context, Fake, accepted, in_turn, job, refuse, serving_apart, then, until
 from virtrpc.cli.main import app
 from virtrpc.refs import duration
+from virtrpc.v1 import devices_pb2 as d
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import query_pb2 as q
 from virtrpc.v1 import snapshot_pb2 as s
@@ -195,6 +196,19 @@ def test_a_running_domain_s_number(fake: Fake, run: Run) -> None:
     assert run("show", "--id", "a/7").exit_code == 0
     assert fake.asked("GetDomain") == [q.GetDomainRequest(host_domain_id=q.HostDomainId(host="a", id=7))]
     assert run("show", "--id", "web").exit_code == 2
+
+
+def test_a_domain_in_full(fake: Fake, run: Run) -> None:
+    """`show --full` asks for the full view, and shows disks, interfaces and screens."""
+    disk = d.Disk(target="vda", bus="virtio", format="qcow2", source=d.DiskSource(file="/a.qcow2"), readonly=True, device=d.DISK_DEVICE_DISK)
+    interface = d.Interface(mac="52:54:00:00:00:01", network="default", link_state=d.LINK_STATE_DOWN)
+    screen = d.Graphics(type=d.GRAPHICS_TYPE_VNC, listen_address="127.0.0.1", port=5901)
+    full = t.Domain(host="a", name="web", disks=[disk], interfaces=[interface], graphics=[screen])
+    fake.on["GetDomain"] = lambda _, __: q.GetDomainResponse(domain=full)
+    shown = run("show", "web", "--full").stdout
+    assert fake.asked("GetDomain")[0].view == t.DOMAIN_VIEW_FULL
+    for word in ("/a.qcow2", "readonly", "network default", "down", "127.0.0.1", "5901"):
+        assert word in shown
 
 
 @pytest.mark.parametrize(("text", "size"), [("2GiB", 2 << 30), ("512M", 512 << 20), ("1.5GiB", 3 << 29), ("1GB", 10**9), ("4096B", 4096)])

@@ -13,10 +13,10 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
 
-from virtrpc.v1 import job_pb2, query_pb2, snapshot_pb2, types_pb2
+from virtrpc.v1 import devices_pb2, job_pb2, query_pb2, snapshot_pb2, types_pb2
 
 PROTO = Path(__file__).resolve().parent.parent / "proto"
-FILES: tuple[FileDescriptor, ...] = (types_pb2.DESCRIPTOR, query_pb2.DESCRIPTOR, job_pb2.DESCRIPTOR, snapshot_pb2.DESCRIPTOR)
+FILES: tuple[FileDescriptor, ...] = (devices_pb2.DESCRIPTOR, types_pb2.DESCRIPTOR, query_pb2.DESCRIPTOR, job_pb2.DESCRIPTOR, snapshot_pb2.DESCRIPTOR)
 SERVICES = {service.name: service for file in FILES for service in file.services_by_name.values()}
 
 # Every RPC, and what it may wait for. Those of tier 1 in api-map.tsv are here under the names given there.
@@ -111,9 +111,10 @@ STATISTICS = {
 # Numbers that are no measure: counts, ordinals and codes. A number that is neither here nor ends in a unit is a mistake.
 UNITLESS = re.compile(
     r"(requests|screen_number|filesystems|vcpus|keycodes|prefix_bits|errors|faults|packets|drops|allocations|failures|cpus|domains|children|nodes|_per_(node|socket|core)|max_vcpus|restarts|places|used|waiting"
+    r"|boot_order|port|tls_port|vlan_id"
     r"|live|config|maximum|maximum_config|id|pid|number|host_cpu|revision|queue_position|memory_iteration|page_size|total_size|code|libvirt_code|libvirt_domain)$"
 )
-UNIT = re.compile(r"(_bytes|_bytes_per_second|_hertz|^percent)$")
+UNIT = re.compile(r"(_bytes|_bytes_per_second|_operations_per_second|_hertz|^percent)$")
 CODES = {
     "INVALID_ARGUMENT",
     "NOT_FOUND",
@@ -350,7 +351,7 @@ def test_enums_begin_with_unspecified(enum: EnumDescriptor) -> None:
 def test_passwords_are_redacted() -> None:
     """A field that carries a secret is marked, so that debug output leaves it out."""
     secrets = [field for field in fields() if re.search(r"password|passphrase|secret", field.name)]
-    assert [field.full_name for field in secrets] == ["virtrpc.v1.SetUserPasswordRequest.password"]
+    assert [field.full_name for field in secrets] == ["virtrpc.v1.Graphics.password", "virtrpc.v1.SetUserPasswordRequest.password"]
     assert all(field.GetOptions().debug_redact for field in secrets)
 
 

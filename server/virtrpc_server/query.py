@@ -17,7 +17,7 @@ from virtrpc_server.hosts import Hosts
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.messages import stats
 from virtrpc_server.messages.common import identity_message
-from virtrpc_server.messages.domains import domain_message
+from virtrpc_server.messages.domains import domain_message, full_domain_message
 from virtrpc_server.messages.hosts import host_message, host_stats_message, unreachable_message
 from virtrpc_server.paging import Key, Page, Pager, Row
 from virtrpc_server.watching import Watches
@@ -40,11 +40,11 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         """virDomainLookupBy*, virDomainGetState, virDomainGetInfo and the flags."""
         by_id = request.WhichOneof("target") == "host_domain_id"
         entry = self._lookup.by_id(request.host_domain_id) if by_id else self._lookup.domain(request.domain)
-        return query_pb2.GetDomainResponse(domain=self._domain(entry))
+        return query_pb2.GetDomainResponse(domain=self._viewed(request.view)(entry))
 
     async def ListDomains(self, request: query_pb2.ListDomainsRequest, context: Context) -> query_pb2.ListDomainsResponse:
         """virConnectListAllDomains."""
-        page = await self._page(request, request.filter, self._domain)
+        page = await self._page(request, request.filter, self._viewed(request.view))
         return query_pb2.ListDomainsResponse(
             domains=page.messages, next_page_token=page.next_page_token, unreachable=self._unreachable(request.filter)
         )
@@ -121,8 +121,9 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         host.require("GetHostStats")
         return query_pb2.GetHostStatsResponse(host=host.name, stats=host_stats_message(host))
 
-    def _domain(self, entry: Entry) -> types_pb2.Domain:
-        return domain_message(entry, self._hosts[entry.host])
+    def _viewed(self, view: types_pb2.DomainView.ValueType) -> Callable[[Entry], types_pb2.Domain]:
+        message = full_domain_message if view == types_pb2.DOMAIN_VIEW_FULL else domain_message
+        return lambda entry: message(entry, self._hosts[entry.host])
 
     async def _page(self, request: Message, wanted: types_pb2.DomainFilter, message: Callable[[Entry], M]) -> Page[M]:
         fits = self._lookup.filter(wanted)

@@ -173,7 +173,10 @@ class Job(msgspec.Struct, frozen=True):
         return self.state not in (JobState.QUEUED, JobState.RUNNING)
 
 
-_WITHOUT_TEXTS = {"xml": "", "inactive_xml": None, "migratable_xml": None, "metadata": Metadata(), "inactive_metadata": None}
+_WITHOUT_TEXTS = {
+    "xml": "", "inactive_xml": None, "migratable_xml": None, "metadata": Metadata(), "inactive_metadata": None,
+    "disks": (), "interfaces": (), "graphics": (),
+}  # fmt: skip
 
 
 def operation_kept(operation: AnyOperation) -> AnyOperation:
@@ -183,7 +186,7 @@ def operation_kept(operation: AnyOperation) -> AnyOperation:
 
 
 def domain_kept(entry: Entry) -> Entry:
-    """The domain as a finished job keeps it: its state and configuration, without the XML texts and the statistics."""
+    """The domain as a finished job keeps it: its state and configuration, without the XML texts, the devices and the statistics."""
     config = entry.config
     if config is not None:
         config = Observed(msgspec.structs.replace(config.value, **_WITHOUT_TEXTS), config.stamp)

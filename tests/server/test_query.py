@@ -12,12 +12,14 @@ import pytest
 
 from tests import virtual_time
 from tests.server.fake_driver import FakeDriver, listing, reading, stamp, uuid
-from virtrpc.v1 import query_pb2, types_pb2
+from virtrpc.v1 import devices_pb2, query_pb2, types_pb2
 from virtrpc_drivers import support
 from virtrpc_drivers.values import (
     BlockStats,
     CpuStats,
     DiskConfig,
+    DiskPlace,
+    GraphicsConfig,
     InterfaceConfig,
     InterfaceStats,
     MemoryStats,
@@ -283,6 +285,26 @@ async def test_only_the_groups_that_are_asked_for(bed: Bed) -> None:
     assert not row.HasField("memory")
     (row,) = bed.ask("ListDomainStats", query_pb2.ListDomainStatsRequest(groups=[query_pb2.STATS_GROUP_UNSPECIFIED])).stats
     assert row.HasField("memory")
+
+
+@on_bed
+async def test_devices_are_told_in_the_full_view_alone(bed: Bed) -> None:
+    """BASIC has no devices, FULL has disks, interfaces and screens, of one domain and in lists."""
+    disks = (DiskConfig(target="sda", device="cdrom", bus="sata", readonly=True), DiskConfig(target="vda", place=DiskPlace(kind="nvme")))
+    graphics = (GraphicsConfig(kind="vnc", listen_address="127.0.0.1"),)
+    bed.read(1, disks=disks, interfaces=(InterfaceConfig(mac="52:54:00:00:00:01", kind="network", source="default", link="down"),), graphics=graphics)
+    one = query_pb2.GetDomainRequest(domain=Ref(uuid=uuid(1)))
+    assert bed.ask("GetDomain", one).domain.disks == []
+    one.view = types_pb2.DOMAIN_VIEW_FULL
+    full = bed.ask("GetDomain", one).domain
+    assert [(disk.target, disk.device, disk.readonly, disk.source.WhichOneof("source")) for disk in full.disks] == [
+        ("sda", devices_pb2.DISK_DEVICE_CDROM, True, "empty"),
+        ("vda", devices_pb2.DISK_DEVICE_DISK, False, "other"),
+    ]
+    assert (full.interfaces[0].network, full.interfaces[0].link_state) == ("default", devices_pb2.LINK_STATE_DOWN)
+    assert (full.graphics[0].type, full.graphics[0].HasField("port")) == (devices_pb2.GRAPHICS_TYPE_VNC, False)
+    (row,) = bed.ask("ListDomains", query_pb2.ListDomainsRequest(view=types_pb2.DOMAIN_VIEW_FULL)).domains
+    assert row == full
 
 
 @on_bed

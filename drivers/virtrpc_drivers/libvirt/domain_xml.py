@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from virtrpc_drivers.values import DiskConfig, InterfaceConfig
 from virtrpc_drivers.xml import parse
 
 Element = ElementTree.Element
@@ -23,7 +22,6 @@ _KEYS = (("alias", "name"), ("target", "dev"), ("mac", "address"))
 """What names a device, in the order in which libvirt goes by it."""
 _NOT_NUMBERS = frozenset({"type", "multifunction"})
 """The attributes of an address that say nothing of where it is."""
-_SOURCE_ATTRIBUTES = ("file", "dev", "dir", "volume", "name", "network", "bridge", "path")
 
 
 HIDDEN = "*****"
@@ -73,24 +71,6 @@ def memory_bytes(element: Element | None) -> int | None:
 def without_secrets(xml: str) -> str:
     """A text that libvirt wrote WITH secrets, as it writes it without: the migratable form carries passwords and cookies even unasked."""
     return _COOKIE.sub(rf"\1{HIDDEN}\2", _PASSWORD.sub(rf"\1{HIDDEN}\2", xml))
-
-
-def disks(xml: str) -> tuple[DiskConfig, ...]:
-    """The disks of a domain's XML."""
-    found = ElementTree.fromstring(xml).iterfind("devices/disk")
-    return tuple(
-        DiskConfig(target=_attribute(disk, "target", "dev") or "", source=_source(disk), device=disk.get("device", "disk"), alias=_alias(disk))
-        for disk in found
-    )
-
-
-def interfaces(xml: str) -> tuple[InterfaceConfig, ...]:
-    """The network interfaces of a domain's XML."""
-    found = ElementTree.fromstring(xml).iterfind("devices/interface")
-    return tuple(
-        InterfaceConfig(mac=_attribute(nic, "mac", "address") or "", target=_attribute(nic, "target", "dev"), source=_source(nic), alias=_alias(nic))
-        for nic in found
-    )
 
 
 def alias_of(domain_xml: str, device_xml: str) -> str | None:
@@ -199,13 +179,6 @@ def _alias(device: Element) -> str | None:
 def _attribute(element: Element, child: str, name: str) -> str | None:
     found = element.find(child)
     return found.get(name) if found is not None else None
-
-
-def _source(element: Element) -> str | None:
-    source = element.find("source")
-    if source is None:
-        return None
-    return next((source.get(name) for name in _SOURCE_ATTRIBUTES if source.get(name)), None)
 
 
 def _integer(text: str | None) -> int | None:

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import libvirt
 import msgspec
 
+from virtrpc_drivers.device_xml import devices
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.libvirt import domain_xml, shared
 from virtrpc_drivers.libvirt.errors import fault_of
@@ -170,7 +171,7 @@ def _config(domain: Any) -> DomainConfig:
     xml = domain.XMLDesc(0)
     inactive = optional(lambda: domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
     migratable = optional(lambda: domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE))
-    live = domain_xml.sizes(xml)
+    live, found = domain_xml.sizes(xml), devices(xml)
     config = domain_xml.sizes(inactive) if inactive else live
     active = bool(optional(domain.isActive))
     return DomainConfig(
@@ -185,8 +186,9 @@ def _config(domain: Any) -> DomainConfig:
         vcpus_live=live.vcpus if active else None,
         vcpus_config=config.vcpus,
         vcpus_maximum=_vcpus_maximum(domain, config),
-        disks=domain_xml.disks(xml),
-        interfaces=domain_xml.interfaces(xml),
+        disks=found.disks,
+        interfaces=found.interfaces,
+        graphics=found.graphics,
         metadata=_metadata(xml),
         inactive_metadata=_metadata(inactive) if inactive and active else None,
         addresses=_addresses(domain) if active else (),

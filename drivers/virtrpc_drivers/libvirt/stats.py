@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import libvirt
 from msgspec.structs import replace
 
-from virtrpc_drivers.libvirt import domain_xml
+from virtrpc_drivers.device_xml import devices
 from virtrpc_drivers.libvirt.readings import KIB, Clock, optional
 from virtrpc_drivers.values import BlockStats, CpuStats, InterfaceStats, MemoryStats, Samples, Stamp, StatsReading, Value, VcpuStats
 
@@ -277,7 +277,7 @@ def _single_blocks(domain: Any, xml: str) -> tuple[BlockStats, ...] | None:
         sizes = dict(zip(("capacity_bytes", "allocation_bytes", "physical_bytes"), optional(lambda: domain.blockInfo(target)) or (), strict=False))
         return BlockStats(target=target, **dict(zip(names, counts, strict=False)), **sizes)
 
-    return _each([disk.target for disk in domain_xml.disks(xml)], read)
+    return _each([disk.target for disk in devices(xml).disks], read)
 
 
 def _single_interfaces(domain: Any, xml: str) -> tuple[InterfaceStats, ...] | None:
@@ -286,7 +286,7 @@ def _single_interfaces(domain: Any, xml: str) -> tuple[InterfaceStats, ...] | No
         names = [field for field, _ in _INTERFACE]
         return InterfaceStats(target=target, **dict(zip(names, counts, strict=False)))
 
-    return _each([nic.target for nic in domain_xml.interfaces(xml) if nic.target], read)
+    return _each([nic.target for nic in devices(xml).interfaces if nic.target], read)
 
 
 def _each(targets: list[str], read: Callable[[str], Any]) -> tuple[Any, ...] | None:

@@ -6,10 +6,11 @@ from functools import cached_property
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+from virtrpc_drivers.device_xml import of_domain
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.metadata import metadata, with_metadata
 from virtrpc_drivers.sim.sdk import sdk_error
-from virtrpc_drivers.values import DiskConfig, DomainConfig, InterfaceConfig, Metadata
+from virtrpc_drivers.values import DomainConfig, Metadata
 from virtrpc_drivers.xml import parse
 
 Element = ElementTree.Element
@@ -73,7 +74,7 @@ class Document:
     @cached_property
     def config(self) -> DomainConfig:
         """All that it says, except what depends on the domain's state."""
-        root = self._root
+        root, found = self._root, of_domain(self._root)
         maximum = _memory(root, "memory") or 0
         vcpu = root.find("vcpu")
         maximum_vcpus = _vcpus(vcpu.text or "1") if vcpu is not None else 1
@@ -84,8 +85,9 @@ class Document:
             max_memory_bytes=maximum,
             vcpus_config=_vcpus(vcpu.get("current") or str(maximum_vcpus)) if vcpu is not None else maximum_vcpus,
             vcpus_maximum=maximum_vcpus,
-            disks=tuple(_disk(disk) for disk in root.iterfind("devices/disk")),
-            interfaces=tuple(_interface(interface) for interface in root.iterfind("devices/interface")),
+            disks=found.disks,
+            interfaces=found.interfaces,
+            graphics=found.graphics,
         )
 
     def public(self) -> Document:
@@ -214,24 +216,6 @@ def _vcpus(text: str) -> int:
 def _attribute(element: Element, path: str, *names: str) -> str | None:
     child = element.find(path)
     return None if child is None else next((value for name in names if (value := child.get(name))), None)
-
-
-def _disk(disk: Element) -> DiskConfig:
-    return DiskConfig(
-        target=_attribute(disk, "target", "dev") or "",
-        source=_attribute(disk, "source", "file", "dev", "name"),
-        device=disk.get("device", "disk"),
-        alias=_attribute(disk, "alias", "name"),
-    )
-
-
-def _interface(interface: Element) -> InterfaceConfig:
-    return InterfaceConfig(
-        mac=_attribute(interface, "mac", "address") or "",
-        target=_attribute(interface, "target", "dev"),
-        source=_attribute(interface, "source", "bridge", "network", "dev"),
-        alias=_attribute(interface, "alias", "name"),
-    )
 
 
 def _key(device: Element) -> tuple[str, str | None]:

@@ -11,6 +11,7 @@ from virtrpc_drivers.values import Control, DomainConfig, DomainState, Group
 from virtrpc_server.domains import Entry
 from virtrpc_server.hosts import Freshness, Host
 from virtrpc_server.messages.common import STATES, duration_ns, enum_table, observation
+from virtrpc_server.messages.devices import disk_message, graphics_message, interface_message
 
 CONTROLS = enum_table(Control, types_pb2.ControlState, "CONTROL_STATE_")
 
@@ -18,6 +19,17 @@ CONTROLS = enum_table(Control, types_pb2.ControlState, "CONTROL_STATE_")
 def domain_message(entry: Entry, host: Host | None) -> types_pb2.Domain:
     """A domain as it was last read, its freshness with its host's taken into account. Without a host nothing of it is LIVE."""
     return _message(entry, *(_freshness(entry, host, group) for group in (Group.STATE, Group.CONFIG)))
+
+
+def full_domain_message(entry: Entry, host: Host) -> types_pb2.Domain:
+    """The same with its devices."""
+    message = domain_message(entry, host)
+    if entry.config is not None:
+        config = entry.config.value
+        message.disks.extend(disk_message(disk) for disk in config.disks)
+        message.interfaces.extend(interface_message(interface) for interface in config.interfaces)
+        message.graphics.extend(graphics_message(graphics) for graphics in config.graphics)
+    return message
 
 
 def watched_domain_message(entry: Entry, state: Freshness, config: Freshness) -> types_pb2.Domain:

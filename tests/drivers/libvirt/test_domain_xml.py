@@ -2,6 +2,7 @@
 
 import pytest
 
+from virtrpc_drivers.device_xml import devices
 from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.libvirt import domain_xml
 
@@ -41,12 +42,12 @@ def test_units(text: str, size: int | None) -> None:
 
 def test_disks_and_interfaces() -> None:
     """Targets, sources and aliases as the running guest has them."""
-    assert [(disk.target, disk.source, disk.device, disk.alias) for disk in domain_xml.disks(LIVE)] == [
+    assert [(disk.target, disk.source, disk.device, disk.alias) for disk in devices(LIVE).disks] == [
         ("vda", "/d/a.qcow2", "disk", "virtio-disk0"),
         ("vdb", "pool/b", "disk", "ua-b"),
         ("sda", None, "cdrom", "sata0-0-0"),
     ]
-    (nic,) = domain_xml.interfaces(LIVE)
+    (nic,) = devices(LIVE).interfaces
     assert (nic.mac, nic.target, nic.source, nic.alias) == ("52:54:00:AA:00:01", "vnet0", "default", "net0")
 
 

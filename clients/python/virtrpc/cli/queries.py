@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from virtrpc.cli import complete, text
+from virtrpc.cli import complete, device_texts, text
 from virtrpc.cli.command import command
 from virtrpc.cli.panels import QUERIES
 from virtrpc.cli.parts import Hosts
@@ -93,15 +93,21 @@ def _row(domain: t.Domain) -> tuple[str, ...]:
 
 
 def show(
-    session: Session, domain: t.DomainRef, by_id: Annotated[bool, typer.Option("--id", help="DOMAIN is the number of a running domain.")] = False
+    session: Session,
+    domain: t.DomainRef,
+    by_id: Annotated[bool, typer.Option("--id", help="DOMAIN is the number of a running domain.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Its disks, interfaces and screens too.")] = False,
 ) -> None:
     """Show all that is known of one domain."""
+    view = t.DOMAIN_VIEW_FULL if full else t.DOMAIN_VIEW_UNSPECIFIED
     with session.client() as client:
-        found = client.get_domain_by_id(host_domain_id=_number(domain)) if by_id else client.get_domain(domain)
+        found = client.get_domain_by_id(host_domain_id=_number(domain), view=view) if by_id else client.get_domain(domain, view=view)
     if session.json:
         session.document(found)
-    else:
-        session.facts(_domain_facts(found))
+        return
+    session.facts(_domain_facts(found))
+    if full:
+        device_texts.show(session, found)
 
 
 def _number(domain: t.DomainRef) -> q.HostDomainId:

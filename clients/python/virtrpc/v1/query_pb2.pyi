@@ -232,6 +232,9 @@ class GetDomainRequest(_message.Message):
 
     DOMAIN_FIELD_NUMBER: _builtins.int
     HOST_DOMAIN_ID_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    view: _types_pb2.DomainView.ValueType
+    """How much of it."""
     @_builtins.property
     def domain(self) -> _types_pb2.DomainRef:
         """By UUID or name."""
@@ -245,10 +248,11 @@ class GetDomainRequest(_message.Message):
         *,
         domain: _types_pb2.DomainRef | None = ...,
         host_domain_id: Global___HostDomainId | None = ...,
+        view: _types_pb2.DomainView.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "host_domain_id", b"host_domain_id", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "host_domain_id", b"host_domain_id", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "host_domain_id", b"host_domain_id", "target", b"target", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["domain", "host_domain_id"]  # noqa: Y015
     _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
@@ -289,10 +293,13 @@ class ListDomainsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many, 1 to 1,000; 0 means 100. More is cut to 1,000; negative is INVALID_ARGUMENT."""
     page_token: _builtins.str
     """next_page_token of the page before; empty for the first."""
+    view: _types_pb2.DomainView.ValueType
+    """How much of each. A page ends at 1 MiB whatever it has."""
     @_builtins.property
     def filter(self) -> _types_pb2.DomainFilter:
         """Which domains; unset means all."""
@@ -303,10 +310,11 @@ class ListDomainsRequest(_message.Message):
         filter: _types_pb2.DomainFilter | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        view: _types_pb2.DomainView.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

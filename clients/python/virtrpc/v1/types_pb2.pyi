@@ -22,6 +22,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf.internal import extension_dict as _extension_dict
+from virtrpc.v1 import devices_pb2 as _devices_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -178,6 +179,30 @@ CONTROL_STATE_OCCUPIED: ControlState.ValueType  # 3
 CONTROL_STATE_ERROR: ControlState.ValueType  # 4
 """The channel is broken; nothing but destroy will work."""
 Global___ControlState: _TypeAlias = ControlState  # noqa: Y015
+
+class _DomainView:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DomainViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DomainView.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DOMAIN_VIEW_UNSPECIFIED: _DomainView.ValueType  # 0
+    """The same as BASIC."""
+    DOMAIN_VIEW_BASIC: _DomainView.ValueType  # 1
+    """Identity, state and configuration, without devices."""
+    DOMAIN_VIEW_FULL: _DomainView.ValueType  # 2
+    """Disks, interfaces and graphics too."""
+
+class DomainView(_DomainView, metaclass=_DomainViewEnumTypeWrapper):
+    """How much of a domain an answer has."""
+
+DOMAIN_VIEW_UNSPECIFIED: DomainView.ValueType  # 0
+"""The same as BASIC."""
+DOMAIN_VIEW_BASIC: DomainView.ValueType  # 1
+"""Identity, state and configuration, without devices."""
+DOMAIN_VIEW_FULL: DomainView.ValueType  # 2
+"""Disks, interfaces and graphics too."""
+Global___DomainView: _TypeAlias = DomainView  # noqa: Y015
 
 class _ChangeScope:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -1009,6 +1034,9 @@ class Domain(_message.Message):
     AUTOSTART_FIELD_NUMBER: _builtins.int
     VCPUS_FIELD_NUMBER: _builtins.int
     MAX_VCPUS_FIELD_NUMBER: _builtins.int
+    DISKS_FIELD_NUMBER: _builtins.int
+    INTERFACES_FIELD_NUMBER: _builtins.int
+    GRAPHICS_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """The configured host's name; part of the domain's identity."""
     uuid: _builtins.str
@@ -1063,6 +1091,18 @@ class Domain(_message.Message):
     def vcpus(self) -> Global___VcpuCounts:
         """Virtual CPUs, by place."""
 
+    @_builtins.property
+    def disks(self) -> _containers.RepeatedCompositeFieldContainer[_devices_pb2.Disk]:
+        """Its disks, as the running domain has them where it runs, else as they are stored. Only in the FULL view, as are the next two."""
+
+    @_builtins.property
+    def interfaces(self) -> _containers.RepeatedCompositeFieldContainer[_devices_pb2.Interface]:
+        """Its network interfaces."""
+
+    @_builtins.property
+    def graphics(self) -> _containers.RepeatedCompositeFieldContainer[_devices_pb2.Graphics]:
+        """Its screens. Never their passwords."""
+
     def __init__(
         self,
         *,
@@ -1088,10 +1128,13 @@ class Domain(_message.Message):
         autostart: _builtins.bool | None = ...,
         vcpus: Global___VcpuCounts | None = ...,
         max_vcpus: _builtins.int | None = ...,
+        disks: _abc.Iterable[_devices_pb2.Disk] | None = ...,
+        interfaces: _abc.Iterable[_devices_pb2.Interface] | None = ...,
+        graphics: _abc.Iterable[_devices_pb2.Graphics] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_autostart", b"_autostart", "_has_managed_save", b"_has_managed_save", "_id", b"_id", "_max_memory_bytes", b"_max_memory_bytes", "_max_vcpus", b"_max_vcpus", "_memory_bytes", b"_memory_bytes", "_os_type", b"_os_type", "_persistent", b"_persistent", "_updated", b"_updated", "active", b"active", "autostart", b"autostart", "configuration_observation", b"configuration_observation", "cpu_time", b"cpu_time", "has_managed_save", b"has_managed_save", "id", b"id", "max_memory_bytes", b"max_memory_bytes", "max_vcpus", b"max_vcpus", "memory_bytes", b"memory_bytes", "os_type", b"os_type", "persistent", b"persistent", "state_observation", b"state_observation", "updated", b"updated", "vcpus", b"vcpus"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_autostart", b"_autostart", "_has_managed_save", b"_has_managed_save", "_id", b"_id", "_max_memory_bytes", b"_max_memory_bytes", "_max_vcpus", b"_max_vcpus", "_memory_bytes", b"_memory_bytes", "_os_type", b"_os_type", "_persistent", b"_persistent", "_updated", b"_updated", "active", b"active", "autostart", b"autostart", "configuration_observation", b"configuration_observation", "control_state", b"control_state", "cpu_time", b"cpu_time", "generation", b"generation", "has_managed_save", b"has_managed_save", "host", b"host", "id", b"id", "max_memory_bytes", b"max_memory_bytes", "max_vcpus", b"max_vcpus", "memory_bytes", b"memory_bytes", "messages", b"messages", "name", b"name", "os_type", b"os_type", "persistent", b"persistent", "state", b"state", "state_observation", b"state_observation", "state_reason", b"state_reason", "updated", b"updated", "uuid", b"uuid", "vcpus", b"vcpus"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_autostart", b"_autostart", "_has_managed_save", b"_has_managed_save", "_id", b"_id", "_max_memory_bytes", b"_max_memory_bytes", "_max_vcpus", b"_max_vcpus", "_memory_bytes", b"_memory_bytes", "_os_type", b"_os_type", "_persistent", b"_persistent", "_updated", b"_updated", "active", b"active", "autostart", b"autostart", "configuration_observation", b"configuration_observation", "control_state", b"control_state", "cpu_time", b"cpu_time", "disks", b"disks", "generation", b"generation", "graphics", b"graphics", "has_managed_save", b"has_managed_save", "host", b"host", "id", b"id", "interfaces", b"interfaces", "max_memory_bytes", b"max_memory_bytes", "max_vcpus", b"max_vcpus", "memory_bytes", b"memory_bytes", "messages", b"messages", "name", b"name", "os_type", b"os_type", "persistent", b"persistent", "state", b"state", "state_observation", b"state_observation", "state_reason", b"state_reason", "updated", b"updated", "uuid", b"uuid", "vcpus", b"vcpus"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__active: _TypeAlias = _typing.Literal["active"]  # noqa: Y015
     _WhichOneofArgType__active: _TypeAlias = _typing.Literal["_active", b"_active"]  # noqa: Y015
