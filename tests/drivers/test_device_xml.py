@@ -25,6 +25,7 @@ DOMAIN = """
 
 def test_disks() -> None:
     """Where a disk's content is, how it is connected, what lies behind it."""
+    export = DiskPlace(kind="network", name="x", protocol="nbd", hosts=(NetworkHost(name="h", port=10809),))
     base = DiskPlace(kind="file", name="/d/base.img", format="raw")
     assert devices(DOMAIN).disks == (
         DiskConfig(
@@ -32,9 +33,7 @@ def test_disks() -> None:
             shareable=True, serial="S1", cache="none", io="native", discard="unmap", boot_order=1,
             limits={"total_bytes_sec": 1000, "total_iops_sec": 5}, backing_chain=(base,),
         ),
-        DiskConfig(
-            target="vdb", source="x", bus="virtio", place=DiskPlace(kind="network", name="x", protocol="nbd", hosts=(NetworkHost(name="h", port=10809),))
-        ),
+        DiskConfig(target="vdb", source="x", bus="virtio", place=export),
         DiskConfig(target="sdb", source="v", device="lun", bus="scsi", place=DiskPlace(kind="volume", name="v", pool="p")),
         DiskConfig(target="sda", device="cdrom", bus="sata", readonly=True),
     )  # fmt: skip
