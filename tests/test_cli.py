@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from typer.testing import CliRunner, Result
 
 from tests.clients.fake import MODULES, WEB, Context, Fake, accepted, in_turn, job, refuse, serving_apart, then, until
@@ -111,6 +112,7 @@ COMMANDS: list[tuple[str, str]] = [
     ("snapshot delete web s1", "DeleteSnapshot"),
     ("migrate web other", "MigrateDomain"),
     ("plan-migration web other", "PlanMigration"),
+    ("tune-migration job-1 --downtime 500ms", "TuneMigration"),
     ("jobs", "ListJobs"),
     ("job show job-1", "GetJob"),
     ("job watch job-1", "WatchJob"),
@@ -268,6 +270,37 @@ def test_migration_settings(fake: Fake, run: Run) -> None:
     first, second = (request.settings for request in fake.asked("MigrateDomain"))
     assert first == t.MigrationSettings(uri="qemu+tls://there/system", live=False, bandwidth_bytes_per_second=100 << 20, undefine_source=True)
     assert second == t.MigrationSettings(host="there")
+
+
+def test_ways_of_migration(fake: Fake, run: Run) -> None:
+    """Downtime, ways and a schedule are said in options."""
+    words = "--downtime 500ms --auto-converge --post-copy --parallel 4 --compress zstd --copy-storage inc --disk vda --tls"
+    steps = "--step 30s:downtime=2s --step 1m:bandwidth=1GiB --step 5m:post-copy"
+    run("migrate", "web", "there", *words.split(), *steps.split())
+    assert fake.asked("MigrateDomain")[0].settings == t.MigrationSettings(
+        host="there",
+        max_downtime=Duration(nanos=500_000_000),
+        auto_converge=t.MigrationAutoConverge(),
+        post_copy=t.MigrationPostCopy(),
+        parallel=t.MigrationParallel(connections=4),
+        compression=t.MigrationCompression(methods=[t.MIGRATION_COMPRESSION_METHOD_ZSTD]),
+        storage=t.MigrationStorage(copy=t.MIGRATION_STORAGE_COPY_INCREMENTAL, disks=["vda"]),
+        tls=t.MigrationTls(),
+        schedule=[
+            t.MigrationStep(after=Duration(seconds=30), max_downtime=Duration(seconds=2)),
+            t.MigrationStep(after=Duration(seconds=60), bandwidth_bytes_per_second=1 << 30),
+            t.MigrationStep(after=Duration(seconds=300), post_copy=True),
+        ],
+    )
+    for wrong in ("--step 30s", "--step 30s:throttle", "--step 30s:downtime", "--copy-storage some", "--disk vda", "--compress zip"):
+        assert run("migrate", "web", "there", *wrong.split()).exit_code == 2, wrong
+
+
+def test_tune_migration(fake: Fake, run: Run) -> None:
+    """A migration is tuned by its job, in units."""
+    run("tune-migration", "job-1", "--downtime", "2s", "--bandwidth", "1GiB", "--post-copy")
+    wanted = j.TuneMigrationRequest(job_id="job-1", max_downtime=Duration(seconds=2), bandwidth_bytes_per_second=1 << 30, start_post_copy=True)
+    assert fake.asked("TuneMigration") == [wanted]
 
 
 def test_xml_is_read_from_a_file_or_stdin(fake: Fake, run: Run, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ WAITS_FOR = {
     },
     "JobService": {
         "NOTHING": {"GetJob", "ListJobs", "WatchJob", "WatchJobs"},
-        "CONTROL": {"CancelJob", "DestroyDomain"},
+        "CONTROL": {"CancelJob", "DestroyDomain", "TuneMigration"},
         "CONDITION": {
             "SuspendDomain",
             "ResumeDomain",
@@ -95,7 +95,7 @@ WAITS_FOR = {
     },
 }
 WATCHES = {"WatchDomains", "WatchJobs"}
-NOT_VERBS = {"GetJob", "ListJobs", "WatchJob", "WatchJobs", "CancelJob"}
+NOT_VERBS = {"GetJob", "ListJobs", "WatchJob", "WatchJobs", "CancelJob", "TuneMigration"}
 STATISTICS = {
     "CpuStats",
     "MemoryStats",
@@ -106,15 +106,17 @@ STATISTICS = {
     "HostStats",
     "NodeInfo",
     "JobProgress",
+    "MigrationProgress",
     "DaemonBudget",
 }
 # Numbers that are no measure: counts, ordinals and codes. A number that is neither here nor ends in a unit is a mistake.
 UNITLESS = re.compile(
     r"(requests|screen_number|filesystems|vcpus|keycodes|prefix_bits|errors|faults|packets|drops|allocations|failures|cpus|domains|children|nodes|_per_(node|socket|core)|max_vcpus|restarts|places|used|waiting"
+    r"|connections|threads|_level|_pages|_misses|_overflows|steps_taken"
     r"|boot_order|port|tls_port|vlan_id"
     r"|live|config|maximum|maximum_config|id|pid|number|host_cpu|revision|queue_position|memory_iteration|page_size|total_size|code|libvirt_code|libvirt_domain)$"
 )
-UNIT = re.compile(r"(_bytes|_bytes_per_second|_operations_per_second|_hertz|^percent)$")
+UNIT = re.compile(r"(_bytes|_bytes_per_second|_operations_per_second|_hertz|^percent|_percent)$")
 CODES = {
     "INVALID_ARGUMENT",
     "NOT_FOUND",

@@ -108,6 +108,12 @@ async def dispatch(driver: Driver, request: wire.AnyRequest) -> object:
             return await driver.resume(request.call)
         case wire.CancelCall():
             return await driver.cancel(request.call_id)
+        case wire.TuneCall():
+            return await driver.tune(request.call_id, request.tuning)
+        case wire.AskDeparture():
+            return await driver.departure(request.operation)
+        case wire.AskArrival():
+            return await driver.arrival(request.operation, request.facts, request.uri)
         case wire.Probe():
             await driver.probe(request.uuid)
             return None

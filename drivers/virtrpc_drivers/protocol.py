@@ -14,7 +14,8 @@ from typing import Protocol
 import msgspec
 
 from virtrpc_drivers.errors import Fault
-from virtrpc_drivers.operations import AnyOperation
+from virtrpc_drivers.migration import Arrival, Departure, Facts, Reading, TuneAnswer, Tuning
+from virtrpc_drivers.operations import AnyOperation, Migrate
 from virtrpc_drivers.values import (
     CancelAnswer,
     Group,
@@ -124,6 +125,8 @@ class Report(Notice, frozen=True):
     elapsed_seconds: float | None = None
     """How long it has run, by the hypervisor's count."""
     memory_iteration: int | None = None
+    migration: Reading | None = None
+    """More of a migration."""
 
 
 class SpanRecord(Value, frozen=True):
@@ -186,6 +189,18 @@ class Driver(Protocol):
 
     async def cancel(self, call_id: str) -> CancelAnswer:
         """Abort this call and no other: sent only where the hypervisor's job statistics show this very operation."""
+
+    async def tune(self, call_id: str, tuning: Tuning) -> TuneAnswer:
+        """Change the limits of this migration and no other, or switch it to post-copy: sent only where the hypervisor's statistics show it.
+
+        Raises what the hypervisor refuses; MONITOR_UNRESPONSIVE is told as "not sent".
+        """
+
+    async def departure(self, operation: Migrate) -> Departure:
+        """What stands in the way of a migration at its source, and the facts that its destination needs. Changes nothing."""
+
+    async def arrival(self, operation: Migrate, facts: Facts, uri: str = "") -> Arrival:
+        """What stands in its way at the destination: this host, or where a URI is given the one there, opened read-only. Changes nothing."""
 
     async def probe(self, uuid: str) -> None:
         """Returns once the hypervisor's job on this domain could be taken: whatever was stuck there is over."""

@@ -18,6 +18,8 @@ import msgspec
 from virtrpc_drivers import wire
 from virtrpc_drivers.channel import Channel
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
+from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
+from virtrpc_drivers.operations import Migrate
 from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DriverSettings, HostDown
 from virtrpc_drivers.values import (
     CancelAnswer,
@@ -265,6 +267,21 @@ class ProcessDriver:
     async def cancel(self, call_id: str) -> CancelAnswer:
         """See Driver.cancel."""
         answer: CancelAnswer = await self._ask(wire.CancelCall, call_id=call_id)
+        return answer
+
+    async def tune(self, call_id: str, tuning: Tuning) -> TuneAnswer:
+        """See Driver.tune."""
+        answer: TuneAnswer = await self._ask(wire.TuneCall, call_id=call_id, tuning=tuning)
+        return answer
+
+    async def departure(self, operation: Migrate) -> Departure:
+        """See Driver.departure."""
+        answer: Departure = await self._ask(wire.AskDeparture, operation=operation)
+        return answer
+
+    async def arrival(self, operation: Migrate, facts: Facts, uri: str = "") -> Arrival:
+        """See Driver.arrival."""
+        answer: Arrival = await self._ask(wire.AskArrival, operation=operation, facts=facts, uri=uri)
         return answer
 
     async def probe(self, uuid: str) -> None:

@@ -540,6 +540,7 @@ class Phase(StrEnum):
     READY = "ready"
     MIGRATION_PREPARE = "migration_prepare"
     MIGRATION_COPY = "migration_copy"
+    MIGRATION_POST_COPY = "migration_post_copy"
     MIGRATION_FINISH = "migration_finish"
     ABORTING = "aborting"
     REFRESHING = "refreshing"

@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 
 from virtrpc_drivers.errors import Fault, Reason, failure
+from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
+from virtrpc_drivers.operations import Migrate
 from virtrpc_drivers.protocol import AnyNotice, Call, DriverSettings
 from virtrpc_drivers.values import (
     CancelAnswer,
@@ -93,6 +95,27 @@ class CancelCall(Request, frozen=True):
     call_id: str
 
 
+class TuneCall(Request, frozen=True):
+    """Driver.tune."""
+
+    call_id: str
+    tuning: Tuning
+
+
+class AskDeparture(Request, frozen=True):
+    """Driver.departure."""
+
+    operation: Migrate
+
+
+class AskArrival(Request, frozen=True):
+    """Driver.arrival."""
+
+    operation: Migrate
+    facts: Facts
+    uri: str = ""
+
+
 class Probe(Request, frozen=True):
     """Driver.probe."""
 
@@ -167,6 +190,9 @@ AnyRequest = (
     | RunCall
     | ResumeCall
     | CancelCall
+    | TuneCall
+    | AskDeparture
+    | AskArrival
     | Probe
     | ListSnapshots
     | ReadSnapshotXml
@@ -189,6 +215,9 @@ ANSWERS: dict[type[Request], Any] = {
     RunCall: Outcome,
     ResumeCall: Outcome,
     CancelCall: CancelAnswer,
+    TuneCall: TuneAnswer,
+    AskDeparture: Departure,
+    AskArrival: Arrival,
     Probe: None,
     ListSnapshots: Snapshots,
     ReadSnapshotXml: str,

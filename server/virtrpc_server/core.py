@@ -21,6 +21,7 @@ from virtrpc_server.jobs import Jobs
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.migration import Migrations
 from virtrpc_server.paging import Pager
+from virtrpc_server.planning import Plans
 from virtrpc_server.query import QueryService
 from virtrpc_server.settings import HostSettings, Settings
 from virtrpc_server.slow import SlowReads
@@ -59,7 +60,8 @@ class Core:
         migrations = Migrations(self.hosts, self._settings.migration_schemes)
         query_pb2_grpc.add_QueryServiceServicer_to_server(QueryService(self.hosts, self.domains, lookup, pager, watches), server)
         job_pb2_grpc.add_JobServiceServicer_to_server(JobService(self.jobs, lookup, acceptance, migrations, pager, watches), server)
-        snapshots = SnapshotService(self.hosts, lookup, acceptance, SlowReads(self.hosts), pager)
+        slow = SlowReads(self.hosts)
+        snapshots = SnapshotService(self.hosts, lookup, acceptance, slow, pager, Plans(self.hosts, self.jobs, migrations, slow))
         snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server(snapshots, server)
 
     async def start(self, on_connection: Callable[[Host], None]) -> None:

@@ -18,6 +18,7 @@ from virtrpc_server.messages.jobs import job_message
 from virtrpc_server.migration import Migrations
 from virtrpc_server.orders import agent, definition, devices, files, keys, lifecycle, settings, snapshots
 from virtrpc_server.paging import Key, Pager, Row
+from virtrpc_server.tuning import tune, tuning_of
 from virtrpc_server.watching import Watches
 
 CANCEL_OUTCOMES = enum_table(CancelOutcome, job_pb2.CancelOutcome, "CANCEL_OUTCOME_")
@@ -208,6 +209,11 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     def WatchJobs(self, request: job_pb2.WatchJobsRequest, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[job_pb2.WatchJobsResponse]:
         """Follow many jobs."""
         return self._watches.jobs(request)  # type: ignore[return-value]  # the transport takes bytes
+
+    async def TuneMigration(self, request: job_pb2.TuneMigrationRequest, context: aio.ServicerContext[Any, Any]) -> job_pb2.TuneMigrationResponse:
+        """virDomainMigrateSetMaxDowntime and its neighbours; answered at once."""
+        job = await tune(self._jobs, request.job_id, tuning_of(request))
+        return job_pb2.TuneMigrationResponse(job=job_message(job, self._jobs.hosts))
 
     async def CancelJob(self, request: job_pb2.CancelJobRequest, context: aio.ServicerContext[Any, Any]) -> job_pb2.CancelJobResponse:
         """Ask a job to stop; answered at once."""

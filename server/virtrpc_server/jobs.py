@@ -197,6 +197,10 @@ class Jobs:
         """A job as it was last told."""
         return self.feed.get(job_id)
 
+    def run_of(self, job_id: str) -> Run | None:
+        """A job's life, while it lasts."""
+        return self._runs.get(job_id)
+
     def known(self, job_id: str) -> Job:
         """A job as it was last told; raises Refusal (JOB_NOT_FOUND)."""
         job = self.feed.get(job_id)

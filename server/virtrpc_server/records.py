@@ -7,9 +7,11 @@ from enum import StrEnum
 
 import msgspec
 
+from virtrpc_drivers.migration import Reading
 from virtrpc_drivers.operations import AnyOperation
 from virtrpc_drivers.protocol import Report
 from virtrpc_drivers.values import Metadata, Outcome, Phase
+from virtrpc_server.convergence import Convergence
 from virtrpc_server.domains import Entry, Observed, Stats
 
 
@@ -51,6 +53,8 @@ class CancelReason(StrEnum):
     RUN_TIMEOUT = "run_timeout"
     DESTROYED = "destroyed"
     DRAIN = "drain"
+    NOT_CONVERGING = "not_converging"
+    """The last step of a migration's schedule."""
     FOREIGN = "foreign"
     """Somebody else aborted it at the hypervisor."""
 
@@ -100,7 +104,9 @@ class Progress(msgspec.Struct, frozen=True):
     def after(cls, last: Progress | None, report: Report) -> Progress:
         """The progress after a report: what the report lacks is unset, and the per cent only grows."""
         percent = report.percent
-        if percent is None and report.total_bytes and report.processed_bytes is not None:
+        if percent is None and report.migration is not None:
+            percent = _moved(report)
+        elif percent is None and report.total_bytes and report.processed_bytes is not None:
             percent = 100.0 * report.processed_bytes / max(report.total_bytes, report.processed_bytes)
         floor = last.percent if last is not None else None
         if floor is not None:
@@ -116,6 +122,15 @@ class Progress(msgspec.Struct, frozen=True):
             report.elapsed_seconds,
             report.memory_iteration,
         )
+
+
+def _moved(report: Report) -> float | None:
+    """Per cent of a migration: memory that was empty counts as sent, and what the guest writes again comes on top."""
+    total, left = report.total_bytes, report.remaining_bytes
+    if total is None or left is None:
+        return None
+    done = max(report.processed_bytes or 0, total - left)
+    return 100.0 * done / (done + left) if done + left > 0 else None
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -150,6 +165,9 @@ class Job(msgspec.Struct, frozen=True):
     ended: float | None = None
     updated: float = 0.0
     progress: Progress | None = None
+    migration: Reading | None = None
+    convergence: Convergence | None = None
+    """How a migration gets on."""
     abortable: bool = True
     abort_reason: str = ""
     cancel_reason: CancelReason | None = None
@@ -181,7 +199,7 @@ _WITHOUT_TEXTS = {
 
 def operation_kept(operation: AnyOperation) -> AnyOperation:
     """The operation as a finished job keeps it: without its XML, since thousands of finished jobs are kept."""
-    long = {field: "" for field in ("xml", "value") if field in operation.__struct_fields__}
+    long = {field: "" for field in ("xml", "value", "destination_xml", "persistent_xml") if field in operation.__struct_fields__}
     return msgspec.structs.replace(operation, **long) if long else operation
 
 

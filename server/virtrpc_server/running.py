@@ -11,10 +11,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from virtrpc_drivers.errors import DriverError, Reason
+from virtrpc_drivers.migration import Step
 from virtrpc_drivers.operations import AnyOperation, Migrate
 from virtrpc_drivers.protocol import Call, Report
 from virtrpc_drivers.values import Outcome, Phase, Slot, VerbSupport
-from virtrpc_server import tracing, verbs
+from virtrpc_server import schedule, tracing, verbs
 from virtrpc_server.calls import Lost, OutstandingCall, foreign_job_over
 from virtrpc_server.domains import Entry
 from virtrpc_server.endings import Ending, Over, failed, in_vain, preempted, stated, stopped
@@ -79,6 +80,16 @@ class Run:
         return self._record.told
 
     @property
+    def call_id(self) -> str:
+        """The id of its present call."""
+        return f"{self.job.id}.{self._attempts}"
+
+    @property
+    def host(self) -> Host:
+        """The host that it runs at."""
+        return self._host
+
+    @property
     def stored(self) -> asyncio.Future[None]:
         """Done once the store has taken the job; raises what the store raised, and then there is no job."""
         return self._record.stored
@@ -119,11 +130,12 @@ class Run:
 
     def reported(self, report: Report) -> None:
         """The driver says where the call is."""
-        if self.job.state is not JobState.RUNNING or report.call_id != f"{self.job.id}.{self._attempts}":
+        if self.job.state is not JobState.RUNNING or report.call_id != self.call_id:
             return
         changes: dict[str, Any] = {}
         if report.stamp is not None:
             changes["progress"] = Progress.after(self.job.progress, report)
+        changes |= schedule.read(self.job, report)
         if report.abortable is not None and report.abortable != self.job.abortable:
             changes["abortable"] = report.abortable
             changes["abort_reason"] = "" if report.abortable else "the hypervisor cannot abort it in this phase"
@@ -134,6 +146,24 @@ class Run:
                 self._places.release_call()
         if changes:
             self._record.change(**changes)
+            self._record.publish()
+        if isinstance(self._operation, Migrate) and (step := schedule.due(self.job, self._operation.schedule)):
+            self._take(step)
+
+    def _take(self, step: Step) -> None:
+        """Do what the schedule says now that the move has not got on for so long."""
+        assert self.job.convergence is not None
+        self._record.change(convergence=self.job.convergence.took(self._jobs.clock()))
+        self._record.publish()
+        if step.abort:
+            self.stop(CancelReason.NOT_CONVERGING)
+            self._jobs.keep(self.tell())
+        else:
+            self._jobs.keep(schedule.take(self._host, self.call_id, step, self._step_in_vain))
+
+    def _step_in_vain(self, why: str) -> None:
+        if self.job.state is JobState.RUNNING and self.job.convergence is not None:
+            self._record.change(convergence=self.job.convergence.in_vain(why))
             self._record.publish()
 
     def moved_up(self, holders: tuple[Holder, ...], position: int) -> None:
@@ -241,7 +271,7 @@ class Run:
         self._attempts += 1
         call = Call(
             # Ids are unique for ever: a call that is sent again is another call.
-            id=f"{self.job.id}.{self._attempts}",
+            id=self.call_id,
             operation=self._operation,
             began=self._jobs.clock(),
             wait_guest=limit * 2 if limit is not None else 86_400.0,

@@ -22,6 +22,7 @@ from virtrpc_server.orders import lifecycle, snapshots
 from virtrpc_server.orders.common import invalid
 from virtrpc_server.orders.files import path_of
 from virtrpc_server.paging import Pager
+from virtrpc_server.planning import Plans
 from virtrpc_server.slow import SlowReads
 from virtrpc_server.snapshot_filter import chosen
 
@@ -32,12 +33,13 @@ Unary = aio.ServicerContext[Any, Any]
 class SnapshotService(snapshot_pb2_grpc.SnapshotServiceServicer):
     """What is known of a domain's snapshots, asked of the hypervisor each time."""
 
-    def __init__(self, hosts: Hosts, lookup: Lookup, acceptance: Acceptance, slow: SlowReads, pager: Pager) -> None:
+    def __init__(self, hosts: Hosts, lookup: Lookup, acceptance: Acceptance, slow: SlowReads, pager: Pager, plans: Plans) -> None:
         self._hosts = hosts
         self._lookup = lookup
         self._accept = acceptance
         self._slow = slow
         self._pager = pager
+        self._plans = plans
 
     async def ListSnapshots(self, request: snapshot_pb2.ListSnapshotsRequest, context: Unary) -> snapshot_pb2.ListSnapshotsResponse:
         """virDomainListAllSnapshots and virDomainSnapshotListAllChildren."""
@@ -120,8 +122,9 @@ class SnapshotService(snapshot_pb2_grpc.SnapshotServiceServicer):
         return snapshot_pb2.GetSaveImageResponse(domain=identity, xml=image.xml)
 
     async def PlanMigration(self, request: snapshot_pb2.PlanMigrationRequest, context: Unary) -> snapshot_pb2.PlanMigrationResponse:
-        """Stands in the contract for a later version of this server."""
-        raise refuse("UNIMPLEMENTED", "this version does not plan migrations yet; MigrateDomain says what stands in the way")
+        """libvirt has no call of its own for it: what can be read at either end."""
+        entry = self._lookup.domain(request.domain, needs="PlanMigration")
+        return await self._plans.plan(entry, request.settings)
 
     async def _all(self, ref: types_pb2.DomainRef, rpc: str) -> tuple[Entry, tuple[Snapshot, ...], float]:
         entry = self._lookup.domain(ref, needs=rpc)

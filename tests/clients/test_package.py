@@ -17,7 +17,7 @@ PUBLIC = """
     DEFAULT_ADDRESS Aborted AgentUnresponsive AlreadyExists AmbiguousName AsyncClient AsyncJobHandle AsyncListing AsyncWatch Busy Cancelled Client
     DeadlineExceeded DomainMirror FailedPrecondition HostReadOnly HostUnreachable HypervisorDenied Internal Interrupted InvalidArgument JobHandle
     JobMirror JobNotFound
-    Listing MigrationUnsafe MonitorUnresponsive NotFound OperationFailed OutcomeUnknown PermissionDenied Preempted ResourceLacking RunTimeout
+    Listing MigrationUnsafe MonitorUnresponsive NotFound NotReady OperationFailed OutcomeUnknown PermissionDenied Preempted ResourceLacking RunTimeout
     ServerUnavailable Unauthenticated Unimplemented Unsupported VirtrpcError WaitTimeout Watch WrongState advice domain_ref is_final job_options
     resolve_address
 """

@@ -9,7 +9,7 @@ import pytest
 
 from tests.beds.daemon import Libvirtd
 from tests.e2e import server as harness
-from tests.e2e.server import Channel, Guest, QemuHost, running
+from tests.e2e.server import Channel, Guest, HostTable, QemuHost, connected, running
 from virtrpc import AsyncClient
 
 
@@ -67,3 +67,27 @@ async def channel(qemu_host: QemuHost) -> AsyncIterator[Channel]:
     """A bare channel to `qemu_host`'s server."""
     async with qemu_host.server.channel() as channel:
         yield channel
+
+
+@pytest.fixture(scope="module")
+def pair(daemon: Libvirtd, second_daemon: Libvirtd) -> Iterator[tuple[QemuHost, QemuHost]]:
+    """One server with two hosts, `first` and `second`, that reach each other over TCP."""
+    hosts: dict[str, HostTable] = {
+        name: {"uri": bed.uri, "migration_uri": bed.tcp_uri, "path_roots": [str(bed.path)]}
+        for name, bed in (("first", daemon), ("second", second_daemon))
+    }
+    with harness.Server(hosts) as server, connected(daemon) as here, connected(second_daemon) as there:
+        server.wait_live()
+        yield QemuHost(server, daemon, here, "first"), QemuHost(server, second_daemon, there, "second")
+
+
+@pytest.fixture
+def first(pair: tuple[QemuHost, QemuHost]) -> QemuHost:
+    """The host that guests are moved from."""
+    return pair[0]
+
+
+@pytest.fixture
+def second(pair: tuple[QemuHost, QemuHost]) -> QemuHost:
+    """The host that guests are moved to."""
+    return pair[1]

@@ -12,8 +12,7 @@ import libvirt
 import libvirt_qemu
 import pytest
 
-from tests.beds.daemon import Libvirtd
-from tests.e2e.server import GUARD, Guest, HostTable, QemuHost, Server, connected, ended, eventually
+from tests.e2e.server import GUARD, Guest, QemuHost, ended, eventually
 from virtrpc import AsyncClient, AsyncJobHandle, Cancelled, InvalidArgument, NotFound, WrongState
 from virtrpc.v1 import types_pb2 as t
 
@@ -22,30 +21,6 @@ pytestmark = pytest.mark.hypervisor
 MIB = 1 << 20
 DATA = "tcp://127.0.0.1"
 """Where the guests' memory goes: the daemons' host names mean nothing on this machine."""
-
-
-@pytest.fixture(scope="module")
-def pair(daemon: Libvirtd, second_daemon: Libvirtd) -> Iterator[tuple[QemuHost, QemuHost]]:
-    """One server with two hosts, `first` and `second`, that reach each other over TCP."""
-    hosts: dict[str, HostTable] = {
-        name: {"uri": bed.uri, "migration_uri": bed.tcp_uri, "path_roots": [str(bed.path)]}
-        for name, bed in (("first", daemon), ("second", second_daemon))
-    }
-    with Server(hosts) as server, connected(daemon) as here, connected(second_daemon) as there:
-        server.wait_live()
-        yield QemuHost(server, daemon, here, "first"), QemuHost(server, second_daemon, there, "second")
-
-
-@pytest.fixture
-def first(pair: tuple[QemuHost, QemuHost]) -> QemuHost:
-    """The host that guests are moved from."""
-    return pair[0]
-
-
-@pytest.fixture
-def second(pair: tuple[QemuHost, QemuHost]) -> QemuHost:
-    """The host that guests are moved to."""
-    return pair[1]
 
 
 @pytest.fixture
@@ -191,6 +166,9 @@ async def _cancelled(handle: AsyncJobHandle) -> None:
         "qemu+tcp://someone:secret@127.0.0.1/system",
         "qemu+tcp:///system",
         "qemu+tcp://127.0.0.1\\n/system",
+        "{tcp}%3Fcommand={script}",
+        "QEMU+EXT://127.0.0.1/system",
+        "qemu+libssh://127.0.0.1/system?keyfile={script}",
         "http://127.0.0.1/",
         "not a uri",
         "",
@@ -212,12 +190,19 @@ async def test_hostile_migration_uri(client: AsyncClient, second: QemuHost, gues
     assert guest_that_stays.name not in names(second)
 
 
-@pytest.mark.parametrize("uri", ["exec:touch /tmp/x", "fd:0", "unix:/tmp/x", "tcp://127.0.0.1?x=y", "file:/tmp/x"])
+@pytest.mark.parametrize(
+    "uri", ["exec:touch /tmp/x", "fd:0", "unix:/tmp/x", "tcp://127.0.0.1?x=y", "file:/tmp/x", "TCP://127.0.0.1", "tcp://u@127.0.0.1"]
+)
 async def test_hostile_data_uri(client: AsyncClient, guest_that_stays: Guest, uri: str) -> None:
-    """A guest's memory goes where the allow-list says, and nowhere else."""
-    with pytest.raises(InvalidArgument) as caught:
-        await ended(client.migrate_domain(guest_that_stays.name, settings=t.MigrationSettings(host="second", migrate_uri=uri)))
-    assert caught.value.reason == "MIGRATION_TARGET_NOT_ALLOWED"
+    """A guest's memory, its disks and the address they wait at go where the allow-list says, and nowhere else."""
+    for settings in (
+        t.MigrationSettings(host="second", migrate_uri=uri),
+        t.MigrationSettings(host="second", storage=t.MigrationStorage(uri=uri)),
+        t.MigrationSettings(host="second", listen_address=uri),
+    ):
+        with pytest.raises(InvalidArgument) as caught:
+            await ended(client.migrate_domain(guest_that_stays.name, settings=settings))
+        assert caught.value.reason == "MIGRATION_TARGET_NOT_ALLOWED"
 
 
 async def test_migration_to_nowhere(client: AsyncClient, guest_that_stays: Guest) -> None:

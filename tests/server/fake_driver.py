@@ -8,6 +8,8 @@ from typing import Any
 
 from virtrpc_drivers import support
 from virtrpc_drivers.errors import Reason, failure
+from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
+from virtrpc_drivers.operations import Migrate
 from virtrpc_drivers.protocol import Call, Change, Deliver, DomainChanged, HostDown, HostUp
 from virtrpc_drivers.values import (
     CancelAnswer,
@@ -160,6 +162,18 @@ class FakeDriver:
     async def cancel(self, call_id: str) -> CancelAnswer:
         """It can do nothing."""
         return CancelAnswer(sent=False)
+
+    async def tune(self, call_id: str, tuning: Tuning) -> TuneAnswer:
+        """It can do nothing."""
+        return TuneAnswer(sent=False)
+
+    async def departure(self, operation: Migrate) -> Departure:
+        """Nothing is known."""
+        return Departure()
+
+    async def arrival(self, operation: Migrate, facts: Facts, uri: str = "") -> Arrival:
+        """Nothing is known."""
+        return Arrival()
 
     async def probe(self, uuid: str) -> None:
         """Nothing is ever stuck."""

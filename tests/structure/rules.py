@@ -10,7 +10,7 @@ from tests.structure.graph import ANY, Edge, Function, Graph, Kind, Step, Walk, 
 DRIVER = "virtrpc_drivers.protocol.Driver"
 READS = frozenset({
     "list", "read", "sample", "pulses", "snapshots", "snapshot_xml", "current_snapshot", "host_stats", "save_image", "guest_info", "screenshot",
-    "domain_capabilities",
+    "domain_capabilities", "departure", "arrival",
 })  # fmt: skip
 QUEUES = ("virtrpc_server.slots.Slots", "virtrpc_server.slots.Ticket", "virtrpc_server.slots.Conditions")
 LOOKS = frozenset({"peek", "position"})
@@ -146,7 +146,7 @@ def by_waits_for(graph: Graph) -> dict[str, Rule]:
             "Such an RPC answers from what the server holds: have a reader put it into the cache, or change waits_for.", ends=ELSEWHERE,
         ),
         "CONTROL": Rule(
-            "CONTROL", (Kind.NOW,), _driver(graph, but=("cancel",)) | waits | _blocking(),
+            "CONTROL", (Kind.NOW,), _driver(graph, but=("cancel", "tune")) | waits | _blocking(),
             "Such an RPC is sent at once: let its job's task wait, or change waits_for.", ends=ELSEWHERE,
         ),
         "HYPERVISOR": Rule(

@@ -30,6 +30,7 @@ ADVICE: Mapping[str, str] = {
     "OPERATION_FAILED": "the message is the hypervisor's",
     "MIGRATION_UNSAFE": "make the storage safe, or say --unsafe",
     "RESOURCE_LACKING": "free memory, disk space or devices, then retry",
+    "NOT_READY": "look at it with `virtrpc job show JOB`, then retry",
     "WAIT_TIMEOUT": "nothing was changed: retry, give a longer --wait-timeout, or cancel what is in the way",
     "BUSY": "nothing was changed: retry, give a --wait-timeout, or cancel what is in the way",
     "CANCELLED": "",

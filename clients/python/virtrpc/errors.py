@@ -96,6 +96,10 @@ class ResourceLacking(OperationFailed):
     """The hypervisor ran out of memory, disk space or devices."""
 
 
+class NotReady(FailedPrecondition):
+    """The job is not at a point where this can be done; `metadata["phase"]`. Watch it, then retry."""
+
+
 class Aborted(VirtrpcError):
     """Stopped before it was done."""
 
@@ -182,6 +186,7 @@ BY_REASON: Mapping[str, type[VirtrpcError]] = {
     "OPERATION_FAILED": OperationFailed,
     "MIGRATION_UNSAFE": MigrationUnsafe,
     "RESOURCE_LACKING": ResourceLacking,
+    "NOT_READY": NotReady,
     "WAIT_TIMEOUT": WaitTimeout,
     "BUSY": Busy,
     "CANCELLED": Cancelled,

@@ -76,6 +76,8 @@ class Methods:
     watch_jobs = Watcher("JobService/WatchJobs", j.WatchJobsRequest, j.WatchJobsResponse)
     cancel_job = Read("JobService/CancelJob", j.CancelJobRequest, j.CancelJobResponse, lambda a: a)
 
+    tune_migration = Read("JobService/TuneMigration", j.TuneMigrationRequest, j.TuneMigrationResponse, lambda a: a.job)
+
     list_snapshots = Lister("SnapshotService/ListSnapshots", for_domain(s.ListSnapshotsRequest), s.ListSnapshotsResponse, lambda a: a.snapshots)
     get_snapshot = Read("SnapshotService/GetSnapshot", for_domain(s.GetSnapshotRequest), s.GetSnapshotResponse, lambda a: a.snapshot)
     get_snapshot_xml = Read("SnapshotService/GetSnapshotXml", for_domain(s.GetSnapshotXmlRequest), s.GetSnapshotXmlResponse, lambda a: a)

@@ -17,6 +17,7 @@ from virtrpc_drivers.libvirt import (
     host_stats,
     migration,
     operations,
+    planning,
     probing,
     proofs,
     pulses,
@@ -28,10 +29,12 @@ from virtrpc_drivers.libvirt import (
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.events import Events
 from virtrpc_drivers.libvirt.host import NOT_YET, Host
+from virtrpc_drivers.libvirt.migration_stats import completed
 from virtrpc_drivers.libvirt.operations import files
 from virtrpc_drivers.libvirt.progress import can_be_aborted, clear_completed, find_free
 from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.libvirt.stats import Sampler
+from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
 from virtrpc_drivers.operations import CreateSnapshot, Destroy, DumpCore, Migrate, Save
 from virtrpc_drivers.protocol import Call, Deliver, DriverSettings
 from virtrpc_drivers.values import (
@@ -111,6 +114,18 @@ class LibvirtDriver:
     async def cancel(self, call_id: str) -> CancelAnswer:
         """virDomainAbortJob, only where the domain's job is this very call."""
         return await self._up.runs.cancel(call_id)
+
+    async def tune(self, call_id: str, tuning: Tuning) -> TuneAnswer:
+        """virDomainMigrateSetMaxDowntime and its neighbours, only where the domain's job is this very migration."""
+        return await self._up.runs.tune(call_id, tuning)
+
+    async def departure(self, operation: Migrate) -> Departure:
+        """What can be read of the source: its definition, its devices, its state."""
+        return await self._look(lambda connection: planning.departure(connection, operation))
+
+    async def arrival(self, operation: Migrate, facts: Facts, uri: str = "") -> Arrival:
+        """What can be read of the destination: names, uuids, CPU, machine types, memory."""
+        return await self._look(lambda connection: planning.arrival(connection, operation, facts, uri))
 
     async def probe(self, uuid: str) -> None:
         """Returns once libvirt's job on this domain could be taken."""
@@ -252,6 +267,8 @@ class _Started:
             finally:
                 if poller is not None:
                     poller.cancel()
+            if run.final is not None:
+                self.runs.report_end(run, run.final)
             if asked is not None:
                 run.gave_up = asyncio.get_running_loop().create_future()
                 self.runs.enter(run, Phase.WAITING_GUEST)
@@ -269,7 +286,10 @@ def _call(connection: Any, run: Run) -> tuple[Outcome, asking.Question | None]:
         clear_completed(domain)
     run.began = run.now()
     try:
-        return operations.VERBS[operation.verb](connection, operation), asked
+        outcome = operations.VERBS[operation.verb](connection, operation)
+        if isinstance(operation, Migrate):
+            run.final = completed(connection, operation.uuid)
+        return outcome, asked
     except libvirt.libvirtError as error:
         raise DriverError(_judged(fault_of(error), connection.isAlive())) from None
 

@@ -166,6 +166,18 @@ def migrate(operation: Migrate) -> int:
         (operation.unsafe, libvirt.VIR_MIGRATE_UNSAFE),
         (operation.offline, libvirt.VIR_MIGRATE_OFFLINE),
         (operation.paused, libvirt.VIR_MIGRATE_PAUSED),
+        (operation.auto_converge, libvirt.VIR_MIGRATE_AUTO_CONVERGE),
+        (operation.post_copy, libvirt.VIR_MIGRATE_POSTCOPY),
+        (operation.parallel, libvirt.VIR_MIGRATE_PARALLEL),
+        # Newer than libvirt 8: absent from an older libvirt-python.
+        (operation.zero_copy, getattr(libvirt, "VIR_MIGRATE_ZEROCOPY", 1 << 20)),
+        (operation.synchronous_writes, getattr(libvirt, "VIR_MIGRATE_NON_SHARED_SYNCHRONOUS_WRITES", 1 << 18)),
+        (operation.compressed, libvirt.VIR_MIGRATE_COMPRESSED),
+        (operation.storage == "all", libvirt.VIR_MIGRATE_NON_SHARED_DISK),
+        (operation.storage == "incremental", libvirt.VIR_MIGRATE_NON_SHARED_INC),
+        (operation.tls, libvirt.VIR_MIGRATE_TLS),
+        (operation.tunnelled, libvirt.VIR_MIGRATE_TUNNELLED),
+        (operation.abort_on_error, libvirt.VIR_MIGRATE_ABORT_ON_ERROR),
     )
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import libvirt
 
 from virtrpc_drivers.errors import Reason, failure
-from virtrpc_drivers.libvirt import domain_xml
+from virtrpc_drivers.libvirt import domain_xml, migration_stats
 from virtrpc_drivers.libvirt.errors import fault_of
+from virtrpc_drivers.libvirt.migration_stats import UNKNOWN, Limits
 from virtrpc_drivers.libvirt.readings import optional
 from virtrpc_drivers.operations import CreateSnapshot, DumpCore, ManagedSave, Migrate, Operation, Save
 from virtrpc_drivers.protocol import Report
@@ -21,6 +22,7 @@ CLOCK_SLACK = 0.5
 """Seconds by which libvirt's elapsed time may exceed ours, rounding and clock rates included."""
 
 _TAKEN = (libvirt.VIR_DOMAIN_CONTROL_JOB, libvirt.VIR_DOMAIN_CONTROL_OCCUPIED)
+_POST_COPY = (libvirt.VIR_DOMAIN_PAUSED_POSTCOPY, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED)
 _LIVE = (libvirt.VIR_DOMAIN_JOB_BOUNDED, libvirt.VIR_DOMAIN_JOB_UNBOUNDED)
 
 
@@ -32,11 +34,20 @@ class JobLook:
     operation: int
     elapsed: float
     fields: dict[str, Any]
+    post_copy: bool = False
+    """A migration away whose guest runs at the destination already."""
+    limits: Limits = UNKNOWN
+    """What is set for a migration, where that was asked for."""
 
     @property
     def live(self) -> bool:
-        """Whether a job is under way that could be aborted."""
+        """Whether a job is under way."""
         return self.kind in _LIVE
+
+    @property
+    def abortable(self) -> bool:
+        """Whether that job could be aborted now."""
+        return self.live and not self.post_copy
 
     @property
     def present(self) -> bool:
@@ -83,23 +94,33 @@ def is_occupied(domain: Any) -> bool:
     return control is not None and control[0] in _TAKEN
 
 
-def look(connection: Any, uuid: str) -> JobLook | None:
-    """virDomainGetJobStats of a domain; None where it is occupied, and was not asked.
+def look(connection: Any, uuid: str, *, limits: bool = False) -> JobLook | None:
+    """virDomainGetJobStats of a domain, with the `limits` of a migration; None where it is occupied, and was not asked.
 
     Takes libvirt's query job: it can fail with error 68, or hang where the monitor hangs and nobody has noticed yet.
     """
     domain = connection.lookupByUUIDString(uuid)
-    return None if is_occupied(domain) else _statistics(domain)
+    return None if is_occupied(domain) else _statistics(domain, limits=limits)
 
 
-def _statistics(domain: Any) -> JobLook:
+def _statistics(domain: Any, *, limits: bool = False) -> JobLook:
     fields: dict[str, Any] = domain.jobStats(0)
+    operation = fields.get(libvirt.VIR_DOMAIN_JOB_OPERATION, libvirt.VIR_DOMAIN_JOB_OPERATION_UNKNOWN)
+    away = operation == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
     return JobLook(
         kind=fields.get("type", libvirt.VIR_DOMAIN_JOB_NONE),
-        operation=fields.get(libvirt.VIR_DOMAIN_JOB_OPERATION, libvirt.VIR_DOMAIN_JOB_OPERATION_UNKNOWN),
+        operation=operation,
+        post_copy=away and _in_post_copy(domain),
+        limits=migration_stats.limits(domain) if away and limits else UNKNOWN,
         elapsed=fields.get(libvirt.VIR_DOMAIN_JOB_TIME_ELAPSED, 0) / 1000,
         fields=fields,
     )
+
+
+def _in_post_copy(domain: Any) -> bool:
+    """The source of a guest that went on at the destination: neither asks the monitor nor takes a job."""
+    state = optional(domain.state)
+    return state is not None and state[0] == libvirt.VIR_DOMAIN_PAUSED and state[1] in _POST_COPY
 
 
 def clear_completed(domain: Any) -> None:
@@ -147,7 +168,7 @@ def report(call_id: str, job: JobLook, stamp: Stamp) -> Report:
     return Report(
         call_id=call_id,
         phase=_phase(job),
-        abortable=job.live,
+        abortable=job.abortable,
         stamp=stamp,
         processed_bytes=fields.get(libvirt.VIR_DOMAIN_JOB_DATA_PROCESSED),
         total_bytes=fields.get(libvirt.VIR_DOMAIN_JOB_DATA_TOTAL),
@@ -156,6 +177,7 @@ def report(call_id: str, job: JobLook, stamp: Stamp) -> Report:
         remaining_seconds=_remaining_seconds(fields, remaining, rate),
         elapsed_seconds=job.elapsed,
         memory_iteration=fields.get(libvirt.VIR_DOMAIN_JOB_MEMORY_ITERATION) if _migrates(job) else None,
+        migration=migration_stats.reading(fields, job.limits) if _migrates(job) else None,
     )
 
 
@@ -168,6 +190,8 @@ def _phase(job: JobLook) -> Phase:
         return Phase.CALLING
     if not job.live:
         return Phase.MIGRATION_FINISH
+    if job.post_copy:
+        return Phase.MIGRATION_POST_COPY
     return Phase.MIGRATION_COPY if job.fields.get(libvirt.VIR_DOMAIN_JOB_DATA_TOTAL) else Phase.MIGRATION_PREPARE
 
 

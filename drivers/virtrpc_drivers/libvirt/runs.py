@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -12,16 +13,22 @@ from typing import Any
 import msgspec
 
 from virtrpc_drivers.errors import DriverError, Reason, failure
+from virtrpc_drivers.libvirt import tuning as tunings
 from virtrpc_drivers.libvirt.connections import STUCK_SECONDS, Lanes
 from virtrpc_drivers.libvirt.progress import POLL_SECONDS, JobLook, is_ours, job_operation, look, report
 from virtrpc_drivers.libvirt.readings import Clock
+from virtrpc_drivers.migration import Reading, TuneAnswer, Tuning
+from virtrpc_drivers.operations import Migrate
 from virtrpc_drivers.protocol import Call, Deliver, Report
 from virtrpc_drivers.values import CancelAnswer, Phase, Stamp
 
 BRIEF_LOOKS = 5
 BRIEF_SECONDS = 0.02
 """libvirt itself is at the monitor now and then while an operation runs: only for a moment, where the monitor is well."""
+LIMITS_EVERY = 4
+"""What is set for a migration is asked for at every fourth look: it changes seldom, and asks the monitor three times."""
 NOT_YET = "the call has not reached the hypervisor yet"
+IN_POST_COPY = "the guest runs at the destination already: a migration in post-copy cannot be aborted"
 NOT_SHOWN = "the hypervisor does not show this operation's job now"
 
 
@@ -41,6 +48,8 @@ class Run:
     within: float = math.inf
     """Seconds after `began` in which its job must have begun: bounded where what became of the call is not known."""
     phase: Phase = Phase.CALLING
+    final: Reading | None = None
+    """What a migration that succeeded was like."""
     gave_up: asyncio.Future[None] | None = None
     """Ends the wait for the guest of an asking verb."""
     check: asyncio.Task[bool] | None = None
@@ -111,19 +120,45 @@ class Runs:
         """Abort, or say why not. On a lane's thread, which may have been long in coming: another's job can have begun meanwhile."""
         if self.by_id.get(run.call.id) is not run:
             return "the call is over"
-        if not _shows(connection, run, began):
-            return NOT_SHOWN
+        job = _shown(connection, run, began)
+        if job is None or not job.abortable:
+            return NOT_SHOWN if job is None else IN_POST_COPY
         connection.lookupByUUIDString(run.call.operation.uuid).abortJob()
         return None
+
+    async def tune(self, call_id: str, tuning: Tuning) -> TuneAnswer:
+        """Change a migration that runs: only where the statistics show that the domain's job is this very call. Raises what libvirt refuses."""
+        run = self.by_id.get(call_id)
+        if run is None or not isinstance(run.call.operation, Migrate):
+            return TuneAnswer(sent=False, message="no such migration is out here")
+        if run.began is None:
+            return TuneAnswer(sent=False, message=NOT_YET)
+        began = run.began
+        try:
+            if not await self._is_shown(run, began):
+                return TuneAnswer(sent=False, message=NOT_SHOWN)
+            return await self.lanes.abort.bounded(lambda connection: self._tune_shown(connection, run, began, tuning))
+        except TimeoutError:
+            return TuneAnswer(sent=False, message="the hypervisor does not answer for this domain's job")
+
+    def _tune_shown(self, connection: Any, run: Run, began: float, tuning: Tuning) -> TuneAnswer:
+        """As `_abort_shown`."""
+        if self.by_id.get(run.call.id) is not run:
+            return TuneAnswer(sent=False, message="the call is over")
+        job = _shown(connection, run, began)
+        why = NOT_SHOWN if job is None else tunings.refused(tuning, post_copy=job.post_copy)
+        if why:
+            return TuneAnswer(sent=False, message=why)
+        return tunings.tune(connection.lookupByUUIDString(run.call.operation.uuid), tuning)
 
     async def follow(self, run: Run) -> None:
         """Poll the job's statistics and report them, until cancelled."""
         last_seen = asyncio.get_running_loop().time()
-        while True:
+        for number in itertools.count():
             if run.began is not None:
                 stamp = self.clock.stamp()
                 try:
-                    job = await self._look_again(run)
+                    job = await self._look_again(run, limits=number % LIMITS_EVERY == 0)
                 except DriverError as error:
                     if error.reason in (Reason.UNSUPPORTED, Reason.HOST_UNREACHABLE):
                         return
@@ -136,11 +171,11 @@ class Runs:
                     self._tell_unseen(run)
             await asyncio.sleep(POLL_SECONDS)
 
-    def look(self, uuid: str) -> asyncio.Future[JobLook | None]:
+    def look(self, uuid: str, *, limits: bool = False) -> asyncio.Future[JobLook | None]:
         """A look at a domain's statistics. While one is out there is no other: a domain in which it hangs is left alone until it returns."""
         looking = self._looks.get(uuid)
         if looking is None:
-            looking = self._looks[uuid] = asyncio.ensure_future(self.lanes.progress.call(lambda connection: look(connection, uuid)))
+            looking = self._looks[uuid] = asyncio.ensure_future(self.lanes.progress.call(lambda connection: look(connection, uuid, limits=limits)))
             looking.add_done_callback(lambda done: self._looked(uuid, done))
         awaited = asyncio.shield(looking)
         # Whoever asked may have gone by then.
@@ -152,8 +187,8 @@ class Runs:
         if not done.cancelled():
             done.exception()  # its error is for those who wait, and they may all have gone
 
-    async def _look_again(self, run: Run) -> JobLook | None:
-        looking = self.look(run.call.operation.uuid)
+    async def _look_again(self, run: Run, *, limits: bool) -> JobLook | None:
+        looking = self.look(run.call.operation.uuid, limits=limits)
         if not (await asyncio.wait({looking}, timeout=STUCK_SECONDS))[0]:
             self._tell_unseen(run)
         return await looking
@@ -171,6 +206,10 @@ class Runs:
         self.deliver(told)
         return ours
 
+    def report_end(self, run: Run, reading: Reading) -> None:
+        """What a migration was like, told at its end."""
+        self.deliver(Report(call_id=run.call.id, phase=Phase.MIGRATION_FINISH, abortable=False, migration=reading))
+
     def enter(self, run: Run, phase: Phase) -> None:
         """Report a new phase."""
         run.phase = phase
@@ -178,13 +217,18 @@ class Runs:
 
 
 def _shows(connection: Any, run: Run, began: float) -> bool:
-    """Whether the statistics show this call, and it can be aborted now. Blocks."""
+    """Whether the statistics show this call, under way. Blocks."""
+    return _shown(connection, run, began) is not None
+
+
+def _shown(connection: Any, run: Run, began: float) -> JobLook | None:
+    """This call's job, under way, as the statistics show it; None where they do not. Blocks."""
     for _ in range(BRIEF_LOOKS):
         job = look(connection, run.call.operation.uuid)
         if job is not None:
-            return job.live and is_ours(job, run.operation, began, run.now(), run.within)
+            return job if job.live and is_ours(job, run.operation, began, run.now(), run.within) else None
         time.sleep(BRIEF_SECONDS)
-    return False
+    return None
 
 
 def given_up(verb: str) -> DriverError:

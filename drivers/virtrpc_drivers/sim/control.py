@@ -65,6 +65,8 @@ class Guest(Command, frozen=True):
     uuid: str
     agent: bool = True
     deaf: bool = False
+    dirty_rate: int = 0
+    """Bytes a second that it writes to its memory."""
 
 
 class BeginForeignJob(Command, frozen=True):
@@ -140,9 +142,9 @@ def apply(driver: SimDriver, command: msgspec.Struct | msgspec.Raw) -> Any:
             hypervisor.stop_guest(uuid)
         case ContinueGuest(uuid=uuid):
             hypervisor.continue_guest(uuid)
-        case Guest(uuid=uuid, agent=agent, deaf=deaf):
+        case Guest(uuid=uuid, agent=agent, deaf=deaf, dirty_rate=rate):
             domain = hypervisor.domain(uuid)
-            domain.agent, domain.deaf = agent, deaf
+            domain.agent, domain.deaf, domain.dirty_rate = agent, deaf, rate
         case BeginForeignJob(uuid=uuid, verb=verb):
             hypervisor.foreign_job(uuid, verb)
         case EndForeignJobs(uuid=uuid):

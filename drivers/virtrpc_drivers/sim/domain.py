@@ -76,6 +76,8 @@ class SimDomain:
     deaf: bool = False
     """The guest does nothing that it is asked to."""
     reboots: int = 0
+    dirty_rate: int = 0
+    """Bytes a second that the guest writes to its memory, so that a migration has to send them again; over all of its memory."""
 
     @property
     def active(self) -> bool:

@@ -13,9 +13,10 @@ import msgspec
 
 from virtrpc_drivers import paths
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
-from virtrpc_drivers.operations import CreateSnapshot
+from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
+from virtrpc_drivers.operations import CreateSnapshot, Migrate
 from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DomainChanged, DriverSettings, HostDown, HostUp, Report
-from virtrpc_drivers.sim import agent, control, files, proofs, snapshots, stats
+from virtrpc_drivers.sim import agent, control, effects, files, migration, proofs, snapshots, stats
 from virtrpc_drivers.sim.checks import active
 from virtrpc_drivers.sim.domain import SimDomain
 from virtrpc_drivers.sim.faults import ANY
@@ -161,6 +162,19 @@ class SimDriver:
         self._check_up()
         return await self._within(self._cancel(call_id))
 
+    async def tune(self, call_id: str, tuning: Tuning) -> TuneAnswer:
+        """See Driver.tune."""
+        self._check_up()
+        return await self._within(self._tune(call_id, tuning))
+
+    async def departure(self, operation: Migrate) -> Departure:
+        """See Driver.departure."""
+        return await self._query("departure", operation.uuid, lambda _: migration.departure(self.hypervisor, operation))
+
+    async def arrival(self, operation: Migrate, facts: Facts, uri: str = "") -> Arrival:
+        """See Driver.arrival."""
+        return await self._query("arrival", facts.uuid, lambda _: migration.arrival(self.hypervisor, facts, uri))
+
     async def probe(self, uuid: str) -> None:
         """See Driver.probe; returns at once where the domain is off or gone."""
         await self._within(self._probe(uuid))
@@ -267,7 +281,9 @@ class SimDriver:
 
     def _report(self, job: JobHandle) -> None:
         percent = self._options.shape == "vz"
-        remaining = None if job.total_bytes is None or job.processed_bytes is None else job.total_bytes - job.processed_bytes
+        transfer, remaining = job.transfer, job.remaining_bytes
+        if remaining is None and job.total_bytes is not None and job.processed_bytes is not None:
+            remaining = job.total_bytes - job.processed_bytes
         self._deliver(
             Report(
                 call_id=job.id,
@@ -280,6 +296,8 @@ class SimDriver:
                 rate_bytes_per_second=None if percent else job.rate,
                 remaining_seconds=None if percent or remaining is None or not job.rate else remaining / job.rate,
                 percent=100.0 * job.fraction if percent and job.fraction is not None else None,
+                memory_iteration=None if percent or transfer is None else transfer.iteration,
+                migration=None if percent or transfer is None else transfer.reading(),
             )
         )
 
@@ -301,6 +319,16 @@ class SimDriver:
                 return CancelAnswer(sent=False, message=f"the hypervisor shows {whose} on this domain")
         await asyncio.sleep(self._options.abort_seconds)
         return _answer(self.hypervisor.abort_domain(uuid, job.id) if self._options.abort == "domain" else job.abort())
+
+    async def _tune(self, call_id: str, tuning: Tuning) -> TuneAnswer:
+        job = self.hypervisor.jobs.get(call_id)
+        await self.hypervisor.faults.strike("tune", "" if job is None else job.operation.uuid)
+        if job is None or job.done or job.transfer is None or job.phase is Phase.MIGRATION_FINISH:
+            return TuneAnswer(sent=False, message="the hypervisor does not show this operation's job now")
+        await self.hypervisor.monitor(job.operation.uuid)
+        if tuning.pause:
+            effects.pause(self.hypervisor, self.hypervisor.domain(job.operation.uuid))
+        return job.transfer.tune(tuning)
 
     async def _probe(self, uuid: str) -> None:
         await self.hypervisor.faults.strike("probe", uuid)

@@ -14,6 +14,7 @@ from virtrpc_drivers.values import Outcome, Phase
 
 if TYPE_CHECKING:
     from virtrpc_drivers.sim.hypervisor import SimHypervisor
+    from virtrpc_drivers.sim.transfer import Transfer
 
 _CODES = {
     Reason.FAILED: 9,
@@ -53,6 +54,10 @@ class JobHandle:
         self.total_bytes: int | None = None
         self.rate: int | None = None
         self.fraction: float | None = None
+        self.remaining_bytes: int | None = None
+        """Where that is not what is missing of the total: memory that was sent is written to again."""
+        self.transfer: Transfer | None = None
+        """A migration on its way, which can be tuned."""
         self.applied = False
         """Its effect is there; only the answer is missing."""
         self.carried_away = False
@@ -138,6 +143,17 @@ class JobHandle:
             self.abortable = False
             await self._hypervisor.monitor(self.operation.uuid)
         self._advance(1.0 if progress else None, abortable=False)
+
+    def show(self, transfer: Transfer, *, abortable: bool) -> None:
+        """Tell how far a migration is."""
+        if self.phase is not Phase.MIGRATION_FINISH:
+            self.phase = transfer.phase
+        self.abortable = abortable
+        self.processed_bytes, self.remaining_bytes = int(transfer.sent), int(transfer.left)
+        self.total_bytes = max(transfer.total, int(transfer.sent + transfer.left))
+        self.rate = int(transfer.rate) if transfer.rate != float("inf") else None
+        self.fraction = min(1.0, transfer.sent / self.total_bytes)
+        self.tell()
 
     def enter(self, phase: Phase) -> None:
         """It is in another phase now; a wait for the guest can be given up at any time."""

@@ -11,6 +11,7 @@ from virtrpc_server.errors import code_of
 from virtrpc_server.hosts import Hosts
 from virtrpc_server.messages.common import duration, enum_table, timestamp
 from virtrpc_server.messages.domains import domain_message
+from virtrpc_server.messages.migration import migration_message
 from virtrpc_server.messages.snapshots import snapshot_message
 from virtrpc_server.messages.verbs import kind_of
 from virtrpc_server.records import CancelReason, Holder, Job, JobState, OnDisconnect, Problem, Progress, WaitingFor
@@ -84,6 +85,7 @@ def _standing(job: Job) -> dict[str, Any]:
         "waiting_for": WAITING_FOR[job.waiting_for] if job.waiting_for is not None else None,
         "queue_position": job.queue_position,
         "progress": _progress(job.progress) if job.progress is not None else None,
+        "migration": migration_message(job) if job.migration is not None or job.convergence is not None else None,
     }
 
 

@@ -7,19 +7,29 @@ from typing import Annotated
 import typer
 
 from virtrpc.aio import AsyncClient
-from virtrpc.cli import complete, text
+from virtrpc.cli import migration_options as migration_options  # fills PARTS
+from virtrpc.cli import text
 from virtrpc.cli.command import command, verb
+from virtrpc.cli.jobs import JobId
 from virtrpc.cli.lifecycle import Begun
 from virtrpc.cli.panels import MIGRATION
-from virtrpc.cli.params import parse_size
-from virtrpc.cli.parts import PARTS, Part, option
+from virtrpc.cli.params import as_duration, parse_seconds, parse_size
 from virtrpc.cli.session import FAILED, OK, Session
+from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import types_pb2 as t
+
+Downtime = Annotated[str | None, typer.Option("--downtime", metavar="TIME", help="How long it may stand still at the end, such as 500ms.")]
+Bandwidth = Annotated[int, typer.Option("--bandwidth", metavar="SIZE", parser=parse_size, help="At most this much a second, with a unit: 100MiB.")]
+Cache = Annotated[int, typer.Option("--compression-cache", metavar="SIZE", parser=parse_size, help="The size of XBZRLE's cache.")]
+Late = Annotated[int, typer.Option("--post-copy-bandwidth", metavar="SIZE", parser=parse_size, help="The same as --bandwidth, once it is there.")]
+PostCopy = Annotated[bool, typer.Option("--post-copy", help="Have it go on at the destination now.")]
+NOTHING = "0B"
 
 
 def add_to(app: typer.Typer) -> None:
     """Adds this module's commands."""
     verb(app, "migrate", panel=MIGRATION)(migrate)
+    command(app, "tune-migration", panel=MIGRATION)(tune_migration)
     command(app, "plan-migration", panel=MIGRATION)(plan_migration)
 
 
@@ -28,69 +38,41 @@ def migrate(client: AsyncClient, domain: t.DomainRef, settings: t.MigrationSetti
     return client.migrate_domain(domain, options=options, settings=settings)
 
 
+def tune_migration(
+    session: Session,
+    job_id: JobId,
+    downtime: Downtime = None,
+    bandwidth: Bandwidth = NOTHING,  # type: ignore[assignment] # the parser takes the text
+    compression_cache: Cache = NOTHING,  # type: ignore[assignment]
+    post_copy_bandwidth: Late = NOTHING,  # type: ignore[assignment]
+    post_copy: PostCopy = False,
+) -> None:
+    """Change a migration that runs, by its job. Answered at once."""
+    wanted = j.TuneMigrationRequest(
+        job_id=job_id,
+        max_downtime=None if downtime is None else as_duration(parse_seconds(downtime)),
+        bandwidth_bytes_per_second=bandwidth,
+        compression_cache_bytes=compression_cache,
+        post_copy_bandwidth_bytes_per_second=post_copy_bandwidth,
+        start_post_copy=post_copy,
+    )
+    with session.client() as client:
+        job = client.tune_migration(**{field.name: value for field, value in wanted.ListFields()})
+    if session.json:
+        session.document(job)
+    else:
+        session.say(f"{job_id}: changed")
+
+
 def plan_migration(session: Session, domain: t.DomainRef, settings: t.MigrationSettings) -> int:
-    """Say what would stand in the way of a migration, and change nothing. Exit code 1 where it would be refused. (Not in this version yet.)"""
+    """Say what would stand in the way of a migration, and change nothing. Exit code 1 where it would be refused."""
     with session.client() as client:
         answer = client.plan_migration(domain, settings=settings)
     if session.json:
         session.document(answer)
     else:
         session.say("Nothing fatal was found." if answer.feasible else "It would be refused.")
-        rows = ((found.host, text.yes(found.fatal), found.reason, found.message) for found in answer.obstacles)
+        rows = ((found.host or text.NONE, text.yes(found.fatal), found.reason, found.message) for found in answer.obstacles)
         if answer.obstacles:
             session.table(("HOST", "FATAL", "REASON", "MESSAGE"), rows)
     return OK if answer.feasible else FAILED
-
-
-def _settings(
-    destination: str,
-    migrate_uri: str,
-    dname: str,
-    live: bool | None,
-    p2p: bool | None,
-    persistent: bool,
-    undefine_source: bool,
-    offline: bool,
-    unsafe: bool,
-    paused: bool,
-    bandwidth: int,
-) -> t.MigrationSettings:
-    made = t.MigrationSettings(
-        migrate_uri=migrate_uri,
-        destination_name=dname,
-        live=live,
-        peer_to_peer=p2p,
-        persist_destination=persistent,
-        undefine_source=undefine_source,
-        offline=offline,
-        unsafe=unsafe,
-        paused=paused,
-        bandwidth_bytes_per_second=bandwidth,
-    )
-    if "://" in destination or "+" in destination.partition(":")[0]:
-        made.uri = destination
-    else:
-        made.host = destination
-    return made
-
-
-_DESTINATION = typer.Argument(metavar="DESTINATION", help="A configured host, or a libvirt URI.", autocompletion=complete.hosts)
-_P2P = typer.Option("--p2p/--no-p2p", help="The daemons talk to each other (default), or through the server.")
-_BANDWIDTH = typer.Option(metavar="SIZE", parser=parse_size, help="At most this much a second, with a unit: 100MiB.")
-
-PARTS[t.MigrationSettings] = Part(
-    (
-        option("destination", Annotated[str, _DESTINATION]),
-        option("migrate_uri", Annotated[str, typer.Option(metavar="URI", help="Where the guest's memory is sent: tcp://10.0.0.2:49152.")], ""),
-        option("dname", Annotated[str, typer.Option(metavar="NAME", help="Its name at the destination.")], ""),
-        option("live", Annotated[bool | None, typer.Option("--live/--no-live", help="Keep it running meanwhile (default), or pause it.")], None),
-        option("p2p", Annotated[bool | None, _P2P], None),
-        option("persistent", Annotated[bool, typer.Option("--persistent", help="Store the definition at the destination.")], False),
-        option("undefine_source", Annotated[bool, typer.Option("--undefine-source", "--undefinesource", help="Remove it at the source.")], False),
-        option("offline", Annotated[bool, typer.Option("--offline", help="Move the definition of a domain that is off.")], False),
-        option("unsafe", Annotated[bool, typer.Option("--unsafe", help="Although disks could be damaged.")], False),
-        option("paused", Annotated[bool, typer.Option("--suspend", help="Leave it paused at the destination.")], False),
-        option("bandwidth", Annotated[int, _BANDWIDTH], "0B"),
-    ),
-    _settings,
-)

@@ -2115,3 +2115,71 @@ class CancelJobResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelJobResponse: _TypeAlias = CancelJobResponse  # noqa: Y015
+
+@_typing.final
+class TuneMigrationRequest(_message.Message):
+    """Changes a migration while it runs. What is unset or 0 stays as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    MAX_DOWNTIME_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    COMPRESSION_CACHE_BYTES_FIELD_NUMBER: _builtins.int
+    POST_COPY_BANDWIDTH_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    START_POST_COPY_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """Its job."""
+    bandwidth_bytes_per_second: _builtins.int
+    """At most this many bytes per second, at least 1 MiB and rounded up to whole MiB."""
+    compression_cache_bytes: _builtins.int
+    """The size of XBZRLE's cache."""
+    post_copy_bandwidth_bytes_per_second: _builtins.int
+    """The same as bandwidth_bytes_per_second, for the time after the switch to post-copy."""
+    start_post_copy: _builtins.bool
+    """Have the guest go on at the destination now, and fetch the rest of its memory from there."""
+    @_builtins.property
+    def max_downtime(self) -> _duration_pb2.Duration:
+        """How long the guest may stand still at the end, in whole milliseconds."""
+
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        max_downtime: _duration_pb2.Duration | None = ...,
+        bandwidth_bytes_per_second: _builtins.int = ...,
+        compression_cache_bytes: _builtins.int = ...,
+        post_copy_bandwidth_bytes_per_second: _builtins.int = ...,
+        start_post_copy: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_downtime", b"max_downtime"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_bytes_per_second", b"bandwidth_bytes_per_second", "compression_cache_bytes", b"compression_cache_bytes", "job_id", b"job_id", "max_downtime", b"max_downtime", "post_copy_bandwidth_bytes_per_second", b"post_copy_bandwidth_bytes_per_second", "start_post_copy", b"start_post_copy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TuneMigrationRequest: _TypeAlias = TuneMigrationRequest  # noqa: Y015
+
+@_typing.final
+class TuneMigrationResponse(_message.Message):
+    """Answers TuneMigration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> _types_pb2.Job:
+        """The job as it stood when the change had been made."""
+
+    def __init__(
+        self,
+        *,
+        job: _types_pb2.Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TuneMigrationResponse: _TypeAlias = TuneMigrationResponse  # noqa: Y015

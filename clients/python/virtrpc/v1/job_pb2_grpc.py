@@ -263,6 +263,11 @@ class JobServiceStub:
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.WatchJobsRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_job__pb2.WatchJobsResponse.FromString,
                 _registered_method=True)
+        self.TuneMigration = channel.unary_unary(
+                '/virtrpc.v1.JobService/TuneMigration',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.TuneMigrationRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_job__pb2.TuneMigrationResponse.FromString,
+                _registered_method=True)
         self.CancelJob = channel.unary_unary(
                 '/virtrpc.v1.JobService/CancelJob',
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.CancelJobRequest.SerializeToString,
@@ -699,9 +704,12 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def MigrateDomain(self, request, context):
-        """Moves a domain to another host. Reports progress and phases, and can be aborted until the destination has taken over. Counts towards the
-        host's limit of migrations. Afterwards the domain is listed at the destination, where that is a configured host. Who may call: admin.
-        INVALID_ARGUMENT     MIGRATION_TARGET_NOT_ALLOWED, or settings that exclude each other
+        """Moves a domain to another host. Reports progress and phases (Job.migration has the details), and can be aborted until the guest runs at the
+        destination (MIGRATION_POST_COPY) or the destination takes over (MIGRATION_FINISH). TuneMigration changes its limits while it runs, and
+        settings.schedule does so by itself. Counts towards the host's limit of migrations. Whatever fails before the destination has taken over leaves
+        the guest running at the source, and the error says why. Afterwards the domain is listed at the destination, where that is a configured
+        host. PlanMigration says beforehand what would stand in the way. Who may call: admin.
+        INVALID_ARGUMENT     MIGRATION_TARGET_NOT_ALLOWED, or settings that exclude each other: metadata "field" names one
         ALREADY_EXISTS       the destination has another domain of that name or UUID, or is being given one
         FAILED_PRECONDITION  HOST_UNREACHABLE: source or destination; MIGRATION_UNSAFE; WRONG_STATE; OPERATION_FAILED
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
@@ -746,6 +754,20 @@ class JobServiceServicer:
         15 s is a heartbeat: nothing for 45 s means that the connection is dead. On any status connect again with the last resume_token. Who may call: viewer.
         INVALID_ARGUMENT     RESUME_TOKEN_INVALID: start without a token; bad filter
         NOT_FOUND            HOST_NOT_CONFIGURED
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TuneMigration(self, request, context):
+        """Changes the limits of a migration while it runs, or has the guest go on at the destination (post-copy). Makes no job, and is sent at once, past
+        whatever the domain's queue holds; only to the very migration that the hypervisor shows to be this job's. Job.migration shows what is set, as
+        of the next look. Several changes are made in the order of their fields; where one fails, those before it stay. Who may call: admin.
+        INVALID_ARGUMENT     nothing to change; the job is no migration; start_post_copy without settings.post_copy
+        NOT_FOUND            JOB_NOT_FOUND
+        FAILED_PRECONDITION  NOT_READY: it is queued, getting ready, coming to its end, or over: Job.phase says which; after the switch to post-copy
+        only post_copy_bandwidth_bytes_per_second can be changed; HOST_UNREACHABLE; MONITOR_UNRESPONSIVE;
+        UNSUPPORTED_BY_HYPERVISOR; OPERATION_FAILED
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -963,6 +985,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.WatchJobs,
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.WatchJobsRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_job__pb2.WatchJobsResponse.SerializeToString,
+            ),
+            'TuneMigration': grpc.unary_unary_rpc_method_handler(
+                    servicer.TuneMigration,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.TuneMigrationRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_job__pb2.TuneMigrationResponse.SerializeToString,
             ),
             'CancelJob': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelJob,
@@ -2078,6 +2105,33 @@ class JobService:
             '/virtrpc.v1.JobService/WatchJobs',
             virtrpc_dot_v1_dot_job__pb2.WatchJobsRequest.SerializeToString,
             virtrpc_dot_v1_dot_job__pb2.WatchJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TuneMigration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virtrpc.v1.JobService/TuneMigration',
+            virtrpc_dot_v1_dot_job__pb2.TuneMigrationRequest.SerializeToString,
+            virtrpc_dot_v1_dot_job__pb2.TuneMigrationResponse.FromString,
             options,
             channel_credentials,
             insecure,

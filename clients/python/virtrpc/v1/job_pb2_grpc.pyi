@@ -320,9 +320,12 @@ class JobServiceStub:
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
     MigrateDomain: _grpc.UnaryStreamMultiCallable[_job_pb2.MigrateDomainRequest, _types_pb2.JobUpdate]
-    """Moves a domain to another host. Reports progress and phases, and can be aborted until the destination has taken over. Counts towards the
-    host's limit of migrations. Afterwards the domain is listed at the destination, where that is a configured host. Who may call: admin.
-      INVALID_ARGUMENT     MIGRATION_TARGET_NOT_ALLOWED, or settings that exclude each other
+    """Moves a domain to another host. Reports progress and phases (Job.migration has the details), and can be aborted until the guest runs at the
+    destination (MIGRATION_POST_COPY) or the destination takes over (MIGRATION_FINISH). TuneMigration changes its limits while it runs, and
+    settings.schedule does so by itself. Counts towards the host's limit of migrations. Whatever fails before the destination has taken over leaves
+    the guest running at the source, and the error says why. Afterwards the domain is listed at the destination, where that is a configured
+    host. PlanMigration says beforehand what would stand in the way. Who may call: admin.
+      INVALID_ARGUMENT     MIGRATION_TARGET_NOT_ALLOWED, or settings that exclude each other: metadata "field" names one
       ALREADY_EXISTS       the destination has another domain of that name or UUID, or is being given one
       FAILED_PRECONDITION  HOST_UNREACHABLE: source or destination; MIGRATION_UNSAFE; WRONG_STATE; OPERATION_FAILED
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
@@ -351,6 +354,16 @@ class JobServiceStub:
     15 s is a heartbeat: nothing for 45 s means that the connection is dead. On any status connect again with the last resume_token. Who may call: viewer.
       INVALID_ARGUMENT     RESUME_TOKEN_INVALID: start without a token; bad filter
       NOT_FOUND            HOST_NOT_CONFIGURED
+    """
+    TuneMigration: _grpc.UnaryUnaryMultiCallable[_job_pb2.TuneMigrationRequest, _job_pb2.TuneMigrationResponse]
+    """Changes the limits of a migration while it runs, or has the guest go on at the destination (post-copy). Makes no job, and is sent at once, past
+    whatever the domain's queue holds; only to the very migration that the hypervisor shows to be this job's. Job.migration shows what is set, as
+    of the next look. Several changes are made in the order of their fields; where one fails, those before it stay. Who may call: admin.
+      INVALID_ARGUMENT     nothing to change; the job is no migration; start_post_copy without settings.post_copy
+      NOT_FOUND            JOB_NOT_FOUND
+      FAILED_PRECONDITION  NOT_READY: it is queued, getting ready, coming to its end, or over: Job.phase says which; after the switch to post-copy
+                           only post_copy_bandwidth_bytes_per_second can be changed; HOST_UNREACHABLE; MONITOR_UNRESPONSIVE;
+                           UNSUPPORTED_BY_HYPERVISOR; OPERATION_FAILED
     """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.CancelJobRequest, _job_pb2.CancelJobResponse]
     """Asks a job to stop. Answered at once and always OK for a job that is known, also the second time and after its end; the wish is kept. The answer
@@ -650,9 +663,12 @@ class JobServiceAsyncStub(JobServiceStub):
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
     MigrateDomain: _aio.UnaryStreamMultiCallable[_job_pb2.MigrateDomainRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
-    """Moves a domain to another host. Reports progress and phases, and can be aborted until the destination has taken over. Counts towards the
-    host's limit of migrations. Afterwards the domain is listed at the destination, where that is a configured host. Who may call: admin.
-      INVALID_ARGUMENT     MIGRATION_TARGET_NOT_ALLOWED, or settings that exclude each other
+    """Moves a domain to another host. Reports progress and phases (Job.migration has the details), and can be aborted until the guest runs at the
+    destination (MIGRATION_POST_COPY) or the destination takes over (MIGRATION_FINISH). TuneMigration changes its limits while it runs, and
+    settings.schedule does so by itself. Counts towards the host's limit of migrations. Whatever fails before the destination has taken over leaves
+    the guest running at the source, and the error says why. Afterwards the domain is listed at the destination, where that is a configured
+    host. PlanMigration says beforehand what would stand in the way. Who may call: admin.
+      INVALID_ARGUMENT     MIGRATION_TARGET_NOT_ALLOWED, or settings that exclude each other: metadata "field" names one
       ALREADY_EXISTS       the destination has another domain of that name or UUID, or is being given one
       FAILED_PRECONDITION  HOST_UNREACHABLE: source or destination; MIGRATION_UNSAFE; WRONG_STATE; OPERATION_FAILED
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
@@ -681,6 +697,16 @@ class JobServiceAsyncStub(JobServiceStub):
     15 s is a heartbeat: nothing for 45 s means that the connection is dead. On any status connect again with the last resume_token. Who may call: viewer.
       INVALID_ARGUMENT     RESUME_TOKEN_INVALID: start without a token; bad filter
       NOT_FOUND            HOST_NOT_CONFIGURED
+    """
+    TuneMigration: _aio.UnaryUnaryMultiCallable[_job_pb2.TuneMigrationRequest, _job_pb2.TuneMigrationResponse]  # type: ignore[assignment]
+    """Changes the limits of a migration while it runs, or has the guest go on at the destination (post-copy). Makes no job, and is sent at once, past
+    whatever the domain's queue holds; only to the very migration that the hypervisor shows to be this job's. Job.migration shows what is set, as
+    of the next look. Several changes are made in the order of their fields; where one fails, those before it stay. Who may call: admin.
+      INVALID_ARGUMENT     nothing to change; the job is no migration; start_post_copy without settings.post_copy
+      NOT_FOUND            JOB_NOT_FOUND
+      FAILED_PRECONDITION  NOT_READY: it is queued, getting ready, coming to its end, or over: Job.phase says which; after the switch to post-copy
+                           only post_copy_bandwidth_bytes_per_second can be changed; HOST_UNREACHABLE; MONITOR_UNRESPONSIVE;
+                           UNSUPPORTED_BY_HYPERVISOR; OPERATION_FAILED
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_pb2.CancelJobRequest, _job_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Asks a job to stop. Answered at once and always OK for a job that is known, also the second time and after its end; the wish is kept. The answer
@@ -1193,9 +1219,12 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.MigrateDomainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
-        """Moves a domain to another host. Reports progress and phases, and can be aborted until the destination has taken over. Counts towards the
-        host's limit of migrations. Afterwards the domain is listed at the destination, where that is a configured host. Who may call: admin.
-          INVALID_ARGUMENT     MIGRATION_TARGET_NOT_ALLOWED, or settings that exclude each other
+        """Moves a domain to another host. Reports progress and phases (Job.migration has the details), and can be aborted until the guest runs at the
+        destination (MIGRATION_POST_COPY) or the destination takes over (MIGRATION_FINISH). TuneMigration changes its limits while it runs, and
+        settings.schedule does so by itself. Counts towards the host's limit of migrations. Whatever fails before the destination has taken over leaves
+        the guest running at the source, and the error says why. Afterwards the domain is listed at the destination, where that is a configured
+        host. PlanMigration says beforehand what would stand in the way. Who may call: admin.
+          INVALID_ARGUMENT     MIGRATION_TARGET_NOT_ALLOWED, or settings that exclude each other: metadata "field" names one
           ALREADY_EXISTS       the destination has another domain of that name or UUID, or is being given one
           FAILED_PRECONDITION  HOST_UNREACHABLE: source or destination; MIGRATION_UNSAFE; WRONG_STATE; OPERATION_FAILED
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
@@ -1248,6 +1277,22 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         15 s is a heartbeat: nothing for 45 s means that the connection is dead. On any status connect again with the last resume_token. Who may call: viewer.
           INVALID_ARGUMENT     RESUME_TOKEN_INVALID: start without a token; bad filter
           NOT_FOUND            HOST_NOT_CONFIGURED
+        """
+
+    @_abc_1.abstractmethod
+    def TuneMigration(
+        self,
+        request: _job_pb2.TuneMigrationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_pb2.TuneMigrationResponse, _abc.Awaitable[_job_pb2.TuneMigrationResponse]]:
+        """Changes the limits of a migration while it runs, or has the guest go on at the destination (post-copy). Makes no job, and is sent at once, past
+        whatever the domain's queue holds; only to the very migration that the hypervisor shows to be this job's. Job.migration shows what is set, as
+        of the next look. Several changes are made in the order of their fields; where one fails, those before it stay. Who may call: admin.
+          INVALID_ARGUMENT     nothing to change; the job is no migration; start_post_copy without settings.post_copy
+          NOT_FOUND            JOB_NOT_FOUND
+          FAILED_PRECONDITION  NOT_READY: it is queued, getting ready, coming to its end, or over: Job.phase says which; after the switch to post-copy
+                               only post_copy_bandwidth_bytes_per_second can be changed; HOST_UNREACHABLE; MONITOR_UNRESPONSIVE;
+                               UNSUPPORTED_BY_HYPERVISOR; OPERATION_FAILED
         """
 
     @_abc_1.abstractmethod

@@ -216,8 +216,10 @@ class SnapshotServiceServicer:
 
     def PlanMigration(self, request, context):
         """Says what would stand in the way of a migration, at the source and at the destination, and changes nothing. Obstacles are an answer, not an
-        error. Who may call: admin, as for MigrateDomain. Servers that do not have it yet end it UNIMPLEMENTED.
-        INVALID_ARGUMENT  MIGRATION_TARGET_NOT_ALLOWED, or settings that exclude each other
+        error: also that the destination cannot be reached. A destination given by URI is opened read-only from the source's driver process. Who may
+        call: admin, as for MigrateDomain.
+        INVALID_ARGUMENT     settings that exclude each other: metadata "field" names one
+        FAILED_PRECONDITION  UNSUPPORTED_BY_HYPERVISOR: the source's hypervisor moves no domains
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

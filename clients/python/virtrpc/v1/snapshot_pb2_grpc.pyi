@@ -102,8 +102,10 @@ class SnapshotServiceStub:
     """
     PlanMigration: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.PlanMigrationRequest, _snapshot_pb2.PlanMigrationResponse]
     """Says what would stand in the way of a migration, at the source and at the destination, and changes nothing. Obstacles are an answer, not an
-    error. Who may call: admin, as for MigrateDomain. Servers that do not have it yet end it UNIMPLEMENTED.
-      INVALID_ARGUMENT  MIGRATION_TARGET_NOT_ALLOWED, or settings that exclude each other
+    error: also that the destination cannot be reached. A destination given by URI is opened read-only from the source's driver process. Who may
+    call: admin, as for MigrateDomain.
+      INVALID_ARGUMENT     settings that exclude each other: metadata "field" names one
+      FAILED_PRECONDITION  UNSUPPORTED_BY_HYPERVISOR: the source's hypervisor moves no domains
     """
 
 @_typing.type_check_only
@@ -179,8 +181,10 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     """
     PlanMigration: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.PlanMigrationRequest, _snapshot_pb2.PlanMigrationResponse]  # type: ignore[assignment]
     """Says what would stand in the way of a migration, at the source and at the destination, and changes nothing. Obstacles are an answer, not an
-    error. Who may call: admin, as for MigrateDomain. Servers that do not have it yet end it UNIMPLEMENTED.
-      INVALID_ARGUMENT  MIGRATION_TARGET_NOT_ALLOWED, or settings that exclude each other
+    error: also that the destination cannot be reached. A destination given by URI is opened read-only from the source's driver process. Who may
+    call: admin, as for MigrateDomain.
+      INVALID_ARGUMENT     settings that exclude each other: metadata "field" names one
+      FAILED_PRECONDITION  UNSUPPORTED_BY_HYPERVISOR: the source's hypervisor moves no domains
     """
 
 class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -319,8 +323,10 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_snapshot_pb2.PlanMigrationResponse, _abc.Awaitable[_snapshot_pb2.PlanMigrationResponse]]:
         """Says what would stand in the way of a migration, at the source and at the destination, and changes nothing. Obstacles are an answer, not an
-        error. Who may call: admin, as for MigrateDomain. Servers that do not have it yet end it UNIMPLEMENTED.
-          INVALID_ARGUMENT  MIGRATION_TARGET_NOT_ALLOWED, or settings that exclude each other
+        error: also that the destination cannot be reached. A destination given by URI is opened read-only from the source's driver process. Who may
+        call: admin, as for MigrateDomain.
+          INVALID_ARGUMENT     settings that exclude each other: metadata "field" names one
+          FAILED_PRECONDITION  UNSUPPORTED_BY_HYPERVISOR: the source's hypervisor moves no domains
         """
 
 def add_SnapshotServiceServicer_to_server(servicer: SnapshotServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

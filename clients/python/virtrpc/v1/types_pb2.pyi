@@ -614,6 +614,8 @@ class _CancelReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelRe
     """The server is going down and could not keep it."""
     CANCEL_REASON_FOREIGN: _CancelReason.ValueType  # 6
     """Somebody outside virtrpc aborted it in the hypervisor. cancel_requested is not set."""
+    CANCEL_REASON_NOT_CONVERGING: _CancelReason.ValueType  # 7
+    """The last step of a migration's schedule. cancel_requested is set."""
 
 class CancelReason(_CancelReason, metaclass=_CancelReasonEnumTypeWrapper):
     """Why a job was asked to stop."""
@@ -632,6 +634,8 @@ CANCEL_REASON_DRAIN: CancelReason.ValueType  # 5
 """The server is going down and could not keep it."""
 CANCEL_REASON_FOREIGN: CancelReason.ValueType  # 6
 """Somebody outside virtrpc aborted it in the hypervisor. cancel_requested is not set."""
+CANCEL_REASON_NOT_CONVERGING: CancelReason.ValueType  # 7
+"""The last step of a migration's schedule. cancel_requested is set."""
 Global___CancelReason: _TypeAlias = CancelReason  # noqa: Y015
 
 class _SnapshotKind:
@@ -661,6 +665,62 @@ SNAPSHOT_KIND_ACTIVE: SnapshotKind.ValueType  # 2
 SNAPSHOT_KIND_DISK_ONLY: SnapshotKind.ValueType  # 3
 """Disks of a running domain without its memory: like a pulled plug unless it was quiesced."""
 Global___SnapshotKind: _TypeAlias = SnapshotKind  # noqa: Y015
+
+class _MigrationCompressionMethod:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MigrationCompressionMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MigrationCompressionMethod.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MIGRATION_COMPRESSION_METHOD_UNSPECIFIED: _MigrationCompressionMethod.ValueType  # 0
+    """The hypervisor's default (QEMU: XBZRLE)."""
+    MIGRATION_COMPRESSION_METHOD_XBZRLE: _MigrationCompressionMethod.ValueType  # 1
+    """Pages that were sent before, by what has changed in them."""
+    MIGRATION_COMPRESSION_METHOD_MT: _MigrationCompressionMethod.ValueType  # 2
+    """Each page, by several threads. Not with parallel."""
+    MIGRATION_COMPRESSION_METHOD_ZLIB: _MigrationCompressionMethod.ValueType  # 3
+    """zlib. Needs parallel, and libvirt 9.1."""
+    MIGRATION_COMPRESSION_METHOD_ZSTD: _MigrationCompressionMethod.ValueType  # 4
+    """Zstandard. Needs parallel, and libvirt 9.1."""
+
+class MigrationCompressionMethod(_MigrationCompressionMethod, metaclass=_MigrationCompressionMethodEnumTypeWrapper):
+    """How memory is compressed."""
+
+MIGRATION_COMPRESSION_METHOD_UNSPECIFIED: MigrationCompressionMethod.ValueType  # 0
+"""The hypervisor's default (QEMU: XBZRLE)."""
+MIGRATION_COMPRESSION_METHOD_XBZRLE: MigrationCompressionMethod.ValueType  # 1
+"""Pages that were sent before, by what has changed in them."""
+MIGRATION_COMPRESSION_METHOD_MT: MigrationCompressionMethod.ValueType  # 2
+"""Each page, by several threads. Not with parallel."""
+MIGRATION_COMPRESSION_METHOD_ZLIB: MigrationCompressionMethod.ValueType  # 3
+"""zlib. Needs parallel, and libvirt 9.1."""
+MIGRATION_COMPRESSION_METHOD_ZSTD: MigrationCompressionMethod.ValueType  # 4
+"""Zstandard. Needs parallel, and libvirt 9.1."""
+Global___MigrationCompressionMethod: _TypeAlias = MigrationCompressionMethod  # noqa: Y015
+
+class _MigrationStorageCopy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MigrationStorageCopyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MigrationStorageCopy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MIGRATION_STORAGE_COPY_UNSPECIFIED: _MigrationStorageCopy.ValueType  # 0
+    """Not said: ALL."""
+    MIGRATION_STORAGE_COPY_ALL: _MigrationStorageCopy.ValueType  # 1
+    """Whole; a file of the same size must be there, or libvirt makes one."""
+    MIGRATION_STORAGE_COPY_INCREMENTAL: _MigrationStorageCopy.ValueType  # 2
+    """Only what lies above the backing file, which both hosts have."""
+
+class MigrationStorageCopy(_MigrationStorageCopy, metaclass=_MigrationStorageCopyEnumTypeWrapper):
+    """How local disks are copied."""
+
+MIGRATION_STORAGE_COPY_UNSPECIFIED: MigrationStorageCopy.ValueType  # 0
+"""Not said: ALL."""
+MIGRATION_STORAGE_COPY_ALL: MigrationStorageCopy.ValueType  # 1
+"""Whole; a file of the same size must be there, or libvirt makes one."""
+MIGRATION_STORAGE_COPY_INCREMENTAL: MigrationStorageCopy.ValueType  # 2
+"""Only what lies above the backing file, which both hosts have."""
+Global___MigrationStorageCopy: _TypeAlias = MigrationStorageCopy  # noqa: Y015
 
 class _ErrorReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -730,6 +790,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: libvirt thinks that the move could damage the guest's disks. Make the storage safe, or set unsafe."""
     ERROR_REASON_RESOURCE_LACKING: _ErrorReason.ValueType  # 59
     """FAILED_PRECONDITION: the hypervisor ran out of something: memory, disk space, devices. Free some, retry."""
+    ERROR_REASON_NOT_READY: _ErrorReason.ValueType  # 60
+    """FAILED_PRECONDITION: the job is not at a point where this can be done: a migration that cannot be tuned now. Watch the job, then retry."""
     ERROR_REASON_WAIT_TIMEOUT: _ErrorReason.ValueType  # 80
     """ABORTED: wait_timeout passed while the job was queued; metadata "waiting_for", "holder_job_id", "holder_kind", "holder_owner",
     "holder_age_seconds", "holder_foreign_text". Nothing was changed: retry, wait longer, or cancel the holder.
@@ -828,6 +890,8 @@ ERROR_REASON_MIGRATION_UNSAFE: ErrorReason.ValueType  # 58
 """FAILED_PRECONDITION: libvirt thinks that the move could damage the guest's disks. Make the storage safe, or set unsafe."""
 ERROR_REASON_RESOURCE_LACKING: ErrorReason.ValueType  # 59
 """FAILED_PRECONDITION: the hypervisor ran out of something: memory, disk space, devices. Free some, retry."""
+ERROR_REASON_NOT_READY: ErrorReason.ValueType  # 60
+"""FAILED_PRECONDITION: the job is not at a point where this can be done: a migration that cannot be tuned now. Watch the job, then retry."""
 ERROR_REASON_WAIT_TIMEOUT: ErrorReason.ValueType  # 80
 """ABORTED: wait_timeout passed while the job was queued; metadata "waiting_for", "holder_job_id", "holder_kind", "holder_owner",
 "holder_age_seconds", "holder_foreign_text". Nothing was changed: retry, wait longer, or cancel the holder.
@@ -1762,6 +1826,7 @@ class Job(_message.Message):
     RUN_TIMEOUT_FIELD_NUMBER: _builtins.int
     ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    MIGRATION_FIELD_NUMBER: _builtins.int
     ABORTABLE_FIELD_NUMBER: _builtins.int
     ABORT_REASON_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
@@ -1844,6 +1909,10 @@ class Job(_message.Message):
         """How far it has come. Unset where the hypervisor reports none for this kind."""
 
     @_builtins.property
+    def migration(self) -> Global___MigrationProgress:
+        """Of MigrateDomain: how the move goes."""
+
+    @_builtins.property
     def error(self) -> Global___JobError:
         """What went wrong. Set in every final state but SUCCEEDED."""
 
@@ -1893,6 +1962,7 @@ class Job(_message.Message):
         run_timeout: _duration_pb2.Duration | None = ...,
         on_disconnect: Global___OnDisconnect.ValueType = ...,
         progress: Global___JobProgress | None = ...,
+        migration: Global___MigrationProgress | None = ...,
         abortable: _builtins.bool = ...,
         abort_reason: _builtins.str = ...,
         cancel_requested: _builtins.bool = ...,
@@ -1907,9 +1977,9 @@ class Job(_message.Message):
         file_result: Global___FileResult | None = ...,
         filesystems_result: Global___FilesystemsResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "migrate_domain_result", b"migrate_domain_result", "progress", b"progress", "queue_position", b"queue_position", "result", b"result", "run_timeout", b"run_timeout", "start_time", b"start_time", "update_time", b"update_time", "wait_timeout", b"wait_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "progress", b"progress", "queue_position", b"queue_position", "result", b"result", "run_timeout", b"run_timeout", "start_time", b"start_time", "update_time", b"update_time", "wait_timeout", b"wait_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "abort_reason", b"abort_reason", "abortable", b"abortable", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "evidence", b"evidence", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "holders", b"holders", "job_id", b"job_id", "kind", b"kind", "may_still_apply", b"may_still_apply", "migrate_domain_result", b"migrate_domain_result", "on_disconnect", b"on_disconnect", "owner", b"owner", "phase", b"phase", "progress", b"progress", "queue_position", b"queue_position", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run_timeout", b"run_timeout", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "wait_timeout", b"wait_timeout", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "abort_reason", b"abort_reason", "abortable", b"abortable", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "evidence", b"evidence", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "holders", b"holders", "job_id", b"job_id", "kind", b"kind", "may_still_apply", b"may_still_apply", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "on_disconnect", b"on_disconnect", "owner", b"owner", "phase", b"phase", "progress", b"progress", "queue_position", b"queue_position", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run_timeout", b"run_timeout", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "wait_timeout", b"wait_timeout", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__queue_position: _TypeAlias = _typing.Literal["queue_position"]  # noqa: Y015
     _WhichOneofArgType__queue_position: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position"]  # noqa: Y015
@@ -2055,6 +2125,19 @@ class MigrationSettings(_message.Message):
     UNSAFE_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
     BANDWIDTH_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    MAX_DOWNTIME_FIELD_NUMBER: _builtins.int
+    AUTO_CONVERGE_FIELD_NUMBER: _builtins.int
+    POST_COPY_FIELD_NUMBER: _builtins.int
+    PARALLEL_FIELD_NUMBER: _builtins.int
+    COMPRESSION_FIELD_NUMBER: _builtins.int
+    STORAGE_FIELD_NUMBER: _builtins.int
+    TLS_FIELD_NUMBER: _builtins.int
+    TUNNELLED_FIELD_NUMBER: _builtins.int
+    ABORT_ON_ERROR_FIELD_NUMBER: _builtins.int
+    DESTINATION_XML_FIELD_NUMBER: _builtins.int
+    PERSISTENT_XML_FIELD_NUMBER: _builtins.int
+    LISTEN_ADDRESS_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """A configured host's name: the preferred form."""
     uri: _builtins.str
@@ -2083,6 +2166,50 @@ class MigrationSettings(_message.Message):
     """Leave the guest paused at the destination."""
     bandwidth_bytes_per_second: _builtins.int
     """At most this many bytes per second, at least 1 MiB and rounded up to whole MiB. Unset or 0: the hypervisor's own limit."""
+    tunnelled: _builtins.bool
+    """Send everything through the daemons' own connection. Needs peer_to_peer."""
+    abort_on_error: _builtins.bool
+    """End the move where the guest meets an I/O error meanwhile."""
+    destination_xml: _builtins.str
+    """The definition with which it runs at the destination: what the host sees may differ (paths, bridges), what the guest sees may not. Empty: as it is."""
+    persistent_xml: _builtins.str
+    """The definition that is stored at the destination. Needs persist_destination. Empty: the one stored at the source."""
+    listen_address: _builtins.str
+    """The address on which the destination waits for the memory: an IP address or a host's name. Empty: all. Not with tunnelled."""
+    @_builtins.property
+    def max_downtime(self) -> _duration_pb2.Duration:
+        """How long the guest may stand still at the end, in whole milliseconds. Unset: the hypervisor's own limit (QEMU: 300 ms). TuneMigration raises it."""
+
+    @_builtins.property
+    def auto_converge(self) -> Global___MigrationAutoConverge:
+        """Slow the guest down while it writes faster than its memory can be sent. Unset: do not."""
+
+    @_builtins.property
+    def post_copy(self) -> Global___MigrationPostCopy:
+        """Allow that the guest goes on at the destination before all its memory is there. TuneMigration and `schedule` switch to it; nothing does so by
+        itself. From then on the move cannot be aborted, and a network that fails loses the guest. Unset: not allowed. Not with tunnelled.
+        """
+
+    @_builtins.property
+    def parallel(self) -> Global___MigrationParallel:
+        """Send memory over several connections. Unset: over one. Not with tunnelled."""
+
+    @_builtins.property
+    def compression(self) -> Global___MigrationCompression:
+        """Compress memory. Unset: do not."""
+
+    @_builtins.property
+    def storage(self) -> Global___MigrationStorage:
+        """Copy local disks along. Unset: the disks lie where both hosts reach them."""
+
+    @_builtins.property
+    def tls(self) -> Global___MigrationTls:
+        """Encrypt what is sent. Unset: do not."""
+
+    @_builtins.property
+    def schedule(self) -> _containers.RepeatedCompositeFieldContainer[Global___MigrationStep]:
+        """What to do while the move does not get on, in this order, each step once. What getting on means is said at MigrationStep. At most 16."""
+
     def __init__(
         self,
         *,
@@ -2098,10 +2225,23 @@ class MigrationSettings(_message.Message):
         unsafe: _builtins.bool = ...,
         paused: _builtins.bool = ...,
         bandwidth_bytes_per_second: _builtins.int = ...,
+        max_downtime: _duration_pb2.Duration | None = ...,
+        auto_converge: Global___MigrationAutoConverge | None = ...,
+        post_copy: Global___MigrationPostCopy | None = ...,
+        parallel: Global___MigrationParallel | None = ...,
+        compression: Global___MigrationCompression | None = ...,
+        storage: Global___MigrationStorage | None = ...,
+        tls: Global___MigrationTls | None = ...,
+        tunnelled: _builtins.bool = ...,
+        abort_on_error: _builtins.bool = ...,
+        destination_xml: _builtins.str = ...,
+        persistent_xml: _builtins.str = ...,
+        listen_address: _builtins.str = ...,
+        schedule: _abc.Iterable[Global___MigrationStep] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_live", b"_live", "_peer_to_peer", b"_peer_to_peer", "destination", b"destination", "host", b"host", "live", b"live", "peer_to_peer", b"peer_to_peer", "uri", b"uri"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_live", b"_live", "_peer_to_peer", b"_peer_to_peer", "auto_converge", b"auto_converge", "compression", b"compression", "destination", b"destination", "host", b"host", "live", b"live", "max_downtime", b"max_downtime", "parallel", b"parallel", "peer_to_peer", b"peer_to_peer", "post_copy", b"post_copy", "storage", b"storage", "tls", b"tls", "uri", b"uri"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_live", b"_live", "_peer_to_peer", b"_peer_to_peer", "bandwidth_bytes_per_second", b"bandwidth_bytes_per_second", "destination", b"destination", "destination_name", b"destination_name", "host", b"host", "live", b"live", "migrate_uri", b"migrate_uri", "offline", b"offline", "paused", b"paused", "peer_to_peer", b"peer_to_peer", "persist_destination", b"persist_destination", "undefine_source", b"undefine_source", "unsafe", b"unsafe", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_live", b"_live", "_peer_to_peer", b"_peer_to_peer", "abort_on_error", b"abort_on_error", "auto_converge", b"auto_converge", "bandwidth_bytes_per_second", b"bandwidth_bytes_per_second", "compression", b"compression", "destination", b"destination", "destination_name", b"destination_name", "destination_xml", b"destination_xml", "host", b"host", "listen_address", b"listen_address", "live", b"live", "max_downtime", b"max_downtime", "migrate_uri", b"migrate_uri", "offline", b"offline", "parallel", b"parallel", "paused", b"paused", "peer_to_peer", b"peer_to_peer", "persist_destination", b"persist_destination", "persistent_xml", b"persistent_xml", "post_copy", b"post_copy", "schedule", b"schedule", "storage", b"storage", "tls", b"tls", "tunnelled", b"tunnelled", "undefine_source", b"undefine_source", "unsafe", b"unsafe", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__live: _TypeAlias = _typing.Literal["live"]  # noqa: Y015
     _WhichOneofArgType__live: _TypeAlias = _typing.Literal["_live", b"_live"]  # noqa: Y015
@@ -2117,6 +2257,501 @@ class MigrationSettings(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_destination) -> _WhichOneofReturnType_destination | None: ...
 
 Global___MigrationSettings: _TypeAlias = MigrationSettings  # noqa: Y015
+
+@_typing.final
+class MigrationAutoConverge(_message.Message):
+    """Slows a guest down while it is moved. libvirt switches this on at the beginning only, and the hypervisor then decides by itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INITIAL_PERCENT_FIELD_NUMBER: _builtins.int
+    INCREMENT_PERCENT_FIELD_NUMBER: _builtins.int
+    initial_percent: _builtins.int
+    """By how many per cent at first, 1 to 99. Unset or 0: the hypervisor's own choice (QEMU: 20)."""
+    increment_percent: _builtins.int
+    """By how many per cent more each time, 1 to 99. Unset or 0: the hypervisor's own choice (QEMU: 10)."""
+    def __init__(
+        self,
+        *,
+        initial_percent: _builtins.int = ...,
+        increment_percent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["increment_percent", b"increment_percent", "initial_percent", b"initial_percent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MigrationAutoConverge: _TypeAlias = MigrationAutoConverge  # noqa: Y015
+
+@_typing.final
+class MigrationPostCopy(_message.Message):
+    """Post-copy, allowed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BANDWIDTH_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    bandwidth_bytes_per_second: _builtins.int
+    """At most this many bytes per second once the guest runs at the destination, at least 1 MiB. Unset or 0: no limit."""
+    def __init__(
+        self,
+        *,
+        bandwidth_bytes_per_second: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_bytes_per_second", b"bandwidth_bytes_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MigrationPostCopy: _TypeAlias = MigrationPostCopy  # noqa: Y015
+
+@_typing.final
+class MigrationParallel(_message.Message):
+    """Sends memory over several connections."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONNECTIONS_FIELD_NUMBER: _builtins.int
+    ZERO_COPY_FIELD_NUMBER: _builtins.int
+    connections: _builtins.int
+    """How many, 1 to 255. Unset or 0: the hypervisor's own choice (QEMU: 2)."""
+    zero_copy: _builtins.bool
+    """Send without copying first. Not with compression or TLS."""
+    def __init__(
+        self,
+        *,
+        connections: _builtins.int = ...,
+        zero_copy: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connections", b"connections", "zero_copy", b"zero_copy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MigrationParallel: _TypeAlias = MigrationParallel  # noqa: Y015
+
+@_typing.final
+class MigrationCompression(_message.Message):
+    """Compresses memory. A parameter needs its method among `methods`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METHODS_FIELD_NUMBER: _builtins.int
+    XBZRLE_CACHE_BYTES_FIELD_NUMBER: _builtins.int
+    MT_LEVEL_FIELD_NUMBER: _builtins.int
+    MT_THREADS_FIELD_NUMBER: _builtins.int
+    MT_DECOMPRESSION_THREADS_FIELD_NUMBER: _builtins.int
+    ZLIB_LEVEL_FIELD_NUMBER: _builtins.int
+    ZSTD_LEVEL_FIELD_NUMBER: _builtins.int
+    xbzrle_cache_bytes: _builtins.int
+    """XBZRLE: how many bytes of memory it keeps of what was sent. Unset or 0: the hypervisor's own choice."""
+    mt_level: _builtins.int
+    """MT: 0 (none) to 9 (best)."""
+    mt_threads: _builtins.int
+    """MT: threads that compress, 1 to 255. Unset or 0: the hypervisor's own choice."""
+    mt_decompression_threads: _builtins.int
+    """MT: threads that expand, 1 to 255. Unset or 0: the hypervisor's own choice."""
+    zlib_level: _builtins.int
+    """ZLIB: 0 (none) to 9 (best)."""
+    zstd_level: _builtins.int
+    """ZSTD: 0 (none) to 20 (best)."""
+    @_builtins.property
+    def methods(self) -> _containers.RepeatedScalarFieldContainer[Global___MigrationCompressionMethod.ValueType]:
+        """How; empty: the hypervisor's default."""
+
+    def __init__(
+        self,
+        *,
+        methods: _abc.Iterable[Global___MigrationCompressionMethod.ValueType] | None = ...,
+        xbzrle_cache_bytes: _builtins.int = ...,
+        mt_level: _builtins.int | None = ...,
+        mt_threads: _builtins.int = ...,
+        mt_decompression_threads: _builtins.int = ...,
+        zlib_level: _builtins.int | None = ...,
+        zstd_level: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mt_level", b"_mt_level", "_zlib_level", b"_zlib_level", "_zstd_level", b"_zstd_level", "mt_level", b"mt_level", "zlib_level", b"zlib_level", "zstd_level", b"zstd_level"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mt_level", b"_mt_level", "_zlib_level", b"_zlib_level", "_zstd_level", b"_zstd_level", "methods", b"methods", "mt_decompression_threads", b"mt_decompression_threads", "mt_level", b"mt_level", "mt_threads", b"mt_threads", "xbzrle_cache_bytes", b"xbzrle_cache_bytes", "zlib_level", b"zlib_level", "zstd_level", b"zstd_level"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__mt_level: _TypeAlias = _typing.Literal["mt_level"]  # noqa: Y015
+    _WhichOneofArgType__mt_level: _TypeAlias = _typing.Literal["_mt_level", b"_mt_level"]  # noqa: Y015
+    _WhichOneofReturnType__zlib_level: _TypeAlias = _typing.Literal["zlib_level"]  # noqa: Y015
+    _WhichOneofArgType__zlib_level: _TypeAlias = _typing.Literal["_zlib_level", b"_zlib_level"]  # noqa: Y015
+    _WhichOneofReturnType__zstd_level: _TypeAlias = _typing.Literal["zstd_level"]  # noqa: Y015
+    _WhichOneofArgType__zstd_level: _TypeAlias = _typing.Literal["_zstd_level", b"_zstd_level"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mt_level) -> _WhichOneofReturnType__mt_level | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__zlib_level) -> _WhichOneofReturnType__zlib_level | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__zstd_level) -> _WhichOneofReturnType__zstd_level | None: ...
+
+Global___MigrationCompression: _TypeAlias = MigrationCompression  # noqa: Y015
+
+@_typing.final
+class MigrationStorage(_message.Message):
+    """Copies disks along with the guest. Not with offline."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COPY_FIELD_NUMBER: _builtins.int
+    DISKS_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    URI_FIELD_NUMBER: _builtins.int
+    SYNCHRONOUS_WRITES_FIELD_NUMBER: _builtins.int
+    copy: Global___MigrationStorageCopy.ValueType
+    """How."""
+    port: _builtins.int
+    """The destination's port for them, 1 to 65535. Unset or 0: it chooses one. Not with tunnelled."""
+    uri: _builtins.str
+    """Where the destination takes them, "tcp://address:port" and nothing else. Empty: as migrate_uri. Not with port or tunnelled."""
+    synchronous_writes: _builtins.bool
+    """Have the guest wait for its writes to reach the destination, so that the copying comes to an end."""
+    @_builtins.property
+    def disks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Which, by their targets such as "vda". Empty: all that can be written and are not shared."""
+
+    def __init__(
+        self,
+        *,
+        copy: Global___MigrationStorageCopy.ValueType = ...,
+        disks: _abc.Iterable[_builtins.str] | None = ...,
+        port: _builtins.int = ...,
+        uri: _builtins.str = ...,
+        synchronous_writes: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "disks", b"disks", "port", b"port", "synchronous_writes", b"synchronous_writes", "uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MigrationStorage: _TypeAlias = MigrationStorage  # noqa: Y015
+
+@_typing.final
+class MigrationTls(_message.Message):
+    """Encrypts what is sent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DESTINATION_FIELD_NUMBER: _builtins.int
+    destination: _builtins.str
+    """The name that the destination's certificate must carry, where that is not the host's name in migrate_uri."""
+    def __init__(
+        self,
+        *,
+        destination: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MigrationTls: _TypeAlias = MigrationTls  # noqa: Y015
+
+@_typing.final
+class MigrationStep(_message.Message):
+    """What to do when a move has not got on for some time.
+
+    Memory is gone through in passes: each sends what the guest wrote during the one before. A pass counts where it is the first, or began with at
+    least a tenth less to send than each one before it. The move GETS ON with each reading that shows, in a pass that counts, less left to send than
+    was ever left in that pass. All else is standing still: a network that does not move, and passes that begin with as much as those before.
+    Job.migration.stalled says for how long it has stood still. Time of which there is no reading counts 2 s at most: the clock stops while the
+    hypervisor does not answer, and while a driver process is started again.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    MAX_DOWNTIME_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    POST_COPY_FIELD_NUMBER: _builtins.int
+    PAUSE_FIELD_NUMBER: _builtins.int
+    ABORT_FIELD_NUMBER: _builtins.int
+    THROTTLE_FIELD_NUMBER: _builtins.int
+    bandwidth_bytes_per_second: _builtins.int
+    """Set the bandwidth to this many bytes per second, at least 1 MiB."""
+    post_copy: _builtins.bool
+    """Go on at the destination. Needs post_copy."""
+    pause: _builtins.bool
+    """Hold the guest still until it is there; it goes on at the destination. Where the move fails or is cancelled afterwards, it stays paused at the
+    source.
+    """
+    abort: _builtins.bool
+    """Stop: the job ends CANCELLED with cancel_reason NOT_CONVERGING, and the guest goes on at the source."""
+    throttle: _builtins.bool
+    """Begin to throttle. libvirt cannot do this midway: refused, INVALID_ARGUMENT. Set auto_converge, which throttles with every pass that grows."""
+    @_builtins.property
+    def after(self) -> _duration_pb2.Duration:
+        """After so long without getting on, and no sooner than so long after the step before; above zero."""
+
+    @_builtins.property
+    def max_downtime(self) -> _duration_pb2.Duration:
+        """Raise max_downtime to this, in whole milliseconds."""
+
+    def __init__(
+        self,
+        *,
+        after: _duration_pb2.Duration | None = ...,
+        max_downtime: _duration_pb2.Duration | None = ...,
+        bandwidth_bytes_per_second: _builtins.int = ...,
+        post_copy: _builtins.bool = ...,
+        pause: _builtins.bool = ...,
+        abort: _builtins.bool = ...,
+        throttle: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "action", b"action", "after", b"after", "bandwidth_bytes_per_second", b"bandwidth_bytes_per_second", "max_downtime", b"max_downtime", "pause", b"pause", "post_copy", b"post_copy", "throttle", b"throttle"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "action", b"action", "after", b"after", "bandwidth_bytes_per_second", b"bandwidth_bytes_per_second", "max_downtime", b"max_downtime", "pause", b"pause", "post_copy", b"post_copy", "throttle", b"throttle"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["max_downtime", "bandwidth_bytes_per_second", "post_copy", "pause", "abort", "throttle"]  # noqa: Y015
+    _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
+
+Global___MigrationStep: _TypeAlias = MigrationStep  # noqa: Y015
+
+@_typing.final
+class MigrationProgress(_message.Message):
+    """A migration in detail: what only migrations have. JobProgress has the whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMORY_ITERATION_FIELD_NUMBER: _builtins.int
+    DIRTY_RATE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    MEMORY_PAGE_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_PROCESSED_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_REMAINING_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_RATE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    MEMORY_CONSTANT_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_NORMAL_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_PROCESSED_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_REMAINING_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_RATE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    EXPECTED_DOWNTIME_FIELD_NUMBER: _builtins.int
+    DOWNTIME_FIELD_NUMBER: _builtins.int
+    SETUP_TIME_FIELD_NUMBER: _builtins.int
+    AUTO_CONVERGE_PERCENT_FIELD_NUMBER: _builtins.int
+    COMPRESSION_CACHE_BYTES_FIELD_NUMBER: _builtins.int
+    COMPRESSION_BYTES_FIELD_NUMBER: _builtins.int
+    COMPRESSION_PAGES_FIELD_NUMBER: _builtins.int
+    COMPRESSION_CACHE_MISSES_FIELD_NUMBER: _builtins.int
+    COMPRESSION_OVERFLOWS_FIELD_NUMBER: _builtins.int
+    POST_COPY_REQUESTS_FIELD_NUMBER: _builtins.int
+    MAX_DOWNTIME_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    STALLED_FIELD_NUMBER: _builtins.int
+    STEPS_TAKEN_FIELD_NUMBER: _builtins.int
+    LAST_STEP_FIELD_NUMBER: _builtins.int
+    LAST_STEP_TIME_FIELD_NUMBER: _builtins.int
+    LAST_STEP_ERROR_FIELD_NUMBER: _builtins.int
+    memory_iteration: _builtins.int
+    """How many times memory has been gone through."""
+    dirty_rate_bytes_per_second: _builtins.int
+    """How fast the guest writes to its memory, as of the last pass."""
+    memory_page_bytes: _builtins.int
+    """The size of a page."""
+    memory_total_bytes: _builtins.int
+    """Memory: to send, sent, and left."""
+    memory_processed_bytes: _builtins.int
+    """See above."""
+    memory_remaining_bytes: _builtins.int
+    """See above."""
+    memory_rate_bytes_per_second: _builtins.int
+    """How fast memory is sent."""
+    memory_constant_bytes: _builtins.int
+    """Pages of nothing but one byte, which cost nothing to send: their size."""
+    memory_normal_bytes: _builtins.int
+    """Pages sent as they are: their size."""
+    disk_total_bytes: _builtins.int
+    """Disks: to copy, copied, and left."""
+    disk_processed_bytes: _builtins.int
+    """See above."""
+    disk_remaining_bytes: _builtins.int
+    """See above."""
+    disk_rate_bytes_per_second: _builtins.int
+    """How fast disks are copied."""
+    auto_converge_percent: _builtins.int
+    """By how much the guest is being slowed down."""
+    compression_cache_bytes: _builtins.int
+    """XBZRLE: the cache, what was sent compressed, and how often it failed."""
+    compression_bytes: _builtins.int
+    """See above."""
+    compression_pages: _builtins.int
+    """See above."""
+    compression_cache_misses: _builtins.int
+    """See above."""
+    compression_overflows: _builtins.int
+    """See above."""
+    post_copy_requests: _builtins.int
+    """Pages that the guest asked for at the destination (post-copy)."""
+    bandwidth_bytes_per_second: _builtins.int
+    """At most so many bytes per second. Unset where there is no limit."""
+    steps_taken: _builtins.int
+    """How many steps of the schedule were taken."""
+    last_step_error: _builtins.str
+    """Why it had no effect; empty where it had one."""
+    @_builtins.property
+    def expected_downtime(self) -> _duration_pb2.Duration:
+        """How long the guest would stand still if what is left were sent now."""
+
+    @_builtins.property
+    def downtime(self) -> _duration_pb2.Duration:
+        """How long it stood still. Only at the end."""
+
+    @_builtins.property
+    def setup_time(self) -> _duration_pb2.Duration:
+        """How long it took to get ready."""
+
+    @_builtins.property
+    def max_downtime(self) -> _duration_pb2.Duration:
+        """What is set now, as of the last look: how long the guest may stand still."""
+
+    @_builtins.property
+    def stalled(self) -> _duration_pb2.Duration:
+        """For how long it has not got on: see MigrationStep."""
+
+    @_builtins.property
+    def last_step(self) -> Global___MigrationStep:
+        """The last of them."""
+
+    @_builtins.property
+    def last_step_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was taken."""
+
+    def __init__(
+        self,
+        *,
+        memory_iteration: _builtins.int | None = ...,
+        dirty_rate_bytes_per_second: _builtins.int | None = ...,
+        memory_page_bytes: _builtins.int | None = ...,
+        memory_total_bytes: _builtins.int | None = ...,
+        memory_processed_bytes: _builtins.int | None = ...,
+        memory_remaining_bytes: _builtins.int | None = ...,
+        memory_rate_bytes_per_second: _builtins.int | None = ...,
+        memory_constant_bytes: _builtins.int | None = ...,
+        memory_normal_bytes: _builtins.int | None = ...,
+        disk_total_bytes: _builtins.int | None = ...,
+        disk_processed_bytes: _builtins.int | None = ...,
+        disk_remaining_bytes: _builtins.int | None = ...,
+        disk_rate_bytes_per_second: _builtins.int | None = ...,
+        expected_downtime: _duration_pb2.Duration | None = ...,
+        downtime: _duration_pb2.Duration | None = ...,
+        setup_time: _duration_pb2.Duration | None = ...,
+        auto_converge_percent: _builtins.int | None = ...,
+        compression_cache_bytes: _builtins.int | None = ...,
+        compression_bytes: _builtins.int | None = ...,
+        compression_pages: _builtins.int | None = ...,
+        compression_cache_misses: _builtins.int | None = ...,
+        compression_overflows: _builtins.int | None = ...,
+        post_copy_requests: _builtins.int | None = ...,
+        max_downtime: _duration_pb2.Duration | None = ...,
+        bandwidth_bytes_per_second: _builtins.int | None = ...,
+        stalled: _duration_pb2.Duration | None = ...,
+        steps_taken: _builtins.int | None = ...,
+        last_step: Global___MigrationStep | None = ...,
+        last_step_time: _timestamp_pb2.Timestamp | None = ...,
+        last_step_error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_auto_converge_percent", b"_auto_converge_percent", "_bandwidth_bytes_per_second", b"_bandwidth_bytes_per_second", "_compression_bytes", b"_compression_bytes", "_compression_cache_bytes", b"_compression_cache_bytes", "_compression_cache_misses", b"_compression_cache_misses", "_compression_overflows", b"_compression_overflows", "_compression_pages", b"_compression_pages", "_dirty_rate_bytes_per_second", b"_dirty_rate_bytes_per_second", "_disk_processed_bytes", b"_disk_processed_bytes", "_disk_rate_bytes_per_second", b"_disk_rate_bytes_per_second", "_disk_remaining_bytes", b"_disk_remaining_bytes", "_disk_total_bytes", b"_disk_total_bytes", "_memory_constant_bytes", b"_memory_constant_bytes", "_memory_iteration", b"_memory_iteration", "_memory_normal_bytes", b"_memory_normal_bytes", "_memory_page_bytes", b"_memory_page_bytes", "_memory_processed_bytes", b"_memory_processed_bytes", "_memory_rate_bytes_per_second", b"_memory_rate_bytes_per_second", "_memory_remaining_bytes", b"_memory_remaining_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_post_copy_requests", b"_post_copy_requests", "_steps_taken", b"_steps_taken", "auto_converge_percent", b"auto_converge_percent", "bandwidth_bytes_per_second", b"bandwidth_bytes_per_second", "compression_bytes", b"compression_bytes", "compression_cache_bytes", b"compression_cache_bytes", "compression_cache_misses", b"compression_cache_misses", "compression_overflows", b"compression_overflows", "compression_pages", b"compression_pages", "dirty_rate_bytes_per_second", b"dirty_rate_bytes_per_second", "disk_processed_bytes", b"disk_processed_bytes", "disk_rate_bytes_per_second", b"disk_rate_bytes_per_second", "disk_remaining_bytes", b"disk_remaining_bytes", "disk_total_bytes", b"disk_total_bytes", "downtime", b"downtime", "expected_downtime", b"expected_downtime", "last_step", b"last_step", "last_step_time", b"last_step_time", "max_downtime", b"max_downtime", "memory_constant_bytes", b"memory_constant_bytes", "memory_iteration", b"memory_iteration", "memory_normal_bytes", b"memory_normal_bytes", "memory_page_bytes", b"memory_page_bytes", "memory_processed_bytes", b"memory_processed_bytes", "memory_rate_bytes_per_second", b"memory_rate_bytes_per_second", "memory_remaining_bytes", b"memory_remaining_bytes", "memory_total_bytes", b"memory_total_bytes", "post_copy_requests", b"post_copy_requests", "setup_time", b"setup_time", "stalled", b"stalled", "steps_taken", b"steps_taken"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_auto_converge_percent", b"_auto_converge_percent", "_bandwidth_bytes_per_second", b"_bandwidth_bytes_per_second", "_compression_bytes", b"_compression_bytes", "_compression_cache_bytes", b"_compression_cache_bytes", "_compression_cache_misses", b"_compression_cache_misses", "_compression_overflows", b"_compression_overflows", "_compression_pages", b"_compression_pages", "_dirty_rate_bytes_per_second", b"_dirty_rate_bytes_per_second", "_disk_processed_bytes", b"_disk_processed_bytes", "_disk_rate_bytes_per_second", b"_disk_rate_bytes_per_second", "_disk_remaining_bytes", b"_disk_remaining_bytes", "_disk_total_bytes", b"_disk_total_bytes", "_memory_constant_bytes", b"_memory_constant_bytes", "_memory_iteration", b"_memory_iteration", "_memory_normal_bytes", b"_memory_normal_bytes", "_memory_page_bytes", b"_memory_page_bytes", "_memory_processed_bytes", b"_memory_processed_bytes", "_memory_rate_bytes_per_second", b"_memory_rate_bytes_per_second", "_memory_remaining_bytes", b"_memory_remaining_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_post_copy_requests", b"_post_copy_requests", "_steps_taken", b"_steps_taken", "auto_converge_percent", b"auto_converge_percent", "bandwidth_bytes_per_second", b"bandwidth_bytes_per_second", "compression_bytes", b"compression_bytes", "compression_cache_bytes", b"compression_cache_bytes", "compression_cache_misses", b"compression_cache_misses", "compression_overflows", b"compression_overflows", "compression_pages", b"compression_pages", "dirty_rate_bytes_per_second", b"dirty_rate_bytes_per_second", "disk_processed_bytes", b"disk_processed_bytes", "disk_rate_bytes_per_second", b"disk_rate_bytes_per_second", "disk_remaining_bytes", b"disk_remaining_bytes", "disk_total_bytes", b"disk_total_bytes", "downtime", b"downtime", "expected_downtime", b"expected_downtime", "last_step", b"last_step", "last_step_error", b"last_step_error", "last_step_time", b"last_step_time", "max_downtime", b"max_downtime", "memory_constant_bytes", b"memory_constant_bytes", "memory_iteration", b"memory_iteration", "memory_normal_bytes", b"memory_normal_bytes", "memory_page_bytes", b"memory_page_bytes", "memory_processed_bytes", b"memory_processed_bytes", "memory_rate_bytes_per_second", b"memory_rate_bytes_per_second", "memory_remaining_bytes", b"memory_remaining_bytes", "memory_total_bytes", b"memory_total_bytes", "post_copy_requests", b"post_copy_requests", "setup_time", b"setup_time", "stalled", b"stalled", "steps_taken", b"steps_taken"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__auto_converge_percent: _TypeAlias = _typing.Literal["auto_converge_percent"]  # noqa: Y015
+    _WhichOneofArgType__auto_converge_percent: _TypeAlias = _typing.Literal["_auto_converge_percent", b"_auto_converge_percent"]  # noqa: Y015
+    _WhichOneofReturnType__bandwidth_bytes_per_second: _TypeAlias = _typing.Literal["bandwidth_bytes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__bandwidth_bytes_per_second: _TypeAlias = _typing.Literal["_bandwidth_bytes_per_second", b"_bandwidth_bytes_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__compression_bytes: _TypeAlias = _typing.Literal["compression_bytes"]  # noqa: Y015
+    _WhichOneofArgType__compression_bytes: _TypeAlias = _typing.Literal["_compression_bytes", b"_compression_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__compression_cache_bytes: _TypeAlias = _typing.Literal["compression_cache_bytes"]  # noqa: Y015
+    _WhichOneofArgType__compression_cache_bytes: _TypeAlias = _typing.Literal["_compression_cache_bytes", b"_compression_cache_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__compression_cache_misses: _TypeAlias = _typing.Literal["compression_cache_misses"]  # noqa: Y015
+    _WhichOneofArgType__compression_cache_misses: _TypeAlias = _typing.Literal["_compression_cache_misses", b"_compression_cache_misses"]  # noqa: Y015
+    _WhichOneofReturnType__compression_overflows: _TypeAlias = _typing.Literal["compression_overflows"]  # noqa: Y015
+    _WhichOneofArgType__compression_overflows: _TypeAlias = _typing.Literal["_compression_overflows", b"_compression_overflows"]  # noqa: Y015
+    _WhichOneofReturnType__compression_pages: _TypeAlias = _typing.Literal["compression_pages"]  # noqa: Y015
+    _WhichOneofArgType__compression_pages: _TypeAlias = _typing.Literal["_compression_pages", b"_compression_pages"]  # noqa: Y015
+    _WhichOneofReturnType__dirty_rate_bytes_per_second: _TypeAlias = _typing.Literal["dirty_rate_bytes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__dirty_rate_bytes_per_second: _TypeAlias = _typing.Literal["_dirty_rate_bytes_per_second", b"_dirty_rate_bytes_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__disk_processed_bytes: _TypeAlias = _typing.Literal["disk_processed_bytes"]  # noqa: Y015
+    _WhichOneofArgType__disk_processed_bytes: _TypeAlias = _typing.Literal["_disk_processed_bytes", b"_disk_processed_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__disk_rate_bytes_per_second: _TypeAlias = _typing.Literal["disk_rate_bytes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__disk_rate_bytes_per_second: _TypeAlias = _typing.Literal["_disk_rate_bytes_per_second", b"_disk_rate_bytes_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__disk_remaining_bytes: _TypeAlias = _typing.Literal["disk_remaining_bytes"]  # noqa: Y015
+    _WhichOneofArgType__disk_remaining_bytes: _TypeAlias = _typing.Literal["_disk_remaining_bytes", b"_disk_remaining_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__disk_total_bytes: _TypeAlias = _typing.Literal["disk_total_bytes"]  # noqa: Y015
+    _WhichOneofArgType__disk_total_bytes: _TypeAlias = _typing.Literal["_disk_total_bytes", b"_disk_total_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__memory_constant_bytes: _TypeAlias = _typing.Literal["memory_constant_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_constant_bytes: _TypeAlias = _typing.Literal["_memory_constant_bytes", b"_memory_constant_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__memory_iteration: _TypeAlias = _typing.Literal["memory_iteration"]  # noqa: Y015
+    _WhichOneofArgType__memory_iteration: _TypeAlias = _typing.Literal["_memory_iteration", b"_memory_iteration"]  # noqa: Y015
+    _WhichOneofReturnType__memory_normal_bytes: _TypeAlias = _typing.Literal["memory_normal_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_normal_bytes: _TypeAlias = _typing.Literal["_memory_normal_bytes", b"_memory_normal_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__memory_page_bytes: _TypeAlias = _typing.Literal["memory_page_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_page_bytes: _TypeAlias = _typing.Literal["_memory_page_bytes", b"_memory_page_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__memory_processed_bytes: _TypeAlias = _typing.Literal["memory_processed_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_processed_bytes: _TypeAlias = _typing.Literal["_memory_processed_bytes", b"_memory_processed_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__memory_rate_bytes_per_second: _TypeAlias = _typing.Literal["memory_rate_bytes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__memory_rate_bytes_per_second: _TypeAlias = _typing.Literal["_memory_rate_bytes_per_second", b"_memory_rate_bytes_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__memory_remaining_bytes: _TypeAlias = _typing.Literal["memory_remaining_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_remaining_bytes: _TypeAlias = _typing.Literal["_memory_remaining_bytes", b"_memory_remaining_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__memory_total_bytes: _TypeAlias = _typing.Literal["memory_total_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_total_bytes: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__post_copy_requests: _TypeAlias = _typing.Literal["post_copy_requests"]  # noqa: Y015
+    _WhichOneofArgType__post_copy_requests: _TypeAlias = _typing.Literal["_post_copy_requests", b"_post_copy_requests"]  # noqa: Y015
+    _WhichOneofReturnType__steps_taken: _TypeAlias = _typing.Literal["steps_taken"]  # noqa: Y015
+    _WhichOneofArgType__steps_taken: _TypeAlias = _typing.Literal["_steps_taken", b"_steps_taken"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__auto_converge_percent) -> _WhichOneofReturnType__auto_converge_percent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bandwidth_bytes_per_second) -> _WhichOneofReturnType__bandwidth_bytes_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__compression_bytes) -> _WhichOneofReturnType__compression_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__compression_cache_bytes) -> _WhichOneofReturnType__compression_cache_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__compression_cache_misses) -> _WhichOneofReturnType__compression_cache_misses | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__compression_overflows) -> _WhichOneofReturnType__compression_overflows | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__compression_pages) -> _WhichOneofReturnType__compression_pages | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dirty_rate_bytes_per_second) -> _WhichOneofReturnType__dirty_rate_bytes_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__disk_processed_bytes) -> _WhichOneofReturnType__disk_processed_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__disk_rate_bytes_per_second) -> _WhichOneofReturnType__disk_rate_bytes_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__disk_remaining_bytes) -> _WhichOneofReturnType__disk_remaining_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__disk_total_bytes) -> _WhichOneofReturnType__disk_total_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_constant_bytes) -> _WhichOneofReturnType__memory_constant_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_iteration) -> _WhichOneofReturnType__memory_iteration | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_normal_bytes) -> _WhichOneofReturnType__memory_normal_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_page_bytes) -> _WhichOneofReturnType__memory_page_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_processed_bytes) -> _WhichOneofReturnType__memory_processed_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_rate_bytes_per_second) -> _WhichOneofReturnType__memory_rate_bytes_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_remaining_bytes) -> _WhichOneofReturnType__memory_remaining_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_total_bytes) -> _WhichOneofReturnType__memory_total_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__post_copy_requests) -> _WhichOneofReturnType__post_copy_requests | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__steps_taken) -> _WhichOneofReturnType__steps_taken | None: ...
+
+Global___MigrationProgress: _TypeAlias = MigrationProgress  # noqa: Y015
 
 WAITS_FOR_FIELD_NUMBER: _builtins.int
 waits_for: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___WaitsFor.ValueType]
