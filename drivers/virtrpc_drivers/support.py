@@ -132,7 +132,8 @@ _READS = (
     _read("GetSnapshot", "qemu vz esx vbox test"),
     _read("GetSnapshotXml", "qemu vz esx vbox test"),
     _read("GetCurrentSnapshot", "qemu vz esx vbox test"),
-    _read("GetGuestInfo", "qemu lxc openvz esx test"),
+    # LXC, OpenVZ and ESX have no agent: the host name that libvirt tells there is that of a lease, or the domain's own.
+    _read("GetGuestInfo", "qemu test"),
     _read("TakeScreenshot", "qemu esx hyper-v vbox test"),
     _read("GetDomainCapabilities", "qemu xen ch bhyve"),
     _read("GetSaveImage", "qemu ch test"),

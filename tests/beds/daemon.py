@@ -44,6 +44,9 @@ Settings = Mapping[str, int | str]
 class Libvirtd:
     """A libvirtd that is started on entering and ends with all its guests on leaving."""
 
+    driver = "qemu"
+    """Which of its drivers its URI means."""
+
     def __init__(self, hostname: str = "bed", settings: Settings | None = None) -> None:
         """Prepare its directories. ``settings`` go into libvirtd.conf: min_workers, max_workers, max_client_requests …"""
         self.hostname = hostname
@@ -61,7 +64,7 @@ class Libvirtd:
     @property
     def uri(self) -> str:
         """What a client on this machine opens."""
-        return f"qemu+unix:///system?socket={self.socket}"
+        return f"{self.driver}+unix:///system?socket={self.socket}"
 
     @property
     def tcp_uri(self) -> str:
@@ -88,8 +91,12 @@ class Libvirtd:
         if self._namespace is None:
             self._configure()
             self._namespace = Namespace(self.hostname, {self.path / outside: inside for outside, inside in BINDS.items()})
+            self._prepare()
         self._entered = self._namespace.spawn(["libvirtd", "--listen"], self.path / "libvirtd.log")
         wait_until(self._answers, f"libvirtd {self.hostname} to answer, see {self.path}/libvirtd.log", 60)
+
+    def _prepare(self) -> None:
+        """What is to be done among its mounts before the daemon starts."""
 
     def kill(self) -> None:
         """Kill the daemon alone; its guests run on."""

@@ -37,10 +37,11 @@ MODULES = (
 
 @dataclass(frozen=True)
 class GuestImage:
-    """The two files a guest boots from."""
+    """The two files a guest boots from, and the static program that a container runs."""
 
     kernel: Path
     initrd: Path
+    busybox: Path
 
 
 def image() -> GuestImage:
@@ -48,7 +49,7 @@ def image() -> GuestImage:
     home = cache() / f"guest-{_recipe_hash()}"
     if not home.exists():
         _build(home)
-    return GuestImage(home / "vmlinuz", home / "initrd")
+    return GuestImage(home / "vmlinuz", home / "initrd", home / "busybox")
 
 
 def cache() -> Path:
@@ -77,6 +78,7 @@ def _build(home: Path) -> None:
         _fill_root(unpacked, root)
         _pack(root, result / "initrd")
         shutil.copy(next(unpacked.glob("boot/vmlinuz-*")), result / "vmlinuz")
+        shutil.copy(unpacked / "bin/busybox", result / "busybox")
         try:
             result.rename(home)
         except OSError:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 from tests.e2e.server import HostTable, Setting
+from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import types_pb2 as t
 
 DISK = "<disk type='file' device='disk'><source file='{path}'/><target dev='{target}' bus='virtio'/></disk>"
@@ -28,6 +29,8 @@ class Kind:
     """Its guests take their time to listen to a power button and an agent: `booted` waits for that."""
     vcpus_maximum: ClassVar[bool] = True
     """A definition says how many virtual CPUs there can be."""
+    asks_by: ClassVar[j.ShutdownMode.ValueType] = j.SHUTDOWN_MODE_UNSPECIFIED
+    """How its guests are asked to shut down and to restart."""
     vague: ClassVar[frozenset[str]] = frozenset()
     """RPCs whose effect its own mock or double does not show."""
 

@@ -9,7 +9,7 @@ from tests.beds.daemon import Libvirtd
 from tests.beds.domain import domain_xml, interface_xml, make_disk
 from tests.beds.wait import wait_until
 from tests.e2e.server import HostTable, Setting
-from tests.hypervisors import client_library
+from tests.hypervisors import client_library, containers
 from tests.hypervisors.kind import Kind
 from virtrpc.v1 import types_pb2 as t
 
@@ -137,5 +137,5 @@ class CloudHypervisor(Simulated):
     name, title, shape = "ch", "Cloud Hypervisor", "ch"
 
 
-KINDS: tuple[type[Kind], ...] = (Qemu, *client_library.KINDS, TestDriver, Virtuozzo, HyperV, VirtualBox, Bhyve, CloudHypervisor)
+KINDS: tuple[type[Kind], ...] = (Qemu, *containers.KINDS, *client_library.KINDS, TestDriver, Virtuozzo, HyperV, VirtualBox, Bhyve, CloudHypervisor)
 """In the order of the table."""

@@ -36,14 +36,14 @@ async def reboot(s: Stage) -> None:
     """A guest is asked to reboot, and the domain runs after it."""
     ref = await s.booted()
     s.guest.boots += 1
-    await s.done(s.client.reboot_domain(ref, options=LONG))
+    await s.done(s.client.reboot_domain(ref, options=LONG, mode=s.kind.asks_by))
     await s.until(lambda domain: domain.state == t.DOMAIN_STATE_RUNNING, "it to run again")
 
 
 @case("JobService/ShutdownDomain", lambda s: ended(s.client.shutdown_domain(s.ref)))
 async def shutdown(s: Stage) -> None:
     """A guest is asked to shut down, and the job ends when the domain is off."""
-    await s.done(s.client.shutdown_domain(await s.booted(), options=LONG))
+    await s.done(s.client.shutdown_domain(await s.booted(), options=LONG, mode=s.kind.asks_by))
     assert await s.state() == t.DOMAIN_STATE_SHUTOFF
 
 
