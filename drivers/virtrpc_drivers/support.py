@@ -104,6 +104,16 @@ _KEYS = (
     _row("SendKey", _names("qemu hyper-v vbox test")),
     _row("InjectNmi", _names("qemu test")),
 )
+_TUNING = (
+    _row("PinVcpu", _names("qemu xen ch test")),
+    _row("PinEmulator", _names("qemu ch test")),
+    _row("AddIoThread", _names("qemu test")),
+    _row("DeleteIoThread", _names("qemu test")),
+    _row("PinIoThread", _names("qemu test")),
+    _row("SetBlockIoTune", _names("qemu test")),
+    _row("SetInterfaceParameters", _names("qemu test")),
+    _row("SetLifecycleAction", _names("qemu test")),
+)
 _RESIZE = (_row("ResizeBlock", _names("qemu vz")),)
 _AGENT = (
     _agent("SetUserPassword", "qemu vz test"),
@@ -138,7 +148,7 @@ _READS = (
     _read("GetDomainCapabilities", "qemu xen ch bhyve"),
     _read("GetSaveImage", "qemu ch test"),
 )
-_ROWS = (*_LIFECYCLE, *_DEFINITION, *_DEVICES, *_SETTINGS, *_AGENT, *_SNAPSHOTS, *_MIGRATION, *_KEYS, *_RESIZE, *_READS)
+_ROWS = (*_LIFECYCLE, *_DEFINITION, *_DEVICES, *_SETTINGS, *_AGENT, *_SNAPSHOTS, *_MIGRATION, *_KEYS, *_RESIZE, *_TUNING, *_READS)
 
 READS: tuple[str, ...] = tuple(row.name for row in _READS)
 """The RPCs that change nothing and that some hypervisor lacks."""

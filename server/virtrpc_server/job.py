@@ -16,7 +16,7 @@ from virtrpc_server.messages.common import enum_table
 from virtrpc_server.messages.hosts import unreachable_message
 from virtrpc_server.messages.jobs import job_message
 from virtrpc_server.migration import Migrations
-from virtrpc_server.orders import agent, definition, devices, files, keys, lifecycle, settings, snapshots
+from virtrpc_server.orders import agent, definition, devices, files, keys, lifecycle, settings, snapshots, tuning
 from virtrpc_server.paging import Key, Pager, Row
 from virtrpc_server.tuning import tune, tuning_of
 from virtrpc_server.watching import Watches
@@ -148,6 +148,38 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     def SetMemoryStatsPeriod(self, request: job_pb2.SetMemoryStatsPeriodRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainSetMemoryStatsPeriod."""
         return self._accept.existing(request, context, settings.set_memory_stats_period)
+
+    def PinVcpu(self, request: job_pb2.PinVcpuRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainPinVcpuFlags."""
+        return self._accept.existing(request, context, tuning.pin_vcpu)
+
+    def PinEmulator(self, request: job_pb2.PinEmulatorRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainPinEmulator."""
+        return self._accept.existing(request, context, tuning.pin_emulator)
+
+    def AddIoThread(self, request: job_pb2.AddIoThreadRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainAddIOThread."""
+        return self._accept.existing(request, context, tuning.add_io_thread)
+
+    def DeleteIoThread(self, request: job_pb2.DeleteIoThreadRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainDelIOThread."""
+        return self._accept.existing(request, context, tuning.delete_io_thread)
+
+    def PinIoThread(self, request: job_pb2.PinIoThreadRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainPinIOThread."""
+        return self._accept.existing(request, context, tuning.pin_io_thread)
+
+    def SetBlockIoTune(self, request: job_pb2.SetBlockIoTuneRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSetBlockIoTune."""
+        return self._accept.existing(request, context, tuning.set_block_io_tune)
+
+    def SetInterfaceParameters(self, request: job_pb2.SetInterfaceParametersRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSetInterfaceParameters."""
+        return self._accept.existing(request, context, tuning.set_interface_parameters)
+
+    def SetLifecycleAction(self, request: job_pb2.SetLifecycleActionRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSetLifecycleAction."""
+        return self._accept.existing(request, context, tuning.set_lifecycle_action)
 
     def ResizeBlock(self, request: job_pb2.ResizeBlockRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainBlockResize."""

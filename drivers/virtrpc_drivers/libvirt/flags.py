@@ -61,6 +61,30 @@ _KEYCODE_SETS = {
     "qnum": libvirt.VIR_KEYCODE_SET_QNUM,
 }
 
+_LIFECYCLE = {
+    "poweroff": libvirt.VIR_DOMAIN_LIFECYCLE_POWEROFF,
+    "reboot": libvirt.VIR_DOMAIN_LIFECYCLE_REBOOT,
+    "crash": libvirt.VIR_DOMAIN_LIFECYCLE_CRASH,
+}
+_LIFECYCLE_ACTIONS = {
+    "destroy": libvirt.VIR_DOMAIN_LIFECYCLE_ACTION_DESTROY,
+    "restart": libvirt.VIR_DOMAIN_LIFECYCLE_ACTION_RESTART,
+    "rename-restart": libvirt.VIR_DOMAIN_LIFECYCLE_ACTION_RESTART_RENAME,
+    "preserve": libvirt.VIR_DOMAIN_LIFECYCLE_ACTION_PRESERVE,
+    "coredump-destroy": libvirt.VIR_DOMAIN_LIFECYCLE_ACTION_COREDUMP_DESTROY,
+    "coredump-restart": libvirt.VIR_DOMAIN_LIFECYCLE_ACTION_COREDUMP_RESTART,
+}
+
+
+def lifecycle(word: str) -> int:
+    """virDomainLifecycle."""
+    return _word(_LIFECYCLE, word, "lifecycle event")
+
+
+def lifecycle_action(word: str) -> int:
+    """virDomainLifecycleAction."""
+    return _word(_LIFECYCLE_ACTIONS, word, "lifecycle action")
+
 
 def core_format(word: str) -> int:
     """virDomainCoreDumpFormat."""

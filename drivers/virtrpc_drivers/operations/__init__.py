@@ -29,18 +29,35 @@ from virtrpc_drivers.operations.migration import AnyMigration, Migrate
 from virtrpc_drivers.operations.resize import AnyResize, ResizeBlock
 from virtrpc_drivers.operations.settings import AnySettings, SetMemory, SetMemoryStatsPeriod, SetVcpus
 from virtrpc_drivers.operations.snapshots import AnySnapshots, CreateSnapshot, DeleteSnapshot, RevertToSnapshot
+from virtrpc_drivers.operations.tuning import (
+    AddIoThread,
+    AnyTuning,
+    Bandwidth,
+    DeleteIoThread,
+    PinEmulator,
+    PinIoThread,
+    PinVcpu,
+    SetBlockIoTune,
+    SetInterfaceParameters,
+    SetLifecycleAction,
+)
 
-AnyOperation = AnyLifecycle | AnyDefinition | AnyDevices | AnySettings | AnyAgent | AnySnapshots | AnyMigration | AnyKeys | AnyResize | AnyFiles
+AnyOperation = (
+    AnyLifecycle | AnyDefinition | AnyDevices | AnySettings | AnyAgent | AnySnapshots | AnyMigration | AnyKeys | AnyResize | AnyFiles | AnyTuning
+)
 VERBS: tuple[str, ...] = tuple(kind.__name__ for kind in AnyOperation.__args__)
 """The tags of all operations."""
 
 __all__ = [
     "VERBS",
+    "AddIoThread",
     "AnyOperation",
     "AttachDevice",
+    "Bandwidth",
     "Create",
     "CreateSnapshot",
     "Define",
+    "DeleteIoThread",
     "DeleteSnapshot",
     "Destroy",
     "DetachDevice",
@@ -50,6 +67,9 @@ __all__ = [
     "ManagedSave",
     "Migrate",
     "Operation",
+    "PinEmulator",
+    "PinIoThread",
+    "PinVcpu",
     "PowerManagementSuspend",
     "PowerManagementWakeup",
     "Reboot",
@@ -64,7 +84,10 @@ __all__ = [
     "Scope",
     "SendKey",
     "SetAutostart",
+    "SetBlockIoTune",
     "SetGuestTime",
+    "SetInterfaceParameters",
+    "SetLifecycleAction",
     "SetMemory",
     "SetMemoryStatsPeriod",
     "SetMetadata",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from virtrpc_drivers.sim.hypervisor import SimHypervisor
 
 
-async def _edit(hypervisor: SimHypervisor, job: JobHandle, uuid: str, scope: ops.Scope, change: Callable[[Document], Document]) -> None:
+async def edit_definitions(hypervisor: SimHypervisor, job: JobHandle, uuid: str, scope: ops.Scope, change: Callable[[Document], Document]) -> None:
     """Change the definitions that the scope names, all or none."""
     targets(hypervisor.domain(uuid), scope)
     await hypervisor.monitor(uuid)
@@ -89,7 +89,7 @@ async def rename(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Renam
 
 async def set_metadata(hypervisor: SimHypervisor, job: JobHandle, operation: ops.SetMetadata) -> None:
     """Set title, description or an element."""
-    await _edit(
+    await edit_definitions(
         hypervisor, job, operation.uuid, operation.scope, lambda document: document.with_metadata(operation.kind, operation.value, operation.uri)
     )
     hypervisor.emit(operation.uuid, Change.METADATA, operation.kind)
@@ -113,12 +113,14 @@ async def set_vcpus(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Se
     most = [document.config.vcpus_maximum or 1 for document in ([domain.definition] if live else []) + ([domain.document] if config else [])]
     if not operation.maximum and operation.vcpus > min(most):
         raise sdk_error(Reason.INVALID_ARGUMENT, f"requested vcpus is greater than max allowable vcpus: {operation.vcpus} > {min(most)}")
-    await _edit(hypervisor, job, operation.uuid, operation.scope, lambda document: document.with_vcpus(operation.vcpus, maximum=operation.maximum))
+    await edit_definitions(
+        hypervisor, job, operation.uuid, operation.scope, lambda document: document.with_vcpus(operation.vcpus, maximum=operation.maximum)
+    )
 
 
 async def set_memory_stats_period(hypervisor: SimHypervisor, job: JobHandle, operation: ops.SetMemoryStatsPeriod) -> None:
     """Set how often the balloon reports."""
-    await _edit(hypervisor, job, operation.uuid, operation.scope, lambda document: document.with_stats_period(operation.seconds))
+    await edit_definitions(hypervisor, job, operation.uuid, operation.scope, lambda document: document.with_stats_period(operation.seconds))
 
 
 async def resize_block(hypervisor: SimHypervisor, job: JobHandle, operation: ops.ResizeBlock) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.protocol import Change
-from virtrpc_drivers.sim import agent, devices, effects, files, lifecycle, migration, settings, snapshots
+from virtrpc_drivers.sim import agent, devices, effects, files, lifecycle, migration, settings, snapshots, tuning
 from virtrpc_drivers.sim.checks import targets
 from virtrpc_drivers.sim.sdk import JobHandle, sdk_error
 from virtrpc_drivers.sim.shapes import row
@@ -128,4 +128,12 @@ _VERBS: dict[type[ops.Operation], Callable[[SimHypervisor, JobHandle, Any], Awai
     ops.SetVcpus: settings.set_vcpus,
     ops.SetMemoryStatsPeriod: settings.set_memory_stats_period,
     ops.ResizeBlock: settings.resize_block,
+    ops.PinVcpu: tuning.pin_vcpu,
+    ops.PinEmulator: tuning.pin_emulator,
+    ops.AddIoThread: tuning.add_io_thread,
+    ops.DeleteIoThread: tuning.delete_io_thread,
+    ops.PinIoThread: tuning.pin_io_thread,
+    ops.SetBlockIoTune: tuning.set_block_io_tune,
+    ops.SetInterfaceParameters: tuning.set_interface_parameters,
+    ops.SetLifecycleAction: tuning.set_lifecycle_action,
 }

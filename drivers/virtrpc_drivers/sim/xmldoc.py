@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
@@ -145,6 +146,12 @@ class Document:
         balloon.attrib.setdefault("model", "virtio")
         _child(balloon, "stats").set("period", str(seconds))
         return _document(root)
+
+    def edited(self, change: Callable[[Element], None]) -> Document:
+        """With whatever the change does to its elements."""
+        root = self.copy()
+        change(root)
+        return _checked(root)
 
     def attach(self, xml: str) -> Document:
         """With one more device. Raises DriverError: XML_INVALID; OPERATION_FAILED where it has that device."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.drivers.bed import Bed, LibvirtTest
+from tests.drivers.bed import Bed, Embed, LibvirtTest
 
 TEST_DOMAIN = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 
@@ -20,3 +20,15 @@ async def test_addresses() -> None:
     (address,) = config.addresses
     assert (address.mac, address.prefix, address.source) == ("aa:bb:cc:dd:ee:ff", 24, "lease")
     assert address.address.startswith("192.")
+
+
+@pytest.mark.hypervisor
+@pytest.mark.asyncio
+async def test_no_network_daemon() -> None:
+    """A running guest's configuration is read where no network daemon answers for its leases: it has no addresses then."""
+    bed = await Bed.open(Embed())
+    try:
+        assert (await bed.config(await bed.started())).config.addresses == ()
+        await bed.clean()
+    finally:
+        await bed.close()

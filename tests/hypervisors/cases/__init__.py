@@ -1,5 +1,5 @@
 """The cases, one file a subject; importing the package registers them all."""
 
-from tests.hypervisors.cases import agent, definition, files, jobs, lifecycle, migration, queries, settings, snapshots
+from tests.hypervisors.cases import agent, definition, files, jobs, lifecycle, migration, queries, settings, snapshots, tuning
 
-__all__ = ["agent", "definition", "files", "jobs", "lifecycle", "migration", "queries", "settings", "snapshots"]
+__all__ = ["agent", "definition", "files", "jobs", "lifecycle", "migration", "queries", "settings", "snapshots", "tuning"]

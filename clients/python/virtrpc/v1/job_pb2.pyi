@@ -174,6 +174,74 @@ SUSPEND_TARGET_HYBRID: SuspendTarget.ValueType  # 3
 """In memory, with a copy on disk."""
 Global___SuspendTarget: _TypeAlias = SuspendTarget  # noqa: Y015
 
+class _LifecycleEvent:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LifecycleEventEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LifecycleEvent.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LIFECYCLE_EVENT_UNSPECIFIED: _LifecycleEvent.ValueType  # 0
+    """Not said: an error."""
+    LIFECYCLE_EVENT_POWEROFF: _LifecycleEvent.ValueType  # 1
+    """It switches itself off."""
+    LIFECYCLE_EVENT_REBOOT: _LifecycleEvent.ValueType  # 2
+    """It reboots."""
+    LIFECYCLE_EVENT_CRASH: _LifecycleEvent.ValueType  # 3
+    """It crashes."""
+
+class LifecycleEvent(_LifecycleEvent, metaclass=_LifecycleEventEnumTypeWrapper):
+    """What a guest does."""
+
+LIFECYCLE_EVENT_UNSPECIFIED: LifecycleEvent.ValueType  # 0
+"""Not said: an error."""
+LIFECYCLE_EVENT_POWEROFF: LifecycleEvent.ValueType  # 1
+"""It switches itself off."""
+LIFECYCLE_EVENT_REBOOT: LifecycleEvent.ValueType  # 2
+"""It reboots."""
+LIFECYCLE_EVENT_CRASH: LifecycleEvent.ValueType  # 3
+"""It crashes."""
+Global___LifecycleEvent: _TypeAlias = LifecycleEvent  # noqa: Y015
+
+class _LifecycleAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LifecycleActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LifecycleAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LIFECYCLE_ACTION_UNSPECIFIED: _LifecycleAction.ValueType  # 0
+    """Not said: an error."""
+    LIFECYCLE_ACTION_DESTROY: _LifecycleAction.ValueType  # 1
+    """It ends."""
+    LIFECYCLE_ACTION_RESTART: _LifecycleAction.ValueType  # 2
+    """It starts again."""
+    LIFECYCLE_ACTION_RENAME_RESTART: _LifecycleAction.ValueType  # 3
+    """It starts again under another name."""
+    LIFECYCLE_ACTION_PRESERVE: _LifecycleAction.ValueType  # 4
+    """It stays as it is, for somebody to look at."""
+    LIFECYCLE_ACTION_COREDUMP_DESTROY: _LifecycleAction.ValueType  # 5
+    """Its memory is written to a file, and it ends. Only for a crash."""
+    LIFECYCLE_ACTION_COREDUMP_RESTART: _LifecycleAction.ValueType  # 6
+    """Its memory is written to a file, and it starts again. Only for a crash."""
+
+class LifecycleAction(_LifecycleAction, metaclass=_LifecycleActionEnumTypeWrapper):
+    """What becomes of its domain."""
+
+LIFECYCLE_ACTION_UNSPECIFIED: LifecycleAction.ValueType  # 0
+"""Not said: an error."""
+LIFECYCLE_ACTION_DESTROY: LifecycleAction.ValueType  # 1
+"""It ends."""
+LIFECYCLE_ACTION_RESTART: LifecycleAction.ValueType  # 2
+"""It starts again."""
+LIFECYCLE_ACTION_RENAME_RESTART: LifecycleAction.ValueType  # 3
+"""It starts again under another name."""
+LIFECYCLE_ACTION_PRESERVE: LifecycleAction.ValueType  # 4
+"""It stays as it is, for somebody to look at."""
+LIFECYCLE_ACTION_COREDUMP_DESTROY: LifecycleAction.ValueType  # 5
+"""Its memory is written to a file, and it ends. Only for a crash."""
+LIFECYCLE_ACTION_COREDUMP_RESTART: LifecycleAction.ValueType  # 6
+"""Its memory is written to a file, and it starts again. Only for a crash."""
+Global___LifecycleAction: _TypeAlias = LifecycleAction  # noqa: Y015
+
 class _SnapshotLocation:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1409,6 +1477,469 @@ class SetMemoryStatsPeriodRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetMemoryStatsPeriodRequest: _TypeAlias = SetMemoryStatsPeriodRequest  # noqa: Y015
+
+@_typing.final
+class PinVcpuRequest(_message.Message):
+    """Pins a virtual CPU."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    HOST_CPUS_FIELD_NUMBER: _builtins.int
+    scope: _types_pb2.ChangeScope.ValueType
+    """Where it takes effect."""
+    number: _builtins.int
+    """The virtual CPU's number, from 0."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def host_cpus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The host's processors that it may run on, from 0; at least one."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        scope: _types_pb2.ChangeScope.ValueType = ...,
+        number: _builtins.int = ...,
+        host_cpus: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "host_cpus", b"host_cpus", "number", b"number", "options", b"options", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinVcpuRequest: _TypeAlias = PinVcpuRequest  # noqa: Y015
+
+@_typing.final
+class PinEmulatorRequest(_message.Message):
+    """Pins the hypervisor's own threads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    HOST_CPUS_FIELD_NUMBER: _builtins.int
+    scope: _types_pb2.ChangeScope.ValueType
+    """Where it takes effect."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def host_cpus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The host's processors that it may run on, from 0; at least one."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        scope: _types_pb2.ChangeScope.ValueType = ...,
+        host_cpus: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "host_cpus", b"host_cpus", "options", b"options", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinEmulatorRequest: _TypeAlias = PinEmulatorRequest  # noqa: Y015
+
+@_typing.final
+class AddIoThreadRequest(_message.Message):
+    """Adds a thread for disks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    scope: _types_pb2.ChangeScope.ValueType
+    """Where it takes effect."""
+    number: _builtins.int
+    """Its number; positive."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        scope: _types_pb2.ChangeScope.ValueType = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "number", b"number", "options", b"options", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddIoThreadRequest: _TypeAlias = AddIoThreadRequest  # noqa: Y015
+
+@_typing.final
+class DeleteIoThreadRequest(_message.Message):
+    """Deletes a thread for disks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    scope: _types_pb2.ChangeScope.ValueType
+    """Where it takes effect."""
+    number: _builtins.int
+    """Its number."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        scope: _types_pb2.ChangeScope.ValueType = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "number", b"number", "options", b"options", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteIoThreadRequest: _TypeAlias = DeleteIoThreadRequest  # noqa: Y015
+
+@_typing.final
+class PinIoThreadRequest(_message.Message):
+    """Pins a thread for disks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    HOST_CPUS_FIELD_NUMBER: _builtins.int
+    scope: _types_pb2.ChangeScope.ValueType
+    """Where it takes effect."""
+    number: _builtins.int
+    """Its number."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def host_cpus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The host's processors that it may run on, from 0; at least one."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        scope: _types_pb2.ChangeScope.ValueType = ...,
+        number: _builtins.int = ...,
+        host_cpus: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "host_cpus", b"host_cpus", "number", b"number", "options", b"options", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinIoThreadRequest: _TypeAlias = PinIoThreadRequest  # noqa: Y015
+
+@_typing.final
+class SetBlockIoTuneRequest(_message.Message):
+    """Limits a disk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    READ_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    WRITE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    TOTAL_OPERATIONS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    READ_OPERATIONS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    WRITE_OPERATIONS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    BURST_TOTAL_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    BURST_READ_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    BURST_WRITE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    BURST_TOTAL_OPERATIONS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    BURST_READ_OPERATIONS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    BURST_WRITE_OPERATIONS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    scope: _types_pb2.ChangeScope.ValueType
+    """Where it takes effect."""
+    device: _builtins.str
+    """The disk, by its name in the domain ("vda") or its source path."""
+    total_bytes_per_second: _builtins.int
+    """Most that is read and written, in bytes. 0: no limit."""
+    read_bytes_per_second: _builtins.int
+    """Most that is read, in bytes. 0: no limit."""
+    write_bytes_per_second: _builtins.int
+    """Most that is written, in bytes. 0: no limit."""
+    total_operations_per_second: _builtins.int
+    """Most operations, reads and writes together. 0: no limit."""
+    read_operations_per_second: _builtins.int
+    """Most reads. 0: no limit."""
+    write_operations_per_second: _builtins.int
+    """Most writes. 0: no limit."""
+    burst_total_bytes_per_second: _builtins.int
+    """For a second, most that is read and written, in bytes. 0: no limit."""
+    burst_read_bytes_per_second: _builtins.int
+    """For a second, most that is read, in bytes. 0: no limit."""
+    burst_write_bytes_per_second: _builtins.int
+    """For a second, most that is written, in bytes. 0: no limit."""
+    burst_total_operations_per_second: _builtins.int
+    """For a second, most operations, reads and writes together. 0: no limit."""
+    burst_read_operations_per_second: _builtins.int
+    """For a second, most reads. 0: no limit."""
+    burst_write_operations_per_second: _builtins.int
+    """For a second, most writes. 0: no limit."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        scope: _types_pb2.ChangeScope.ValueType = ...,
+        device: _builtins.str = ...,
+        total_bytes_per_second: _builtins.int | None = ...,
+        read_bytes_per_second: _builtins.int | None = ...,
+        write_bytes_per_second: _builtins.int | None = ...,
+        total_operations_per_second: _builtins.int | None = ...,
+        read_operations_per_second: _builtins.int | None = ...,
+        write_operations_per_second: _builtins.int | None = ...,
+        burst_total_bytes_per_second: _builtins.int | None = ...,
+        burst_read_bytes_per_second: _builtins.int | None = ...,
+        burst_write_bytes_per_second: _builtins.int | None = ...,
+        burst_total_operations_per_second: _builtins.int | None = ...,
+        burst_read_operations_per_second: _builtins.int | None = ...,
+        burst_write_operations_per_second: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_burst_read_bytes_per_second", b"_burst_read_bytes_per_second", "_burst_read_operations_per_second", b"_burst_read_operations_per_second", "_burst_total_bytes_per_second", b"_burst_total_bytes_per_second", "_burst_total_operations_per_second", b"_burst_total_operations_per_second", "_burst_write_bytes_per_second", b"_burst_write_bytes_per_second", "_burst_write_operations_per_second", b"_burst_write_operations_per_second", "_read_bytes_per_second", b"_read_bytes_per_second", "_read_operations_per_second", b"_read_operations_per_second", "_total_bytes_per_second", b"_total_bytes_per_second", "_total_operations_per_second", b"_total_operations_per_second", "_write_bytes_per_second", b"_write_bytes_per_second", "_write_operations_per_second", b"_write_operations_per_second", "burst_read_bytes_per_second", b"burst_read_bytes_per_second", "burst_read_operations_per_second", b"burst_read_operations_per_second", "burst_total_bytes_per_second", b"burst_total_bytes_per_second", "burst_total_operations_per_second", b"burst_total_operations_per_second", "burst_write_bytes_per_second", b"burst_write_bytes_per_second", "burst_write_operations_per_second", b"burst_write_operations_per_second", "domain", b"domain", "options", b"options", "read_bytes_per_second", b"read_bytes_per_second", "read_operations_per_second", b"read_operations_per_second", "total_bytes_per_second", b"total_bytes_per_second", "total_operations_per_second", b"total_operations_per_second", "write_bytes_per_second", b"write_bytes_per_second", "write_operations_per_second", b"write_operations_per_second"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burst_read_bytes_per_second", b"_burst_read_bytes_per_second", "_burst_read_operations_per_second", b"_burst_read_operations_per_second", "_burst_total_bytes_per_second", b"_burst_total_bytes_per_second", "_burst_total_operations_per_second", b"_burst_total_operations_per_second", "_burst_write_bytes_per_second", b"_burst_write_bytes_per_second", "_burst_write_operations_per_second", b"_burst_write_operations_per_second", "_read_bytes_per_second", b"_read_bytes_per_second", "_read_operations_per_second", b"_read_operations_per_second", "_total_bytes_per_second", b"_total_bytes_per_second", "_total_operations_per_second", b"_total_operations_per_second", "_write_bytes_per_second", b"_write_bytes_per_second", "_write_operations_per_second", b"_write_operations_per_second", "burst_read_bytes_per_second", b"burst_read_bytes_per_second", "burst_read_operations_per_second", b"burst_read_operations_per_second", "burst_total_bytes_per_second", b"burst_total_bytes_per_second", "burst_total_operations_per_second", b"burst_total_operations_per_second", "burst_write_bytes_per_second", b"burst_write_bytes_per_second", "burst_write_operations_per_second", b"burst_write_operations_per_second", "device", b"device", "domain", b"domain", "options", b"options", "read_bytes_per_second", b"read_bytes_per_second", "read_operations_per_second", b"read_operations_per_second", "scope", b"scope", "total_bytes_per_second", b"total_bytes_per_second", "total_operations_per_second", b"total_operations_per_second", "write_bytes_per_second", b"write_bytes_per_second", "write_operations_per_second", b"write_operations_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__burst_read_bytes_per_second: _TypeAlias = _typing.Literal["burst_read_bytes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__burst_read_bytes_per_second: _TypeAlias = _typing.Literal["_burst_read_bytes_per_second", b"_burst_read_bytes_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__burst_read_operations_per_second: _TypeAlias = _typing.Literal["burst_read_operations_per_second"]  # noqa: Y015
+    _WhichOneofArgType__burst_read_operations_per_second: _TypeAlias = _typing.Literal["_burst_read_operations_per_second", b"_burst_read_operations_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__burst_total_bytes_per_second: _TypeAlias = _typing.Literal["burst_total_bytes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__burst_total_bytes_per_second: _TypeAlias = _typing.Literal["_burst_total_bytes_per_second", b"_burst_total_bytes_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__burst_total_operations_per_second: _TypeAlias = _typing.Literal["burst_total_operations_per_second"]  # noqa: Y015
+    _WhichOneofArgType__burst_total_operations_per_second: _TypeAlias = _typing.Literal["_burst_total_operations_per_second", b"_burst_total_operations_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__burst_write_bytes_per_second: _TypeAlias = _typing.Literal["burst_write_bytes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__burst_write_bytes_per_second: _TypeAlias = _typing.Literal["_burst_write_bytes_per_second", b"_burst_write_bytes_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__burst_write_operations_per_second: _TypeAlias = _typing.Literal["burst_write_operations_per_second"]  # noqa: Y015
+    _WhichOneofArgType__burst_write_operations_per_second: _TypeAlias = _typing.Literal["_burst_write_operations_per_second", b"_burst_write_operations_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__read_bytes_per_second: _TypeAlias = _typing.Literal["read_bytes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__read_bytes_per_second: _TypeAlias = _typing.Literal["_read_bytes_per_second", b"_read_bytes_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__read_operations_per_second: _TypeAlias = _typing.Literal["read_operations_per_second"]  # noqa: Y015
+    _WhichOneofArgType__read_operations_per_second: _TypeAlias = _typing.Literal["_read_operations_per_second", b"_read_operations_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__total_bytes_per_second: _TypeAlias = _typing.Literal["total_bytes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__total_bytes_per_second: _TypeAlias = _typing.Literal["_total_bytes_per_second", b"_total_bytes_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__total_operations_per_second: _TypeAlias = _typing.Literal["total_operations_per_second"]  # noqa: Y015
+    _WhichOneofArgType__total_operations_per_second: _TypeAlias = _typing.Literal["_total_operations_per_second", b"_total_operations_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__write_bytes_per_second: _TypeAlias = _typing.Literal["write_bytes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__write_bytes_per_second: _TypeAlias = _typing.Literal["_write_bytes_per_second", b"_write_bytes_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__write_operations_per_second: _TypeAlias = _typing.Literal["write_operations_per_second"]  # noqa: Y015
+    _WhichOneofArgType__write_operations_per_second: _TypeAlias = _typing.Literal["_write_operations_per_second", b"_write_operations_per_second"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__burst_read_bytes_per_second) -> _WhichOneofReturnType__burst_read_bytes_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__burst_read_operations_per_second) -> _WhichOneofReturnType__burst_read_operations_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__burst_total_bytes_per_second) -> _WhichOneofReturnType__burst_total_bytes_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__burst_total_operations_per_second) -> _WhichOneofReturnType__burst_total_operations_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__burst_write_bytes_per_second) -> _WhichOneofReturnType__burst_write_bytes_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__burst_write_operations_per_second) -> _WhichOneofReturnType__burst_write_operations_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__read_bytes_per_second) -> _WhichOneofReturnType__read_bytes_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__read_operations_per_second) -> _WhichOneofReturnType__read_operations_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_bytes_per_second) -> _WhichOneofReturnType__total_bytes_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_operations_per_second) -> _WhichOneofReturnType__total_operations_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__write_bytes_per_second) -> _WhichOneofReturnType__write_bytes_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__write_operations_per_second) -> _WhichOneofReturnType__write_operations_per_second | None: ...
+
+Global___SetBlockIoTuneRequest: _TypeAlias = SetBlockIoTuneRequest  # noqa: Y015
+
+@_typing.final
+class Bandwidth(_message.Message):
+    """What one direction of an interface may carry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AVERAGE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    PEAK_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    BURST_BYTES_FIELD_NUMBER: _builtins.int
+    FLOOR_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    average_bytes_per_second: _builtins.int
+    """On average, in bytes; rounded up to KiB. 0: no limit."""
+    peak_bytes_per_second: _builtins.int
+    """At its best, in bytes; rounded up to KiB. 0: not said."""
+    burst_bytes: _builtins.int
+    """What may come at the speed of the peak, in bytes; rounded up to KiB. 0: not said."""
+    floor_bytes_per_second: _builtins.int
+    """What it has at least, in bytes; rounded up to KiB. Only inbound, and only on a virtual network with a limit of its own. 0: nothing."""
+    def __init__(
+        self,
+        *,
+        average_bytes_per_second: _builtins.int = ...,
+        peak_bytes_per_second: _builtins.int = ...,
+        burst_bytes: _builtins.int = ...,
+        floor_bytes_per_second: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["average_bytes_per_second", b"average_bytes_per_second", "burst_bytes", b"burst_bytes", "floor_bytes_per_second", b"floor_bytes_per_second", "peak_bytes_per_second", b"peak_bytes_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Bandwidth: _TypeAlias = Bandwidth  # noqa: Y015
+
+@_typing.final
+class SetInterfaceParametersRequest(_message.Message):
+    """Limits an interface."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    INBOUND_FIELD_NUMBER: _builtins.int
+    OUTBOUND_FIELD_NUMBER: _builtins.int
+    scope: _types_pb2.ChangeScope.ValueType
+    """Where it takes effect."""
+    device: _builtins.str
+    """The interface, by its MAC address or its name on the host."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def inbound(self) -> Global___Bandwidth:
+        """What the guest receives. Unset: as it is."""
+
+    @_builtins.property
+    def outbound(self) -> Global___Bandwidth:
+        """What the guest sends. Unset: as it is."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        scope: _types_pb2.ChangeScope.ValueType = ...,
+        device: _builtins.str = ...,
+        inbound: Global___Bandwidth | None = ...,
+        outbound: Global___Bandwidth | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "inbound", b"inbound", "options", b"options", "outbound", b"outbound"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "domain", b"domain", "inbound", b"inbound", "options", b"options", "outbound", b"outbound", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetInterfaceParametersRequest: _TypeAlias = SetInterfaceParametersRequest  # noqa: Y015
+
+@_typing.final
+class SetLifecycleActionRequest(_message.Message):
+    """Sets a lifecycle action."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    scope: _types_pb2.ChangeScope.ValueType
+    """Where it takes effect."""
+    event: Global___LifecycleEvent.ValueType
+    """What the guest does."""
+    action: Global___LifecycleAction.ValueType
+    """What becomes of its domain."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        scope: _types_pb2.ChangeScope.ValueType = ...,
+        event: Global___LifecycleEvent.ValueType = ...,
+        action: Global___LifecycleAction.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "domain", b"domain", "event", b"event", "options", b"options", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetLifecycleActionRequest: _TypeAlias = SetLifecycleActionRequest  # noqa: Y015
 
 @_typing.final
 class ResizeBlockRequest(_message.Message):

@@ -198,6 +198,46 @@ class JobServiceStub:
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.SetMemoryStatsPeriodRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
                 _registered_method=True)
+        self.PinVcpu = channel.unary_stream(
+                '/virtrpc.v1.JobService/PinVcpu',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.PinVcpuRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.PinEmulator = channel.unary_stream(
+                '/virtrpc.v1.JobService/PinEmulator',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.PinEmulatorRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.AddIoThread = channel.unary_stream(
+                '/virtrpc.v1.JobService/AddIoThread',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.AddIoThreadRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.DeleteIoThread = channel.unary_stream(
+                '/virtrpc.v1.JobService/DeleteIoThread',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.DeleteIoThreadRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.PinIoThread = channel.unary_stream(
+                '/virtrpc.v1.JobService/PinIoThread',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.PinIoThreadRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.SetBlockIoTune = channel.unary_stream(
+                '/virtrpc.v1.JobService/SetBlockIoTune',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SetBlockIoTuneRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.SetInterfaceParameters = channel.unary_stream(
+                '/virtrpc.v1.JobService/SetInterfaceParameters',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SetInterfaceParametersRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.SetLifecycleAction = channel.unary_stream(
+                '/virtrpc.v1.JobService/SetLifecycleAction',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SetLifecycleActionRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
         self.ResizeBlock = channel.unary_stream(
                 '/virtrpc.v1.JobService/ResizeBlock',
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.ResizeBlockRequest.SerializeToString,
@@ -613,6 +653,97 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PinVcpu(self, request, context):
+        """Has a virtual CPU run on some of the host's processors alone. ListVcpus tells where it may run. Who may call: admin.
+        INVALID_ARGUMENT     no processor, or one that the host does not have; a virtual CPU that the domain does not have
+        FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PinEmulator(self, request, context):
+        """Has the hypervisor's own threads of a domain run on some of the host's processors alone. Who may call: admin.
+        INVALID_ARGUMENT     no processor, or one that the host does not have
+        FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddIoThread(self, request, context):
+        """Gives a domain a further thread for its disks, which can then be told to use it. Who may call: admin.
+        INVALID_ARGUMENT     not positive, or the domain has a thread of that number
+        FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteIoThread(self, request, context):
+        """Takes a thread for disks from a domain. Who may call: admin.
+        INVALID_ARGUMENT     not positive, or a number that the domain does not have
+        FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED: a disk uses it
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PinIoThread(self, request, context):
+        """Has a thread for disks run on some of the host's processors alone. Who may call: admin.
+        INVALID_ARGUMENT     no processor, or one that the host does not have; a number that the domain does not have
+        FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetBlockIoTune(self, request, context):
+        """Limits what a domain may read from and write to a disk. Of the limits on bytes and of those on operations, each with its bursts, what is unset keeps its
+        value where all of its kind is unset, and has no limit else. Who may call: admin.
+        INVALID_ARGUMENT     no limit at all, a negative one, a total together with reads or writes, or a burst below its limit
+        NOT_FOUND            DEVICE_NOT_FOUND
+        FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetInterfaceParameters(self, request, context):
+        """Limits what an interface may receive and send. Who may call: admin.
+        INVALID_ARGUMENT     neither direction; a negative number; a peak or a burst without an average; a floor for what is sent
+        NOT_FOUND            DEVICE_NOT_FOUND
+        FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetLifecycleAction(self, request, context):
+        """Sets what becomes of a domain when its guest switches itself off, reboots or crashes. Who may call: admin.
+        INVALID_ARGUMENT     no event or no action; a core dump other than for a crash
+        FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: it lacks this action
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResizeBlock(self, request, context):
         """Gives a disk of a running domain another size. The guest sees it at once; what it makes of it is the guest's affair, and shrinking loses data.
         Who may call: admin.
@@ -919,6 +1050,46 @@ def add_JobServiceServicer_to_server(servicer, server):
             'SetMemoryStatsPeriod': grpc.unary_stream_rpc_method_handler(
                     servicer.SetMemoryStatsPeriod,
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetMemoryStatsPeriodRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'PinVcpu': grpc.unary_stream_rpc_method_handler(
+                    servicer.PinVcpu,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.PinVcpuRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'PinEmulator': grpc.unary_stream_rpc_method_handler(
+                    servicer.PinEmulator,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.PinEmulatorRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'AddIoThread': grpc.unary_stream_rpc_method_handler(
+                    servicer.AddIoThread,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.AddIoThreadRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'DeleteIoThread': grpc.unary_stream_rpc_method_handler(
+                    servicer.DeleteIoThread,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.DeleteIoThreadRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'PinIoThread': grpc.unary_stream_rpc_method_handler(
+                    servicer.PinIoThread,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.PinIoThreadRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'SetBlockIoTune': grpc.unary_stream_rpc_method_handler(
+                    servicer.SetBlockIoTune,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetBlockIoTuneRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'SetInterfaceParameters': grpc.unary_stream_rpc_method_handler(
+                    servicer.SetInterfaceParameters,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetInterfaceParametersRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'SetLifecycleAction': grpc.unary_stream_rpc_method_handler(
+                    servicer.SetLifecycleAction,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetLifecycleActionRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
             ),
             'ResizeBlock': grpc.unary_stream_rpc_method_handler(
@@ -1753,6 +1924,222 @@ class JobService:
             target,
             '/virtrpc.v1.JobService/SetMemoryStatsPeriod',
             virtrpc_dot_v1_dot_job__pb2.SetMemoryStatsPeriodRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinVcpu(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/PinVcpu',
+            virtrpc_dot_v1_dot_job__pb2.PinVcpuRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinEmulator(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/PinEmulator',
+            virtrpc_dot_v1_dot_job__pb2.PinEmulatorRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddIoThread(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/AddIoThread',
+            virtrpc_dot_v1_dot_job__pb2.AddIoThreadRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteIoThread(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/DeleteIoThread',
+            virtrpc_dot_v1_dot_job__pb2.DeleteIoThreadRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinIoThread(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/PinIoThread',
+            virtrpc_dot_v1_dot_job__pb2.PinIoThreadRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetBlockIoTune(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SetBlockIoTune',
+            virtrpc_dot_v1_dot_job__pb2.SetBlockIoTuneRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetInterfaceParameters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SetInterfaceParameters',
+            virtrpc_dot_v1_dot_job__pb2.SetInterfaceParametersRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLifecycleAction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SetLifecycleAction',
+            virtrpc_dot_v1_dot_job__pb2.SetLifecycleActionRequest.SerializeToString,
             virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
             options,
             channel_credentials,

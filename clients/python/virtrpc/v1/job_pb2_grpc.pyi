@@ -261,6 +261,65 @@ class JobServiceStub:
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
+    PinVcpu: _grpc.UnaryStreamMultiCallable[_job_pb2.PinVcpuRequest, _types_pb2.JobUpdate]
+    """Has a virtual CPU run on some of the host's processors alone. ListVcpus tells where it may run. Who may call: admin.
+      INVALID_ARGUMENT     no processor, or one that the host does not have; a virtual CPU that the domain does not have
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    PinEmulator: _grpc.UnaryStreamMultiCallable[_job_pb2.PinEmulatorRequest, _types_pb2.JobUpdate]
+    """Has the hypervisor's own threads of a domain run on some of the host's processors alone. Who may call: admin.
+      INVALID_ARGUMENT     no processor, or one that the host does not have
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    AddIoThread: _grpc.UnaryStreamMultiCallable[_job_pb2.AddIoThreadRequest, _types_pb2.JobUpdate]
+    """Gives a domain a further thread for its disks, which can then be told to use it. Who may call: admin.
+      INVALID_ARGUMENT     not positive, or the domain has a thread of that number
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    DeleteIoThread: _grpc.UnaryStreamMultiCallable[_job_pb2.DeleteIoThreadRequest, _types_pb2.JobUpdate]
+    """Takes a thread for disks from a domain. Who may call: admin.
+      INVALID_ARGUMENT     not positive, or a number that the domain does not have
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED: a disk uses it
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    PinIoThread: _grpc.UnaryStreamMultiCallable[_job_pb2.PinIoThreadRequest, _types_pb2.JobUpdate]
+    """Has a thread for disks run on some of the host's processors alone. Who may call: admin.
+      INVALID_ARGUMENT     no processor, or one that the host does not have; a number that the domain does not have
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetBlockIoTune: _grpc.UnaryStreamMultiCallable[_job_pb2.SetBlockIoTuneRequest, _types_pb2.JobUpdate]
+    """Limits what a domain may read from and write to a disk. Of the limits on bytes and of those on operations, each with its bursts, what is unset keeps its
+    value where all of its kind is unset, and has no limit else. Who may call: admin.
+      INVALID_ARGUMENT     no limit at all, a negative one, a total together with reads or writes, or a burst below its limit
+      NOT_FOUND            DEVICE_NOT_FOUND
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetInterfaceParameters: _grpc.UnaryStreamMultiCallable[_job_pb2.SetInterfaceParametersRequest, _types_pb2.JobUpdate]
+    """Limits what an interface may receive and send. Who may call: admin.
+      INVALID_ARGUMENT     neither direction; a negative number; a peak or a burst without an average; a floor for what is sent
+      NOT_FOUND            DEVICE_NOT_FOUND
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetLifecycleAction: _grpc.UnaryStreamMultiCallable[_job_pb2.SetLifecycleActionRequest, _types_pb2.JobUpdate]
+    """Sets what becomes of a domain when its guest switches itself off, reboots or crashes. Who may call: admin.
+      INVALID_ARGUMENT     no event or no action; a core dump other than for a crash
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: it lacks this action
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
     ResizeBlock: _grpc.UnaryStreamMultiCallable[_job_pb2.ResizeBlockRequest, _types_pb2.JobUpdate]
     """Gives a disk of a running domain another size. The guest sees it at once; what it makes of it is the guest's affair, and shrinking loses data.
     Who may call: admin.
@@ -601,6 +660,65 @@ class JobServiceAsyncStub(JobServiceStub):
     """Sets how often a guest's balloon driver reports its memory statistics. Who may call: operator.
       INVALID_ARGUMENT     negative, or more than 2,147,483,647 s
       FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED: it has no balloon
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    PinVcpu: _aio.UnaryStreamMultiCallable[_job_pb2.PinVcpuRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Has a virtual CPU run on some of the host's processors alone. ListVcpus tells where it may run. Who may call: admin.
+      INVALID_ARGUMENT     no processor, or one that the host does not have; a virtual CPU that the domain does not have
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    PinEmulator: _aio.UnaryStreamMultiCallable[_job_pb2.PinEmulatorRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Has the hypervisor's own threads of a domain run on some of the host's processors alone. Who may call: admin.
+      INVALID_ARGUMENT     no processor, or one that the host does not have
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    AddIoThread: _aio.UnaryStreamMultiCallable[_job_pb2.AddIoThreadRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Gives a domain a further thread for its disks, which can then be told to use it. Who may call: admin.
+      INVALID_ARGUMENT     not positive, or the domain has a thread of that number
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    DeleteIoThread: _aio.UnaryStreamMultiCallable[_job_pb2.DeleteIoThreadRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Takes a thread for disks from a domain. Who may call: admin.
+      INVALID_ARGUMENT     not positive, or a number that the domain does not have
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED: a disk uses it
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    PinIoThread: _aio.UnaryStreamMultiCallable[_job_pb2.PinIoThreadRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Has a thread for disks run on some of the host's processors alone. Who may call: admin.
+      INVALID_ARGUMENT     no processor, or one that the host does not have; a number that the domain does not have
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetBlockIoTune: _aio.UnaryStreamMultiCallable[_job_pb2.SetBlockIoTuneRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Limits what a domain may read from and write to a disk. Of the limits on bytes and of those on operations, each with its bursts, what is unset keeps its
+    value where all of its kind is unset, and has no limit else. Who may call: admin.
+      INVALID_ARGUMENT     no limit at all, a negative one, a total together with reads or writes, or a burst below its limit
+      NOT_FOUND            DEVICE_NOT_FOUND
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetInterfaceParameters: _aio.UnaryStreamMultiCallable[_job_pb2.SetInterfaceParametersRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Limits what an interface may receive and send. Who may call: admin.
+      INVALID_ARGUMENT     neither direction; a negative number; a peak or a burst without an average; a floor for what is sent
+      NOT_FOUND            DEVICE_NOT_FOUND
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetLifecycleAction: _aio.UnaryStreamMultiCallable[_job_pb2.SetLifecycleActionRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Sets what becomes of a domain when its guest switches itself off, reboots or crashes. Who may call: admin.
+      INVALID_ARGUMENT     no event or no action; a core dump other than for a crash
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: it lacks this action
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
@@ -1103,6 +1221,113 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sets how often a guest's balloon driver reports its memory statistics. Who may call: operator.
           INVALID_ARGUMENT     negative, or more than 2,147,483,647 s
           FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED: it has no balloon
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def PinVcpu(
+        self,
+        request: _job_pb2.PinVcpuRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Has a virtual CPU run on some of the host's processors alone. ListVcpus tells where it may run. Who may call: admin.
+          INVALID_ARGUMENT     no processor, or one that the host does not have; a virtual CPU that the domain does not have
+          FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def PinEmulator(
+        self,
+        request: _job_pb2.PinEmulatorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Has the hypervisor's own threads of a domain run on some of the host's processors alone. Who may call: admin.
+          INVALID_ARGUMENT     no processor, or one that the host does not have
+          FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def AddIoThread(
+        self,
+        request: _job_pb2.AddIoThreadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Gives a domain a further thread for its disks, which can then be told to use it. Who may call: admin.
+          INVALID_ARGUMENT     not positive, or the domain has a thread of that number
+          FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteIoThread(
+        self,
+        request: _job_pb2.DeleteIoThreadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Takes a thread for disks from a domain. Who may call: admin.
+          INVALID_ARGUMENT     not positive, or a number that the domain does not have
+          FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED: a disk uses it
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def PinIoThread(
+        self,
+        request: _job_pb2.PinIoThreadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Has a thread for disks run on some of the host's processors alone. Who may call: admin.
+          INVALID_ARGUMENT     no processor, or one that the host does not have; a number that the domain does not have
+          FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def SetBlockIoTune(
+        self,
+        request: _job_pb2.SetBlockIoTuneRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Limits what a domain may read from and write to a disk. Of the limits on bytes and of those on operations, each with its bursts, what is unset keeps its
+        value where all of its kind is unset, and has no limit else. Who may call: admin.
+          INVALID_ARGUMENT     no limit at all, a negative one, a total together with reads or writes, or a burst below its limit
+          NOT_FOUND            DEVICE_NOT_FOUND
+          FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def SetInterfaceParameters(
+        self,
+        request: _job_pb2.SetInterfaceParametersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Limits what an interface may receive and send. Who may call: admin.
+          INVALID_ARGUMENT     neither direction; a negative number; a peak or a burst without an average; a floor for what is sent
+          NOT_FOUND            DEVICE_NOT_FOUND
+          FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def SetLifecycleAction(
+        self,
+        request: _job_pb2.SetLifecycleActionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Sets what becomes of a domain when its guest switches itself off, reboots or crashes. Who may call: admin.
+          INVALID_ARGUMENT     no event or no action; a core dump other than for a crash
+          FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: it lacks this action
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
         """

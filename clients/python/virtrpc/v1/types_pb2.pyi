@@ -350,6 +350,22 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """JobService.SetVcpus."""
     JOB_KIND_SET_MEMORY_STATS_PERIOD: _JobKind.ValueType  # 62
     """JobService.SetMemoryStatsPeriod."""
+    JOB_KIND_PIN_VCPU: _JobKind.ValueType  # 67
+    """JobService.PinVcpu."""
+    JOB_KIND_PIN_EMULATOR: _JobKind.ValueType  # 68
+    """JobService.PinEmulator."""
+    JOB_KIND_ADD_IO_THREAD: _JobKind.ValueType  # 69
+    """JobService.AddIoThread."""
+    JOB_KIND_DELETE_IO_THREAD: _JobKind.ValueType  # 70
+    """JobService.DeleteIoThread."""
+    JOB_KIND_PIN_IO_THREAD: _JobKind.ValueType  # 71
+    """JobService.PinIoThread."""
+    JOB_KIND_SET_BLOCK_IO_TUNE: _JobKind.ValueType  # 72
+    """JobService.SetBlockIoTune."""
+    JOB_KIND_SET_INTERFACE_PARAMETERS: _JobKind.ValueType  # 73
+    """JobService.SetInterfaceParameters."""
+    JOB_KIND_SET_LIFECYCLE_ACTION: _JobKind.ValueType  # 74
+    """JobService.SetLifecycleAction."""
     JOB_KIND_SET_USER_PASSWORD: _JobKind.ValueType  # 80
     """JobService.SetUserPassword."""
     JOB_KIND_FREEZE_FILESYSTEMS: _JobKind.ValueType  # 81
@@ -432,6 +448,22 @@ JOB_KIND_SET_VCPUS: JobKind.ValueType  # 61
 """JobService.SetVcpus."""
 JOB_KIND_SET_MEMORY_STATS_PERIOD: JobKind.ValueType  # 62
 """JobService.SetMemoryStatsPeriod."""
+JOB_KIND_PIN_VCPU: JobKind.ValueType  # 67
+"""JobService.PinVcpu."""
+JOB_KIND_PIN_EMULATOR: JobKind.ValueType  # 68
+"""JobService.PinEmulator."""
+JOB_KIND_ADD_IO_THREAD: JobKind.ValueType  # 69
+"""JobService.AddIoThread."""
+JOB_KIND_DELETE_IO_THREAD: JobKind.ValueType  # 70
+"""JobService.DeleteIoThread."""
+JOB_KIND_PIN_IO_THREAD: JobKind.ValueType  # 71
+"""JobService.PinIoThread."""
+JOB_KIND_SET_BLOCK_IO_TUNE: JobKind.ValueType  # 72
+"""JobService.SetBlockIoTune."""
+JOB_KIND_SET_INTERFACE_PARAMETERS: JobKind.ValueType  # 73
+"""JobService.SetInterfaceParameters."""
+JOB_KIND_SET_LIFECYCLE_ACTION: JobKind.ValueType  # 74
+"""JobService.SetLifecycleAction."""
 JOB_KIND_SET_USER_PASSWORD: JobKind.ValueType  # 80
 """JobService.SetUserPassword."""
 JOB_KIND_FREEZE_FILESYSTEMS: JobKind.ValueType  # 81

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.libvirt import migration
-from virtrpc_drivers.libvirt.operations import agent, definition, devices, files, keys, lifecycle, resize, settings, snapshots
+from virtrpc_drivers.libvirt.operations import agent, definition, devices, files, keys, lifecycle, resize, settings, snapshots, tuning
 from virtrpc_drivers.libvirt.operations.common import DONE, Verb
 
 VERBS: dict[str, Verb] = {
@@ -17,6 +17,7 @@ VERBS: dict[str, Verb] = {
     **keys.VERBS,
     **resize.VERBS,
     **files.VERBS,
+    **tuning.VERBS,
     "Migrate": migration.migrate,
 }
 """Every operation's call."""
@@ -31,6 +32,7 @@ _FUNCTIONS: dict[str, str] = {
     **resize.FUNCTIONS,
     **files.FUNCTIONS,
     **agent.FUNCTIONS,
+    **tuning.FUNCTIONS,
     "Migrate": "virDomainMigrateToURI3",
 }
 

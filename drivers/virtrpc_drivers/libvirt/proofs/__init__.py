@@ -14,7 +14,7 @@ from virtrpc_drivers.libvirt import probing
 from virtrpc_drivers.libvirt.connections import Lanes
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.progress import NO_JOB, POLL_SECONDS, JobLook
-from virtrpc_drivers.libvirt.proofs import agent, definition, devices, files, keys, lifecycle, migration, resize, settings, snapshots
+from virtrpc_drivers.libvirt.proofs import agent, definition, devices, files, keys, lifecycle, migration, resize, settings, snapshots, tuning
 from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict
 from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.protocol import Call
@@ -154,6 +154,7 @@ PROOFS: dict[str, Proof] = {
     **keys.PROOFS,
     **resize.PROOFS,
     **files.PROOFS,
+    **tuning.PROOFS,
     **migration.PROOFS,
 }
 """What proves each operation, by its tag; one file a subject."""

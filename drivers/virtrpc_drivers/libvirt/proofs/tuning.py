@@ -1,0 +1,87 @@
+"""What proves operations: where threads run, what devices may carry, what becomes of a domain. All of it stands in the definition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from virtrpc_drivers import operations as ops
+from virtrpc_drivers.libvirt import domain_xml
+from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict, definitions
+
+
+def _shows(of: Callable[[Element, Any], bool]) -> Proof:
+    """The proof that each definition which the scope names shows an operation."""
+
+    def proof(domain: Any, operation: Any) -> Verdict:
+        shown = [of(domain_xml.element(xml), operation) for xml in definitions(domain, operation.scope)]
+        return Verdict(all(shown), "its definition shows it" if all(shown) else "its definition does not show it")
+
+    return proof
+
+
+def _pinned(element: Element | None, host_cpus: tuple[int, ...]) -> bool:
+    return element is not None and _cpu_set(element.get("cpuset", "")) == frozenset(host_cpus)
+
+
+def _cpu_set(text: str) -> frozenset[int]:
+    """The processors of libvirt's notation: "0-3,8"."""
+    bounds = [part.split("-") for part in text.split(",") if part]
+    return frozenset(number for first, *last in bounds for number in range(int(first), int(last[0] if last else first) + 1))
+
+
+def _vcpu_pinned(root: Element, operation: ops.PinVcpu) -> bool:
+    return _pinned(root.find(f"cputune/vcpupin[@vcpu='{operation.number}']"), operation.host_cpus)
+
+
+def _emulator_pinned(root: Element, operation: ops.PinEmulator) -> bool:
+    return _pinned(root.find("cputune/emulatorpin"), operation.host_cpus)
+
+
+def _io_thread_pinned(root: Element, operation: ops.PinIoThread) -> bool:
+    return _pinned(root.find(f"cputune/iothreadpin[@iothread='{operation.number}']"), operation.host_cpus)
+
+
+def _has_io_thread(root: Element, operation: ops.AddIoThread | ops.DeleteIoThread) -> bool:
+    return root.find(f"iothreadids/iothread[@id='{operation.number}']") is not None
+
+
+def _action_set(root: Element, operation: ops.SetLifecycleAction) -> bool:
+    return root.findtext(f"on_{operation.event}") == operation.action
+
+
+def _tuned(root: Element, operation: ops.SetBlockIoTune) -> bool:
+    disks = (disk for disk in root.iterfind("devices/disk") if operation.device in _names(disk))
+    return any(all(int(disk.findtext(f"iotune/{name}", "0")) == limit for name, limit in operation.limits.items()) for disk in disks)
+
+
+def _names(device: Element) -> set[str | None]:
+    parts = [part for tag in ("target", "source", "mac") if (part := device.find(tag)) is not None]
+    return {part.get(name) for part in parts for name in ("dev", "file", "address")}
+
+
+def _limited(root: Element, operation: ops.SetInterfaceParameters) -> bool:
+    interfaces = (nic for nic in root.iterfind("devices/interface") if operation.device in _names(nic))
+    return any(_carries(nic, "inbound", operation.inbound) and _carries(nic, "outbound", operation.outbound) for nic in interfaces)
+
+
+def _carries(interface: Element, direction: str, wanted: ops.Bandwidth | None) -> bool:
+    if wanted is None:
+        return True
+    found = interface.find(f"bandwidth/{direction}")
+    if found is None:
+        return not wanted.average
+    return all(int(found.get(name, "0")) == number for name, number in wanted.in_kib.items())
+
+
+PROOFS: dict[str, Proof] = {
+    "PinVcpu": _shows(_vcpu_pinned),
+    "PinEmulator": _shows(_emulator_pinned),
+    "AddIoThread": _shows(_has_io_thread),
+    "DeleteIoThread": _shows(lambda root, operation: not _has_io_thread(root, operation)),
+    "PinIoThread": _shows(_io_thread_pinned),
+    "SetBlockIoTune": _shows(_tuned),
+    "SetInterfaceParameters": _shows(_limited),
+    "SetLifecycleAction": _shows(_action_set),
+}
