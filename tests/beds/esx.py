@@ -76,7 +76,7 @@ class EsxHost:
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="virtrpc-", dir="/tmp"))
         self._process: subprocess.Popen[str] | None = None
-        self._address = ""
+        self._address = "127.0.0.1:0"
 
     @property
     def auth_file(self) -> Path:
@@ -139,24 +139,34 @@ class EsxHost:
             f"[credentials-bed]\nusername={USER}\npassword={PASSWORD}\n[auth-esx-127.0.0.1]\ncredentials=bed\n[auth-vpx-127.0.0.1]\ncredentials=bed\n"
         )
         self.auth_file.chmod(0o600)
+        self.appear()
+
+    def appear(self) -> None:
+        """Start it at the address where it was, if it was: with the machines that it has from the start."""
         environment = {**os.environ, "TMPDIR": str(self.path)}  # its datastores
-        with (self.path / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [program(), "-model", self.model], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
-            )
+        command = [str(program()), "-model", self.model, "-listen", self._address]
+        with (self.path / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
         assert self._process.stdout is not None
-        self._address = self._process.stdout.readline().strip()
-        if not self._address:
+        said = self._process.stdout.readline().strip()
+        if said:
+            self._address = said
+        else:
             raise RuntimeError(f"vcsim did not start:\n{(self.path / 'log').read_text()}")
 
-    def stop(self) -> None:
-        """End it and remove its files."""
+    def vanish(self) -> None:
+        """End it: nobody answers at its address any more."""
         if self._process is not None:
             assert self._process.stdin is not None
             assert self._process.stdout is not None
             self._process.stdin.close()
             self._process.wait(_GUARD)
             self._process.stdout.close()
+            self._process = None
+
+    def stop(self) -> None:
+        """End it and remove its files."""
+        self.vanish()
         shutil.rmtree(self.path)
 
     def __enter__(self) -> Self:

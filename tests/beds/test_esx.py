@@ -14,7 +14,7 @@ import pytest
 from tests.beds.esx import EsxHost, VcenterHost, missing
 from tests.drivers.bed import Bed, Kind
 from virtrpc_drivers import operations as ops
-from virtrpc_drivers.errors import Reason
+from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.protocol import HostDown, HostUp
 from virtrpc_drivers.proxy import ProcessDriver
 from virtrpc_drivers.values import State
@@ -107,10 +107,11 @@ def test_snapshots(host: EsxHost, direct: libvirt.virConnect) -> None:
         domain.snapshotCreateXML(f"<domainsnapshot><name>{name}</name></domainsnapshot>")
     first, second = (domain.snapshotLookupByName(name) for name in domain.snapshotListNames())
     assert second.getParent().getName() == "first"
-    second.delete()
     domain.revertToSnapshot(first)
     assert domain.snapshotCurrent().getName() == "first"
     first.delete()
+    assert domain.snapshotListNames() == ["second"]
+    second.delete()
     assert domain.snapshotListNames() == []
 
 
@@ -188,6 +189,24 @@ async def test_what_it_lacks_is_refused_before_a_call(bed: Bed) -> None:
     uuid = await bed.defined()
     for operation in (ops.ManagedSave(uuid=uuid), ops.AttachDevice(uuid=uuid, xml="<disk/>"), ops.Create(uuid=uuid, name="x", xml="<domain/>")):
         assert await bed.refused(operation) is Reason.UNSUPPORTED
+
+
+async def test_a_host_that_vanishes_is_told(host: EsxHost, bed: Bed) -> None:
+    """libvirt says of such a connection that it lives for ever; that the host does not answer is seen, and that it is back."""
+    uuid = (await bed.driver.list()).domains[0].uuid
+    mark = len(bed.notices.seen)
+    host.vanish()
+    try:
+        assert await bed.refused(ops.Suspend(uuid=uuid)) in (Reason.DRIVER_LOST, Reason.HOST_UNREACHABLE)
+        down = await bed.notices.until(HostDown, since=mark)
+        assert (down.fault.reason, down.process_lost) == (Reason.HOST_UNREACHABLE, False)
+        with pytest.raises(DriverError) as caught:
+            await bed.driver.list()
+        assert caught.value.reason is Reason.HOST_UNREACHABLE
+    finally:
+        host.appear()
+    await bed.notices.until(HostUp, since=mark)
+    assert [row.name for row in (await bed.driver.list()).domains] == [host.existing]
 
 
 async def test_a_crash_of_the_client_library_is_a_lost_driver(host: EsxHost, bed: Bed) -> None:

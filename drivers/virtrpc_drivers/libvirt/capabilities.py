@@ -14,6 +14,7 @@ from virtrpc_drivers.libvirt.readings import optional
 from virtrpc_drivers.values import HostInfo
 
 _SCHEMES_WITHOUT_DAEMON = frozenset({"test", "esx", "vpx", "gsx", "hyperv", "vbox", "vmwareplayer", "vmwarews", "vmwarefusion"})
+_ALWAYS_ALIVE = frozenset({"esx", "vpx", "gsx", "hyperv"})
 _PORTS = {"tcp": 16509, "tls": 16514, "ssh": 22, "libssh": 22, "libssh2": 22}
 
 
@@ -104,6 +105,11 @@ def daemon_of(uri: str) -> str | None:
     if "socket" in query:
         return query["socket"][0]
     return "libvirt session socket" if parts.path == "/session" else "/run/libvirt/libvirt-sock"
+
+
+def is_always_alive(uri: str) -> bool:
+    """Whether virConnectIsAlive says nothing: these drivers make a new HTTP request for each call, and have no connection that could be lost."""
+    return urlsplit(uri).scheme in _ALWAYS_ALIVE
 
 
 def supports_keepalive(connection: Any) -> bool:

@@ -291,7 +291,10 @@ def _call(connection: Any, run: Run) -> tuple[Outcome, asking.Question | None]:
             run.final = completed(connection, operation.uuid)
         return outcome, asked
     except libvirt.libvirtError as error:
-        raise DriverError(_judged(fault_of(error), connection.isAlive())) from None
+        fault = fault_of(error)
+        # A call to ESX that did not come through was to our host: it has no others.
+        alive = fault.libvirt_domain != libvirt.VIR_FROM_ESX and connection.isAlive()
+        raise DriverError(_judged(fault, alive)) from None
 
 
 def _judged(fault: Fault, alive: bool) -> Fault:

@@ -46,6 +46,9 @@ REASONS: dict[int, Reason] = {
 }
 """Codes that mean the same wherever they come from. A code that is not here is FAILED."""
 
+_STATES = ("not running", "is not in running state", "is not in suspend state", "is not in shutoff state")
+"""How messages end that refuse a domain's state; the last three are the vmware and openvz drivers'."""
+
 TRANSPORT = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE})
 """Error domains of libvirt's own client: system and internal errors from there mean that the connection is gone."""
 
@@ -67,7 +70,9 @@ def _reason(code: int, domain: int, message: str) -> Reason:
     if domain in TRANSPORT and code in (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR):
         return Reason.HOST_UNREACHABLE
     # libvirt spends vague codes on these; its words tell them apart.
-    if code == libvirt.VIR_ERR_INTERNAL_ERROR and message.endswith("not running"):
+    if domain == libvirt.VIR_FROM_ESX and "curl_easy_perform() returned an error" in message:
+        return Reason.HOST_UNREACHABLE
+    if code in (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_ERR_OPERATION_DENIED) and message.endswith(_STATES):
         return Reason.WRONG_STATE
     if code == libvirt.VIR_ERR_OPERATION_FAILED and ("already exists" in message or "is already defined" in message):
         return Reason.ALREADY_EXISTS

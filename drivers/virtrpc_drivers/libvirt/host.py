@@ -149,11 +149,20 @@ class Host:
 
     async def _watch(self, connection: Connection) -> None:
         """Returns when the connection is lost."""
-        while not self._lost.is_set() and connection.isAlive():
+        while not self._lost.is_set() and await self._lives(connection):
             try:
                 await asyncio.wait_for(self._lost.wait(), CHECK_SECONDS)
             except TimeoutError:
                 pass
+
+    async def _lives(self, connection: Connection) -> bool:
+        if not capabilities.is_always_alive(self._settings.uri):
+            return bool(connection.isAlive())
+        try:
+            await asyncio.wait_for(in_thread(connection.numOfDomains, "libvirt-watch"), OPEN_SECONDS)
+        except (TimeoutError, libvirt.libvirtError):
+            return False
+        return True
 
     def _despair(self) -> None:
         # An embedded driver whose start failed stays failed for as long as its process lives: libvirt starts it once.

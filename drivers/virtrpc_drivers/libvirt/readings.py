@@ -130,7 +130,7 @@ def readings(connection: Any, uuids: Sequence[str], group: Group, clock: Clock) 
             fault = fault_of(error)
             if fault.libvirt_code == libvirt.VIR_ERR_NO_DOMAIN:
                 missing.append(Missing(uuid=uuid, stamp=stamp))
-            elif not connection.isAlive():
+            elif fault.reason is Reason.HOST_UNREACHABLE or not connection.isAlive():
                 raise
             else:
                 failed.append(Failed(uuid=uuid, message=fault.message))

@@ -21,9 +21,10 @@ type front struct {
 }
 
 var (
-	methodOf  = regexp.MustCompile(`<(?:\w+:)?Body[^>]*>\s*<(?:\w+:)?(\w+)`)
-	machineOf = regexp.MustCompile(`<path[^>]*>([^<]*\.vmx)</path>`)
-	taskOf    = regexp.MustCompile(`<returnval type="Task">([^<]*)<`)
+	methodOf   = regexp.MustCompile(`<(?:\w+:)?Body[^>]*>\s*<(?:\w+:)?(\w+)`)
+	machineOf  = regexp.MustCompile(`<path[^>]*>([^<]*\.vmx)</path>`)
+	snapshotOf = regexp.MustCompile(`<_this[^>]*type="VirtualMachineSnapshot"[^>]*>([^<]*)<`)
+	taskOf     = regexp.MustCompile(`<returnval type="Task">([^<]*)<`)
 )
 
 func (f *front) ServeHTTP(answer http.ResponseWriter, request *http.Request) {
@@ -49,6 +50,9 @@ func (f *front) call(request *http.Request, body []byte) *httptest.ResponseRecor
 	method := first(methodOf, body)
 	f.switches.hold(request, method)
 	defer f.switches.hold(request, "answer-"+method)
+	if method == "RemoveSnapshot_Task" {
+		passOn(first(snapshotOf, body))
+	}
 	if method != "RegisterVM_Task" {
 		return f.pass(request, body)
 	}

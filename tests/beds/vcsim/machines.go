@@ -84,6 +84,20 @@ func runTools(machine *simulator.VirtualMachine) {
 	})
 }
 
+// passOn makes a child current in place of a snapshot that is going to be removed and has no parent: the simulator panics otherwise.
+func passOn(snapshot string) {
+	for _, machine := range machines() {
+		if machine.Snapshot == nil || machine.Snapshot.CurrentSnapshot == nil || machine.Snapshot.CurrentSnapshot.Value != snapshot {
+			continue
+		}
+		for _, root := range machine.Snapshot.RootSnapshotList {
+			if root.Snapshot.Value == snapshot && len(root.ChildSnapshotList) > 0 {
+				machine.Snapshot.CurrentSnapshot = &root.ChildSnapshotList[0].Snapshot
+			}
+		}
+	}
+}
+
 // localFile is where the simulator keeps a datastore's file.
 func localFile(name string) string {
 	var parsed object.DatastorePath

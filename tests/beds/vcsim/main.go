@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
@@ -18,6 +19,7 @@ import (
 )
 
 func main() {
+	listen := flag.String("listen", "127.0.0.1:0", "where to listen; port 0 is any that is free")
 	kind := flag.String("model", "esx", "esx: one host; vpx: a vCenter with one host, DC0/DC0_H0")
 	flag.Parse()
 	model := simulator.ESX()
@@ -33,18 +35,24 @@ func main() {
 	for _, machine := range machines() {
 		runTools(machine)
 	}
-	serve(model)
+	serve(model, *listen)
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	model.Remove()
 }
 
 // serve starts the simulator on plain HTTP, so that what stands before it can read along.
-func serve(model *simulator.Model) {
+func serve(model *simulator.Model, address string) {
 	inner := model.Service.NewServer()
 	silent := log.New(io.Discard, "", 0) // a client that is killed breaks its connections
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: inner.URL.Scheme, Host: inner.URL.Host})
 	proxy.ErrorLog = silent
 	outer := httptest.NewUnstartedServer(&front{proxy, newSwitches()})
+	_ = outer.Listener.Close()
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		log.Fatal(err)
+	}
+	outer.Listener = listener
 	outer.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	outer.Config.ErrorLog = silent
 	outer.StartTLS()
