@@ -137,7 +137,7 @@ _READS = (
     _read("GetMetadata", "qemu xen lxc bhyve test"),
     _read("GetHostStats", "qemu xen lxc vz test"),
     _read("TuneMigration", "qemu"),
-    _read("PlanMigration", "qemu xen vz openvz"),
+    _read("PlanMigration", "qemu xen vz"),
     _read("ListSnapshots", "qemu vz esx vbox test"),
     _read("GetSnapshot", "qemu vz esx vbox test"),
     _read("GetSnapshotXml", "qemu vz esx vbox test"),
