@@ -295,6 +295,11 @@ def _call(connection: Any, run: Run) -> tuple[Outcome, asking.Question | None]:
         # A call to ESX that did not come through was to our host: it has no others.
         alive = fault.libvirt_domain != libvirt.VIR_FROM_ESX and connection.isAlive()
         raise DriverError(_judged(fault, alive)) from None
+    except SystemError as error:
+        # libvirt-python's word for a message that is not text: its openvz driver speaks of a name that it has freed.
+        if not isinstance(error.__cause__, UnicodeDecodeError):
+            raise
+        raise failure(Reason.FAILED, "the hypervisor refused it, in words that cannot be read") from None
 
 
 def _judged(fault: Fault, alive: bool) -> Fault:
