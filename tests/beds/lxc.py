@@ -56,7 +56,8 @@ class LxcDaemon(Libvirtd):
         return (
             f"<domain type='lxc'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>{memory_mib}</memory><vcpu>1</vcpu>"
             "<os><type>exe</type><init>/sbin/init</init></os><on_reboot>restart</on_reboot>"
-            f"<devices><filesystem type='mount'><source dir='{self.root}'/><target dir='/'/></filesystem><interface type='ethernet'><mac address='52:54:00:00:00:09'/></interface><console type='pty'/></devices></domain>"
+            f"<devices><filesystem type='mount'><source dir='{self.root}'/><target dir='/'/></filesystem>"
+            "<interface type='ethernet'><mac address='52:54:00:00:00:09'/></interface><console type='pty'/></devices></domain>"
         )
 
 
