@@ -9,7 +9,7 @@ COUNT ?=
 .DEFAULT_GOAL := help
 MATRIX := qemu lxc esx vpx vmware openvz test vz hyperv vbox bhyve ch
 
-.PHONY: help setup demo test test-fast test-faults test-hypervisors $(MATRIX:%=test-%) check serve proto bench soak lock clean
+.PHONY: help setup demo test test-fast test-faults test-hypervisors test-at-hand $(MATRIX:%=test-%) check serve proto bench soak lock clean
 
 help: ## list these words
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -33,6 +33,10 @@ test-faults: setup ## guests and daemons that are stopped, killed and flooded; m
 test-hypervisors: setup ## every RPC on every hypervisor that starts here; writes docs/hypervisors.md (make test-xen: on one)
 	@$(PYTHON) -m pytest -m matrix tests/beds tests/e2e tests/hypervisors $(ARGS)
 	@$(PYTHON) -m tests.hypervisors.table
+
+test-at-hand: setup ## every RPC on the hypervisors that start within seconds, and whether docs/hypervisors.md says what was found
+	@HYPERVISORS="$$($(PYTHON) -m tests.hypervisors.table --at-hand)" $(PYTHON) -m pytest -m matrix tests/hypervisors tests/e2e $(ARGS)
+	@$(PYTHON) -m tests.hypervisors.table --check
 
 $(MATRIX:%=test-%): test-%: setup
 	@HYPERVISORS=$* $(PYTHON) -m pytest -m matrix tests/hypervisors $(ARGS)

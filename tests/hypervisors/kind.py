@@ -42,6 +42,11 @@ class Kind:
         """Why it cannot be started on this machine; None where it can."""
         return None
 
+    @classmethod
+    def at_hand(cls) -> bool:
+        """Whether it starts within seconds: what is costly to build is in the cache. CI runs those."""
+        return True
+
     @property
     def hosts(self) -> Mapping[str, str | HostTable]:
         """The server's hosts by name; the first is under test."""

@@ -1,6 +1,7 @@
 """Writes docs/hypervisors.md, the table of RPCs and hypervisors, from what the last run of the matrix found: `python -m tests.hypervisors.table`.
 
-With `--check` it writes nothing, and fails where what was run differs from what the table says.
+With `--check` it writes nothing, and fails where what was run differs from what the table says. `--at-hand` names the hypervisors that start
+within seconds here.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ SERVICES = ("QueryService", "JobService", "SnapshotService")
 WORKS, LACKS, SIMULATED = "works", "lacks", "(works)"
 HEAD = """# What works where
 
-Every RPC on every hypervisor, as `make test-hypervisors` found it; that command writes this page.
+Every RPC on every hypervisor, as `make test-hypervisors` found it; that command writes this page, and each submission checks it.
 
 - **works**: used on that hypervisor, and its effect seen.
 - **lacks**: the RPC ends FAILED_PRECONDITION with UNSUPPORTED_BY_HYPERVISOR before there is a job, which was seen too.
@@ -87,6 +88,9 @@ def main() -> int:
     assert subjects  # importing the package has registered the cases
     ran = [kind for kind in KINDS if ledger.read(kind.name)]
     bad = [f"{rpc} on {kind.name}: {_cell(kind, rpc)}" for kind in ran for rpc in CASES if _cell(kind, rpc) in ("FAILED", "not run")]
+    if "--at-hand" in sys.argv[1:]:
+        print(*(kind.name for kind in KINDS if kind.missing() is None and kind.at_hand()))
+        return 0
     check = "--check" in sys.argv[1:]
     absent = [] if check else [f"{kind.name} was not run" for kind in KINDS if kind not in ran and kind.missing() is None]
     wrong = bad + absent + (differences(ran) if check and not bad else [])
