@@ -14,6 +14,9 @@ from tests.hypervisors.kind import Kind
 from virtrpc.v1 import types_pb2 as t
 
 
+SCREEN = "<video><model type='vga'/></video><graphics type='vnc' port='-1' autoport='yes'/>"
+
+
 class Qemu(Kind):
     """QEMU x86-64 behind two private libvirtds."""
 
@@ -41,7 +44,8 @@ class Qemu(Kind):
 
     def xml(self, name: str, uuid: str) -> str:
         console = self._daemons[0].console_log(name)
-        return domain_xml(name, uuid=uuid, console_log=console, disks=[make_disk(self.path / f"{name}.qcow2")], interface=True)
+        xml = domain_xml(name, uuid=uuid, console_log=console, disks=[make_disk(self.path / f"{name}.qcow2")], interface=True)
+        return xml.replace("</devices>", f"{SCREEN}</devices>")
 
     def disk_xml(self, target: str) -> str:
         path = self.path / f"{target}.qcow2"
