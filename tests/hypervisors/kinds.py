@@ -13,7 +13,6 @@ from tests.hypervisors import client_library, containers
 from tests.hypervisors.kind import Kind
 from virtrpc.v1 import types_pb2 as t
 
-
 SCREEN = "<video><model type='vga'/></video><graphics type='vnc' port='-1' autoport='yes'/>"
 
 
