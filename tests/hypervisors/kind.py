@@ -87,6 +87,9 @@ class Kind:
         """A path that the hypervisor may write to."""
         return str(self.path / name)
 
+    def started(self, name: str) -> None:
+        """Return once a guest that was just started can be saved and moved, where that takes its help."""
+
     def booted(self, name: str, boots: int) -> None:
         """Return once a guest that has booted this many times since it was started listens to its power button."""
 

@@ -11,6 +11,7 @@ from tests.beds.wait import wait_until
 from tests.e2e.server import HostTable, Setting
 from tests.hypervisors import client_library, containers
 from tests.hypervisors.kind import Kind
+from tests.hypervisors.xen import Xen
 from virtrpc.v1 import types_pb2 as t
 
 SCREEN = "<video><model type='vga'/></video><graphics type='vnc' port='-1' autoport='yes'/>"
@@ -140,5 +141,16 @@ class CloudHypervisor(Simulated):
     name, title, shape = "ch", "Cloud Hypervisor", "ch"
 
 
-KINDS: tuple[type[Kind], ...] = (Qemu, *containers.KINDS, *client_library.KINDS, TestDriver, Virtuozzo, HyperV, VirtualBox, Bhyve, CloudHypervisor)
+KINDS: tuple[type[Kind], ...] = (
+    Qemu,
+    *containers.KINDS,
+    Xen,
+    *client_library.KINDS,
+    TestDriver,
+    Virtuozzo,
+    HyperV,
+    VirtualBox,
+    Bhyve,
+    CloudHypervisor,
+)
 """In the order of the table."""

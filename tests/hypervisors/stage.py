@@ -110,6 +110,7 @@ class Stage:
         if not (await self.domain()).active:
             guest.boots = 1
             await self.done(self.client.start_domain(self.ref, options=LONG))
+            await asyncio.to_thread(self.kind.started, guest.name)
         if await self.state() == t.DOMAIN_STATE_PAUSED:
             await self.done(self.client.resume_domain(self.ref))
         await self.until(lambda domain: domain.state == t.DOMAIN_STATE_RUNNING, "it to run")

@@ -13,11 +13,15 @@ import libvirt
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import DriverError, Reason, failure
 from virtrpc_drivers.libvirt import domain_xml
+from virtrpc_drivers.libvirt.capabilities import hypervisor_of
 from virtrpc_drivers.libvirt.connections import Lanes
 from virtrpc_drivers.libvirt.events import Ear, RawEvent
 from virtrpc_drivers.libvirt.runs import Run, given_up
 
 REREAD_SECONDS = 2.0
+
+REBOOT_LOOKS = {"xen": 15}
+"""How often in a row a domain that was to reboot is seen off until it is said to have shut down instead. Xen's is off while a new one is made."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def question(connection: Any, operation: ops.Operation) -> Question | None:
     if isinstance(operation, ops.Shutdown):
         return Question("shut down", _stopped, lambda conn: _is_off(conn, operation.uuid))
     if isinstance(operation, ops.Reboot):
-        return Question("reboot", _restarted, _new_id(operation.uuid, domain.ID()))
+        return Question("reboot", _restarted, _new_id(operation.uuid, domain.ID(), REBOOT_LOOKS.get(hypervisor_of(connection), 2)))
     assert isinstance(operation, ops.DetachDevice)
     return _detach_question(domain, operation)
 
@@ -114,7 +118,7 @@ def _is_off(connection: Any, uuid: str) -> bool:
         raise
 
 
-def _new_id(uuid: str, old: int) -> Callable[[Any], bool]:
+def _new_id(uuid: str, old: int, looks: int) -> Callable[[Any], bool]:
     seen_off = 0
 
     def shown(connection: Any) -> bool:
@@ -123,7 +127,7 @@ def _new_id(uuid: str, old: int) -> Callable[[Any], bool]:
             seen_off = 0
             return bool(connection.lookupByUUIDString(uuid).ID() != old)
         seen_off += 1
-        if seen_off > 1:
+        if seen_off >= looks:
             raise failure(Reason.FAILED, "the guest shut down instead of rebooting")
         return False
 

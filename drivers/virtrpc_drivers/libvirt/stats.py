@@ -258,7 +258,7 @@ def _one_by_one(domain: Any, clock: Clock) -> StatsReading:
             memory=_single_memory(optional(domain.memoryStats)),
             block=_single_blocks(domain, xml) if xml else None,
             interfaces=_single_interfaces(domain, xml) if xml else None,
-            vcpus=_single_vcpus(optional(domain.vcpus)),
+            vcpus=_single_vcpus(optional(domain.vcpus)) or _plugged_vcpus(optional(lambda: domain.vcpusFlags(0))),
         )
     )
 
@@ -306,3 +306,8 @@ def _single_vcpus(answer: Any | None) -> tuple[VcpuStats, ...] | None:
         VcpuStats(number=number, state=_vcpu_state(state), time_ns=used, cpu=cpu, affinity=affinity(may) if may is not None else None)
         for (number, state, used, cpu), may in zip_longest(answer[0], answer[1])
     )
+
+
+def _plugged_vcpus(count: int | None) -> tuple[VcpuStats, ...] | None:
+    # libvirt-python counts the host's CPUs by virNodeGetCPUMap before it calls virDomainGetVcpus, and Xen's driver lacks the former.
+    return tuple(VcpuStats(number=number) for number in range(count)) if count else None

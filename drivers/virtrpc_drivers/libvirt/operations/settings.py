@@ -31,14 +31,15 @@ def set_memory(connection: Any, operation: ops.SetMemory) -> Outcome:
 
 def set_vcpus(connection: Any, operation: ops.SetVcpus) -> Outcome:
     """virDomainSetVcpusFlags. Without flags virDomainSetVcpus."""
+    domain = domain_of(connection, operation)
     if _has_one_definition(connection):
-        return _set_vcpus_plainly(domain_of(connection, operation), operation)
+        return _set_vcpus_plainly(domain, operation)
     wanted = flags.union(
         (operation.maximum, libvirt.VIR_DOMAIN_VCPU_MAXIMUM),
         (operation.guest, libvirt.VIR_DOMAIN_VCPU_GUEST),
         (operation.hotpluggable, libvirt.VIR_DOMAIN_VCPU_HOTPLUGGABLE),
     )
-    domain_of(connection, operation).setVcpusFlags(operation.vcpus, flags.scope(operation.scope) | wanted)
+    domain.setVcpusFlags(operation.vcpus, flags.scope(_told_scope(connection, domain, operation.scope)) | wanted)
     return DONE
 
 
@@ -48,6 +49,13 @@ def _set_vcpus_plainly(domain: Any, operation: ops.SetVcpus) -> Outcome:
     _check_scope(domain, operation.scope)
     domain.setVcpus(operation.vcpus)
     return DONE
+
+
+def _told_scope(connection: Any, domain: Any, scope: ops.Scope) -> ops.Scope:
+    """The scope in so many words: Xen's driver does not work out by itself what virDomainSetVcpusFlags is to affect."""
+    if scope is not ops.Scope.CURRENT or capabilities.hypervisor_of(connection) != "xen":
+        return scope
+    return ops.Scope.LIVE if domain.isActive() else ops.Scope.CONFIG
 
 
 def _has_one_definition(connection: Any) -> bool:
