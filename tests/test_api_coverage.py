@@ -35,7 +35,6 @@ NOT_ABOUT_DOMAINS = {
 WITHOUT_LIBVIRT_CALL = {
     "JobService.ListJobs": "jobs are virtrpc's own",
     "JobService.WatchJobs": "jobs are virtrpc's own",
-    "SnapshotService.PlanMigration": "libvirt's only call for it is internal: the RPC reads what can be read at both ends",
 }
 """RPCs that no row names, and why."""
 

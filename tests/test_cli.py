@@ -304,6 +304,31 @@ def test_ways_of_migration(fake: Fake, run: Run) -> None:
         assert run("migrate", "web", "there", *wrong.split()).exit_code == 2, wrong
 
 
+def test_a_migration_in_words(fake: Fake, run: Run) -> None:
+    """`job show` tells what is special about a move: what the guest writes, downtimes, throttling, and its schedule."""
+    moving = t.MigrationProgress(
+        dirty_rate_bytes_per_second=8 << 20,
+        auto_converge_percent=30,
+        expected_downtime=Duration(seconds=2),
+        max_downtime=Duration(nanos=300_000_000),
+        stalled=Duration(seconds=5),
+        steps_taken=1,
+        last_step=t.MigrationStep(after=Duration(seconds=5), pause=True),
+        last_step_error="refused",
+    )
+    fake.on["GetJob"] = lambda *_: j.GetJobResponse(job=t.Job(job_id="job-1", migration=moving))
+    output = " ".join(run("job", "show", "job-1").output.split())
+    for words in (
+        "guest writes 8.0 MiB/s",
+        "throttled by 30 %",
+        "expected downtime 2",
+        "at most 0.3",
+        "no progress for 5",
+        "step 1 taken: pause (refused)",
+    ):
+        assert words in output, (words, output)
+
+
 def test_tune_migration(fake: Fake, run: Run) -> None:
     """A migration is tuned by its job, in units."""
     run("tune-migration", "job-1", "--downtime", "2s", "--bandwidth", "1GiB", "--post-copy")

@@ -18,6 +18,8 @@ LOST_SECONDS = 15.0
 """How long a call may stay out after it was cancelled before its job ends OUTCOME_UNKNOWN."""
 BACK_UP_SECONDS = 60.0
 """How long a job whose driver was lost waits for the host before it ends OUTCOME_UNKNOWN; also where the host comes back and is lost again."""
+SHOWN_SECONDS = 5.0
+"""How long what was shown last is taken for the present."""
 ABORT_RETRY_SECONDS = 0.25
 ABORT_LONGEST_PAUSE = 2.0
 """The pauses between aborts that could not be sent, each twice the one before: a ghost's must not keep the abort lane from others."""
@@ -76,6 +78,7 @@ class OutstandingCall:
         self._resumed = False
         self._stop_by: float | None = None
         """Until when a call that was to stop is waited for, whatever becomes of its driver process meanwhile."""
+        self._past_stopping = float("-inf")
         self.aborted = False
         """Whether an abort was sent for this very call."""
 
@@ -104,6 +107,10 @@ class OutstandingCall:
             self._resumed = True
             self._began = asyncio.get_running_loop().time()
             self._calling = self._start(self._host.driver.resume(self._call))
+
+    def shown_past_stopping(self) -> None:
+        """The hypervisor shows it at work where nothing can stop it (post-copy): as long as it does, it is not lost, however long that takes."""
+        self._past_stopping = asyncio.get_running_loop().time()
 
     async def aborts_over(self) -> None:
         """Returns once no abort that was sent for it is out."""
@@ -137,9 +144,10 @@ class OutstandingCall:
             return
         if self._aborting is None or self._aborting.done():
             self._aborting = asyncio.get_running_loop().create_task(self._abort())
-        await asyncio.wait([self._calling], timeout=self._time_to_stop())
-        if not self._calling.done():
-            raise Lost(f"the call was cancelled and has not returned after {LOST_SECONDS:g} s")
+        while not (await asyncio.wait([self._calling], timeout=self._time_to_stop()))[0]:
+            if asyncio.get_running_loop().time() - self._past_stopping > SHOWN_SECONDS:
+                raise Lost(f"the call was cancelled and has not returned after {LOST_SECONDS:g} s")
+            self._stop_by = None
 
     def _time_to_stop(self) -> float:
         """For how many more seconds a call that was to stop is waited for."""

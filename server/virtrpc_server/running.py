@@ -36,6 +36,13 @@ DESTROY_SECONDS = 20.0
 """How long a call that failed under a destroy waits for the destroy's end; a stopped QEMU takes 12 s to kill."""
 
 
+NOT_NOW = {
+    Phase.MIGRATION_POST_COPY: "the guest runs at the destination and fetches its memory from here: to stop now would lose it",
+    Phase.MIGRATION_FINISH: "the destination is taking over",
+}
+"""Why a migration cannot be stopped now."""
+
+
 class Run:
     """One unfinished job at work."""
 
@@ -136,9 +143,11 @@ class Run:
         if report.stamp is not None:
             changes["progress"] = Progress.after(self.job.progress, report)
         changes |= schedule.read(self.job, report)
+        if self._out is not None and report.phase is Phase.MIGRATION_POST_COPY and report.stamp is not None:
+            self._out.shown_past_stopping()
         if report.abortable is not None and report.abortable != self.job.abortable:
             changes["abortable"] = report.abortable
-            changes["abort_reason"] = "" if report.abortable else "the hypervisor cannot abort it in this phase"
+            changes["abort_reason"] = "" if report.abortable else NOT_NOW.get(report.phase, "the hypervisor cannot abort it in this phase")
         if report.phase is not self.job.phase:
             if self.job.phase is not Phase.ABORTING:
                 changes["phase"] = report.phase

@@ -12,6 +12,7 @@ from tests.drivers.bed import GUARD, KINDS, Bed, call_of, eventually
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers import support
 from virtrpc_drivers.errors import DriverError, Reason
+from virtrpc_drivers.migration import Tuning
 from virtrpc_drivers.protocol import Call, Change, DomainChanged, HostDown, HostUp, Report
 from virtrpc_drivers.proxy import ProcessDriver
 from virtrpc_drivers.sim import control
@@ -390,6 +391,27 @@ async def test_probe_of_an_idle_domain_returns(bed: Bed) -> None:
     uuid = await bed.started()
     async with asyncio.timeout(GUARD):
         await bed.driver.probe(uuid)
+
+
+async def test_nothing_is_tuned_that_is_not_out(bed: Bed) -> None:
+    """A migration that nobody began cannot be tuned."""
+    await bed.started()
+    answer = await bed.driver.tune("nobody's", Tuning(bandwidth_bytes_per_second=MIB))
+    assert (answer.sent, bool(answer.message)) == (False, True)
+
+
+async def test_what_stands_in_the_way_of_a_migration(bed: Bed) -> None:
+    """A running guest is described for its destination; its own host is none, since it runs there. Asking changes nothing."""
+    uuid = await bed.started()
+    operation = ops.Migrate(uuid=uuid, destination_uri="sim://b/")
+    departure = await bed.driver.departure(operation)
+    if departure.facts is None:
+        assert [found.reason for found in departure.obstacles] == ["OPERATION_FAILED"]
+        return
+    assert (departure.facts.uuid, departure.facts.running) == (uuid, True)
+    arrival = await bed.driver.arrival(operation, departure.facts)
+    assert [found.reason for found in arrival.obstacles if found.fatal] == ["ALREADY_EXISTS"]
+    assert (await bed.state(uuid)).state is State.RUNNING
 
 
 async def test_unsupported_verbs_are_refused(bed: Bed) -> None:

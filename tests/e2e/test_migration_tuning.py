@@ -157,9 +157,9 @@ async def test_schedule_gives_up(client: AsyncClient, restless: Guest, second: Q
 
 async def test_schedule_switches_to_post_copy(client: AsyncClient, restless: Guest, second: QemuHost) -> None:
     """A schedule can switch to post-copy, auto-converge throttles before it, and both are seen."""
-    schedule = [t.MigrationStep(after=Duration(seconds=2), post_copy=True)]
+    schedule = [t.MigrationStep(after=Duration(seconds=4), post_copy=True)]
     ways = {"post_copy": t.MigrationPostCopy(), "auto_converge": t.MigrationAutoConverge(initial_percent=30, increment_percent=5)}
-    handle = await move(client, restless, bandwidth_bytes_per_second=12 * MIB, schedule=schedule, **ways)
+    handle = await move(client, restless, bandwidth_bytes_per_second=24 * MIB, schedule=schedule, **ways)
     job = await until(handle, copying)
     limits = asked(restless, "query-migrate-parameters")
     assert (limits["cpu-throttle-initial"], limits["cpu-throttle-increment"]) == (30, 5)

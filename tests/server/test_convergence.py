@@ -12,9 +12,10 @@ from virtrpc_drivers.migration import Step, Tuning
 from virtrpc_drivers.operations import Migrate, Suspend
 from virtrpc_drivers.sim.faults import Rule
 from virtrpc_drivers.values import Phase, State
+from virtrpc_server.calls import LOST_SECONDS
 from virtrpc_server.convergence import Convergence
 from virtrpc_server.errors import Refusal
-from virtrpc_server.jobs import Listener
+from virtrpc_server.jobs import CancelOutcome, Listener
 from virtrpc_server.records import CancelReason, Job, JobState
 from virtrpc_server.tuning import tune
 
@@ -127,6 +128,36 @@ async def test_a_schedule_goes_over_to_post_copy() -> None:
         assert late
         assert not any(job.abortable for job in late)
         assert seen[-1].state is JobState.SUCCEEDED
+
+
+@virtual
+async def test_a_cancel_in_post_copy() -> None:
+    """A cancel in post-copy is told why it cannot be; the move goes on for as long as it takes, and is no ghost."""
+    async with World(*HOSTS) as world:
+        listener = begin(world, post_copy=True, post_copy_bandwidth_bytes_per_second=MIB)
+        await copying(world, listener)
+        await tune(world.jobs, listener.job.id, Tuning(start_post_copy=True))
+        await until(lambda: listener.job.phase is Phase.MIGRATION_POST_COPY)
+        job, outcome = await world.jobs.cancel(listener.job.id)
+        assert (outcome, "runs at the destination" in job.abort_reason) == (CancelOutcome.NOT_ABORTABLE, True)
+        began = asyncio.get_running_loop().time()
+        assert (await world.end(listener)).state is JobState.SUCCEEDED
+        assert asyncio.get_running_loop().time() - began > 2 * LOST_SECONDS
+
+
+@virtual
+async def test_a_guest_that_hangs_in_post_copy() -> None:
+    """A cancelled move in post-copy of which nothing is heard any more is a ghost, as every call is."""
+    async with World(*HOSTS) as world:
+        listener = begin(world, post_copy=True, post_copy_bandwidth_bytes_per_second=MIB)
+        await copying(world, listener)
+        await tune(world.jobs, listener.job.id, Tuning(start_post_copy=True))
+        await until(lambda: listener.job.phase is Phase.MIGRATION_POST_COPY)
+        await world.jobs.cancel(listener.job.id)
+        world.sim.stop_guest(listener.job.uuid)
+        job = await world.end(listener)
+        world.sim.continue_guest(listener.job.uuid)
+        assert job.state is JobState.OUTCOME_UNKNOWN
 
 
 @virtual

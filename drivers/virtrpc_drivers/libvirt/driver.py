@@ -294,7 +294,7 @@ def _call(connection: Any, run: Run) -> tuple[Outcome, asking.Question | None]:
         fault = fault_of(error)
         # A call to ESX that did not come through was to our host: it has no others.
         alive = fault.libvirt_domain != libvirt.VIR_FROM_ESX and connection.isAlive()
-        raise DriverError(_judged(fault, alive)) from None
+        raise DriverError(_judged(fault, alive, away=isinstance(operation, Migrate))) from None
     except SystemError as error:
         # libvirt-python's word for a message that is not text: its openvz driver speaks of a name that it has freed.
         if not isinstance(error.__cause__, UnicodeDecodeError):
@@ -302,9 +302,9 @@ def _call(connection: Any, run: Run) -> tuple[Outcome, asking.Question | None]:
         raise failure(Reason.FAILED, "the hypervisor refused it, in words that cannot be read") from None
 
 
-def _judged(fault: Fault, alive: bool) -> Fault:
-    """A connection that broke under a call leaves its outcome open; one that lives spoke of another host's (migration)."""
-    if fault.reason is not Reason.HOST_UNREACHABLE:
+def _judged(fault: Fault, alive: bool, *, away: bool = False) -> Fault:
+    """A connection that broke under a call leaves its outcome open; one that lives spoke of another one: of a migration, the destination's."""
+    if fault.reason is not Reason.HOST_UNREACHABLE or (alive and away):
         return fault
     reason = Reason.FAILED if alive else Reason.DRIVER_LOST
     return Fault(reason=reason, message=fault.message, libvirt_code=fault.libvirt_code, libvirt_domain=fault.libvirt_domain)

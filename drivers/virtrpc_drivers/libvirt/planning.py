@@ -24,11 +24,6 @@ from virtrpc_drivers.xml import parse
 
 KIB = 1024
 _SHARED = frozenset({"nfs", "nfs4", "gfs2", "ocfs2", "afs", "smb3", "cifs", "ceph", "gpfs", "fuse.glusterfs", "fuse.quobyte", "beegfs"})
-_STAYS = {
-    "hostdev": "a device of the host is passed through to the guest",
-    "filesystem": "a directory of the host is shared with the guest",
-    "redirdev": "a USB device is redirected to the guest",
-}
 _SAFE_CACHES = frozenset({"none", "directsync"})
 
 
@@ -82,12 +77,23 @@ def _attribute(root: Element, path: str, name: str) -> str:
 
 
 def _devices(root: Element) -> Iterator[Obstacle]:
-    for tag, why in _STAYS.items():
-        if root.find(f"devices/{tag}") is not None:
-            yield Obstacle(reason="OPERATION_FAILED", message=f"{why} (<{tag}>), and cannot go along: detach it first")
+    for device in root.findall("devices/hostdev"):
+        kind = device.get("type", device.get("mode", ""))
+        # What USB carries is unplugged from the guest's view, and may be plugged in again.
+        yield _stays(f"a device of the host is passed through (<hostdev>, {kind})", fatal=kind != "usb" and device.find("teaming") is None)
+    for interface in root.findall("devices/interface[@type='hostdev']"):
+        yield _stays("an interface of the host is passed through (<interface type='hostdev'>)", fatal=interface.find("teaming") is None)
+    for shared in root.findall("devices/filesystem"):
+        # QEMU refuses a 9p directory while the guest has it mounted, which nobody sees from here; virtiofs always.
+        fatal = _attribute(shared, "driver", "type") == "virtiofs"
+        yield _stays("a directory of the host is shared with the guest (<filesystem>)", fatal=fatal, when="" if fatal else " while it is mounted")
     for memory in root.findall("devices/shmem"):
         if memory.get("role") != "master":
-            yield Obstacle(reason="OPERATION_FAILED", message="memory is shared with other guests (<shmem>), and cannot go along")
+            yield _stays("memory is shared with other guests (<shmem>)")
+
+
+def _stays(what: str, *, fatal: bool = True, when: str = "") -> Obstacle:
+    return Obstacle(reason="OPERATION_FAILED", message=f"{what}, and cannot go along{when}: detach it first", fatal=fatal)
 
 
 def _storage(root: Element, operation: Migrate, *, local: bool) -> Iterator[Obstacle]:

@@ -208,4 +208,5 @@ async def test_an_embedded_driver_that_cannot_start_gives_its_process_up() -> No
 def test_a_connection_that_breaks_under_a_call_leaves_it_open(alive: bool, reason: Reason) -> None:
     """Nobody knows what became of it; where our connection lives, it was another host's that broke (a migration's)."""
     assert _judged(Fault(reason=Reason.HOST_UNREACHABLE, message="broke"), alive).reason is reason
+    assert _judged(Fault(reason=Reason.HOST_UNREACHABLE, message="broke"), True, away=True).reason is Reason.HOST_UNREACHABLE
     assert _judged(Fault(reason=Reason.FOREIGN_JOB, message="held"), alive).reason is Reason.FOREIGN_JOB

@@ -62,6 +62,29 @@ def progress(reading: t.JobProgress) -> list[str]:
     return words
 
 
+def migration(reading: t.MigrationProgress) -> list[str]:
+    """How a move goes, as far as the hypervisor tells: what is special about it, not what every job has."""
+    words = []
+    if reading.dirty_rate_bytes_per_second:
+        words.append(f"guest writes {text.rate(reading.dirty_rate_bytes_per_second)}")
+    if reading.auto_converge_percent:
+        words.append(f"throttled by {reading.auto_converge_percent} %")
+    if reading.HasField("downtime"):
+        words.append(f"stood still for {text.duration(reading, 'downtime')}")
+    elif reading.HasField("expected_downtime"):
+        words.append(f"expected downtime {text.duration(reading, 'expected_downtime')}")
+    if reading.HasField("max_downtime"):
+        words.append(f"at most {text.duration(reading, 'max_downtime')}")
+    if reading.stalled.seconds:
+        words.append(f"no progress for {text.duration(reading, 'stalled')}")
+    if reading.HasField("last_step"):
+        words.append(
+            f"step {reading.steps_taken} taken: {reading.last_step.WhichOneof('action')}"
+            + f" ({reading.last_step_error})" * bool(reading.last_step_error)
+        )
+    return words
+
+
 def holder(who: t.JobHolder) -> str:
     """Who is in the way, whose it is, and for how long it has been."""
     ours = f"{text.enum(t.JobKind, who.kind)} {who.job_id}".strip(" -") or "another job"

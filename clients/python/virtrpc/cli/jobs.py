@@ -10,7 +10,7 @@ import typer
 from virtrpc.aio import AsyncClient
 from virtrpc.cli import complete, follow, text
 from virtrpc.cli.command import command
-from virtrpc.cli.display import progress, status
+from virtrpc.cli.display import migration, progress, status
 from virtrpc.cli.panels import JOBS
 from virtrpc.cli.parts import Hosts
 from virtrpc.cli.session import Session, complain
@@ -120,6 +120,8 @@ def _facts(job: t.Job) -> list[tuple[str, str]]:
         ("Abortable", text.yes(job.abortable) + (f": {job.abort_reason}" if job.abort_reason else "")),
         ("Cancel asked for", text.enum(t.CancelReason, job.cancel_reason) if job.cancel_requested else "no"),
     ]
+    if words := migration(job.migration):
+        pairs.append(("Migration", ", ".join(words)))
     if job.HasField("error"):
         pairs.append(("Error", f"{job.error.message} [{job.error.reason}]"))
     if job.may_still_apply:
