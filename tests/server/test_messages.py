@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from msgspec.structs import replace
 
 from tests.server.fake_driver import reading, uuid
 from virtrpc.v1 import types_pb2
 from virtrpc_drivers import operations, support
+from virtrpc_drivers.migration import Reading
 from virtrpc_drivers.operations import AnyOperation
 from virtrpc_drivers.values import Outcome, Phase, Snapshot
+from virtrpc_server.convergence import Convergence
 from virtrpc_server.domains import Domains
 from virtrpc_server.hosts import Hosts
 from virtrpc_server.messages.common import duration, timestamp
 from virtrpc_server.messages.jobs import job_message
 from virtrpc_server.messages.snapshots import snapshot_message
 from virtrpc_server.messages.verbs import KINDS, METHODS
+from virtrpc_server.orders.migration import migrate
 from virtrpc_server.records import CancelReason, Holder, Job, JobState, OnDisconnect, Problem, Progress, WaitingFor
 
 HOSTS = Hosts([])
@@ -146,6 +150,28 @@ def test_what_a_snapshot_holds(snapshot: Snapshot, kind: int, state: int) -> Non
     """By libvirt's word for its state."""
     message = snapshot_message(snapshot, types_pb2.DomainIdentity(), 1.0)
     assert (message.kind, message.state) == (kind, state)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        types_pb2.MigrationStep(after=Duration(seconds=1), max_downtime=Duration(nanos=500_000_000)),
+        types_pb2.MigrationStep(after=Duration(seconds=1), bandwidth_bytes_per_second=1 << 30),
+        types_pb2.MigrationStep(after=Duration(seconds=1), pause=True),
+        types_pb2.MigrationStep(after=Duration(seconds=1), post_copy=True),
+        types_pb2.MigrationStep(after=Duration(nanos=1_000_000), abort=True),
+    ],
+)
+def test_a_migration(step: types_pb2.MigrationStep) -> None:
+    """Its last step is told as it was asked for, its readings with their units, and what was not read is unset."""
+    settings = types_pb2.MigrationSettings(host="b", post_copy=types_pb2.MigrationPostCopy(), schedule=[step])
+    move = migrate(settings, uuid(1), "qemu+tls://b/system")
+    state = Convergence(stalled=2.5).took(200.0).in_vain("refused")
+    told = job_message(job(move, migration=Reading(downtime_seconds=0.25, memory_iteration=3), convergence=state), HOSTS).migration
+    assert (told.last_step, told.steps_taken, told.last_step_error, told.last_step_time.seconds) == (step, 1, "refused", 200)
+    assert (told.downtime, told.stalled) == (Duration(nanos=250_000_000), Duration(seconds=2, nanos=500_000_000))
+    assert (told.memory_iteration, told.HasField("expected_downtime"), told.HasField("disk_total_bytes")) == (3, False, False)
+    assert not job_message(job(), HOSTS).HasField("migration")
 
 
 def test_times_keep_their_fractions() -> None:
