@@ -47,4 +47,5 @@ class Migrations:
             raise invalid("settings.host", "the domain is on that host already")
         if host.config.read_only:
             raise refuse("HOST_READ_ONLY", f"host {host.name} is configured read-only", host=host.name)
+        host.require("Migrate")
         return host.config.migration_uri or host.config.uri, host.name

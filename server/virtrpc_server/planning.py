@@ -21,7 +21,7 @@ from virtrpc_server.slow import SlowReads
 
 Found = tuple[str, Obstacle]
 """The host, and what was found there."""
-TARGET = frozenset({"MIGRATION_TARGET_NOT_ALLOWED", "HOST_NOT_CONFIGURED", "HOST_READ_ONLY"})
+TARGET = frozenset({"MIGRATION_TARGET_NOT_ALLOWED", "HOST_NOT_CONFIGURED", "HOST_READ_ONLY", "UNSUPPORTED_BY_HYPERVISOR"})
 """What is wrong with a destination is an answer; what is wrong with the settings is an error."""
 
 
@@ -66,9 +66,6 @@ class Plans:
         if not to:
             return await self._arrival("", entry, self._hosts[entry.host], operation, facts, operation.destination_uri)
         host = self._hosts[to]
-        support = host.info.support(operation.verb) if host.info is not None else None
-        if host.connected and not (support and support.supported):
-            return [(to, Obstacle(reason="UNSUPPORTED_BY_HYPERVISOR", message=f"the hypervisor of host {to} takes no domains from others"))]
         found = await self._arrival(to, entry, host, operation, facts)
         if host.connected and host.freshness is not Freshness.LIVE:
             found.append((to, Obstacle(reason="HOST_UNREACHABLE", message=f"what is known of host {to} may be out of date", fatal=False)))

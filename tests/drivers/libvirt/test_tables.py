@@ -116,6 +116,19 @@ def test_migration_targets(destination: str, migrate_uri: str, allowed: bool) ->
     assert caught.value.reason is Reason.MIGRATION_TARGET_NOT_ALLOWED
 
 
+def test_compression_that_needs_a_newer_libvirt() -> None:
+    """zlib and zstd are refused where this libvirt lacks them, before the guest hears of a migration."""
+
+    class Old:
+        def getLibVersion(self) -> int:  # noqa: N802 # libvirt's name
+            return 9_000_000
+
+    wanted = ops.Migrate(uuid="u", destination_uri="qemu+tcp://h/system", compression=("zstd",), parallel=True)
+    with pytest.raises(DriverError) as caught:
+        migration.migrate(Old(), wanted)
+    assert caught.value.reason is Reason.UNSUPPORTED
+
+
 def test_migration_bandwidth_is_rounded_up() -> None:
     """Bytes a second become MiB a second, never zero, which would mean unlimited."""
     wanted = ops.Migrate(uuid="u", destination_uri="qemu+tcp://h/system", bandwidth_bytes_per_second=1)
