@@ -208,6 +208,53 @@ def test_a_running_domain_s_number(fake: Fake, run: Run) -> None:
     assert run("show", "--id", "web").exit_code == 2
 
 
+NBD_HOSTS = [d.NetworkDiskHost(name="h", port=10809)]
+
+
+@pytest.mark.parametrize(
+    ("words", "rpc", "expected"),
+    [
+        (
+            "attach-disk web path=/b.qcow2,format=qcow2,target=vdb,readonly --live",
+            "AttachDevice",
+            {"disk": d.Disk(source=d.DiskSource(file="/b.qcow2"), format="qcow2", target="vdb", readonly=True), "scope": t.CHANGE_SCOPE_LIVE},
+        ),
+        (
+            "attach-disk web network=nbd:x@h:10809,boot=1",
+            "AttachDevice",
+            {
+                "disk": d.Disk(
+                    source=d.DiskSource(network=d.NetworkDisk(protocol="nbd", name="x", hosts=[d.NetworkDiskHost(name="h", port=10809)])),
+                    boot_order=1,
+                )
+            },
+        ),
+        ("attach-interface web network=default,model=virtio", "AttachDevice", {"interface": d.Interface(network="default", model="virtio")}),
+        ("detach-disk web vdb --config", "DetachDevice", {"disk_target": "vdb", "scope": t.CHANGE_SCOPE_CONFIG}),
+        ("detach-interface web 52:54:00:00:00:01", "DetachDevice", {"interface_mac": "52:54:00:00:00:01"}),
+        (
+            "update-disk web target=sda,empty --force",
+            "UpdateDevice",
+            {"disk": d.Disk(target="sda", source=d.DiskSource(empty=d.EmptyDisk())), "force": True},
+        ),
+        ("update-interface web mac=a,link=down,vlan=7", "UpdateDevice", {"interface": d.Interface(mac="a", link_state=d.LINK_STATE_DOWN, vlan_id=7)}),
+    ],
+)
+def test_devices_in_words(fake: Fake, run: Run, words: str, rpc: str, expected: dict[str, Any]) -> None:
+    """Disks and interfaces are said in words, without XML."""
+    run(*words.split())
+    (request,) = fake.asked(rpc)
+    request.ClearField("options")
+    assert request == type(request)(domain=t.DomainRef(name="web"), **expected)
+
+
+@pytest.mark.parametrize("words", ["attach-disk web colour=red", "attach-disk web boot=x", "update-interface web link=sideways"])
+def test_words_that_no_device_has(fake: Fake, run: Run, words: str) -> None:
+    """A word that means nothing is wrong usage, and nothing is asked."""
+    result = run(*words.split())
+    assert (result.exit_code, fake.asked("AttachDevice"), fake.asked("UpdateDevice")) == (2, [], [])
+
+
 def test_a_domain_in_full(fake: Fake, run: Run) -> None:
     """`show --full` asks for the full view, and shows disks, interfaces and screens."""
     disk = d.Disk(target="vda", bus="virtio", format="qcow2", source=d.DiskSource(file="/a.qcow2"), readonly=True, device=d.DISK_DEVICE_DISK)

@@ -78,6 +78,16 @@ class Acceptance:
 
         return self._run(request, context, order)
 
+    def changing(self, request: D, context: Context, make: Callable[[D, Entry], AnyOperation]) -> Updates:
+        """The same for a verb whose order depends on what the domain has."""
+
+        async def order(digest: str) -> Order:
+            entry = self._lookup.domain(request.domain)
+            operation = await _made(request, lambda: make(request, entry))
+            return _order(request, digest, operation, entry.host, entry.name, generation=entry.generation)
+
+        return self._run(request, context, order)
+
     def making(self, request: R, context: Context, host: str, make: Callable[[R], Define | Create | Restore]) -> Updates:
         """Run a verb that makes a domain, or replaces its definition."""
 

@@ -127,15 +127,15 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
     def AttachDevice(self, request: job_pb2.AttachDeviceRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainAttachDeviceFlags."""
-        return self._accept.existing(request, context, devices.attach_device)
+        return self._accept.changing(request, context, devices.attach_device)
 
     def DetachDevice(self, request: job_pb2.DetachDeviceRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainDetachDeviceFlags; ends when the device is gone."""
-        return self._accept.existing(request, context, devices.detach_device)
+        return self._accept.changing(request, context, devices.detach_device)
 
     def UpdateDevice(self, request: job_pb2.UpdateDeviceRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainUpdateDeviceFlags."""
-        return self._accept.existing(request, context, devices.update_device)
+        return self._accept.changing(request, context, devices.update_device)
 
     def SetMemory(self, request: job_pb2.SetMemoryRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainSetMemoryFlags."""

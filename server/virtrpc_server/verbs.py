@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 import msgspec
 
 from virtrpc_drivers.operations import (
     AnyOperation,
+    AttachDevice,
     Create,
     Define,
     Migrate,
@@ -17,6 +19,7 @@ from virtrpc_drivers.operations import (
     SetMemory,
     SetUserPassword,
     SetVcpus,
+    UpdateDevice,
 )
 from virtrpc_drivers.values import DomainState, Group, Slot, State
 from virtrpc_server.domains import Entry
@@ -44,6 +47,8 @@ NEEDS_PERSISTENT = {
 
 
 _BACKGROUND = "background"
+_PASSWORD = re.compile(r"""\spasswd\s*=\s*("[^"]*"|'[^']*')""")
+"""A screen's password in a definition or a device."""
 
 
 class Kind(StrEnum):
@@ -149,4 +154,6 @@ def without_secrets(operation: AnyOperation) -> AnyOperation:
     """The operation as it may be stored and shown."""
     if isinstance(operation, SetUserPassword):
         return msgspec.structs.replace(operation, password="")
+    if isinstance(operation, Define | Create | AttachDevice | UpdateDevice) and "passwd" in operation.xml:
+        return msgspec.structs.replace(operation, xml=_PASSWORD.sub("", operation.xml))
     return operation

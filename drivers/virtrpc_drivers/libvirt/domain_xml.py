@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
+from virtrpc_drivers.merging import ANY_DEVICE
 from virtrpc_drivers.xml import parse
 
 Element = ElementTree.Element
@@ -110,7 +111,7 @@ def only_one(domain_xml: str, device_xml: str) -> Element | None:
 
 
 def _of_kind(domain_xml: str, wanted: Element) -> list[Element]:
-    return ElementTree.fromstring(domain_xml).findall(f"devices/{wanted.tag}")
+    return ElementTree.fromstring(domain_xml).findall(f"devices/{'*' if wanted.tag == ANY_DEVICE else wanted.tag}")
 
 
 def _key(wanted: Element) -> tuple[str, str] | None:

@@ -6,11 +6,16 @@ from virtrpc_drivers.operations.base import Operation, Scope
 
 
 class Define(Operation, frozen=True):
-    """virDomainDefineXMLFlags; `validate` checks the XML against libvirt's schema first."""
+    """virDomainDefineXMLFlags; `validate` checks the XML against libvirt's schema first.
+
+    With `merge` the XML is a patch (see `virtrpc_drivers.merging`) for the stored definition as it is when the call is made, secrets included;
+    where there is none it is the definition.
+    """
 
     xml: str
     name: str
     validate: bool = False
+    merge: bool = False
 
 
 class Create(Operation, frozen=True):

@@ -42,7 +42,7 @@ async def attach(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Attac
 
 async def update(hypervisor: SimHypervisor, job: JobHandle, operation: ops.UpdateDevice) -> None:
     """Replace a device. Raises XML_INVALID, DEVICE_NOT_FOUND, WRONG_STATE. No event, as in libvirt."""
-    await _edit(hypervisor, job, operation.uuid, operation.scope, lambda document: document.update(operation.xml))
+    await _edit(hypervisor, job, operation.uuid, operation.scope, lambda document: document.update(operation.xml, merge=operation.merge))
 
 
 async def detach(hypervisor: SimHypervisor, job: JobHandle, operation: ops.DetachDevice) -> Callable[[], Awaitable[None]] | None:

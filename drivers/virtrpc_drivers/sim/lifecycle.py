@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from virtrpc_drivers import merging
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.protocol import Change
@@ -16,7 +17,7 @@ from virtrpc_drivers.sim.sdk import JobHandle, sdk_error
 from virtrpc_drivers.sim.shapes import row
 from virtrpc_drivers.sim.xmldoc import Document
 from virtrpc_drivers.values import State
-from virtrpc_drivers.xml import definition
+from virtrpc_drivers.xml import definition, parse
 
 if TYPE_CHECKING:
     from virtrpc_drivers.sim.hypervisor import SimHypervisor
@@ -141,10 +142,10 @@ async def _guest_reboots(hypervisor: SimHypervisor, domain: SimDomain, run: int 
 
 async def define(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Define) -> None:
     """Store a definition. Raises XML_INVALID, ALREADY_EXISTS."""
-    document = _document(operation.xml)
+    _document(_with_present(hypervisor, operation))
     effects.check_identity(hypervisor, operation.uuid, operation.name)
     await job.strike(1)
-    effects.define(hypervisor, operation.uuid, operation.name, document)
+    effects.define(hypervisor, operation.uuid, operation.name, _document(_with_present(hypervisor, operation)))
 
 
 async def undefine(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Undefine) -> None:
@@ -191,6 +192,13 @@ async def written(hypervisor: SimHypervisor, job: JobHandle, uuid: str, verb: st
             effects.unpause(hypervisor, domain, "save_canceled")
         raise
     return domain, ran
+
+
+def _with_present(hypervisor: SimHypervisor, operation: ops.Define) -> str:
+    if not operation.merge:
+        return operation.xml
+    patch, known = parse(operation.xml, "domain"), hypervisor.domains.get(operation.uuid)
+    return merging.text(merging.plain(patch) if known is None else merging.merged(known.document.copy(), patch))
 
 
 def _document(xml: str) -> Document:

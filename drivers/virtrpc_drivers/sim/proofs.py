@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason, failure
+from virtrpc_drivers.merging import applied
 from virtrpc_drivers.protocol import Call
 from virtrpc_drivers.sim.domain import SimDomain
 from virtrpc_drivers.sim.migration import destination
 from virtrpc_drivers.values import Outcome, State
+from virtrpc_drivers.xml import parse
 
 if TYPE_CHECKING:
     from virtrpc_drivers.sim.hypervisor import SimHypervisor
@@ -47,7 +49,8 @@ def _proof(hypervisor: SimHypervisor, call: Call, domain: SimDomain | None) -> O
         case ops.DeleteSnapshot() as operation:
             proven = operation.name not in domain.snapshots and not operation.children_only
         case ops.Define() as operation:
-            proven = domain.persistent and domain.document.text == operation.xml
+            as_sent = applied(domain.document.copy(), parse(operation.xml)) if operation.merge else domain.document.text == operation.xml
+            proven = domain.persistent and as_sent
         case ops.SetMemory() as operation:
             config = domain.definition.config
             proven = operation.memory_bytes == (config.max_memory_bytes if operation.maximum else config.memory_bytes)

@@ -7,6 +7,7 @@ from functools import cached_property
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+from virtrpc_drivers import merging
 from virtrpc_drivers.device_xml import of_domain
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.metadata import metadata, with_metadata
@@ -169,15 +170,20 @@ class Document:
         """Without a device. Raises DriverError: XML_INVALID; DEVICE_NOT_FOUND."""
         root = self.copy()
         devices = _child(root, "devices")
-        devices.remove(_found(devices, parse(xml)))
+        device = parse(xml)
+        devices.remove(_meant(devices, device) if device.tag == merging.ANY_DEVICE else _found(devices, device))
         return _document(root)
 
-    def update(self, xml: str) -> Document:
-        """With a device replaced. Raises as `detach`."""
+    def update(self, xml: str, *, merge: bool = False) -> Document:
+        """With a device replaced, or with what is said of it merged into it. Raises as `detach`."""
         device = parse(xml)
         root = self.copy()
         devices = _child(root, "devices")
-        devices[list(devices).index(_found(devices, device))] = device
+        if merge:
+            found = _meant(devices, device)
+            devices[list(devices).index(found)] = merging.merged(found, device)
+        else:
+            devices[list(devices).index(_found(devices, device))] = device
         return _checked(root)
 
 
@@ -243,6 +249,13 @@ def _found(devices: Element, device: Element) -> Element:
     found = next((other for other in devices if _same(device, other)), None)
     if found is None:
         raise sdk_error(Reason.DEVICE_NOT_FOUND, f"the domain has no such {device.tag}")
+    return found
+
+
+def _meant(devices: Element, patch: Element) -> Element:
+    found = merging.device(devices, patch)
+    if found is None:
+        raise sdk_error(Reason.DEVICE_NOT_FOUND, f"the domain has no such {patch.tag}")
     return found
 
 

@@ -16,7 +16,7 @@ _LOCATIONS = {
 
 def memory_spec(spec: str) -> tuple[j.SnapshotLocation.ValueType, str]:
     """Location and path of `[file=]PATH[,snapshot=KIND]`; a path alone means external."""
-    first, *rest = _split(spec)
+    first, *rest = split(spec)
     settings = _settings(rest if "=" not in first else [first, *rest], spec)
     path = settings.get("file", first if "=" not in first else "")
     return _location(settings, path, spec), path
@@ -24,13 +24,14 @@ def memory_spec(spec: str) -> tuple[j.SnapshotLocation.ValueType, str]:
 
 def disk_spec(spec: str) -> j.SnapshotDisk:
     """The disk of `DISK[,snapshot=KIND][,file=PATH]`; a path alone means external."""
-    device, *rest = _split(spec)
+    device, *rest = split(spec)
     settings = _settings(rest, spec)
     path = settings.get("file", "")
     return j.SnapshotDisk(device=device, location=_location(settings, path, spec), path=path)
 
 
-def _split(spec: str) -> list[str]:
+def split(spec: str) -> list[str]:
+    """The parts of a word with commas."""
     # As in virsh, two commas stand for one that belongs to a path.
     return [part.replace("\0", ",") for part in spec.replace(",,", "\0").split(",")]
 

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from virtrpc.v1 import devices_pb2 as _devices_pb2
 from virtrpc.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -986,6 +987,8 @@ class AttachDeviceRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
     XML_FIELD_NUMBER: _builtins.int
+    DISK_FIELD_NUMBER: _builtins.int
+    INTERFACE_FIELD_NUMBER: _builtins.int
     scope: _types_pb2.ChangeScope.ValueType
     """Where it takes effect."""
     xml: _builtins.str
@@ -998,6 +1001,14 @@ class AttachDeviceRequest(_message.Message):
     def options(self) -> _types_pb2.JobOptions:
         """How to run the job."""
 
+    @_builtins.property
+    def disk(self) -> _devices_pb2.Disk:
+        """A disk; without a target it gets the first free one of its bus, as far as this server knows."""
+
+    @_builtins.property
+    def interface(self) -> _devices_pb2.Interface:
+        """A network interface."""
+
     def __init__(
         self,
         *,
@@ -1005,12 +1016,14 @@ class AttachDeviceRequest(_message.Message):
         options: _types_pb2.JobOptions | None = ...,
         scope: _types_pb2.ChangeScope.ValueType = ...,
         xml: _builtins.str = ...,
+        disk: _devices_pb2.Disk | None = ...,
+        interface: _devices_pb2.Interface | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options", "source", b"source", "xml", b"xml"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk", "domain", b"domain", "interface", b"interface", "options", b"options", "source", b"source", "xml", b"xml"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options", "scope", b"scope", "source", b"source", "xml", b"xml"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk", "domain", b"domain", "interface", b"interface", "options", b"options", "scope", b"scope", "source", b"source", "xml", b"xml"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["xml"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["xml", "disk", "interface"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
@@ -1026,10 +1039,19 @@ class DetachDeviceRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
     XML_FIELD_NUMBER: _builtins.int
+    DISK_TARGET_FIELD_NUMBER: _builtins.int
+    INTERFACE_MAC_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
     scope: _types_pb2.ChangeScope.ValueType
     """Where it takes effect."""
     xml: _builtins.str
     """As libvirt XML: at most 1 MiB, no entities, no document type."""
+    disk_target: _builtins.str
+    """The disk with this target, such as "vdb"."""
+    interface_mac: _builtins.str
+    """The interface with this hardware address."""
+    alias: _builtins.str
+    """The device with this alias, of any kind."""
     @_builtins.property
     def domain(self) -> _types_pb2.DomainRef:
         """The domain."""
@@ -1045,12 +1067,15 @@ class DetachDeviceRequest(_message.Message):
         options: _types_pb2.JobOptions | None = ...,
         scope: _types_pb2.ChangeScope.ValueType = ...,
         xml: _builtins.str = ...,
+        disk_target: _builtins.str = ...,
+        interface_mac: _builtins.str = ...,
+        alias: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options", "source", b"source", "xml", b"xml"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "disk_target", b"disk_target", "domain", b"domain", "interface_mac", b"interface_mac", "options", b"options", "source", b"source", "xml", b"xml"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options", "scope", b"scope", "source", b"source", "xml", b"xml"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "disk_target", b"disk_target", "domain", b"domain", "interface_mac", b"interface_mac", "options", b"options", "scope", b"scope", "source", b"source", "xml", b"xml"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["xml"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["xml", "disk_target", "interface_mac", "alias"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
@@ -1067,6 +1092,9 @@ class UpdateDeviceRequest(_message.Message):
     SCOPE_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     XML_FIELD_NUMBER: _builtins.int
+    DISK_FIELD_NUMBER: _builtins.int
+    INTERFACE_FIELD_NUMBER: _builtins.int
+    GRAPHICS_FIELD_NUMBER: _builtins.int
     scope: _types_pb2.ChangeScope.ValueType
     """Where it takes effect."""
     force: _builtins.bool
@@ -1081,6 +1109,18 @@ class UpdateDeviceRequest(_message.Message):
     def options(self) -> _types_pb2.JobOptions:
         """How to run the job."""
 
+    @_builtins.property
+    def disk(self) -> _devices_pb2.Disk:
+        """What is to be different about a disk; alias or target says which. What is not said stays, also what has no typed form."""
+
+    @_builtins.property
+    def interface(self) -> _devices_pb2.Interface:
+        """The same about an interface; alias or mac says which. Neither is needed where the domain has one interface."""
+
+    @_builtins.property
+    def graphics(self) -> _devices_pb2.Graphics:
+        """The same about a screen; its type says which."""
+
     def __init__(
         self,
         *,
@@ -1089,12 +1129,15 @@ class UpdateDeviceRequest(_message.Message):
         scope: _types_pb2.ChangeScope.ValueType = ...,
         force: _builtins.bool = ...,
         xml: _builtins.str = ...,
+        disk: _devices_pb2.Disk | None = ...,
+        interface: _devices_pb2.Interface | None = ...,
+        graphics: _devices_pb2.Graphics | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options", "source", b"source", "xml", b"xml"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk", "domain", b"domain", "graphics", b"graphics", "interface", b"interface", "options", b"options", "source", b"source", "xml", b"xml"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "force", b"force", "options", b"options", "scope", b"scope", "source", b"source", "xml", b"xml"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk", "domain", b"domain", "force", b"force", "graphics", b"graphics", "interface", b"interface", "options", b"options", "scope", b"scope", "source", b"source", "xml", b"xml"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["xml"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["xml", "disk", "interface", "graphics"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 

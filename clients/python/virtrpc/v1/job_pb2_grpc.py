@@ -580,7 +580,7 @@ class JobServiceServicer:
 
     def AttachDevice(self, request, context):
         """Plugs a device in. Who may call: admin.
-        INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE
+        INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; a typed device that lacks something or that has no typed form
         ALREADY_EXISTS       the target (such as "vdb") is taken
         FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
@@ -606,7 +606,7 @@ class JobServiceServicer:
     def UpdateDevice(self, request, context):
         """Changes a device in place: a CD's medium, an interface's link, a graphics password. What can be changed is up to the hypervisor.
         Who may call: admin.
-        INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE
+        INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; a typed device that does not say which is meant
         NOT_FOUND            DEVICE_NOT_FOUND
         FAILED_PRECONDITION  WRONG_STATE; OPERATION_FAILED: that cannot be changed
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service

@@ -212,7 +212,7 @@ class JobServiceStub:
     """
     AttachDevice: _grpc.UnaryStreamMultiCallable[_job_pb2.AttachDeviceRequest, _types_pb2.JobUpdate]
     """Plugs a device in. Who may call: admin.
-      INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE
+      INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; a typed device that lacks something or that has no typed form
       ALREADY_EXISTS       the target (such as "vdb") is taken
       FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
@@ -230,7 +230,7 @@ class JobServiceStub:
     UpdateDevice: _grpc.UnaryStreamMultiCallable[_job_pb2.UpdateDeviceRequest, _types_pb2.JobUpdate]
     """Changes a device in place: a CD's medium, an interface's link, a graphics password. What can be changed is up to the hypervisor.
     Who may call: admin.
-      INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE
+      INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; a typed device that does not say which is meant
       NOT_FOUND            DEVICE_NOT_FOUND
       FAILED_PRECONDITION  WRONG_STATE; OPERATION_FAILED: that cannot be changed
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
@@ -614,7 +614,7 @@ class JobServiceAsyncStub(JobServiceStub):
     """
     AttachDevice: _aio.UnaryStreamMultiCallable[_job_pb2.AttachDeviceRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
     """Plugs a device in. Who may call: admin.
-      INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE
+      INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; a typed device that lacks something or that has no typed form
       ALREADY_EXISTS       the target (such as "vdb") is taken
       FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
@@ -632,7 +632,7 @@ class JobServiceAsyncStub(JobServiceStub):
     UpdateDevice: _aio.UnaryStreamMultiCallable[_job_pb2.UpdateDeviceRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
     """Changes a device in place: a CD's medium, an interface's link, a graphics password. What can be changed is up to the hypervisor.
     Who may call: admin.
-      INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE
+      INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; a typed device that does not say which is meant
       NOT_FOUND            DEVICE_NOT_FOUND
       FAILED_PRECONDITION  WRONG_STATE; OPERATION_FAILED: that cannot be changed
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
@@ -1145,7 +1145,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
         """Plugs a device in. Who may call: admin.
-          INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE
+          INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; a typed device that lacks something or that has no typed form
           ALREADY_EXISTS       the target (such as "vdb") is taken
           FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
@@ -1175,7 +1175,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
         """Changes a device in place: a CD's medium, an interface's link, a graphics password. What can be changed is up to the hypervisor.
         Who may call: admin.
-          INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE
+          INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; a typed device that does not say which is meant
           NOT_FOUND            DEVICE_NOT_FOUND
           FAILED_PRECONDITION  WRONG_STATE; OPERATION_FAILED: that cannot be changed
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service

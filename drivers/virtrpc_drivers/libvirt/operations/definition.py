@@ -12,15 +12,17 @@ from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.libvirt import flags
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.operations.common import DONE, Verb, domain_of
+from virtrpc_drivers.libvirt.operations.present import with_present
 from virtrpc_drivers.values import Outcome
 
 
 def define(connection: Any, operation: ops.Define) -> Outcome:
     """virDomainDefineXMLFlags, or virDomainDefineXML for hypervisors that have only that."""
+    xml = with_present(connection, operation) if operation.merge else operation.xml
     if operation.validate:
-        connection.defineXMLFlags(operation.xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+        connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
     else:
-        connection.defineXML(operation.xml)
+        connection.defineXML(xml)
     return DONE
 
 

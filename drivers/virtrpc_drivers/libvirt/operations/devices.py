@@ -12,6 +12,7 @@ from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.libvirt import flags
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.operations.common import DONE, Verb, domain_of
+from virtrpc_drivers.libvirt.operations.present import with_present_device
 from virtrpc_drivers.values import Outcome
 
 
@@ -28,14 +29,16 @@ def attach_device(connection: Any, operation: ops.AttachDevice) -> Outcome:
 
 def detach_device(connection: Any, operation: ops.DetachDevice) -> Outcome:
     """virDomainDetachDeviceFlags: on a running guest it only asks."""
-    domain_of(connection, operation).detachDeviceFlags(operation.xml, flags.scope(operation.scope))
+    domain = domain_of(connection, operation)
+    domain.detachDeviceFlags(with_present_device(domain, operation), flags.scope(operation.scope))
     return DONE
 
 
 def update_device(connection: Any, operation: ops.UpdateDevice) -> Outcome:
     """virDomainUpdateDeviceFlags."""
     wanted = flags.scope(operation.scope) | flags.union((operation.force, libvirt.VIR_DOMAIN_DEVICE_MODIFY_FORCE))
-    domain_of(connection, operation).updateDeviceFlags(operation.xml, wanted)
+    domain = domain_of(connection, operation)
+    domain.updateDeviceFlags(with_present_device(domain, operation), wanted)
     return DONE
 
 

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import libvirt
 
+from virtrpc_drivers import merging
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.libvirt import domain_xml
 from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict, definitions
@@ -18,7 +19,8 @@ from virtrpc_drivers.values import Metadata
 
 def _defined(domain: Any, operation: ops.Define) -> Verdict:
     stored = domain_xml.element(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-    shown = bool(domain.isPersistent()) and domain_xml.contains(stored, domain_xml.element(operation.xml))
+    sent, as_sent = domain_xml.element(operation.xml), merging.applied if operation.merge else domain_xml.contains
+    shown = bool(domain.isPersistent()) and as_sent(stored, sent)
     return Verdict(shown, "the stored definition is what was sent" if shown else "the stored definition differs from what was sent")
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+from virtrpc_drivers import merging
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.libvirt import domain_xml
 from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict, definitions
+
+Compare = Callable[[ElementTree.Element, ElementTree.Element], bool]
 
 
 def _attached(domain: Any, operation: ops.AttachDevice) -> Verdict:
@@ -20,7 +23,8 @@ def _attached(domain: Any, operation: ops.AttachDevice) -> Verdict:
 
 
 def _updated(domain: Any, operation: ops.UpdateDevice) -> Verdict:
-    return _as_sent([_updatable(xml, operation.xml) for xml in definitions(domain, operation.scope)], operation.xml)
+    found = [_updatable(xml, operation.xml) for xml in definitions(domain, operation.scope)]
+    return _as_sent(found, operation.xml, merging.applied if operation.merge else domain_xml.contains)
 
 
 def _updatable(xml: str, device: str) -> ElementTree.Element | None:
@@ -28,9 +32,9 @@ def _updatable(xml: str, device: str) -> ElementTree.Element | None:
     return found if found is not None else domain_xml.only_one(xml, device)
 
 
-def _as_sent(found: Sequence[ElementTree.Element | None], device: str) -> Verdict:
+def _as_sent(found: Sequence[ElementTree.Element | None], device: str, as_sent: Compare = domain_xml.contains) -> Verdict:
     sent = domain_xml.element(device)
-    shown = all(one is not None and domain_xml.contains(one, sent) for one in found)
+    shown = all(one is not None and as_sent(one, sent) for one in found)
     return Verdict(shown, f"the device is {'there' if shown else 'not there as it was sent'}")
 
 

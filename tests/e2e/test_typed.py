@@ -1,0 +1,150 @@
+"""Typed devices and definitions on real QEMU guests: what was said is read back through libvirt, past virtrpc."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+import libvirt
+import pytest
+
+from tests.beds.domain import make_disk
+from tests.e2e.server import Guest, QemuHost, ended, running, xml_of
+from virtrpc import AsyncClient, NotFound
+from virtrpc.v1 import devices_pb2 as d
+from virtrpc.v1 import types_pb2 as t
+
+pytestmark = pytest.mark.hypervisor
+
+MAC = "52:54:00:00:00:01"
+SECRET = "hush-hush"  # a test's own
+CDROM = "<disk type='file' device='cdrom'><driver name='qemu' type='raw'/><target dev='sda' bus='scsi'/><readonly/></disk>"
+SCREEN = f"<graphics type='vnc' autoport='yes' passwd='{SECRET}'/>"
+
+
+@pytest.fixture(scope="module")
+def shared_guest(qemu_host: QemuHost) -> Iterator[Guest]:
+    """A guest with a disk, an interface, an empty CD drive and a screen with a password."""
+    more = f"<controller type='scsi' model='virtio-scsi'/>{CDROM}{SCREEN}"
+    with qemu_host.guest(name="typed", disk_mib=16, interface=True, more_devices=more) as guest:
+        yield guest
+
+
+@pytest.fixture
+def guest(shared_guest: Guest, qemu_host: QemuHost) -> Guest:
+    """The same, running."""
+    return running(shared_guest, qemu_host)
+
+
+def iso(path: Path) -> Path:
+    """A file that can be put into a CD drive."""
+    path.write_bytes(b"\0" * (1 << 20))
+    return path
+
+
+def device(guest: Guest, path: str, flags: int = 0) -> Element | None:
+    """A device of the guest as libvirt shows it now."""
+    return xml_of(guest.domain, flags).find(f"devices/{path}")
+
+
+async def full(client: AsyncClient, name: str) -> t.Domain:
+    """The domain in the full view."""
+    return await client.get_domain(name, view=t.DOMAIN_VIEW_FULL)
+
+
+async def test_the_full_view(client: AsyncClient, guest: Guest) -> None:
+    """Disks, interfaces and screens are those that libvirt shows; no password is told."""
+    told = await full(client, guest.name)
+    shown = xml_of(guest.domain)
+    assert [(disk.target, disk.alias) for disk in told.disks] == [
+        (disk.find("target").get("dev"), disk.find("alias").get("name"))  # type: ignore[union-attr] # libvirt always writes them
+        for disk in shown.iterfind("devices/disk")
+    ]
+    assert guest.disk is not None
+    by_target = {disk.target: disk for disk in told.disks}
+    assert (by_target["vda"].source.file, by_target["vda"].format, by_target["vda"].bus) == (str(guest.disk.path), "qcow2", "virtio")
+    assert (by_target["sda"].device, by_target["sda"].source.WhichOneof("source")) == (d.DISK_DEVICE_CDROM, "empty")
+    assert [(link.mac, link.model, link.WhichOneof("source")) for link in told.interfaces] == [(MAC, "virtio", "user")]
+    (screen,) = told.graphics
+    port = shown.find("devices/graphics")
+    assert port is not None
+    assert (screen.type, screen.port, screen.password) == (d.GRAPHICS_TYPE_VNC, int(port.get("port", "")), "")
+    assert SECRET not in str(told)
+
+
+async def test_attach_and_detach_a_typed_disk(client: AsyncClient, guest: Guest, qemu_host: QemuHost) -> None:
+    """A disk is plugged into the running guest under the first free name, told in full, and unplugged by that name."""
+    image = make_disk(qemu_host.daemon.path / "second.qcow2").path
+    disk = d.Disk(source=d.DiskSource(file=str(image)), format="qcow2", serial="S2", limits=d.DiskLimits(total_bytes_per_second=1 << 20))
+    await ended(client.attach_device(guest.name, disk=disk))
+    shown = device(guest, "disk[serial='S2']")
+    assert shown is not None
+    target = shown.find("target")
+    assert target is not None
+    assert (target.get("dev"), shown.findtext("iotune/total_bytes_sec")) == ("vdb", str(1 << 20))
+    (told,) = [disk for disk in (await full(client, guest.name)).disks if disk.target == "vdb"]
+    assert (told.serial, told.source.file, told.limits.total_bytes_per_second) == ("S2", str(image), 1 << 20)
+    await ended(client.detach_device(guest.name, disk_target="vdb"))
+    assert device(guest, "disk[serial='S2']") is None
+    with pytest.raises(NotFound):
+        await ended(client.detach_device(guest.name, disk_target="vdb"))
+
+
+async def test_attach_change_and_detach_a_typed_interface(client: AsyncClient, guest: Guest) -> None:
+    """An interface is plugged in, its cable pulled, and it is unplugged by its hardware address; the other one stays as it was."""
+    mac = "52:54:00:00:00:77"
+    await ended(client.attach_device(guest.name, interface=d.Interface(user=d.UserInterface(), mac=mac, model="virtio")))
+    before = device(guest, f"interface/mac[@address='{mac}']/..")
+    assert before is not None
+    await ended(client.update_device(guest.name, interface=d.Interface(mac=mac, link_state=d.LINK_STATE_DOWN)))
+    after = device(guest, f"interface/mac[@address='{mac}']/..")
+    assert after is not None
+    link = after.find("link")
+    assert link is not None
+    assert link.get("state") == "down"
+    after.remove(link)
+    assert sorted((child.tag, *sorted(child.attrib.items())) for child in after) == sorted(
+        (child.tag, *sorted(child.attrib.items())) for child in before
+    )
+    await ended(client.detach_device(guest.name, interface_mac=mac))
+    assert [link.mac for link in (await full(client, guest.name)).interfaces] == [MAC]
+
+
+async def test_a_medium_comes_and_goes(client: AsyncClient, guest: Guest, qemu_host: QemuHost) -> None:
+    """A CD is put in by its drive's name alone, and taken out; the drive keeps its bus and address."""
+    path = iso(qemu_host.daemon.path / "cd.iso")
+    await ended(client.update_device(guest.name, disk=d.Disk(target="sda", source=d.DiskSource(file=str(path)))))
+    assert device(guest, f"disk[@device='cdrom']/source[@file='{path}']") is not None
+    empty = d.Disk(target="sda", source=d.DiskSource(empty=d.EmptyDisk()))
+    await ended(client.update_device(guest.name, disk=empty, force=True))
+    source = device(guest, "disk[@device='cdrom']/source")
+    assert source is None or source.get("file") is None
+    assert device(guest, "disk[@device='cdrom']/target[@bus='scsi']") is not None
+
+
+async def test_a_stored_change_keeps_what_has_no_typed_form(client: AsyncClient, guest: Guest) -> None:
+    """The full view's disk, changed and sent back for the stored definition: the rest of it, and the screen's password, are as they were."""
+    secure = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+    driver = xml_of(guest.domain, secure).find("devices/disk/driver")
+    assert driver is not None
+    (disk,) = [disk for disk in (await full(client, guest.name)).disks if disk.target == "vda"]
+    disk.cache = "writethrough"
+    await ended(client.update_device(guest.name, disk=disk, scope=t.CHANGE_SCOPE_CONFIG))
+    after = xml_of(guest.domain, secure)
+    changed = after.find("devices/disk/driver")
+    assert changed is not None
+    assert changed.attrib == {**driver.attrib, "cache": "writethrough"}
+    screen = after.find("devices/graphics")
+    assert screen is not None
+    assert screen.get("passwd") == SECRET
+
+
+async def test_a_screen_gets_another_password(client: AsyncClient, guest: Guest, qemu_host: QemuHost) -> None:
+    """A typed screen says only the password; it is set, told nobody, and stands in no log."""
+    await ended(client.update_device(guest.name, graphics=d.Graphics(type=d.GRAPHICS_TYPE_VNC, password="fresh-one")))
+    screen = device(guest, "graphics", libvirt.VIR_DOMAIN_XML_SECURE)
+    assert screen is not None
+    assert screen.get("passwd") == "fresh-one"
+    assert "fresh-one" not in qemu_host.server.log
+    assert "fresh-one" not in str(await full(client, guest.name))
