@@ -26,6 +26,7 @@ from virtrpc.v1 import devices_pb2 as d
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import query_pb2 as q
 from virtrpc.v1 import snapshot_pb2 as s
+from virtrpc.v1 import spec_pb2
 from virtrpc.v1 import types_pb2 as t
 
 Run = Callable[..., Result]
@@ -246,6 +247,31 @@ def test_devices_in_words(fake: Fake, run: Run, words: str, rpc: str, expected: 
     (request,) = fake.asked(rpc)
     request.ClearField("options")
     assert request == type(request)(domain=t.DomainRef(name="web"), **expected)
+
+
+def test_a_definition_in_words(fake: Fake, run: Run, tmp_path: Path) -> None:
+    """A domain is defined by options, with the rest as an overlay; a file and a name exclude each other."""
+    overlay = tmp_path / "rest.xml"
+    overlay.write_text("<domain/>")
+    words = f"--name web --memory 2GiB --vcpus 2 --disk path=/a,format=qcow2 --disk device=cdrom --interface network=default --overlay {overlay}"
+    run("define", *words.split(), "--kernel", "/k", "--cmdline", "a b", "--graphics", "vnc,listen=0.0.0.0", "--replace", "--host", "a")
+    (request,) = fake.asked("DefineDomain")
+    assert (request.host, request.replace) == ("a", True)
+    assert request.spec == spec_pb2.DomainSpec(
+        name="web",
+        memory_bytes=2 << 30,
+        vcpus=2,
+        disks=[d.Disk(source=d.DiskSource(file="/a"), format="qcow2"), d.Disk(device=d.DISK_DEVICE_CDROM)],
+        interfaces=[d.Interface(network="default")],
+        kernel=spec_pb2.KernelBoot(kernel="/k", cmdline="a b"),
+        graphics=[d.Graphics(type=d.GRAPHICS_TYPE_VNC, listen_address="0.0.0.0")],
+        xml_overlay="<domain/>",
+    )
+    run("create", str(overlay))
+    assert fake.asked("CreateDomain")[0].xml == "<domain/>"
+    for bad in ([], [str(overlay), "--name", "web"], ["--name", "web", "--kernel", "/k", "--uefi"]):
+        assert run("define", *bad).exit_code == 2
+    assert len(fake.asked("DefineDomain")) == 1
 
 
 @pytest.mark.parametrize("words", ["attach-disk web colour=red", "attach-disk web boot=x", "update-interface web link=sideways"])

@@ -13,10 +13,17 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
 
-from virtrpc.v1 import devices_pb2, job_pb2, query_pb2, snapshot_pb2, types_pb2
+from virtrpc.v1 import devices_pb2, job_pb2, query_pb2, snapshot_pb2, spec_pb2, types_pb2
 
 PROTO = Path(__file__).resolve().parent.parent / "proto"
-FILES: tuple[FileDescriptor, ...] = (devices_pb2.DESCRIPTOR, types_pb2.DESCRIPTOR, query_pb2.DESCRIPTOR, job_pb2.DESCRIPTOR, snapshot_pb2.DESCRIPTOR)
+FILES: tuple[FileDescriptor, ...] = (
+    devices_pb2.DESCRIPTOR,
+    spec_pb2.DESCRIPTOR,
+    types_pb2.DESCRIPTOR,
+    query_pb2.DESCRIPTOR,
+    job_pb2.DESCRIPTOR,
+    snapshot_pb2.DESCRIPTOR,
+)
 SERVICES = {service.name: service for file in FILES for service in file.services_by_name.values()}
 
 # Every RPC, and what it may wait for. Those of tier 1 in api-map.tsv are here under the names given there.

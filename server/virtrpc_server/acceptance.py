@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from grpc import aio
 
-from virtrpc.v1 import types_pb2
+from virtrpc.v1 import spec_pb2, types_pb2
 from virtrpc_drivers.operations import AnyOperation, Create, Define, Migrate, Restore
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal
@@ -20,6 +20,7 @@ from virtrpc_server.lookup import Lookup
 from virtrpc_server.messages.jobs import job_bytes
 from virtrpc_server.orders.common import invalid
 from virtrpc_server.records import Job, OnDisconnect
+from virtrpc_server.specs.site import Place, site_of_host
 from virtrpc_server.transport import identity
 from virtrpc_server.verbs import ASKING, ASKING_RUN_LIMIT
 
@@ -53,10 +54,23 @@ class DomainRequest(VerbRequest, Protocol):
         """Which one."""
 
 
+class DefiningRequest(VerbRequest, Protocol):
+    """The request of a verb that makes a domain out of a definition."""
+
+    @property
+    def host(self) -> str:
+        """Where; empty for the only one."""
+
+    @property
+    def spec(self) -> spec_pb2.DomainSpec:
+        """The definition in typed form; empty where it is given as XML."""
+
+
 Updates = AsyncIterator[types_pb2.JobUpdate]
 MakeOrder = Callable[[str], Awaitable[Order]]
 """Makes a request's order, given the request's fingerprint."""
 R = TypeVar("R", bound=VerbRequest)
+S = TypeVar("S", bound=DefiningRequest)
 D = TypeVar("D", bound=DomainRequest)
 T = TypeVar("T")
 
@@ -97,6 +111,17 @@ class Acceptance:
             return _order(request, digest, operation, at, operation.name)
 
         return self._run(request, context, order)
+
+    def defining(self, request: S, context: Context, make: Callable[[S, Place], Define | Create]) -> Updates:
+        """The same for a verb whose order depends on where the domain is to be, and on whether it is there already."""
+        return self._run(request, context, lambda digest: self._defined(request, digest, make))
+
+    async def _defined(self, request: S, digest: str, make: Callable[[S, Place], Define | Create]) -> Order:
+        where = self._lookup.host(request.host)
+        # Looked up here: `make` may run in a thread, and the cache belongs to the loop.
+        at = Place(site_of_host(where.info), self._lookup.existing(where.name, request.spec.uuid, request.spec.name))
+        operation = await _made(request, lambda: make(request, at))
+        return _order(request, digest, operation, where.name, operation.name)
 
     def migrating(self, request: D, context: Context, make: Callable[[D, Entry], tuple[Migrate, str]]) -> Updates:
         """Run a migration: `make` gives the operation, and the destination where it is one of our hosts."""

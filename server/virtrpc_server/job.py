@@ -103,7 +103,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
     def DefineDomain(self, request: job_pb2.DefineDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainDefineXMLFlags."""
-        return self._accept.making(request, context, request.host, definition.define)
+        return self._accept.defining(request, context, definition.define)
 
     def RenameDomain(self, request: job_pb2.RenameDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainRename."""
@@ -119,7 +119,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
     def CreateDomain(self, request: job_pb2.CreateDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainCreateXML."""
-        return self._accept.making(request, context, request.host, definition.create)
+        return self._accept.defining(request, context, definition.create)
 
     def UndefineDomain(self, request: job_pb2.UndefineDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainUndefineFlags."""

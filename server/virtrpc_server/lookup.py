@@ -68,6 +68,12 @@ class Lookup:
             raise refuse("INVALID_ARGUMENT", f"name one of the configured hosts: {', '.join(host.name for host in hosts)}", field="host")
         return hosts[0]
 
+    def existing(self, host: str, uuid: str, name: str) -> Entry | None:
+        """The domain of a host that a definition with this uuid, or with none and this name, would change; None where it would be a new one."""
+        if uuid:
+            return self._domains.get((host, uuid.lower()))
+        return next(iter(self._domains.by_name(name, host)), None) if name else None
+
     def filter(self, wanted: types_pb2.DomainFilter) -> Predicate:
         """Whether an entry fits. Raises INVALID_ARGUMENT, HOST_NOT_CONFIGURED."""
         tests = [*self._identity_tests(wanted), *_flag_tests(wanted)]

@@ -10,6 +10,7 @@ import pytest
 from tests.e2e.server import Guest, QemuHost, ended, eventually, running, xml_of
 from virtrpc import AsyncClient, InvalidArgument, VirtrpcError, WrongState
 from virtrpc.v1 import job_pb2 as j
+from virtrpc.v1 import spec_pb2
 from virtrpc.v1 import types_pb2 as t
 
 pytestmark = pytest.mark.hypervisor
@@ -98,18 +99,18 @@ async def test_lifecycle_action(client: AsyncClient, qemu_host: QemuHost) -> Non
     """A guest that reboots ends where that was asked for; the stored definition keeps what it says; no event and no action are refused."""
     with qemu_host.guest(name="ends") as guest:
         guest.wait_for_agent()
-        await ended(client.set_lifecycle_action(guest.name, event=j.LIFECYCLE_EVENT_REBOOT, action=j.LIFECYCLE_ACTION_DESTROY, scope=LIVE))
+        await ended(client.set_lifecycle_action(guest.name, event=j.LIFECYCLE_EVENT_REBOOT, action=spec_pb2.LIFECYCLE_ACTION_DESTROY, scope=LIVE))
         stored = xml_of(guest.domain, libvirt.VIR_DOMAIN_XML_INACTIVE)
         assert (xml_of(guest.domain).findtext("on_reboot"), stored.findtext("on_reboot")) == ("destroy", "restart")
         guest.domain.reboot(libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT)
         await eventually(lambda: guest.state == libvirt.VIR_DOMAIN_SHUTOFF, "the guest to end instead of rebooting")
         qemu_host.wait_known(guest)
         with pytest.raises(WrongState):
-            await ended(client.set_lifecycle_action(guest.name, event=j.LIFECYCLE_EVENT_CRASH, action=j.LIFECYCLE_ACTION_PRESERVE, scope=LIVE))
+            await ended(client.set_lifecycle_action(guest.name, event=j.LIFECYCLE_EVENT_CRASH, action=spec_pb2.LIFECYCLE_ACTION_PRESERVE, scope=LIVE))
         for event, action in (
-            (j.LIFECYCLE_EVENT_UNSPECIFIED, j.LIFECYCLE_ACTION_DESTROY),
-            (j.LIFECYCLE_EVENT_CRASH, j.LIFECYCLE_ACTION_UNSPECIFIED),
-            (j.LIFECYCLE_EVENT_REBOOT, j.LIFECYCLE_ACTION_COREDUMP_RESTART),
+            (j.LIFECYCLE_EVENT_UNSPECIFIED, spec_pb2.LIFECYCLE_ACTION_DESTROY),
+            (j.LIFECYCLE_EVENT_CRASH, spec_pb2.LIFECYCLE_ACTION_UNSPECIFIED),
+            (j.LIFECYCLE_EVENT_REBOOT, spec_pb2.LIFECYCLE_ACTION_COREDUMP_RESTART),
         ):
             with pytest.raises(InvalidArgument):
                 await ended(client.set_lifecycle_action(guest.name, event=event, action=action))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -9,16 +10,19 @@ from xml.etree.ElementTree import Element
 import libvirt
 import pytest
 
-from tests.beds.domain import make_disk
-from tests.e2e.server import Guest, QemuHost, ended, running, xml_of
-from virtrpc import AsyncClient, NotFound
+from tests.beds.domain import KERNEL_WORDS, make_disk
+from tests.beds.guest import image
+from tests.beds.wait import wait_for_console
+from tests.e2e.server import GUARD, Guest, QemuHost, ended, running, xml_of
+from virtrpc import AsyncClient, InvalidArgument, NotFound, VirtrpcError
 from virtrpc.v1 import devices_pb2 as d
+from virtrpc.v1 import spec_pb2 as s
 from virtrpc.v1 import types_pb2 as t
 
 pytestmark = pytest.mark.hypervisor
 
 MAC = "52:54:00:00:00:01"
-SECRET = "hush-hush"  # a test's own
+SECRET = "hush-42"  # a test's own
 CDROM = "<disk type='file' device='cdrom'><driver name='qemu' type='raw'/><target dev='sda' bus='scsi'/><readonly/></disk>"
 SCREEN = f"<graphics type='vnc' autoport='yes' passwd='{SECRET}'/>"
 
@@ -142,9 +146,109 @@ async def test_a_stored_change_keeps_what_has_no_typed_form(client: AsyncClient,
 
 async def test_a_screen_gets_another_password(client: AsyncClient, guest: Guest, qemu_host: QemuHost) -> None:
     """A typed screen says only the password; it is set, told nobody, and stands in no log."""
-    await ended(client.update_device(guest.name, graphics=d.Graphics(type=d.GRAPHICS_TYPE_VNC, password="fresh-one")))
+    await ended(client.update_device(guest.name, graphics=d.Graphics(type=d.GRAPHICS_TYPE_VNC, password="fresh-1")))
     screen = device(guest, "graphics", libvirt.VIR_DOMAIN_XML_SECURE)
     assert screen is not None
-    assert screen.get("passwd") == "fresh-one"
-    assert "fresh-one" not in qemu_host.server.log
-    assert "fresh-one" not in str(await full(client, guest.name))
+    assert screen.get("passwd") == "fresh-1"
+    assert "fresh-1" not in qemu_host.server.log
+    assert "fresh-1" not in str(await full(client, guest.name))
+
+
+MIB = 1 << 20
+NAME = "by-spec"
+
+
+@pytest.fixture
+def forgotten(qemu_host: QemuHost) -> Iterator[QemuHost]:
+    """The host without the domain that a test makes, before and after."""
+    yield qemu_host
+    try:
+        domain = qemu_host.direct.lookupByName(NAME)
+    except libvirt.libvirtError:
+        return
+    if domain.isActive():
+        domain.destroy()
+    if domain.isPersistent():
+        domain.undefine()
+
+
+def small(host: QemuHost) -> s.DomainSpec:
+    """The test guest in typed form."""
+    guest = image()
+    return s.DomainSpec(
+        name=NAME,
+        memory_bytes=128 * MIB,
+        machine="pc",
+        kernel=s.KernelBoot(kernel=str(guest.kernel), initrd=str(guest.initrd), cmdline=KERNEL_WORDS),
+        disks=[d.Disk(source=d.DiskSource(file=str(make_disk(host.daemon.path / "spec.qcow2").path)), format="qcow2")],
+        interfaces=[d.Interface(user=d.UserInterface(), model="virtio")],
+        consoles=[s.Console(log_file=str(host.daemon.console_log(NAME)))],
+        unconfined=True,
+        xml_overlay="<domain><devices><controller type='usb' model='none'/><interface><rom enabled='no'/></interface></devices></domain>",
+    )
+
+
+async def test_a_domain_is_defined_by_a_spec_and_boots(client: AsyncClient, forgotten: QemuHost) -> None:
+    """Without a word of XML but the overlay: it is stored with what the spec says, and its kernel comes up."""
+    job = await ended(client.define_domain(spec=small(forgotten)))
+    assert job.define_domain_result.created
+    stored = xml_of(forgotten.direct.lookupByName(NAME))
+    assert (stored.get("type"), stored.findtext("memory"), stored.findtext("vcpu")) == ("qemu", str(128 << 10), "1")
+    for path in ("devices/rng", "devices/channel/target[@name='org.qemu.guest_agent.0']", "devices/controller[@model='none']", "features/acpi"):
+        assert stored.find(path) is not None
+    await ended(client.start_domain(NAME))
+    await asyncio.to_thread(wait_for_console, forgotten.daemon.console_log(NAME), "READY", GUARD)
+    told = await full(client, NAME)
+    assert [(disk.target, disk.bus, disk.format) for disk in told.disks] == [("vda", "virtio", "qcow2")]
+
+
+async def test_a_spec_is_merged_into_what_is_stored(client: AsyncClient, forgotten: QemuHost) -> None:
+    """Said again it changes nothing; a change keeps what has no typed form and the screen's password; replace throws that away."""
+    spec = small(forgotten)
+    await ended(client.define_domain(spec=spec))
+    domain = forgotten.direct.lookupByName(NAME)
+    forgotten.direct.defineXML(domain.XMLDesc().replace("</devices>", f"{SCREEN}<watchdog model='i6300esb'/></devices>"))
+    secure = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+    before = domain.XMLDesc(secure)
+    await ended(client.define_domain(spec=spec))
+    assert domain.XMLDesc(secure) == before
+    await ended(client.define_domain(spec=s.DomainSpec(name=NAME, memory_bytes=64 * MIB, vcpus=2)))
+    after = xml_of(domain, secure)
+    assert (after.findtext("currentMemory"), after.findtext("vcpu"), after.findtext("os/kernel")) == (str(64 << 10), "2", str(image().kernel))
+    screen = after.find("devices/graphics")
+    assert screen is not None
+    assert screen.get("passwd") == SECRET
+    assert after.find("devices/watchdog[@model='i6300esb']") is not None
+    await ended(client.define_domain(spec=spec, replace=True))
+    assert xml_of(domain, secure).find("devices/graphics") is None
+    assert domain.UUIDString() == before.partition("<uuid>")[2].partition("</uuid>")[0]
+
+
+async def test_what_was_changed_while_a_spec_waited_stays(client: AsyncClient, forgotten: QemuHost) -> None:
+    """The merge is made when the job runs: a change by libvirt itself that no reading has shown yet is kept."""
+    await ended(client.define_domain(spec=small(forgotten)))
+    domain = forgotten.direct.lookupByName(NAME)
+    forgotten.direct.defineXML(domain.XMLDesc().replace("</devices>", "<watchdog model='i6300esb'/></devices>"))
+    await ended(client.define_domain(spec=s.DomainSpec(name=NAME, title="Another")))
+    stored = xml_of(domain)
+    assert stored.findtext("title") == "Another"
+    assert stored.find("devices/watchdog[@model='i6300esb']") is not None
+
+
+async def test_a_transient_domain_is_made_of_a_spec(client: AsyncClient, forgotten: QemuHost) -> None:
+    """It runs at once, and is not stored."""
+    await ended(client.create_domain(spec=small(forgotten), paused=True))
+    domain = forgotten.direct.lookupByName(NAME)
+    assert (domain.isActive(), domain.isPersistent()) == (1, 0)
+
+
+async def test_bad_specs_are_refused(client: AsyncClient, forgotten: QemuHost) -> None:
+    """A new domain needs memory; a machine that QEMU lacks is libvirt's to refuse."""
+    with pytest.raises(InvalidArgument) as caught:
+        await ended(client.define_domain(spec=s.DomainSpec(name=NAME)))
+    assert caught.value.metadata["field"] == "spec.memory_bytes"
+    spec = small(forgotten)
+    spec.machine = "no-such-machine"
+    with pytest.raises(VirtrpcError) as refused:
+        await ended(client.define_domain(spec=spec))
+    assert "no-such-machine" in str(refused.value)

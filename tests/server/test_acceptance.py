@@ -76,6 +76,6 @@ async def test_a_definition_is_repeated() -> None:
     async with World() as world:
         accept = acceptance(world)
         request = job_pb2.DefineDomainRequest(host="a", xml=DEFINITION, options=ONCE)
-        first = await last(accept.making(request, CALL, request.host, definition.define))
-        again = await last(accept.making(request, CALL, request.host, definition.define))
+        first = await last(accept.defining(request, CALL, definition.define))
+        again = await last(accept.defining(request, CALL, definition.define))
         assert (again.job_id, again.define_domain_result.created) == (first.job_id, True)

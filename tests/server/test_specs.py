@@ -6,7 +6,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from virtrpc.v1 import devices_pb2 as d
@@ -73,6 +73,7 @@ def element(xml: str) -> ElementTree.Element:
     return ElementTree.fromstring(xml)
 
 
+@settings(deadline=None)
 @given(DISKS)
 def test_a_disk_there_and_back(disk: d.Disk) -> None:
     """What is said of a disk stands in its XML, and is told of it."""
@@ -80,6 +81,7 @@ def test_a_disk_there_and_back(disk: d.Disk) -> None:
     assert told == disk
 
 
+@settings(deadline=None)
 @given(INTERFACES)
 def test_an_interface_there_and_back(interface: d.Interface) -> None:
     """What is said of an interface stands in its XML, and is told of it."""
@@ -107,6 +109,7 @@ def test_a_password_is_sent_and_never_told() -> None:
     assert graphics_message(device_xml.graphics(element)).password == ""
 
 
+@settings(deadline=None)
 @given(DISKS, DISKS)
 def test_a_change_keeps_what_it_does_not_say(before: d.Disk, change: d.Disk) -> None:
     """A change is what is told afterwards, where it says something; what no typed form says is there as it was."""

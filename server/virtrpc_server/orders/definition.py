@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import re
+import uuid as uuids
 
-from virtrpc.v1 import job_pb2, types_pb2
+from virtrpc.v1 import job_pb2, spec_pb2, types_pb2
 from virtrpc_drivers import operations as op
 from virtrpc_drivers import xml as xmls
 from virtrpc_drivers.errors import DriverError
+from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal, problem_of
+from virtrpc_server.lookup import UUID
 from virtrpc_server.orders.common import MAX_NAME_LENGTH, invalid, scope_of
+from virtrpc_server.specs.build import finished
+from virtrpc_server.specs.domain import domain_patch
+from virtrpc_server.specs.site import Place, site_of_entry
 
 
-def define(request: job_pb2.DefineDomainRequest) -> op.Define:
-    """DefineDomain; a definition without a uuid is given one."""
-    given = _definition(request.xml)
-    return op.Define(uuid=given.uuid, name=given.name, xml=given.xml, validate=True)
+def define(request: job_pb2.DefineDomainRequest, at: Place) -> op.Define:
+    """DefineDomain; a definition without a uuid is given one, a typed one that of the domain of its name.
+
+    A typed definition of a domain that exists becomes a patch, which the driver merges when the job runs: what is stored then is what is kept.
+    """
+    if request.WhichOneof("source") != "spec":
+        if request.replace:
+            raise invalid("replace", "is said of a spec: XML always replaces the definition")
+        given = _definition(request.xml)
+        return op.Define(uuid=given.uuid, name=given.name, xml=given.xml, validate=True)
+    uuid = _uuid(request.spec, at.entry)
+    known = at.entry is not None and not request.replace
+    patch = domain_patch(request.spec, uuid, site_of_entry(at.entry) if known else at.site, new=not known)
+    xml = finished(patch, "spec", patch=not request.replace)
+    return op.Define(uuid=uuid, name=request.spec.name, xml=xml, validate=True, merge=not request.replace)
 
 
-def create(request: job_pb2.CreateDomainRequest) -> op.Create:
+def create(request: job_pb2.CreateDomainRequest, at: Place) -> op.Create:
     """CreateDomain; a definition without a uuid is given one."""
+    if request.WhichOneof("source") == "spec":
+        uuid = _uuid(request.spec, at.entry)
+        xml = finished(domain_patch(request.spec, uuid, at.site, new=True), "spec", patch=False)
+        return op.Create(uuid=uuid, name=request.spec.name, xml=xml, paused=request.paused)
     given = _definition(request.xml)
     return op.Create(uuid=given.uuid, name=given.name, xml=given.xml, paused=request.paused)
 
@@ -78,6 +99,14 @@ def _element(element: types_pb2.MetadataElement) -> dict[str, str]:
 def set_autostart(request: job_pb2.SetAutostartRequest, uuid: str) -> op.SetAutostart:
     """SetAutostart."""
     return op.SetAutostart(uuid=uuid, autostart=request.autostart)
+
+
+def _uuid(spec: spec_pb2.DomainSpec, entry: Entry | None) -> str:
+    if not spec.uuid:
+        return str(uuids.uuid4()) if entry is None else entry.uuid
+    if UUID.fullmatch(spec.uuid) is None:
+        raise invalid("spec.uuid", f"{spec.uuid[:64]!r} is not a UUID of 8-4-4-4-12 hexadecimal digits")
+    return spec.uuid.lower()
 
 
 def _definition(xml: str) -> xmls.Definition:

@@ -11,18 +11,18 @@ from virtrpc_drivers import operations as op
 from virtrpc_drivers.merging import ANY_DEVICE
 from virtrpc_server.domains import Entry
 from virtrpc_server.orders.common import invalid, scope_of
-from virtrpc_server.specs.build import Element, Site, finished, parsed, put
+from virtrpc_server.specs.build import Element, finished, parsed, put
 from virtrpc_server.specs.disk import changed_disk, new_disk
 from virtrpc_server.specs.graphics import changed_graphics
 from virtrpc_server.specs.interface import changed_interface, new_interface
-from virtrpc_server.specs.site import site_of_xml
+from virtrpc_server.specs.site import site_of_entry
 
 
 def attach_device(request: job_pb2.AttachDeviceRequest, entry: Entry) -> op.AttachDevice:
     """AttachDevice."""
     match request.WhichOneof("source"):
         case "disk":
-            xml = finished(new_disk(request.disk, _site(entry), _targets(entry), "disk"), "disk", patch=False)
+            xml = finished(new_disk(request.disk, site_of_entry(entry), _targets(entry), "disk"), "disk", patch=False)
         case "interface":
             xml = finished(new_interface(request.interface, "interface"), "interface", patch=False)
         case _:
@@ -68,10 +68,6 @@ def update_device(request: job_pb2.UpdateDeviceRequest, entry: Entry) -> op.Upda
         case _:
             return op.UpdateDevice(uuid=entry.uuid, xml=_device(request.xml), scope=scope, force=request.force)
     return op.UpdateDevice(uuid=entry.uuid, xml=finished(patch, source, patch=True), scope=scope, force=request.force, merge=True)
-
-
-def _site(entry: Entry) -> Site:
-    return site_of_xml(entry.config.value.xml) if entry.config is not None else Site()
 
 
 def _targets(entry: Entry) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from virtrpc.v1 import job_pb2
+from virtrpc.v1 import job_pb2, spec_pb2
 from virtrpc_drivers import operations as op
 from virtrpc_server.orders.common import invalid, scope_of
 from virtrpc_server.orders.settings import MAX_INT, MAX_VCPUS
@@ -18,7 +18,7 @@ _KINDS = {"bytes": "bytes_sec", "operations": "iops_sec"}
 _WHAT = ("total", "read", "write")
 
 EVENTS = {number: name.removeprefix("LIFECYCLE_EVENT_").lower() for name, number in job_pb2.LifecycleEvent.items() if number}
-ACTIONS = {number: name.removeprefix("LIFECYCLE_ACTION_").lower().replace("_", "-") for name, number in job_pb2.LifecycleAction.items() if number}
+ACTIONS = {number: name.removeprefix("LIFECYCLE_ACTION_").lower().replace("_", "-") for name, number in spec_pb2.LifecycleAction.items() if number}
 
 
 def pin_vcpu(request: job_pb2.PinVcpuRequest, uuid: str) -> op.PinVcpu:

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from virtrpc_drivers.values import HostInfo
+from virtrpc_server.domains import Entry
 from virtrpc_server.specs.build import Site
 
 _TYPE = re.compile(r"<domain\b[^>]*?\stype=['\"]([^'\"]*)")
 _ARCH = re.compile(r"<type\b[^>]*?\sarch=['\"]([^'\"]*)")
 _TYPES = {"esx": "vmware", "vmware": "vmware", "vz": "vz", "bhyve": "bhyve", "ch": "kvm", "hyper-v": "hyperv"}
 """How definitions name a hypervisor, where it calls itself otherwise."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a domain is to be made: what is usual there, and the domain that exists already."""
+
+    site: Site
+    entry: Entry | None = None
+
+
+def site_of_entry(entry: Entry | None) -> Site:
+    """The site of a domain as it was last read."""
+    return site_of_xml(entry.config.value.xml) if entry is not None and entry.config is not None else Site()
 
 
 def site_of_xml(xml: str) -> Site:

@@ -10,11 +10,12 @@ from tests.e2e.server import ended
 from tests.hypervisors.case import case
 from tests.hypervisors.stage import Stage
 from virtrpc.v1 import job_pb2 as j
+from virtrpc.v1 import spec_pb2
 from virtrpc.v1 import types_pb2 as t
 
 MIB = 1 << 20
 CONFIG = t.CHANGE_SCOPE_CONFIG
-EVENT, ACTION = j.LIFECYCLE_EVENT_CRASH, j.LIFECYCLE_ACTION_PRESERVE
+EVENT, ACTION = j.LIFECYCLE_EVENT_CRASH, spec_pb2.LIFECYCLE_ACTION_PRESERVE
 
 
 async def _definition(s: Stage, ref: str) -> ElementTree.Element:

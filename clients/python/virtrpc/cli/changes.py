@@ -9,9 +9,10 @@ import typer
 from virtrpc.aio import AsyncClient
 from virtrpc.cli import complete
 from virtrpc.cli.command import verb
+from virtrpc.cli.definitions import Definition
 from virtrpc.cli.lifecycle import Begun
 from virtrpc.cli.panels import CHANGES
-from virtrpc.cli.params import Paused, Size, Xml, as_duration, parse_seconds, read_xml
+from virtrpc.cli.params import Paused, Size, as_duration, parse_seconds, read_xml
 from virtrpc.cli.parts import Password, Scope
 from virtrpc.v1 import types_pb2 as t
 
@@ -33,9 +34,15 @@ def add_to(app: typer.Typer) -> None:
     verb(app, "set-password", panel=CHANGES, aliases=("set-user-password",))(set_password)
 
 
-def define(client: AsyncClient, xml: Xml, options: t.JobOptions, host: OnHost = "") -> Begun:
-    """Store a domain's definition: a new domain, or a new definition of one that exists."""
-    return client.define_domain(host=host, options=options, xml=xml)
+def define(
+    client: AsyncClient,
+    definition: Definition,
+    options: t.JobOptions,
+    host: OnHost = "",
+    replace: Annotated[bool, typer.Option("--replace", help="With --name: what is not said does not stay as it is stored.")] = False,
+) -> Begun:
+    """Store a domain's definition: a new domain, or a new definition of one that exists. Without XML, what is not said stays as it is stored."""
+    return client.define_domain(host=host, options=options, replace=replace, **definition.fields)
 
 
 def undefine(
@@ -59,9 +66,9 @@ def undefine(
     )
 
 
-def create(client: AsyncClient, xml: Xml, options: t.JobOptions, host: OnHost = "", paused: Paused = False) -> Begun:
+def create(client: AsyncClient, definition: Definition, options: t.JobOptions, host: OnHost = "", paused: Paused = False) -> Begun:
     """Start a domain that is not stored: when it stops, it is gone."""
-    return client.create_domain(host=host, options=options, paused=paused, xml=xml)
+    return client.create_domain(host=host, options=options, paused=paused, **definition.fields)
 
 
 def set_memory(

@@ -15,11 +15,12 @@ from virtrpc.cli.panels import TUNING
 from virtrpc.cli.params import parse_size
 from virtrpc.cli.parts import Scope
 from virtrpc.v1 import job_pb2 as j
+from virtrpc.v1 import spec_pb2
 from virtrpc.v1 import types_pb2 as t
 
 Value = TypeVar("Value", bound=int)
 _EVENTS = {name.removeprefix("LIFECYCLE_EVENT_").lower(): number for name, number in j.LifecycleEvent.items() if number}
-_ACTIONS = {name.removeprefix("LIFECYCLE_ACTION_").lower().replace("_", "-"): number for name, number in j.LifecycleAction.items() if number}
+_ACTIONS = {name.removeprefix("LIFECYCLE_ACTION_").lower().replace("_", "-"): number for name, number in spec_pb2.LifecycleAction.items() if number}
 
 
 def _cpus(value: str) -> list[int]:

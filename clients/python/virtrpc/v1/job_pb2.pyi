@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from virtrpc.v1 import devices_pb2 as _devices_pb2
+from virtrpc.v1 import spec_pb2 as _spec_pb2
 from virtrpc.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -202,46 +203,6 @@ LIFECYCLE_EVENT_REBOOT: LifecycleEvent.ValueType  # 2
 LIFECYCLE_EVENT_CRASH: LifecycleEvent.ValueType  # 3
 """It crashes."""
 Global___LifecycleEvent: _TypeAlias = LifecycleEvent  # noqa: Y015
-
-class _LifecycleAction:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _LifecycleActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LifecycleAction.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    LIFECYCLE_ACTION_UNSPECIFIED: _LifecycleAction.ValueType  # 0
-    """Not said: an error."""
-    LIFECYCLE_ACTION_DESTROY: _LifecycleAction.ValueType  # 1
-    """It ends."""
-    LIFECYCLE_ACTION_RESTART: _LifecycleAction.ValueType  # 2
-    """It starts again."""
-    LIFECYCLE_ACTION_RENAME_RESTART: _LifecycleAction.ValueType  # 3
-    """It starts again under another name."""
-    LIFECYCLE_ACTION_PRESERVE: _LifecycleAction.ValueType  # 4
-    """It stays as it is, for somebody to look at."""
-    LIFECYCLE_ACTION_COREDUMP_DESTROY: _LifecycleAction.ValueType  # 5
-    """Its memory is written to a file, and it ends. Only for a crash."""
-    LIFECYCLE_ACTION_COREDUMP_RESTART: _LifecycleAction.ValueType  # 6
-    """Its memory is written to a file, and it starts again. Only for a crash."""
-
-class LifecycleAction(_LifecycleAction, metaclass=_LifecycleActionEnumTypeWrapper):
-    """What becomes of its domain."""
-
-LIFECYCLE_ACTION_UNSPECIFIED: LifecycleAction.ValueType  # 0
-"""Not said: an error."""
-LIFECYCLE_ACTION_DESTROY: LifecycleAction.ValueType  # 1
-"""It ends."""
-LIFECYCLE_ACTION_RESTART: LifecycleAction.ValueType  # 2
-"""It starts again."""
-LIFECYCLE_ACTION_RENAME_RESTART: LifecycleAction.ValueType  # 3
-"""It starts again under another name."""
-LIFECYCLE_ACTION_PRESERVE: LifecycleAction.ValueType  # 4
-"""It stays as it is, for somebody to look at."""
-LIFECYCLE_ACTION_COREDUMP_DESTROY: LifecycleAction.ValueType  # 5
-"""Its memory is written to a file, and it ends. Only for a crash."""
-LIFECYCLE_ACTION_COREDUMP_RESTART: LifecycleAction.ValueType  # 6
-"""Its memory is written to a file, and it starts again. Only for a crash."""
-Global___LifecycleAction: _TypeAlias = LifecycleAction  # noqa: Y015
 
 class _SnapshotLocation:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -864,13 +825,23 @@ class DefineDomainRequest(_message.Message):
     HOST_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     XML_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    REPLACE_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """The host to make it on. Empty: the only one, where only one is configured; else INVALID_ARGUMENT."""
     xml: _builtins.str
     """As libvirt XML: at most 1 MiB, no entities, no document type."""
+    replace: _builtins.bool
+    """With spec: where the domain exists, its stored definition becomes what the spec makes of a new one. Else the spec is merged into the stored
+    definition as it is when the job runs: devices and settings that it does not speak of stay, also those that have no typed form.
+    """
     @_builtins.property
     def options(self) -> _types_pb2.JobOptions:
         """How to run the job."""
+
+    @_builtins.property
+    def spec(self) -> _spec_pb2.DomainSpec:
+        """In typed form. Not all that libvirt knows can be said so; xml_overlay has the rest."""
 
     def __init__(
         self,
@@ -878,12 +849,14 @@ class DefineDomainRequest(_message.Message):
         host: _builtins.str = ...,
         options: _types_pb2.JobOptions | None = ...,
         xml: _builtins.str = ...,
+        spec: _spec_pb2.DomainSpec | None = ...,
+        replace: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "source", b"source", "xml", b"xml"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "source", b"source", "spec", b"spec", "xml", b"xml"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "options", b"options", "source", b"source", "xml", b"xml"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "options", b"options", "replace", b"replace", "source", b"source", "spec", b"spec", "xml", b"xml"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["xml"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["xml", "spec"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
@@ -949,6 +922,7 @@ class CreateDomainRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
     XML_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """The host to make it on. Empty: the only one, where only one is configured; else INVALID_ARGUMENT."""
     paused: _builtins.bool
@@ -959,6 +933,10 @@ class CreateDomainRequest(_message.Message):
     def options(self) -> _types_pb2.JobOptions:
         """How to run the job."""
 
+    @_builtins.property
+    def spec(self) -> _spec_pb2.DomainSpec:
+        """In typed form. Not all that libvirt knows can be said so; xml_overlay has the rest."""
+
     def __init__(
         self,
         *,
@@ -966,12 +944,13 @@ class CreateDomainRequest(_message.Message):
         options: _types_pb2.JobOptions | None = ...,
         paused: _builtins.bool = ...,
         xml: _builtins.str = ...,
+        spec: _spec_pb2.DomainSpec | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "source", b"source", "xml", b"xml"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "source", b"source", "spec", b"spec", "xml", b"xml"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "options", b"options", "paused", b"paused", "source", b"source", "xml", b"xml"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "options", b"options", "paused", b"paused", "source", b"source", "spec", b"spec", "xml", b"xml"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["xml"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["xml", "spec"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
@@ -1957,7 +1936,7 @@ class SetLifecycleActionRequest(_message.Message):
     """Where it takes effect."""
     event: Global___LifecycleEvent.ValueType
     """What the guest does."""
-    action: Global___LifecycleAction.ValueType
+    action: _spec_pb2.LifecycleAction.ValueType
     """What becomes of its domain."""
     @_builtins.property
     def domain(self) -> _types_pb2.DomainRef:
@@ -1974,7 +1953,7 @@ class SetLifecycleActionRequest(_message.Message):
         options: _types_pb2.JobOptions | None = ...,
         scope: _types_pb2.ChangeScope.ValueType = ...,
         event: Global___LifecycleEvent.ValueType = ...,
-        action: Global___LifecycleAction.ValueType = ...,
+        action: _spec_pb2.LifecycleAction.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
