@@ -248,7 +248,7 @@ async def test_a_transient_domain_is_made_of_a_spec(client: AsyncClient, forgott
 async def test_bad_specs_are_refused(client: AsyncClient, forgotten: QemuHost) -> None:
     """A new domain needs memory; a machine that QEMU lacks is libvirt's to refuse."""
     with pytest.raises(InvalidArgument) as caught:
-        await ended(client.define_domain(spec=s.DomainSpec(name=NAME)))
+        await ended(client.define_domain(spec=s.DomainSpec(name="never-there")))
     assert caught.value.metadata["field"] == "spec.memory_bytes"
     spec = small(forgotten)
     spec.machine = "no-such-machine"
