@@ -34,6 +34,9 @@ class Kind:
     vague: ClassVar[frozenset[str]] = frozenset()
     """RPCs whose effect its own mock or double does not show."""
 
+    guard_seconds: ClassVar[float] = 60
+    """How long a job may take until it is called a hang."""
+
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="virtrpc-", dir="/tmp"))
 

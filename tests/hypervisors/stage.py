@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from tests.e2e.server import ended, eventually
+from tests.e2e.server import eventually
 from tests.hypervisors.kind import Kind
 from virtrpc import AgentUnresponsive, AsyncClient, NotFound, VirtrpcError
 from virtrpc.jobs import AsyncJobHandle
@@ -80,7 +80,8 @@ class Stage:
 
     async def done(self, verb: Awaitable[AsyncJobHandle]) -> t.Job:
         """The job of a verb, SUCCEEDED."""
-        return await ended(verb)
+        async with asyncio.timeout(self.kind.guard_seconds):
+            return await (await verb).wait()
 
     async def domain(self) -> t.Domain:
         """The shared domain as the server knows it."""

@@ -15,6 +15,7 @@ class Xen(Kind):
     name = "xen"
     title = "Xen 4.17 and a Debian dom0 inside QEMU (TCG), through libvirtd"
     boots = True
+    guard_seconds = 170
 
     def __init__(self) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ import pytest
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.libvirt import asking
+from virtrpc_drivers.libvirt.operations.files import restore
 from virtrpc_drivers.libvirt.operations.settings import set_vcpus
 from virtrpc_drivers.libvirt.readings import Clock
 from virtrpc_drivers.libvirt.stats import Sampler
@@ -29,6 +30,7 @@ class Guest:
     def __init__(self, identity: int = 3) -> None:
         self.identity = identity
         self.set: list[tuple[int, int]] = []
+        self.restored: list[str] = []
 
     def getType(self) -> str:  # noqa: N802 - libvirt's name
         return "Xen"
@@ -47,6 +49,12 @@ class Guest:
 
     def setVcpusFlags(self, count: int, flags: int) -> None:  # noqa: N802 - libvirt's name
         self.set.append((count, flags))
+
+    def saveImageGetXMLDesc(self, *_: object) -> None:  # noqa: N802 - libvirt's name
+        raise NotSupported
+
+    def restore(self, path: str) -> None:
+        self.restored.append(path)
 
     def domainListGetStats(self, *_: object) -> None:  # noqa: N802 - libvirt's name
         raise NotSupported
@@ -95,4 +103,14 @@ def test_a_reboot_may_take_a_while() -> None:
     guest.identity = -1
     with pytest.raises(DriverError) as caught:
         _ = [question.shown_by(guest) for _ in range(asking.REBOOT_LOOKS["xen"])]
+    assert caught.value.reason is Reason.FAILED
+
+
+def test_an_image_that_does_not_say_whose_it_is_is_restored() -> None:
+    """The restore is made, and whether the named domain runs is looked at after it."""
+    guest, operation = Guest(), ops.Restore(uuid="u", name="x", path="/saved")
+    assert restore(guest, operation).path == "/saved"
+    assert guest.restored == ["/saved"]
+    with pytest.raises(DriverError) as caught:
+        restore(Guest(identity=-1), operation)
     assert caught.value.reason is Reason.FAILED

@@ -25,9 +25,12 @@ def save(connection: Any, operation: ops.Save) -> Outcome:
 
 
 def restore(connection: Any, operation: ops.Restore) -> Outcome:
-    """virDomainRestoreFlags, of the domain that was named alone. Raises INVALID_ARGUMENT where the image is another's."""
-    image = save_image(connection, operation.path)
-    if image.uuid != operation.uuid or (not operation.xml and image.name != operation.name):
+    """virDomainRestoreFlags, of the domain that was named alone. Raises INVALID_ARGUMENT where the image is another's.
+
+    Where the hypervisor does not tell whose an image is (Xen), one that was another's is restored, and FAILED says so.
+    """
+    image = _image_if_told(connection, operation.path)
+    if image and (image.uuid != operation.uuid or (not operation.xml and image.name != operation.name)):
         whose = f"{image.name} ({image.uuid})"
         raise failure(Reason.INVALID_ARGUMENT, f"the image {operation.path!r} holds {whose}, not {operation.name} ({operation.uuid})")
     wanted = flags.after_save(operation.after) | flags.union((operation.bypass_cache, libvirt.VIR_DOMAIN_SAVE_BYPASS_CACHE))
@@ -35,7 +38,27 @@ def restore(connection: Any, operation: ops.Restore) -> Outcome:
         connection.restoreFlags(operation.path, operation.xml or None, wanted)
     else:
         connection.restore(operation.path)
+    if not image and not _runs(connection, operation.uuid):
+        raise failure(Reason.FAILED, f"the image {operation.path!r} was restored and did not hold {operation.name} ({operation.uuid})")
     return Outcome(path=operation.path)
+
+
+def _image_if_told(connection: Any, path: str) -> SaveImage | None:
+    try:
+        return save_image(connection, path)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+            return None
+        raise
+
+
+def _runs(connection: Any, uuid: str) -> bool:
+    try:
+        return bool(connection.lookupByUUIDString(uuid).isActive())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return False
+        raise
 
 
 def save_image(connection: Any, path: str) -> SaveImage:
