@@ -111,6 +111,9 @@ COMMANDS: list[tuple[str, str]] = [
     ("set-block-io-tune web vda --read 10MiB --write-operations 0", "SetBlockIoTune"),
     ("set-interface web 52:54:00:00:00:01 --inbound 1MiB", "SetInterfaceParameters"),
     ("set-lifecycle-action web crash coredump-restart", "SetLifecycleAction"),
+    ("pull-block web vda --base /images/base.qcow2", "PullBlock"),
+    ("copy-block web vda --to /images/copy.qcow2 --pivot --bandwidth 10MiB", "CopyBlock"),
+    ("commit-block web vda --keep-mirroring", "CommitBlock"),
     ("set-password web root --stdin", "SetUserPassword"),
     ("snapshot create web", "CreateSnapshot"),
     ("snapshot list web", "ListSnapshots"),
@@ -126,6 +129,8 @@ COMMANDS: list[tuple[str, str]] = [
     ("job show job-1", "GetJob"),
     ("job watch job-1", "WatchJob"),
     ("job cancel job-1", "CancelJob"),
+    ("job finish job-1 --stop", "FinishBlockJob"),
+    ("job speed job-1 10MiB", "SetJobSpeed"),
     ("watch-jobs", "WatchJobs"),
 ]
 

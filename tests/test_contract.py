@@ -47,7 +47,7 @@ WAITS_FOR = {
     },
     "JobService": {
         "NOTHING": {"GetJob", "ListJobs", "WatchJob", "WatchJobs"},
-        "CONTROL": {"CancelJob", "DestroyDomain", "TuneMigration"},
+        "CONTROL": {"CancelJob", "DestroyDomain", "FinishBlockJob", "SetJobSpeed", "TuneMigration"},
         "CONDITION": {
             "SuspendDomain",
             "ResumeDomain",
@@ -89,6 +89,9 @@ WAITS_FOR = {
             "SetBlockIoTune",
             "SetInterfaceParameters",
             "SetLifecycleAction",
+            "PullBlock",
+            "CopyBlock",
+            "CommitBlock",
             "CreateSnapshot",
             "RevertToSnapshot",
             "MigrateDomain",
@@ -110,7 +113,7 @@ WAITS_FOR = {
     },
 }
 WATCHES = {"WatchDomains", "WatchJobs"}
-NOT_VERBS = {"GetJob", "ListJobs", "WatchJob", "WatchJobs", "CancelJob", "TuneMigration"}
+NOT_VERBS = {"GetJob", "ListJobs", "WatchJob", "WatchJobs", "CancelJob", "FinishBlockJob", "SetJobSpeed", "TuneMigration"}
 STATISTICS = {
     "CpuStats",
     "MemoryStats",
@@ -348,7 +351,15 @@ def test_groups_say_when_they_were_read() -> None:
 def test_a_job_has_one_result_for_each_sort_of_verb() -> None:
     """Job.result is a oneof, so that another sort of result can be added without bending it."""
     results = {type_name(field).rpartition(".")[2] for field in types_pb2.Job.DESCRIPTOR.oneofs_by_name["result"].fields}
-    assert results == {"DomainResult", "DefineDomainResult", "CreateSnapshotResult", "MigrateDomainResult", "FileResult", "FilesystemsResult"}
+    assert results == {
+        "DomainResult",
+        "DefineDomainResult",
+        "CreateSnapshotResult",
+        "MigrateDomainResult",
+        "FileResult",
+        "FilesystemsResult",
+        "BlockJobResult",
+    }
 
 
 def test_job_states() -> None:

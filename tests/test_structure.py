@@ -67,6 +67,7 @@ CONTROLS = {
     "virtrpc_server.acceptance._made -> asyncio.threads.to_thread": "the order of a long request",
     "virtrpc_server.acceptance.Acceptance._run -> grpc.aio.ServicerContext.send_initial_metadata": "the transport",
     "virtrpc_server.tuning.tune -> asyncio.tasks.wait": "the driver, which sends it past every queue and gives up by itself",
+    "virtrpc_server.steering.steer -> asyncio.tasks.wait": "the driver, which sends it past every queue and gives up by itself",
     "virtrpc_server.news.News.wait -> a value (_asyncio.Future)": "the job changed",
     "virtrpc_server.jobs.Jobs._pace -> asyncio.timeouts.timeout": "the time that others who follow the job need",
 }
@@ -79,6 +80,7 @@ USUAL = {"QueryService": "NOTHING", "JobService": "CONDITION", "SnapshotService"
 UNUSUAL = {
     "GetJob": "NOTHING", "ListJobs": "NOTHING", "WatchJob": "NOTHING", "WatchJobs": "NOTHING", "CancelJob": "CONTROL", "DestroyDomain": "CONTROL",
     "TuneMigration": "CONTROL",
+    "FinishBlockJob": "CONTROL", "SetJobSpeed": "CONTROL",
     "DeleteSnapshot": "CONDITION", "RemoveManagedSave": "CONDITION",
 }  # fmt: skip
 """The design's table: a service's usual value, and where an RPC has another one."""

@@ -114,6 +114,8 @@ async def dispatch(driver: Driver, request: wire.AnyRequest) -> object:
             return await driver.departure(request.operation)
         case wire.AskArrival():
             return await driver.arrival(request.operation, request.facts, request.uri)
+        case wire.SteerCall():
+            return await driver.steer(request.call_id, request.steering)
         case wire.Probe():
             await driver.probe(request.uuid)
             return None

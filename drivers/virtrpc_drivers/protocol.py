@@ -33,6 +33,7 @@ from virtrpc_drivers.values import (
     Screenshot,
     Snapshots,
     Stamp,
+    Steering,
     Value,
 )
 
@@ -201,6 +202,9 @@ class Driver(Protocol):
 
     async def arrival(self, operation: Migrate, facts: Facts, uri: str = "") -> Arrival:
         """What stands in its way at the destination: this host, or where a URI is given the one there, opened read-only. Changes nothing."""
+
+    async def steer(self, call_id: str, steering: Steering) -> CancelAnswer:
+        """Tell the block job of this call, and no other, how to finish or how fast to go. Raises what the hypervisor refuses."""
 
     async def probe(self, uuid: str) -> None:
         """Returns once the hypervisor's job on this domain could be taken: whatever was stuck there is over."""

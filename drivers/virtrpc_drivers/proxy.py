@@ -35,6 +35,7 @@ from virtrpc_drivers.values import (
     SaveImage,
     Screenshot,
     Snapshots,
+    Steering,
 )
 
 logger = logging.getLogger(__name__)
@@ -282,6 +283,11 @@ class ProcessDriver:
     async def arrival(self, operation: Migrate, facts: Facts, uri: str = "") -> Arrival:
         """See Driver.arrival."""
         answer: Arrival = await self._ask(wire.AskArrival, operation=operation, facts=facts, uri=uri)
+        return answer
+
+    async def steer(self, call_id: str, steering: Steering) -> CancelAnswer:
+        """See Driver.steer."""
+        answer: CancelAnswer = await self._ask(wire.SteerCall, call_id=call_id, steering=steering)
         return answer
 
     async def probe(self, uuid: str) -> None:

@@ -115,6 +115,7 @@ _TUNING = (
     _row("SetLifecycleAction", _names("qemu test")),
 )
 _RESIZE = (_row("ResizeBlock", _names("qemu vz")),)
+_BLOCKS = tuple(_row(name, _names("qemu"), Slot.BACKGROUND, progress="qemu", abortable="qemu") for name in ("PullBlock", "CopyBlock", "CommitBlock"))
 _AGENT = (
     _agent("SetUserPassword", "qemu vz test"),
     _agent("FreezeFilesystems", "qemu test"),
@@ -138,6 +139,8 @@ _READS = (
     _read("GetHostStats", "qemu xen lxc vz test"),
     _read("TuneMigration", "qemu"),
     _read("PlanMigration", "qemu xen vz"),
+    _read("FinishBlockJob", "qemu"),
+    _read("SetJobSpeed", "qemu"),
     _read("ListSnapshots", "qemu vz esx vbox test"),
     _read("GetSnapshot", "qemu vz esx vbox test"),
     _read("GetSnapshotXml", "qemu vz esx vbox test"),
@@ -148,7 +151,7 @@ _READS = (
     _read("GetDomainCapabilities", "qemu xen ch bhyve"),
     _read("GetSaveImage", "qemu ch test"),
 )
-_ROWS = (*_LIFECYCLE, *_DEFINITION, *_DEVICES, *_SETTINGS, *_AGENT, *_SNAPSHOTS, *_MIGRATION, *_KEYS, *_RESIZE, *_TUNING, *_READS)
+_ROWS = (*_LIFECYCLE, *_DEFINITION, *_DEVICES, *_SETTINGS, *_AGENT, *_SNAPSHOTS, *_MIGRATION, *_KEYS, *_RESIZE, *_BLOCKS, *_TUNING, *_READS)
 
 READS: tuple[str, ...] = tuple(row.name for row in _READS)
 """The RPCs that change nothing and that some hypervisor lacks."""

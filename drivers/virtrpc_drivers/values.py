@@ -556,10 +556,19 @@ class Outcome(Value, frozen=True):
     path: str | None = None
     count: int | None = None
     """How many file systems."""
+    finish: str | None = None
+    """How a mirror ended: pivot or stop."""
+
+
+class Steering(Value, frozen=True):
+    """What a block job that runs is told: how to finish its mirror ("pivot", "stop"), or how fast to go, in bytes a second; 0 is no limit."""
+
+    finish: str | None = None
+    bandwidth_bytes_per_second: int | None = None
 
 
 class CancelAnswer(Value, frozen=True):
-    """What became of one attempt to abort."""
+    """What became of one attempt to abort, or to steer."""
 
     sent: bool
     """Whether the abort reached the hypervisor, for this very call."""

@@ -29,6 +29,7 @@ from virtrpc_drivers.values import (
     SaveImage,
     Screenshot,
     Snapshots,
+    Steering,
 )
 
 MAX_MESSAGE = 8 << 20
@@ -116,6 +117,13 @@ class AskArrival(Request, frozen=True):
     uri: str = ""
 
 
+class SteerCall(Request, frozen=True):
+    """Driver.steer."""
+
+    call_id: str
+    steering: Steering
+
+
 class Probe(Request, frozen=True):
     """Driver.probe."""
 
@@ -193,6 +201,7 @@ AnyRequest = (
     | TuneCall
     | AskDeparture
     | AskArrival
+    | SteerCall
     | Probe
     | ListSnapshots
     | ReadSnapshotXml
@@ -218,6 +227,7 @@ ANSWERS: dict[type[Request], Any] = {
     TuneCall: TuneAnswer,
     AskDeparture: Departure,
     AskArrival: Arrival,
+    SteerCall: CancelAnswer,
     Probe: None,
     ListSnapshots: Snapshots,
     ReadSnapshotXml: str,

@@ -16,8 +16,9 @@ from virtrpc_server.messages.common import enum_table
 from virtrpc_server.messages.hosts import unreachable_message
 from virtrpc_server.messages.jobs import job_message
 from virtrpc_server.migration import Migrations
-from virtrpc_server.orders import agent, definition, devices, files, keys, lifecycle, settings, snapshots, tuning
+from virtrpc_server.orders import agent, blocks, definition, devices, files, keys, lifecycle, settings, snapshots, tuning
 from virtrpc_server.paging import Key, Pager, Row
+from virtrpc_server.steering import steer
 from virtrpc_server.tuning import tune, tuning_of
 from virtrpc_server.watching import Watches
 
@@ -185,6 +186,18 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         """virDomainBlockResize."""
         return self._accept.existing(request, context, settings.resize_block)
 
+    def PullBlock(self, request: job_pb2.PullBlockRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainBlockPull, virDomainBlockRebase; ends when the block job ends."""
+        return self._accept.existing(request, context, blocks.pull_block)
+
+    def CopyBlock(self, request: job_pb2.CopyBlockRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainBlockCopy; ends when the mirror has been finished."""
+        return self._accept.existing(request, context, blocks.copy_block)
+
+    def CommitBlock(self, request: job_pb2.CommitBlockRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainBlockCommit; ends when the block job ends."""
+        return self._accept.existing(request, context, blocks.commit_block)
+
     def SetUserPassword(self, request: job_pb2.SetUserPasswordRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainSetUserPassword, through the guest agent."""
         return self._accept.existing(request, context, agent.set_user_password)
@@ -252,3 +265,13 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         job, outcome = await self._jobs.cancel(request.job_id)
         message = CANCEL_MESSAGES[outcome] or job.abort_reason
         return job_pb2.CancelJobResponse(job=job_message(job, self._jobs.hosts), outcome=CANCEL_OUTCOMES[outcome], message=message)
+
+    async def FinishBlockJob(self, request: job_pb2.FinishBlockJobRequest, context: aio.ServicerContext[Any, Any]) -> job_pb2.FinishBlockJobResponse:
+        """virDomainBlockJobAbort, with PIVOT or without; answered at once."""
+        job = await steer(self._jobs, request.job_id, blocks.finish(request))
+        return job_pb2.FinishBlockJobResponse(job=job_message(job, self._jobs.hosts))
+
+    async def SetJobSpeed(self, request: job_pb2.SetJobSpeedRequest, context: aio.ServicerContext[Any, Any]) -> job_pb2.SetJobSpeedResponse:
+        """virDomainBlockJobSetSpeed; answered at once."""
+        job = await steer(self._jobs, request.job_id, blocks.speed(request))
+        return job_pb2.SetJobSpeedResponse(job=job_message(job, self._jobs.hosts))

@@ -151,7 +151,7 @@ class Run:
         if report.phase is not self.job.phase:
             if self.job.phase is not Phase.ABORTING:
                 changes["phase"] = report.phase
-            if report.phase in (Phase.WAITING_GUEST, Phase.BACKGROUND) and self._support.slot in (Slot.ASKING, Slot.BACKGROUND):
+            if report.phase in (Phase.WAITING_GUEST, Phase.BACKGROUND, Phase.READY) and self._support.slot in (Slot.ASKING, Slot.BACKGROUND):
                 self._places.release_call()
         if changes:
             self._record.change(**changes)

@@ -33,6 +33,7 @@ NEEDS_ACTIVE = frozenset({
     "Suspend", "Resume", "Shutdown", "Reboot", "Destroy", "ManagedSave", "SetUserPassword",
     "Reset", "SendKey", "InjectNmi", "PowerManagementSuspend", "PowerManagementWakeup", "ResizeBlock",
     "Save", "DumpCore", "FreezeFilesystems", "ThawFilesystems", "TrimFilesystems", "SetGuestTime",
+    "PullBlock", "CopyBlock", "CommitBlock",
 })  # fmt: skip
 NEEDS_INACTIVE = {
     "Start": "the domain is already running",

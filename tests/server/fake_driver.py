@@ -34,6 +34,7 @@ from virtrpc_drivers.values import (
     Stamp,
     State,
     StatsReading,
+    Steering,
 )
 
 WALL = 1_700_000_000.0
@@ -158,6 +159,10 @@ class FakeDriver:
     async def resume(self, call: Call) -> Outcome:
         """It can do nothing."""
         raise failure(Reason.UNSUPPORTED, call.operation.verb)
+
+    async def steer(self, call_id: str, steering: Steering) -> CancelAnswer:
+        """See Driver.steer."""
+        return CancelAnswer(sent=False)
 
     async def cancel(self, call_id: str) -> CancelAnswer:
         """It can do nothing."""

@@ -70,6 +70,9 @@ class Methods:
     set_interface_parameters = Verb("JobService/SetInterfaceParameters", for_domain(j.SetInterfaceParametersRequest))
     set_lifecycle_action = Verb("JobService/SetLifecycleAction", for_domain(j.SetLifecycleActionRequest))
     resize_block = Verb("JobService/ResizeBlock", for_domain(j.ResizeBlockRequest))
+    pull_block = Verb("JobService/PullBlock", for_domain(j.PullBlockRequest))
+    copy_block = Verb("JobService/CopyBlock", for_domain(j.CopyBlockRequest))
+    commit_block = Verb("JobService/CommitBlock", for_domain(j.CommitBlockRequest))
     set_user_password = Verb("JobService/SetUserPassword", for_domain(j.SetUserPasswordRequest))
     freeze_filesystems = Verb("JobService/FreezeFilesystems", for_domain(j.FreezeFilesystemsRequest))
     thaw_filesystems = Verb("JobService/ThawFilesystems", for_domain(j.ThawFilesystemsRequest))
@@ -83,6 +86,8 @@ class Methods:
     list_jobs = Lister("JobService/ListJobs", j.ListJobsRequest, j.ListJobsResponse, lambda a: a.jobs)
     watch_jobs = Watcher("JobService/WatchJobs", j.WatchJobsRequest, j.WatchJobsResponse)
     cancel_job = Read("JobService/CancelJob", j.CancelJobRequest, j.CancelJobResponse, lambda a: a)
+    finish_block_job = Read("JobService/FinishBlockJob", j.FinishBlockJobRequest, j.FinishBlockJobResponse, lambda a: a.job)
+    set_job_speed = Read("JobService/SetJobSpeed", j.SetJobSpeedRequest, j.SetJobSpeedResponse, lambda a: a.job)
 
     tune_migration = Read("JobService/TuneMigration", j.TuneMigrationRequest, j.TuneMigrationResponse, lambda a: a.job)
 

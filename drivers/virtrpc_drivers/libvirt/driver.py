@@ -26,6 +26,7 @@ from virtrpc_drivers.libvirt import (
     snapshots,
     tracing,
 )
+from virtrpc_drivers.libvirt.block_runs import BlockRun, adopt
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.events import Events
 from virtrpc_drivers.libvirt.host import NOT_YET, Host
@@ -35,7 +36,7 @@ from virtrpc_drivers.libvirt.progress import can_be_aborted, clear_completed, fi
 from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.libvirt.stats import Sampler
 from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
-from virtrpc_drivers.operations import CreateSnapshot, Destroy, DumpCore, Migrate, Save
+from virtrpc_drivers.operations import AnyBlocks, CreateSnapshot, Destroy, DumpCore, Migrate, Save
 from virtrpc_drivers.protocol import Call, Deliver, DriverSettings
 from virtrpc_drivers.values import (
     CancelAnswer,
@@ -54,6 +55,7 @@ from virtrpc_drivers.values import (
     Screenshot,
     Slot,
     Snapshots,
+    Steering,
     VerbSupport,
 )
 
@@ -126,6 +128,10 @@ class LibvirtDriver:
     async def arrival(self, operation: Migrate, facts: Facts, uri: str = "") -> Arrival:
         """What can be read of the destination: names, uuids, CPU, machine types, memory."""
         return await self._look(lambda connection: planning.arrival(connection, operation, facts, uri))
+
+    async def steer(self, call_id: str, steering: Steering) -> CancelAnswer:
+        """virDomainBlockJobAbort (PIVOT) and virDomainBlockJobSetSpeed, only on the disk of this very call."""
+        return await self._up.runs.steer(call_id, steering)
 
     async def probe(self, uuid: str) -> None:
         """Returns once libvirt's job on this domain could be taken."""
@@ -227,9 +233,16 @@ class _Started:
         self.runs.remember(run)
         try:
             with tracing.span(self.deliver, self.settings.tracing, f"resume {call.operation.verb}", call.traceparent, _attributes(call)):
-                return await proofs.Conclusion(run, self.runs, self.host.lanes).conclude()
+                return await self._adopted(run) or await proofs.Conclusion(run, self.runs, self.host.lanes).conclude()
         finally:
             self.runs.forget(run)
+
+    async def _adopted(self, run: Run) -> Outcome | None:
+        """The outcome of a block job that goes on; None where there is none to follow."""
+        if not isinstance(run.call.operation, AnyBlocks):
+            return None
+        with self.events.listen(run.call.operation.uuid) as ear:
+            return await BlockRun(run, self.runs, ear).follow() if await adopt(run, self.runs) else None
 
     def _support(self, call: Call) -> VerbSupport:
         if self.host.info is None:
@@ -269,6 +282,8 @@ class _Started:
                     poller.cancel()
             if run.final is not None:
                 self.runs.report_end(run, run.final)
+            if isinstance(operation, AnyBlocks):
+                return await BlockRun(run, self.runs, ear).follow()
             if asked is not None:
                 run.gave_up = asyncio.get_running_loop().create_future()
                 self.runs.enter(run, Phase.WAITING_GUEST)

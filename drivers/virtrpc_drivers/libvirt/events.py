@@ -54,13 +54,15 @@ _LIFECYCLE_CHANGES = {
 
 @dataclass(frozen=True)
 class RawEvent:
-    """One event as libvirt sent it, and when. `code` is the lifecycle event, `text` the device's alias where it has one."""
+    """One event as libvirt sent it, and when. `code` is the lifecycle event, `text` the device's alias or the disk's target where it has one."""
 
     uuid: str
     name: str
     stamp: Stamp
     code: int | None = None
     text: str = ""
+    status: int | None = None
+    """Of a block job: how it is, or how it ended."""
 
     @property
     def change(self) -> Change:
@@ -156,7 +158,8 @@ class Events:
             stamp = self._clock.stamp()
             code = details[0] if details and isinstance(details[0], int) else None
             text = details[0] if details and isinstance(details[0], str) else ""
-            self.push(RawEvent(uuid=domain.UUIDString(), name=name, stamp=stamp, code=code, text=text))
+            status = details[2] if name == "BLOCK_JOB_2" else None
+            self.push(RawEvent(uuid=domain.UUIDString(), name=name, stamp=stamp, code=code, text=text, status=status))
 
         return heard
 

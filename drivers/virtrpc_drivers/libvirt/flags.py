@@ -5,7 +5,7 @@ from __future__ import annotations
 import libvirt
 
 from virtrpc_drivers.errors import Reason, failure
-from virtrpc_drivers.operations import CreateSnapshot, DeleteSnapshot, DumpCore, Migrate, RevertToSnapshot, Scope, Undefine
+from virtrpc_drivers.operations import CommitBlock, CopyBlock, CreateSnapshot, DeleteSnapshot, DumpCore, Migrate, RevertToSnapshot, Scope, Undefine
 
 _SCOPES = {
     Scope.CURRENT: libvirt.VIR_DOMAIN_AFFECT_CURRENT,
@@ -166,6 +166,24 @@ def delete_snapshot(operation: DeleteSnapshot) -> int:
         (operation.children, libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_CHILDREN),
         (operation.children_only, libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_CHILDREN_ONLY),
         (operation.metadata_only, libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY),
+    )
+
+
+def copy_block(operation: CopyBlock) -> int:
+    """virDomainBlockCopyFlags."""
+    return union(
+        (operation.shallow, libvirt.VIR_DOMAIN_BLOCK_COPY_SHALLOW),
+        (operation.reuse_external, libvirt.VIR_DOMAIN_BLOCK_COPY_REUSE_EXT),
+        (operation.transient_job, libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB),
+    )
+
+
+def commit_block(operation: CommitBlock, *, active: bool) -> int:
+    """virDomainBlockCommitFlags. `active`: the top is the image that the guest writes to."""
+    return union(
+        (active, libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE),
+        (True, libvirt.VIR_DOMAIN_BLOCK_COMMIT_BANDWIDTH_BYTES),
+        (operation.delete, libvirt.VIR_DOMAIN_BLOCK_COMMIT_DELETE),
     )
 
 

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -20,7 +20,7 @@ from virtrpc_drivers.libvirt.readings import Clock
 from virtrpc_drivers.migration import Reading, TuneAnswer, Tuning
 from virtrpc_drivers.operations import Migrate
 from virtrpc_drivers.protocol import Call, Deliver, Report
-from virtrpc_drivers.values import CancelAnswer, Phase, Stamp
+from virtrpc_drivers.values import CancelAnswer, Phase, Stamp, Steering
 
 BRIEF_LOOKS = 5
 BRIEF_SECONDS = 0.02
@@ -30,6 +30,16 @@ LIMITS_EVERY = 4
 NOT_YET = "the call has not reached the hypervisor yet"
 IN_POST_COPY = "the guest runs at the destination already: a migration in post-copy cannot be aborted"
 NOT_SHOWN = "the hypervisor does not show this operation's job now"
+
+
+class Steered(Protocol):
+    """What goes on in the background, and can be told things."""
+
+    async def cancel(self) -> CancelAnswer:
+        """Abort it."""
+
+    async def steer(self, steering: Steering) -> CancelAnswer:
+        """Finish it, or set its speed."""
 
 
 @dataclass(eq=False)
@@ -52,6 +62,8 @@ class Run:
     """What a migration that succeeded was like."""
     gave_up: asyncio.Future[None] | None = None
     """Ends the wait for the guest of an asking verb."""
+    block: Steered | None = None
+    """Its block job, once that goes on without the call."""
     check: asyncio.Task[bool] | None = None
     """The look at the statistics before an abort: while one hangs, there is no other."""
 
@@ -85,6 +97,8 @@ class Runs:
         run = self.by_id.get(call_id)
         if run is None:
             return CancelAnswer(sent=False, message="no such call is out here")
+        if run.block is not None:
+            return await run.block.cancel()
         if run.gave_up is not None:
             if not run.gave_up.done():
                 run.gave_up.set_result(None)
@@ -96,6 +110,13 @@ class Runs:
         if run.began is None:
             return CancelAnswer(sent=False, message=NOT_YET)
         return await self._abort(run, run.began)
+
+    async def steer(self, call_id: str, steering: Steering) -> CancelAnswer:
+        """Tell one call's block job something. Raises what libvirt refuses."""
+        run = self.by_id.get(call_id)
+        if run is None or run.block is None:
+            return CancelAnswer(sent=False, message="no such block job is under way here")
+        return await run.block.steer(steering)
 
     async def _is_shown(self, run: Run, began: float) -> bool:
         """Whether the statistics show this call now. Raises TimeoutError where they do not come."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from virtrpc_drivers.operations.agent import AnyAgent, FreezeFilesystems, SetGuestTime, SetUserPassword, ThawFilesystems, TrimFilesystems
 from virtrpc_drivers.operations.base import Operation, Scope
+from virtrpc_drivers.operations.blocks import AnyBlocks, CommitBlock, CopyBlock, PullBlock
 from virtrpc_drivers.operations.definition import AnyDefinition, Create, Define, Rename, SetAutostart, SetMetadata, Undefine
 from virtrpc_drivers.operations.devices import AnyDevices, AttachDevice, DetachDevice, UpdateDevice
 from virtrpc_drivers.operations.files import AnyFiles, DumpCore, Restore, Save
@@ -43,7 +44,18 @@ from virtrpc_drivers.operations.tuning import (
 )
 
 AnyOperation = (
-    AnyLifecycle | AnyDefinition | AnyDevices | AnySettings | AnyAgent | AnySnapshots | AnyMigration | AnyKeys | AnyResize | AnyFiles | AnyTuning
+    AnyLifecycle
+    | AnyDefinition
+    | AnyDevices
+    | AnySettings
+    | AnyAgent
+    | AnySnapshots
+    | AnyMigration
+    | AnyKeys
+    | AnyResize
+    | AnyFiles
+    | AnyTuning
+    | AnyBlocks
 )
 VERBS: tuple[str, ...] = tuple(kind.__name__ for kind in AnyOperation.__args__)
 """The tags of all operations."""
@@ -51,9 +63,12 @@ VERBS: tuple[str, ...] = tuple(kind.__name__ for kind in AnyOperation.__args__)
 __all__ = [
     "VERBS",
     "AddIoThread",
+    "AnyBlocks",
     "AnyOperation",
     "AttachDevice",
     "Bandwidth",
+    "CommitBlock",
+    "CopyBlock",
     "Create",
     "CreateSnapshot",
     "Define",
@@ -72,6 +87,7 @@ __all__ = [
     "PinVcpu",
     "PowerManagementSuspend",
     "PowerManagementWakeup",
+    "PullBlock",
     "Reboot",
     "RemoveManagedSave",
     "Rename",

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from virtrpc_drivers.sim.xmldoc import Document
 from virtrpc_drivers.values import ACTIVE_STATES, Control, DomainConfig, DomainState, Snapshot, State
+
+if TYPE_CHECKING:
+    from virtrpc_drivers.sim.blocks import SimBlockJob
 
 LOAD = 0.25
 """How much of each processor a guest uses."""
@@ -69,6 +73,8 @@ class SimDomain:
     """Seconds by which the guest's clock is ahead."""
     capacities: dict[str, int] = field(default_factory=dict)
     """The sizes in bytes of disks that were resized, by target."""
+    block_jobs: dict[str, SimBlockJob] = field(default_factory=dict)
+    """The block jobs that run, by the disk's target."""
     stopped: asyncio.Event | None = None
     """Set when the guest's process may go on; None while nothing stopped it."""
     stuck_calls: int = 0

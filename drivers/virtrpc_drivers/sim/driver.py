@@ -16,7 +16,7 @@ from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
 from virtrpc_drivers.operations import CreateSnapshot, Migrate
 from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DomainChanged, DriverSettings, HostDown, HostUp, Report
-from virtrpc_drivers.sim import agent, control, effects, files, migration, proofs, snapshots, stats
+from virtrpc_drivers.sim import agent, blocks, control, effects, files, migration, proofs, snapshots, stats
 from virtrpc_drivers.sim.checks import active
 from virtrpc_drivers.sim.domain import SimDomain
 from virtrpc_drivers.sim.faults import ANY
@@ -24,7 +24,7 @@ from virtrpc_drivers.sim.host import host_info
 from virtrpc_drivers.sim.hypervisor import SimHypervisor
 from virtrpc_drivers.sim.options import from_uri
 from virtrpc_drivers.sim.paths import check_paths
-from virtrpc_drivers.sim.sdk import ForeignJob, JobHandle
+from virtrpc_drivers.sim.sdk import ON_ITS_OWN, ForeignJob, JobHandle
 from virtrpc_drivers.sim.shapes import row
 from virtrpc_drivers.sim.tracing import traced
 from virtrpc_drivers.values import (
@@ -47,6 +47,7 @@ from virtrpc_drivers.values import (
     Screenshot,
     Snapshots,
     Stamp,
+    Steering,
 )
 
 logger = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ class SimDriver:
         self._check_up()
         job = self.hypervisor.jobs.get(call.id)
         if job is not None and (not job.done or self._options.remembers) and not job.carried_away:
-            if not job.done and not self._options.remembers and not job.visible:
+            if not job.done and not self._options.remembers and not job.visible and job.block is None:
                 raise failure(Reason.OUTCOME_UNKNOWN, "the hypervisor does not show this call, and it may still be on its way")
             return await self._follow(job)
         return proofs.conclude(self.hypervisor, call)
@@ -174,6 +175,11 @@ class SimDriver:
     async def arrival(self, operation: Migrate, facts: Facts, uri: str = "") -> Arrival:
         """See Driver.arrival."""
         return await self._query("arrival", facts.uuid, lambda _: migration.arrival(self.hypervisor, facts, uri))
+
+    async def steer(self, call_id: str, steering: Steering) -> CancelAnswer:
+        """See Driver.steer."""
+        self._check_up()
+        return await self._within(self._steer(call_id, steering))
 
     async def probe(self, uuid: str) -> None:
         """See Driver.probe; returns at once where the domain is off or gone."""
@@ -307,7 +313,7 @@ class SimDriver:
             return CancelAnswer(sent=False, message="no such call is out here")
         uuid, verb = job.operation.uuid, job.operation.verb
         await self.hypervisor.faults.strike("cancel", uuid)
-        if job.phase is Phase.WAITING_GUEST:
+        if job.phase in ON_ITS_OWN:
             return _answer(job.abort())
         if not row(self._options.shape, verb).abortable:
             return CancelAnswer(sent=False, final=True, message=f"{verb} cannot be aborted on this hypervisor")
@@ -329,6 +335,14 @@ class SimDriver:
         if tuning.pause:
             effects.pause(self.hypervisor, self.hypervisor.domain(job.operation.uuid))
         return job.transfer.tune(tuning)
+
+    async def _steer(self, call_id: str, steering: Steering) -> CancelAnswer:
+        job = self.hypervisor.jobs.get(call_id)
+        if job is None or job.done:
+            return CancelAnswer(sent=False, message="no such call is out here")
+        await self.hypervisor.faults.strike("steer", job.operation.uuid)
+        await self.hypervisor.monitor(job.operation.uuid)
+        return blocks.steer(job, steering)
 
     async def _probe(self, uuid: str) -> None:
         await self.hypervisor.faults.strike("probe", uuid)

@@ -45,6 +45,10 @@ class SimOptions(Value, frozen=True):
     snapshot_seconds: float = 0.1
     revert_seconds: float = 0.1
     migrate_seconds: float = 1.0
+    block_seconds: float = 1.0
+    """How long a block job takes that nothing slows down."""
+    block_mib: int = 1024
+    """How much it copies."""
     shutdown_seconds: float = 0.1
     """How long a guest takes to shut down or to reboot."""
     detach_seconds: float = 0.05

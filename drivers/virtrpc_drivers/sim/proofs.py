@@ -8,6 +8,7 @@ from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.merging import applied
 from virtrpc_drivers.protocol import Call
+from virtrpc_drivers.sim import chains
 from virtrpc_drivers.sim.domain import SimDomain
 from virtrpc_drivers.sim.migration import destination
 from virtrpc_drivers.values import Outcome, State
@@ -73,9 +74,24 @@ def _proof(hypervisor: SimHypervisor, call: Call, domain: SimDomain | None) -> O
             proven = domain.state is State.RUNNING
         case ops.ResizeBlock() as operation:
             proven = operation.capacity_bytes in domain.capacities.values()
+        case ops.PullBlock() | ops.CopyBlock() | ops.CommitBlock() as operation:
+            proven = _chain_shows(domain, operation)
         case _:
             proven = False
     return Outcome() if proven else None
+
+
+def _chain_shows(domain: SimDomain, operation: ops.AnyBlocks) -> bool:
+    if not domain.active or operation.disk in domain.block_jobs:
+        return False
+    files = chains.files(chains.disk_of(domain.definition.copy(), operation.disk))
+    match operation:
+        case ops.PullBlock(base=base):
+            return files[1:2] == ([base] if base else [])
+        case ops.CopyBlock():
+            return files[0] in operation.files
+        case ops.CommitBlock(base=base, top=top):
+            return top not in files if top else files[0] == base or (not base and len(files) == 1)
 
 
 def _migrated(hypervisor: SimHypervisor, operation: ops.Migrate, domain: SimDomain | None) -> Outcome | None:

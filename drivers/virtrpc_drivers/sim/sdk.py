@@ -13,6 +13,7 @@ from virtrpc_drivers.protocol import Call
 from virtrpc_drivers.values import Outcome, Phase
 
 if TYPE_CHECKING:
+    from virtrpc_drivers.sim.blocks import SimBlockJob
     from virtrpc_drivers.sim.hypervisor import SimHypervisor
     from virtrpc_drivers.sim.transfer import Transfer
 
@@ -31,6 +32,10 @@ _CODES = {
     Reason.AGENT_UNRESPONSIVE: 86,
     Reason.DEVICE_NOT_FOUND: 99,
 }
+
+
+ON_ITS_OWN = frozenset({Phase.WAITING_GUEST, Phase.BACKGROUND, Phase.READY})
+"""The phases in which a call holds nothing."""
 
 
 def sdk_error(reason: Reason, message: str) -> DriverError:
@@ -58,6 +63,8 @@ class JobHandle:
         """Where that is not what is missing of the total: memory that was sent is written to again."""
         self.transfer: Transfer | None = None
         """A migration on its way, which can be tuned."""
+        self.block: SimBlockJob | None = None
+        """Its block job, once that runs."""
         self.applied = False
         """Its effect is there; only the answer is missing."""
         self.carried_away = False
@@ -156,8 +163,13 @@ class JobHandle:
         self.tell()
 
     def enter(self, phase: Phase) -> None:
-        """It is in another phase now; a wait for the guest can be given up at any time."""
-        self.phase, self.abortable = phase, phase is Phase.WAITING_GUEST
+        """It is in another phase now; what goes on without its call can be given up at any time."""
+        self.phase, self.abortable = phase, phase in ON_ITS_OWN
+        self.tell()
+
+    def move(self, processed: int, total: int, rate: int | None) -> None:
+        """What goes on in the background has come so far."""
+        self.processed_bytes, self.total_bytes, self.rate = processed, total, rate
         self.tell()
 
     def tell(self) -> None:

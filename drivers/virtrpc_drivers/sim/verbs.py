@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.protocol import Change
-from virtrpc_drivers.sim import agent, devices, effects, files, lifecycle, migration, settings, snapshots, tuning
+from virtrpc_drivers.sim import agent, blocks, devices, effects, files, lifecycle, migration, settings, snapshots, tuning
 from virtrpc_drivers.sim.checks import targets
 from virtrpc_drivers.sim.sdk import JobHandle, sdk_error
 from virtrpc_drivers.sim.shapes import row
@@ -42,6 +42,9 @@ async def perform(hypervisor: SimHypervisor, job: JobHandle) -> Outcome:
         if callable(result) and support.slot is Slot.CONDITION:
             job.abortable = support.abortable
             await _wait_for_guest(job, result)
+    if callable(result) and support.slot is Slot.BACKGROUND:
+        job.enter(Phase.BACKGROUND)
+        return cast(Outcome, await result())
     if callable(result) and support.slot is Slot.ASKING:
         job.enter(Phase.WAITING_GUEST)
         await _wait_for_guest(job, result)
@@ -136,4 +139,7 @@ _VERBS: dict[type[ops.Operation], Callable[[SimHypervisor, JobHandle, Any], Awai
     ops.SetBlockIoTune: tuning.set_block_io_tune,
     ops.SetInterfaceParameters: tuning.set_interface_parameters,
     ops.SetLifecycleAction: tuning.set_lifecycle_action,
+    ops.PullBlock: blocks.begin,
+    ops.CopyBlock: blocks.begin,
+    ops.CommitBlock: blocks.begin,
 }

@@ -60,6 +60,11 @@ class Document:
         mac = f"52:54:00:{number >> 16 & 255:02x}:{number >> 8 & 255:02x}:{number & 255:02x}"
         return cls(_TEMPLATE.format(name=escape(name), uuid=uuid, memory=memory_bytes >> 10, vcpus=vcpus, mac=mac, number=number))
 
+    @classmethod
+    def of(cls, root: Element) -> Document:
+        """The definition with this root, which its maker changes no more."""
+        return _document(root)
+
     @cached_property
     def _root(self) -> Element:
         return parse(self.text, "domain")

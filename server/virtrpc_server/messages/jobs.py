@@ -5,8 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from virtrpc.v1 import job_pb2, types_pb2
-from virtrpc_drivers.operations import CreateSnapshot, Define, DumpCore, FreezeFilesystems, Migrate, Save, ThawFilesystems
-from virtrpc_drivers.values import Phase
+from virtrpc_drivers.operations import (
+    AnyBlocks,
+    CommitBlock,
+    CopyBlock,
+    CreateSnapshot,
+    Define,
+    DumpCore,
+    FreezeFilesystems,
+    Migrate,
+    PullBlock,
+    Save,
+    ThawFilesystems,
+)
+from virtrpc_drivers.values import Outcome, Phase
 from virtrpc_server.errors import code_of
 from virtrpc_server.hosts import Hosts
 from virtrpc_server.messages.common import duration, enum_table, timestamp
@@ -24,6 +36,12 @@ JOB_STATES = enum_table(JobState, types_pb2.JobState, "JOB_STATE_")
 PHASES = enum_table(Phase, types_pb2.JobPhase, "JOB_PHASE_", {Phase.CALLING: "UNSPECIFIED"})
 WAITING_FOR = enum_table(WaitingFor, types_pb2.JobWaitingFor, "JOB_WAITING_FOR_")
 CANCEL_REASONS = enum_table(CancelReason, types_pb2.CancelReason, "CANCEL_REASON_")
+BLOCK_FINISHES = {
+    None: types_pb2.BLOCK_JOB_FINISH_UNSPECIFIED,
+    "pivot": types_pb2.BLOCK_JOB_FINISH_PIVOT,
+    "stop": types_pb2.BLOCK_JOB_FINISH_STOP,
+    "wait": types_pb2.BLOCK_JOB_FINISH_WAIT,
+}
 ON_DISCONNECT = enum_table(OnDisconnect, types_pb2.OnDisconnect, "ON_DISCONNECT_", {OnDisconnect.WITHDRAW: "UNSPECIFIED"})
 
 
@@ -42,6 +60,7 @@ def _but_holders(job: Job, hosts: Hosts) -> types_pb2.Job:
         owner=job.owner,
         request_id=job.request_id,
         revision=job.revision,
+        block_job=_block_job(job.operation) if isinstance(job.operation, AnyBlocks) else None,
         **_standing(job),
         **_times(job),
         **_stopping(job),
@@ -168,6 +187,8 @@ def _result(job: Job, hosts: Hosts) -> dict[str, Any]:
             return {"migrate_domain_result": _migrated(job, job.operation)}
         case Save() | DumpCore():
             return {"file_result": types_pb2.FileResult(path=job.operation.path, domain=_domain(job, hosts))}
+        case PullBlock() | CopyBlock() | CommitBlock():
+            return {"block_job_result": _block_result(job, job.operation.disk, hosts)}
         case FreezeFilesystems() | ThawFilesystems():
             return {"filesystems_result": types_pb2.FilesystemsResult(filesystems=job.outcome.count or 0 if job.outcome else 0)}
         case _:
@@ -182,6 +203,15 @@ def _snapshot(job: Job) -> types_pb2.Snapshot | None:
     if job.outcome is None or job.outcome.snapshot is None:
         return None
     return snapshot_message(job.outcome.snapshot, _identity(job), job.ended)
+
+
+def _block_job(operation: AnyBlocks) -> types_pb2.BlockJob:
+    return types_pb2.BlockJob(disk=operation.disk, finish=BLOCK_FINISHES[getattr(operation, "finish", None)])
+
+
+def _block_result(job: Job, disk: str, hosts: Hosts) -> types_pb2.BlockJobResult:
+    outcome = job.outcome or Outcome()
+    return types_pb2.BlockJobResult(disk=disk, finish=BLOCK_FINISHES[outcome.finish], path=outcome.path or "", domain=_domain(job, hosts))
 
 
 def _migrated(job: Job, operation: Migrate) -> types_pb2.MigrateDomainResult:

@@ -12,6 +12,7 @@ from virtrpc.cli import complete, follow, text
 from virtrpc.cli.command import command
 from virtrpc.cli.display import migration, progress, status
 from virtrpc.cli.panels import JOBS
+from virtrpc.cli.params import parse_size
 from virtrpc.cli.parts import Hosts
 from virtrpc.cli.session import Session, complain
 from virtrpc.jobs import AsyncJobHandle, is_final
@@ -34,6 +35,8 @@ def add_to(app: typer.Typer) -> None:
     command(group, "show")(show)
     command(group, "watch")(watch)
     command(group, "cancel")(cancel)
+    command(group, "finish")(finish)
+    command(group, "speed")(speed)
 
 
 def list_jobs(
@@ -157,3 +160,31 @@ def cancel(
     elif not wait:
         session.document(answer)
     return _follow(session, job_id, t.JOB_STATE_CANCELLED) if wait else None
+
+
+def finish(
+    session: Session,
+    job_id: JobId,
+    stop: Annotated[bool, typer.Option("--stop", help="Break the copy off and keep it, instead of moving the guest over.")] = False,
+) -> None:
+    """Finish a block copy or commit whose mirror is ready: the guest moves over to it."""
+    how = t.BLOCK_JOB_FINISH_STOP if stop else t.BLOCK_JOB_FINISH_PIVOT
+    with session.client() as client:
+        _answered(session, client.finish_block_job(job_id=job_id, finish=how))
+
+
+def speed(
+    session: Session,
+    job_id: JobId,
+    rate: Annotated[int, typer.Argument(parser=parse_size, metavar="SIZE", help="At most so much a second: 10MiB; 0B lifts the limit.")],
+) -> None:
+    """Limit how fast a block job goes."""
+    with session.client() as client:
+        _answered(session, client.set_job_speed(job_id=job_id, bandwidth_bytes_per_second=rate))
+
+
+def _answered(session: Session, job: t.Job) -> None:
+    if session.json:
+        session.document(job)
+    else:
+        session.facts(_facts(job))

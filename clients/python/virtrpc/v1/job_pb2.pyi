@@ -2736,3 +2736,299 @@ class TuneMigrationResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TuneMigrationResponse: _TypeAlias = TuneMigrationResponse  # noqa: Y015
+
+@_typing.final
+class PullBlockRequest(_message.Message):
+    """Copies a disk's backing files into its image."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    DISK_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    disk: _builtins.str
+    """The disk, by its target: "vda"."""
+    base: _builtins.str
+    """The backing file that stays, by its path or as libvirt counts ("vda[2]"). Empty: none stays."""
+    bandwidth_bytes_per_second: _builtins.int
+    """At most so fast. Zero: no limit."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        disk: _builtins.str = ...,
+        base: _builtins.str = ...,
+        bandwidth_bytes_per_second: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_bytes_per_second", b"bandwidth_bytes_per_second", "base", b"base", "disk", b"disk", "domain", b"domain", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PullBlockRequest: _TypeAlias = PullBlockRequest  # noqa: Y015
+
+@_typing.final
+class BlockCopyFile(_message.Message):
+    """A file that a disk is copied to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Where; inside the configured roots."""
+    format: _builtins.str
+    """Its format: "qcow2", "raw". Empty: the disk's own."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        format: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockCopyFile: _TypeAlias = BlockCopyFile  # noqa: Y015
+
+@_typing.final
+class CopyBlockRequest(_message.Message):
+    """Copies a disk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    DISK_FIELD_NUMBER: _builtins.int
+    FINISH_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    SHALLOW_FIELD_NUMBER: _builtins.int
+    REUSE_EXTERNAL_FIELD_NUMBER: _builtins.int
+    TRANSIENT_JOB_FIELD_NUMBER: _builtins.int
+    GRANULARITY_BYTES_FIELD_NUMBER: _builtins.int
+    BUFFER_BYTES_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    XML_FIELD_NUMBER: _builtins.int
+    disk: _builtins.str
+    """The disk, by its target: "vda"."""
+    finish: _types_pb2.BlockJobFinish.ValueType
+    """What to do when the mirror is ready. Unspecified: WAIT."""
+    bandwidth_bytes_per_second: _builtins.int
+    """At most so fast. Zero: no limit."""
+    shallow: _builtins.bool
+    """Copy only the disk's own image, and keep its backing files for the copy."""
+    reuse_external: _builtins.bool
+    """Write into a file that is there already, made by the caller with the right size."""
+    transient_job: _builtins.bool
+    """Let the copy end with the guest: it is not recovered at its next start. QEMU demands it for domains that are stored (else WRONG_STATE)."""
+    granularity_bytes: _builtins.int
+    """How much is compared and copied at a time, a power of two. Zero: the hypervisor's choice."""
+    buffer_bytes: _builtins.int
+    """How much may be on its way. Zero: the hypervisor's choice."""
+    xml: _builtins.str
+    """As libvirt XML, a <disk>: at most 1 MiB, no entities, no document type. Files inside the configured roots."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def file(self) -> Global___BlockCopyFile:
+        """A file."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        disk: _builtins.str = ...,
+        finish: _types_pb2.BlockJobFinish.ValueType = ...,
+        bandwidth_bytes_per_second: _builtins.int = ...,
+        shallow: _builtins.bool = ...,
+        reuse_external: _builtins.bool = ...,
+        transient_job: _builtins.bool = ...,
+        granularity_bytes: _builtins.int = ...,
+        buffer_bytes: _builtins.int = ...,
+        file: Global___BlockCopyFile | None = ...,
+        xml: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "domain", b"domain", "file", b"file", "options", b"options", "xml", b"xml"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_bytes_per_second", b"bandwidth_bytes_per_second", "buffer_bytes", b"buffer_bytes", "destination", b"destination", "disk", b"disk", "domain", b"domain", "file", b"file", "finish", b"finish", "granularity_bytes", b"granularity_bytes", "options", b"options", "reuse_external", b"reuse_external", "shallow", b"shallow", "transient_job", b"transient_job", "xml", b"xml"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_destination: _TypeAlias = _typing.Literal["file", "xml"]  # noqa: Y015
+    _WhichOneofArgType_destination: _TypeAlias = _typing.Literal["destination", b"destination"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_destination) -> _WhichOneofReturnType_destination | None: ...
+
+Global___CopyBlockRequest: _TypeAlias = CopyBlockRequest  # noqa: Y015
+
+@_typing.final
+class CommitBlockRequest(_message.Message):
+    """Commits layers of a disk's chain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    DISK_FIELD_NUMBER: _builtins.int
+    FINISH_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    DELETE_COMMITTED_FIELD_NUMBER: _builtins.int
+    disk: _builtins.str
+    """The disk, by its target: "vda"."""
+    finish: _types_pb2.BlockJobFinish.ValueType
+    """What to do when the active layer has been committed. Unspecified: PIVOT. Not STOP: a layer that was committed cannot be kept apart."""
+    bandwidth_bytes_per_second: _builtins.int
+    """At most so fast. Zero: no limit."""
+    base: _builtins.str
+    """The image that is written to, by its path or as libvirt counts ("vda[1]"). Empty: the lowest."""
+    top: _builtins.str
+    """The uppermost image that is committed. Empty: the one that the guest writes to."""
+    delete_committed: _builtins.bool
+    """Remove the files that are in the chain no longer."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        disk: _builtins.str = ...,
+        finish: _types_pb2.BlockJobFinish.ValueType = ...,
+        bandwidth_bytes_per_second: _builtins.int = ...,
+        base: _builtins.str = ...,
+        top: _builtins.str = ...,
+        delete_committed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_bytes_per_second", b"bandwidth_bytes_per_second", "base", b"base", "delete_committed", b"delete_committed", "disk", b"disk", "domain", b"domain", "finish", b"finish", "options", b"options", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommitBlockRequest: _TypeAlias = CommitBlockRequest  # noqa: Y015
+
+@_typing.final
+class FinishBlockJobRequest(_message.Message):
+    """Finishes a mirror."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    FINISH_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """The job."""
+    finish: _types_pb2.BlockJobFinish.ValueType
+    """How. Unspecified: PIVOT."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        finish: _types_pb2.BlockJobFinish.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish", b"finish", "job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishBlockJobRequest: _TypeAlias = FinishBlockJobRequest  # noqa: Y015
+
+@_typing.final
+class FinishBlockJobResponse(_message.Message):
+    """The answer of FinishBlockJob."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> _types_pb2.Job:
+        """The job as it is now."""
+
+    def __init__(
+        self,
+        *,
+        job: _types_pb2.Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishBlockJobResponse: _TypeAlias = FinishBlockJobResponse  # noqa: Y015
+
+@_typing.final
+class SetJobSpeedRequest(_message.Message):
+    """Limits a job's speed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """The job."""
+    bandwidth_bytes_per_second: _builtins.int
+    """At most so fast. Zero: no limit."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        bandwidth_bytes_per_second: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_bytes_per_second", b"bandwidth_bytes_per_second", "job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetJobSpeedRequest: _TypeAlias = SetJobSpeedRequest  # noqa: Y015
+
+@_typing.final
+class SetJobSpeedResponse(_message.Message):
+    """The answer of SetJobSpeed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> _types_pb2.Job:
+        """The job as it is now."""
+
+    def __init__(
+        self,
+        *,
+        job: _types_pb2.Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetJobSpeedResponse: _TypeAlias = SetJobSpeedResponse  # noqa: Y015

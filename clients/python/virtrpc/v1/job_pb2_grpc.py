@@ -243,6 +243,21 @@ class JobServiceStub:
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.ResizeBlockRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
                 _registered_method=True)
+        self.PullBlock = channel.unary_stream(
+                '/virtrpc.v1.JobService/PullBlock',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.PullBlockRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.CopyBlock = channel.unary_stream(
+                '/virtrpc.v1.JobService/CopyBlock',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.CopyBlockRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.CommitBlock = channel.unary_stream(
+                '/virtrpc.v1.JobService/CommitBlock',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.CommitBlockRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
         self.SetUserPassword = channel.unary_stream(
                 '/virtrpc.v1.JobService/SetUserPassword',
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.SetUserPasswordRequest.SerializeToString,
@@ -312,6 +327,16 @@ class JobServiceStub:
                 '/virtrpc.v1.JobService/CancelJob',
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_job__pb2.CancelJobResponse.FromString,
+                _registered_method=True)
+        self.FinishBlockJob = channel.unary_unary(
+                '/virtrpc.v1.JobService/FinishBlockJob',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.FinishBlockJobRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_job__pb2.FinishBlockJobResponse.FromString,
+                _registered_method=True)
+        self.SetJobSpeed = channel.unary_unary(
+                '/virtrpc.v1.JobService/SetJobSpeed',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SetJobSpeedRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_job__pb2.SetJobSpeedResponse.FromString,
                 _registered_method=True)
 
 
@@ -757,6 +782,48 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PullBlock(self, request, context):
+        """Copies what a disk has in its backing files into its own image, so that it no longer needs them, while the guest runs. SUCCEEDS when the block
+        job has ended. Takes the disk's slot and holds the domain only to begin (phase BACKGROUND): other disks and other changes go on. Reports
+        progress, and can be aborted: the disk is then as good as before. Who may call: operator.
+        INVALID_ARGUMENT     base is none of the disk's backing files; negative bandwidth
+        NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
+        FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, or the guest ended before it
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CopyBlock(self, request, context):
+        """Copies a disk to another file while the guest runs, and mirrors it from then on (phase READY) until it is finished: the guest moves over to the copy
+        (PIVOT), or the copy is broken off and kept as of then (STOP). `finish` says which, or WAIT for FinishBlockJob. Otherwise like PullBlock;
+        aborted, the guest keeps its disk and the copy is not whole. Who may call: admin.
+        INVALID_ARGUMENT     no destination; PATH_NOT_ALLOWED: outside the configured roots; XML_INVALID, XML_TOO_LARGE
+        NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
+        FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed (its destination is full, say), or the guest ended before it
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CommitBlock(self, request, context):
+        """Writes the layers of a disk's backing chain from `top` down into `base`, and drops them from the chain, while the guest runs. Where the top is the
+        image that the guest writes to, it goes on to READY and is finished by itself (PIVOT) unless `finish` says otherwise. Otherwise like PullBlock.
+        Who may call: operator.
+        INVALID_ARGUMENT     base or top is none of the disk's images; negative bandwidth
+        NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
+        FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, or the guest ended before it
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetUserPassword(self, request, context):
         """Sets a password of a user inside the guest, through its agent. Takes the agent's slot where the hypervisor has one apart (QEMU), so that it
         waits for no other jobs. The password is never stored: a queued job ends INTERRUPTED when the server restarts. Who may call: admin.
@@ -909,6 +976,28 @@ class JobServiceServicer:
         says what could be done about it now. The job's state says later what became of it: CANCELLED, or what really happened. Another's
         operation on the same domain is never hit. Who may call: operator; the job's owner and admin.
         NOT_FOUND  JOB_NOT_FOUND
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinishBlockJob(self, request, context):
+        """Finishes a CopyBlock or CommitBlock whose mirror is READY: has the guest move over (PIVOT), or breaks the copy off (STOP). Sent at once, past
+        every queue. The job then ends; its last update says how. Who may call: operator; the job's owner and admin.
+        INVALID_ARGUMENT     a way to finish that is none, or a job of another kind
+        NOT_FOUND            JOB_NOT_FOUND
+        FAILED_PRECONDITION  NOT_READY: not READY yet, or over: wait for the phase; MONITOR_UNRESPONSIVE: retry later
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetJobSpeed(self, request, context):
+        """Limits how fast a running PullBlock, CopyBlock or CommitBlock goes, or lifts the limit. Sent at once, past every queue. A migration's limits are
+        TuneMigration's. Who may call: operator; the job's owner and admin.
+        INVALID_ARGUMENT     negative, or a job of a kind without a speed
+        NOT_FOUND            JOB_NOT_FOUND
+        FAILED_PRECONDITION  NOT_READY: it does not run, or is over; MONITOR_UNRESPONSIVE: retry later
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -1097,6 +1186,21 @@ def add_JobServiceServicer_to_server(servicer, server):
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.ResizeBlockRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
             ),
+            'PullBlock': grpc.unary_stream_rpc_method_handler(
+                    servicer.PullBlock,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.PullBlockRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'CopyBlock': grpc.unary_stream_rpc_method_handler(
+                    servicer.CopyBlock,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.CopyBlockRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'CommitBlock': grpc.unary_stream_rpc_method_handler(
+                    servicer.CommitBlock,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.CommitBlockRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
             'SetUserPassword': grpc.unary_stream_rpc_method_handler(
                     servicer.SetUserPassword,
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetUserPasswordRequest.FromString,
@@ -1166,6 +1270,16 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.CancelJob,
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.CancelJobRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_job__pb2.CancelJobResponse.SerializeToString,
+            ),
+            'FinishBlockJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishBlockJob,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.FinishBlockJobRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_job__pb2.FinishBlockJobResponse.SerializeToString,
+            ),
+            'SetJobSpeed': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetJobSpeed,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetJobSpeedRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_job__pb2.SetJobSpeedResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -2179,6 +2293,87 @@ class JobService:
             _registered_method=True)
 
     @staticmethod
+    def PullBlock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/PullBlock',
+            virtrpc_dot_v1_dot_job__pb2.PullBlockRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CopyBlock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/CopyBlock',
+            virtrpc_dot_v1_dot_job__pb2.CopyBlockRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CommitBlock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/CommitBlock',
+            virtrpc_dot_v1_dot_job__pb2.CommitBlockRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def SetUserPassword(request,
             target,
             options=(),
@@ -2546,6 +2741,60 @@ class JobService:
             '/virtrpc.v1.JobService/CancelJob',
             virtrpc_dot_v1_dot_job__pb2.CancelJobRequest.SerializeToString,
             virtrpc_dot_v1_dot_job__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishBlockJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virtrpc.v1.JobService/FinishBlockJob',
+            virtrpc_dot_v1_dot_job__pb2.FinishBlockJobRequest.SerializeToString,
+            virtrpc_dot_v1_dot_job__pb2.FinishBlockJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetJobSpeed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SetJobSpeed',
+            virtrpc_dot_v1_dot_job__pb2.SetJobSpeedRequest.SerializeToString,
+            virtrpc_dot_v1_dot_job__pb2.SetJobSpeedResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -329,6 +329,36 @@ class JobServiceStub:
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
+    PullBlock: _grpc.UnaryStreamMultiCallable[_job_pb2.PullBlockRequest, _types_pb2.JobUpdate]
+    """Copies what a disk has in its backing files into its own image, so that it no longer needs them, while the guest runs. SUCCEEDS when the block
+    job has ended. Takes the disk's slot and holds the domain only to begin (phase BACKGROUND): other disks and other changes go on. Reports
+    progress, and can be aborted: the disk is then as good as before. Who may call: operator.
+      INVALID_ARGUMENT     base is none of the disk's backing files; negative bandwidth
+      NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, or the guest ended before it
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    CopyBlock: _grpc.UnaryStreamMultiCallable[_job_pb2.CopyBlockRequest, _types_pb2.JobUpdate]
+    """Copies a disk to another file while the guest runs, and mirrors it from then on (phase READY) until it is finished: the guest moves over to the copy
+    (PIVOT), or the copy is broken off and kept as of then (STOP). `finish` says which, or WAIT for FinishBlockJob. Otherwise like PullBlock;
+    aborted, the guest keeps its disk and the copy is not whole. Who may call: admin.
+      INVALID_ARGUMENT     no destination; PATH_NOT_ALLOWED: outside the configured roots; XML_INVALID, XML_TOO_LARGE
+      NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed (its destination is full, say), or the guest ended before it
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    CommitBlock: _grpc.UnaryStreamMultiCallable[_job_pb2.CommitBlockRequest, _types_pb2.JobUpdate]
+    """Writes the layers of a disk's backing chain from `top` down into `base`, and drops them from the chain, while the guest runs. Where the top is the
+    image that the guest writes to, it goes on to READY and is finished by itself (PIVOT) unless `finish` says otherwise. Otherwise like PullBlock.
+    Who may call: operator.
+      INVALID_ARGUMENT     base or top is none of the disk's images; negative bandwidth
+      NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, or the guest ended before it
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
     SetUserPassword: _grpc.UnaryStreamMultiCallable[_job_pb2.SetUserPasswordRequest, _types_pb2.JobUpdate]
     """Sets a password of a user inside the guest, through its agent. Takes the agent's slot where the hypervisor has one apart (QEMU), so that it
     waits for no other jobs. The password is never stored: a queued job ends INTERRUPTED when the server restarts. Who may call: admin.
@@ -429,6 +459,20 @@ class JobServiceStub:
     says what could be done about it now. The job's state says later what became of it: CANCELLED, or what really happened. Another's
     operation on the same domain is never hit. Who may call: operator; the job's owner and admin.
       NOT_FOUND  JOB_NOT_FOUND
+    """
+    FinishBlockJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.FinishBlockJobRequest, _job_pb2.FinishBlockJobResponse]
+    """Finishes a CopyBlock or CommitBlock whose mirror is READY: has the guest move over (PIVOT), or breaks the copy off (STOP). Sent at once, past
+    every queue. The job then ends; its last update says how. Who may call: operator; the job's owner and admin.
+      INVALID_ARGUMENT     a way to finish that is none, or a job of another kind
+      NOT_FOUND            JOB_NOT_FOUND
+      FAILED_PRECONDITION  NOT_READY: not READY yet, or over: wait for the phase; MONITOR_UNRESPONSIVE: retry later
+    """
+    SetJobSpeed: _grpc.UnaryUnaryMultiCallable[_job_pb2.SetJobSpeedRequest, _job_pb2.SetJobSpeedResponse]
+    """Limits how fast a running PullBlock, CopyBlock or CommitBlock goes, or lifts the limit. Sent at once, past every queue. A migration's limits are
+    TuneMigration's. Who may call: operator; the job's owner and admin.
+      INVALID_ARGUMENT     negative, or a job of a kind without a speed
+      NOT_FOUND            JOB_NOT_FOUND
+      FAILED_PRECONDITION  NOT_READY: it does not run, or is over; MONITOR_UNRESPONSIVE: retry later
     """
 
 @_typing.type_check_only
@@ -731,6 +775,36 @@ class JobServiceAsyncStub(JobServiceStub):
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
+    PullBlock: _aio.UnaryStreamMultiCallable[_job_pb2.PullBlockRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Copies what a disk has in its backing files into its own image, so that it no longer needs them, while the guest runs. SUCCEEDS when the block
+    job has ended. Takes the disk's slot and holds the domain only to begin (phase BACKGROUND): other disks and other changes go on. Reports
+    progress, and can be aborted: the disk is then as good as before. Who may call: operator.
+      INVALID_ARGUMENT     base is none of the disk's backing files; negative bandwidth
+      NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, or the guest ended before it
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    CopyBlock: _aio.UnaryStreamMultiCallable[_job_pb2.CopyBlockRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Copies a disk to another file while the guest runs, and mirrors it from then on (phase READY) until it is finished: the guest moves over to the copy
+    (PIVOT), or the copy is broken off and kept as of then (STOP). `finish` says which, or WAIT for FinishBlockJob. Otherwise like PullBlock;
+    aborted, the guest keeps its disk and the copy is not whole. Who may call: admin.
+      INVALID_ARGUMENT     no destination; PATH_NOT_ALLOWED: outside the configured roots; XML_INVALID, XML_TOO_LARGE
+      NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed (its destination is full, say), or the guest ended before it
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    CommitBlock: _aio.UnaryStreamMultiCallable[_job_pb2.CommitBlockRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Writes the layers of a disk's backing chain from `top` down into `base`, and drops them from the chain, while the guest runs. Where the top is the
+    image that the guest writes to, it goes on to READY and is finished by itself (PIVOT) unless `finish` says otherwise. Otherwise like PullBlock.
+    Who may call: operator.
+      INVALID_ARGUMENT     base or top is none of the disk's images; negative bandwidth
+      NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, or the guest ended before it
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
     SetUserPassword: _aio.UnaryStreamMultiCallable[_job_pb2.SetUserPasswordRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
     """Sets a password of a user inside the guest, through its agent. Takes the agent's slot where the hypervisor has one apart (QEMU), so that it
     waits for no other jobs. The password is never stored: a queued job ends INTERRUPTED when the server restarts. Who may call: admin.
@@ -831,6 +905,20 @@ class JobServiceAsyncStub(JobServiceStub):
     says what could be done about it now. The job's state says later what became of it: CANCELLED, or what really happened. Another's
     operation on the same domain is never hit. Who may call: operator; the job's owner and admin.
       NOT_FOUND  JOB_NOT_FOUND
+    """
+    FinishBlockJob: _aio.UnaryUnaryMultiCallable[_job_pb2.FinishBlockJobRequest, _job_pb2.FinishBlockJobResponse]  # type: ignore[assignment]
+    """Finishes a CopyBlock or CommitBlock whose mirror is READY: has the guest move over (PIVOT), or breaks the copy off (STOP). Sent at once, past
+    every queue. The job then ends; its last update says how. Who may call: operator; the job's owner and admin.
+      INVALID_ARGUMENT     a way to finish that is none, or a job of another kind
+      NOT_FOUND            JOB_NOT_FOUND
+      FAILED_PRECONDITION  NOT_READY: not READY yet, or over: wait for the phase; MONITOR_UNRESPONSIVE: retry later
+    """
+    SetJobSpeed: _aio.UnaryUnaryMultiCallable[_job_pb2.SetJobSpeedRequest, _job_pb2.SetJobSpeedResponse]  # type: ignore[assignment]
+    """Limits how fast a running PullBlock, CopyBlock or CommitBlock goes, or lifts the limit. Sent at once, past every queue. A migration's limits are
+    TuneMigration's. Who may call: operator; the job's owner and admin.
+      INVALID_ARGUMENT     negative, or a job of a kind without a speed
+      NOT_FOUND            JOB_NOT_FOUND
+      FAILED_PRECONDITION  NOT_READY: it does not run, or is over; MONITOR_UNRESPONSIVE: retry later
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -1348,6 +1436,54 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def PullBlock(
+        self,
+        request: _job_pb2.PullBlockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Copies what a disk has in its backing files into its own image, so that it no longer needs them, while the guest runs. SUCCEEDS when the block
+        job has ended. Takes the disk's slot and holds the domain only to begin (phase BACKGROUND): other disks and other changes go on. Reports
+        progress, and can be aborted: the disk is then as good as before. Who may call: operator.
+          INVALID_ARGUMENT     base is none of the disk's backing files; negative bandwidth
+          NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
+          FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, or the guest ended before it
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def CopyBlock(
+        self,
+        request: _job_pb2.CopyBlockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Copies a disk to another file while the guest runs, and mirrors it from then on (phase READY) until it is finished: the guest moves over to the copy
+        (PIVOT), or the copy is broken off and kept as of then (STOP). `finish` says which, or WAIT for FinishBlockJob. Otherwise like PullBlock;
+        aborted, the guest keeps its disk and the copy is not whole. Who may call: admin.
+          INVALID_ARGUMENT     no destination; PATH_NOT_ALLOWED: outside the configured roots; XML_INVALID, XML_TOO_LARGE
+          NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
+          FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed (its destination is full, say), or the guest ended before it
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def CommitBlock(
+        self,
+        request: _job_pb2.CommitBlockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Writes the layers of a disk's backing chain from `top` down into `base`, and drops them from the chain, while the guest runs. Where the top is the
+        image that the guest writes to, it goes on to READY and is finished by itself (PIVOT) unless `finish` says otherwise. Otherwise like PullBlock.
+        Who may call: operator.
+          INVALID_ARGUMENT     base or top is none of the disk's images; negative bandwidth
+          NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
+          FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, or the guest ended before it
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
     def SetUserPassword(
         self,
         request: _job_pb2.SetUserPasswordRequest,
@@ -1530,6 +1666,32 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         says what could be done about it now. The job's state says later what became of it: CANCELLED, or what really happened. Another's
         operation on the same domain is never hit. Who may call: operator; the job's owner and admin.
           NOT_FOUND  JOB_NOT_FOUND
+        """
+
+    @_abc_1.abstractmethod
+    def FinishBlockJob(
+        self,
+        request: _job_pb2.FinishBlockJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_pb2.FinishBlockJobResponse, _abc.Awaitable[_job_pb2.FinishBlockJobResponse]]:
+        """Finishes a CopyBlock or CommitBlock whose mirror is READY: has the guest move over (PIVOT), or breaks the copy off (STOP). Sent at once, past
+        every queue. The job then ends; its last update says how. Who may call: operator; the job's owner and admin.
+          INVALID_ARGUMENT     a way to finish that is none, or a job of another kind
+          NOT_FOUND            JOB_NOT_FOUND
+          FAILED_PRECONDITION  NOT_READY: not READY yet, or over: wait for the phase; MONITOR_UNRESPONSIVE: retry later
+        """
+
+    @_abc_1.abstractmethod
+    def SetJobSpeed(
+        self,
+        request: _job_pb2.SetJobSpeedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_pb2.SetJobSpeedResponse, _abc.Awaitable[_job_pb2.SetJobSpeedResponse]]:
+        """Limits how fast a running PullBlock, CopyBlock or CommitBlock goes, or lifts the limit. Sent at once, past every queue. A migration's limits are
+        TuneMigration's. Who may call: operator; the job's owner and admin.
+          INVALID_ARGUMENT     negative, or a job of a kind without a speed
+          NOT_FOUND            JOB_NOT_FOUND
+          FAILED_PRECONDITION  NOT_READY: it does not run, or is over; MONITOR_UNRESPONSIVE: retry later
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

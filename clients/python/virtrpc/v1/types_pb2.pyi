@@ -384,6 +384,12 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """SnapshotService.DeleteSnapshot."""
     JOB_KIND_MIGRATE_DOMAIN: _JobKind.ValueType  # 120
     """JobService.MigrateDomain."""
+    JOB_KIND_PULL_BLOCK: _JobKind.ValueType  # 140
+    """PullBlock."""
+    JOB_KIND_COPY_BLOCK: _JobKind.ValueType  # 141
+    """CopyBlock."""
+    JOB_KIND_COMMIT_BLOCK: _JobKind.ValueType  # 142
+    """CommitBlock."""
     JOB_KIND_RESIZE_BLOCK: _JobKind.ValueType  # 143
     """JobService.ResizeBlock."""
 
@@ -482,6 +488,12 @@ JOB_KIND_DELETE_SNAPSHOT: JobKind.ValueType  # 102
 """SnapshotService.DeleteSnapshot."""
 JOB_KIND_MIGRATE_DOMAIN: JobKind.ValueType  # 120
 """JobService.MigrateDomain."""
+JOB_KIND_PULL_BLOCK: JobKind.ValueType  # 140
+"""PullBlock."""
+JOB_KIND_COPY_BLOCK: JobKind.ValueType  # 141
+"""CopyBlock."""
+JOB_KIND_COMMIT_BLOCK: JobKind.ValueType  # 142
+"""CommitBlock."""
 JOB_KIND_RESIZE_BLOCK: JobKind.ValueType  # 143
 """JobService.ResizeBlock."""
 Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
@@ -670,6 +682,34 @@ CANCEL_REASON_NOT_CONVERGING: CancelReason.ValueType  # 7
 """The last step of a migration's schedule. cancel_requested is set."""
 Global___CancelReason: _TypeAlias = CancelReason  # noqa: Y015
 
+class _BlockJobFinish:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BlockJobFinishEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BlockJobFinish.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BLOCK_JOB_FINISH_UNSPECIFIED: _BlockJobFinish.ValueType  # 0
+    """As said at each RPC."""
+    BLOCK_JOB_FINISH_PIVOT: _BlockJobFinish.ValueType  # 1
+    """The guest moves over to the copy, or to the base."""
+    BLOCK_JOB_FINISH_STOP: _BlockJobFinish.ValueType  # 2
+    """The copy is broken off and kept; the guest stays where it is."""
+    BLOCK_JOB_FINISH_WAIT: _BlockJobFinish.ValueType  # 3
+    """The mirror goes on until FinishBlockJob."""
+
+class BlockJobFinish(_BlockJobFinish, metaclass=_BlockJobFinishEnumTypeWrapper):
+    """How a block job that mirrors a disk ends."""
+
+BLOCK_JOB_FINISH_UNSPECIFIED: BlockJobFinish.ValueType  # 0
+"""As said at each RPC."""
+BLOCK_JOB_FINISH_PIVOT: BlockJobFinish.ValueType  # 1
+"""The guest moves over to the copy, or to the base."""
+BLOCK_JOB_FINISH_STOP: BlockJobFinish.ValueType  # 2
+"""The copy is broken off and kept; the guest stays where it is."""
+BLOCK_JOB_FINISH_WAIT: BlockJobFinish.ValueType  # 3
+"""The mirror goes on until FinishBlockJob."""
+Global___BlockJobFinish: _TypeAlias = BlockJobFinish  # noqa: Y015
+
 class _SnapshotKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -823,7 +863,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_RESOURCE_LACKING: _ErrorReason.ValueType  # 59
     """FAILED_PRECONDITION: the hypervisor ran out of something: memory, disk space, devices. Free some, retry."""
     ERROR_REASON_NOT_READY: _ErrorReason.ValueType  # 60
-    """FAILED_PRECONDITION: the job is not at a point where this can be done: a migration that cannot be tuned now. Watch the job, then retry."""
+    """FAILED_PRECONDITION: the job is not at a point where this can be done: a mirror that is not ready, a migration that cannot be tuned now;
+    metadata "job_id", "state", "phase". Watch the job, then retry.
+    """
     ERROR_REASON_WAIT_TIMEOUT: _ErrorReason.ValueType  # 80
     """ABORTED: wait_timeout passed while the job was queued; metadata "waiting_for", "holder_job_id", "holder_kind", "holder_owner",
     "holder_age_seconds", "holder_foreign_text". Nothing was changed: retry, wait longer, or cancel the holder.
@@ -923,7 +965,9 @@ ERROR_REASON_MIGRATION_UNSAFE: ErrorReason.ValueType  # 58
 ERROR_REASON_RESOURCE_LACKING: ErrorReason.ValueType  # 59
 """FAILED_PRECONDITION: the hypervisor ran out of something: memory, disk space, devices. Free some, retry."""
 ERROR_REASON_NOT_READY: ErrorReason.ValueType  # 60
-"""FAILED_PRECONDITION: the job is not at a point where this can be done: a migration that cannot be tuned now. Watch the job, then retry."""
+"""FAILED_PRECONDITION: the job is not at a point where this can be done: a mirror that is not ready, a migration that cannot be tuned now;
+metadata "job_id", "state", "phase". Watch the job, then retry.
+"""
 ERROR_REASON_WAIT_TIMEOUT: ErrorReason.ValueType  # 80
 """ABORTED: wait_timeout passed while the job was queued; metadata "waiting_for", "holder_job_id", "holder_kind", "holder_owner",
 "holder_age_seconds", "holder_foreign_text". Nothing was changed: retry, wait longer, or cancel the holder.
@@ -1859,6 +1903,7 @@ class Job(_message.Message):
     ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     MIGRATION_FIELD_NUMBER: _builtins.int
+    BLOCK_JOB_FIELD_NUMBER: _builtins.int
     ABORTABLE_FIELD_NUMBER: _builtins.int
     ABORT_REASON_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
@@ -1872,6 +1917,7 @@ class Job(_message.Message):
     MIGRATE_DOMAIN_RESULT_FIELD_NUMBER: _builtins.int
     FILE_RESULT_FIELD_NUMBER: _builtins.int
     FILESYSTEMS_RESULT_FIELD_NUMBER: _builtins.int
+    BLOCK_JOB_RESULT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The server's id for it, unique for ever. Also sent as initial metadata "virtrpc-job-id" before any hypervisor call."""
     kind: Global___JobKind.ValueType
@@ -1945,6 +1991,10 @@ class Job(_message.Message):
         """Of MigrateDomain: how the move goes."""
 
     @_builtins.property
+    def block_job(self) -> Global___BlockJob:
+        """More of a block job: PullBlock, CopyBlock, CommitBlock."""
+
+    @_builtins.property
     def error(self) -> Global___JobError:
         """What went wrong. Set in every final state but SUCCEEDED."""
 
@@ -1972,6 +2022,10 @@ class Job(_message.Message):
     def filesystems_result(self) -> Global___FilesystemsResult:
         """Of FreezeFilesystems and ThawFilesystems."""
 
+    @_builtins.property
+    def block_job_result(self) -> Global___BlockJobResult:
+        """Of PullBlock, CopyBlock and CommitBlock."""
+
     def __init__(
         self,
         *,
@@ -1995,6 +2049,7 @@ class Job(_message.Message):
         on_disconnect: Global___OnDisconnect.ValueType = ...,
         progress: Global___JobProgress | None = ...,
         migration: Global___MigrationProgress | None = ...,
+        block_job: Global___BlockJob | None = ...,
         abortable: _builtins.bool = ...,
         abort_reason: _builtins.str = ...,
         cancel_requested: _builtins.bool = ...,
@@ -2008,14 +2063,15 @@ class Job(_message.Message):
         migrate_domain_result: Global___MigrateDomainResult | None = ...,
         file_result: Global___FileResult | None = ...,
         filesystems_result: Global___FilesystemsResult | None = ...,
+        block_job_result: Global___BlockJobResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "progress", b"progress", "queue_position", b"queue_position", "result", b"result", "run_timeout", b"run_timeout", "start_time", b"start_time", "update_time", b"update_time", "wait_timeout", b"wait_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "block_job", b"block_job", "block_job_result", b"block_job_result", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "progress", b"progress", "queue_position", b"queue_position", "result", b"result", "run_timeout", b"run_timeout", "start_time", b"start_time", "update_time", b"update_time", "wait_timeout", b"wait_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "abort_reason", b"abort_reason", "abortable", b"abortable", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "evidence", b"evidence", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "holders", b"holders", "job_id", b"job_id", "kind", b"kind", "may_still_apply", b"may_still_apply", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "on_disconnect", b"on_disconnect", "owner", b"owner", "phase", b"phase", "progress", b"progress", "queue_position", b"queue_position", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run_timeout", b"run_timeout", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "wait_timeout", b"wait_timeout", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "abort_reason", b"abort_reason", "abortable", b"abortable", "block_job", b"block_job", "block_job_result", b"block_job_result", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "evidence", b"evidence", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "holders", b"holders", "job_id", b"job_id", "kind", b"kind", "may_still_apply", b"may_still_apply", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "on_disconnect", b"on_disconnect", "owner", b"owner", "phase", b"phase", "progress", b"progress", "queue_position", b"queue_position", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run_timeout", b"run_timeout", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "wait_timeout", b"wait_timeout", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__queue_position: _TypeAlias = _typing.Literal["queue_position"]  # noqa: Y015
     _WhichOneofArgType__queue_position: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position"]  # noqa: Y015
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["domain_result", "define_domain_result", "create_snapshot_result", "migrate_domain_result", "file_result", "filesystems_result"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["domain_result", "define_domain_result", "create_snapshot_result", "migrate_domain_result", "file_result", "filesystems_result", "block_job_result"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__queue_position) -> _WhichOneofReturnType__queue_position | None: ...
@@ -2023,6 +2079,68 @@ class Job(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
 Global___Job: _TypeAlias = Job  # noqa: Y015
+
+@_typing.final
+class BlockJob(_message.Message):
+    """What is special about a block job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISK_FIELD_NUMBER: _builtins.int
+    FINISH_FIELD_NUMBER: _builtins.int
+    disk: _builtins.str
+    """The disk's target."""
+    finish: Global___BlockJobFinish.ValueType
+    """What it does when its mirror is ready. Unspecified for a job without one."""
+    def __init__(
+        self,
+        *,
+        disk: _builtins.str = ...,
+        finish: Global___BlockJobFinish.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk", "finish", b"finish"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockJob: _TypeAlias = BlockJob  # noqa: Y015
+
+@_typing.final
+class BlockJobResult(_message.Message):
+    """What a block job brought."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISK_FIELD_NUMBER: _builtins.int
+    FINISH_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    disk: _builtins.str
+    """The disk's target."""
+    finish: Global___BlockJobFinish.ValueType
+    """How its mirror ended: PIVOT or STOP. Unspecified for a job without one."""
+    path: _builtins.str
+    """The file that the guest writes to now."""
+    @_builtins.property
+    def domain(self) -> Global___Domain:
+        """The domain afterwards."""
+
+    def __init__(
+        self,
+        *,
+        disk: _builtins.str = ...,
+        finish: Global___BlockJobFinish.ValueType = ...,
+        path: _builtins.str = ...,
+        domain: Global___Domain | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk", "domain", b"domain", "finish", b"finish", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockJobResult: _TypeAlias = BlockJobResult  # noqa: Y015
 
 @_typing.final
 class JobUpdate(_message.Message):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.libvirt import migration
-from virtrpc_drivers.libvirt.operations import agent, definition, devices, files, keys, lifecycle, resize, settings, snapshots, tuning
+from virtrpc_drivers.libvirt.operations import agent, blocks, definition, devices, files, keys, lifecycle, resize, settings, snapshots, tuning
 from virtrpc_drivers.libvirt.operations.common import DONE, Verb
 
 VERBS: dict[str, Verb] = {
@@ -16,6 +16,7 @@ VERBS: dict[str, Verb] = {
     **snapshots.VERBS,
     **keys.VERBS,
     **resize.VERBS,
+    **blocks.VERBS,
     **files.VERBS,
     **tuning.VERBS,
     "Migrate": migration.migrate,
@@ -30,6 +31,7 @@ _FUNCTIONS: dict[str, str] = {
     **snapshots.FUNCTIONS,
     **keys.FUNCTIONS,
     **resize.FUNCTIONS,
+    **blocks.FUNCTIONS,
     **files.FUNCTIONS,
     **agent.FUNCTIONS,
     **tuning.FUNCTIONS,

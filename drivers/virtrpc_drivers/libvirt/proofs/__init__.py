@@ -14,7 +14,7 @@ from virtrpc_drivers.libvirt import probing
 from virtrpc_drivers.libvirt.connections import Lanes
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.progress import NO_JOB, POLL_SECONDS, JobLook
-from virtrpc_drivers.libvirt.proofs import agent, definition, devices, files, keys, lifecycle, migration, resize, settings, snapshots, tuning
+from virtrpc_drivers.libvirt.proofs import agent, blocks, definition, devices, files, keys, lifecycle, migration, resize, settings, snapshots, tuning
 from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict
 from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.protocol import Call
@@ -153,6 +153,7 @@ PROOFS: dict[str, Proof] = {
     **snapshots.PROOFS,
     **keys.PROOFS,
     **resize.PROOFS,
+    **blocks.PROOFS,
     **files.PROOFS,
     **tuning.PROOFS,
     **migration.PROOFS,

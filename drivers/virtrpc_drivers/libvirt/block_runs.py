@@ -1,0 +1,269 @@
+"""A block job that is under way: followed to its end by libvirt's events and by looks, finished, slowed down, aborted. Never on a guess."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import libvirt
+
+from virtrpc_drivers import operations as ops
+from virtrpc_drivers.errors import DriverError, Reason, failure
+from virtrpc_drivers.libvirt import blocks
+from virtrpc_drivers.libvirt.blocks import BlockLook
+from virtrpc_drivers.libvirt.connections import STUCK_SECONDS
+from virtrpc_drivers.libvirt.events import Ear, RawEvent
+from virtrpc_drivers.libvirt.progress import POLL_SECONDS
+from virtrpc_drivers.libvirt.proofs.blocks import judged
+from virtrpc_drivers.libvirt.proofs.common import Verdict
+from virtrpc_drivers.libvirt.runs import Run, Runs
+from virtrpc_drivers.protocol import Report
+from virtrpc_drivers.values import CancelAnswer, Outcome, Phase, Steering
+
+QUIET_SECONDS = 2.0
+"""How long the event of a job that is gone is waited for before the disk's chain is looked at."""
+_PIVOT = libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT | libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC
+_BREAK_OFF = libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC
+_ENDS = (libvirt.VIR_DOMAIN_BLOCK_JOB_COMPLETED, libvirt.VIR_DOMAIN_BLOCK_JOB_FAILED, libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED)
+_OFF = (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_CRASHED)
+_SILENT = "the hypervisor does not answer for this disk"
+
+
+class BlockRun:
+    """The block job of one call that has returned. It ends on libvirt's event, and where that is missed on what can be read."""
+
+    def __init__(self, run: Run, runs: Runs, ear: Ear) -> None:
+        operation = run.call.operation
+        assert isinstance(operation, ops.AnyBlocks)
+        self._run, self._runs, self._ear, self._operation = run, runs, ear, operation
+        self._finish = getattr(operation, "finish", "")
+        self._finishing = ""
+        """How it is being finished."""
+        self._last: tuple[float, int] | None = None
+        self._looking: asyncio.Future[BlockLook | None] | None = None
+        self._end: int | None = None
+        """The last end that an event told of."""
+        self._gone_since: float | None = None
+        self._mirrors = isinstance(operation, ops.CopyBlock)
+        self.over = False
+
+    async def follow(self) -> Outcome:
+        """Report it until it is over. Raises ABORTED, or OPERATION_FAILED where it failed or its guest ended."""
+        self._run.block = self
+        self._tell(Phase.BACKGROUND, None)
+        try:
+            while True:
+                await self._heard()
+                seen = await self._seen()
+                if seen is not None and await self._is_over(seen):
+                    return await self._outcome()
+        finally:
+            self.over = True
+
+    async def _heard(self) -> None:
+        """Listen until something was said, for one period at most."""
+        try:
+            async with asyncio.timeout(POLL_SECONDS):
+                self._take(await self._ear.heard.get())
+        except TimeoutError:
+            return
+        while not self._ear.heard.empty():
+            self._take(self._ear.heard.get_nowait())
+
+    def _take(self, event: RawEvent) -> None:
+        if event.name == "LIFECYCLE" and event.code in _OFF:
+            raise failure(Reason.FAILED, f"the guest ended before the block job on disk {self._operation.disk} was over")
+        mine = event.name == "BLOCK_JOB_2" and event.text == self._operation.disk and not self._is_older(event)
+        if mine and event.status in _ENDS:
+            self._end = event.status
+
+    def _is_older(self, event: RawEvent) -> bool:
+        """Whether it tells of what was before our call; of a call that was adopted everything heard is later."""
+        began = self._run.began
+        return self._run.now is time.monotonic and began is not None and event.stamp.monotonic < began
+
+    async def _seen(self) -> BlockLook | None:
+        """A look at the disk. While one is out there is no other; None where there is nothing to be seen now."""
+        if self._looking is None or self._looking.done():
+            uuid, disk = self._operation.uuid, self._operation.disk
+            self._looking = asyncio.ensure_future(self._runs.lanes.progress.call(lambda connection: blocks.look(connection, uuid, disk)))
+            self._looking.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._looking), STUCK_SECONDS)
+        except TimeoutError:
+            self._runs.deliver(Report(call_id=self._run.call.id, phase=self._run.phase, abortable=False))
+            return None
+        except DriverError as error:
+            if error.reason in (Reason.DOMAIN_NOT_FOUND, Reason.WRONG_STATE):
+                raise failure(Reason.FAILED, f"the guest ended before the block job on disk {self._operation.disk} was over") from None
+            return None
+
+    async def _is_over(self, seen: BlockLook) -> bool:
+        now = asyncio.get_running_loop().time()
+        if not seen.is_of(self._operation):
+            self._gone_since = self._gone_since or now
+            return self._end is not None or now - self._gone_since >= QUIET_SECONDS
+        self._gone_since = None
+        self._mirrors = self._mirrors or seen.ready
+        self._tell(Phase.READY if seen.ready else Phase.BACKGROUND, seen)
+        if seen.ready and self._finish in ("pivot", "stop") and not self._finishing:
+            await self._finish_by_itself()
+        return False
+
+    async def _finish_by_itself(self) -> None:
+        try:
+            await self._send_finish(self._finish)
+        except TimeoutError:
+            return
+        except DriverError as error:
+            if error.reason in (Reason.FOREIGN_JOB, Reason.HOST_UNREACHABLE):
+                return  # the next look tries again
+            await self._abort()
+            raise
+
+    async def _send_finish(self, how: str) -> None:
+        flags = _PIVOT if how == "pivot" else _BREAK_OFF
+        self._finishing = how
+        try:
+            await self._runs.lanes.abort.bounded(lambda connection: self._tell_job(connection, flags))
+        except (DriverError, TimeoutError):
+            self._finishing = ""
+            raise
+
+    def _tell_job(self, connection: Any, flags: int) -> bool:
+        """virDomainBlockJobAbort, where our job is there. On a lane's thread, which may have been long in coming."""
+        domain = connection.lookupByUUIDString(self._operation.uuid)
+        if self.over or not blocks.job_of(domain, self._operation.disk).is_of(self._operation):
+            return False
+        domain.blockJobAbort(self._operation.disk, flags)
+        return True
+
+    async def cancel(self) -> CancelAnswer:
+        """Abort it, and no other."""
+        try:
+            sent = await self._abort()
+        except TimeoutError:
+            return CancelAnswer(sent=False, message=_SILENT)
+        except DriverError as error:
+            return CancelAnswer(sent=False, message=error.fault.message)
+        return CancelAnswer(sent=sent, message="" if sent else "its block job is over")
+
+    async def _abort(self) -> bool:
+        return await self._runs.lanes.abort.bounded(lambda connection: self._tell_job(connection, _BREAK_OFF))
+
+    async def steer(self, steering: Steering) -> CancelAnswer:
+        """Finish its mirror, or set its speed. Raises what libvirt refuses."""
+        try:
+            if steering.finish is not None:
+                return await self._steer_to(steering.finish)
+            return await self._set_speed(steering.bandwidth_bytes_per_second or 0)
+        except TimeoutError:
+            raise failure(Reason.FOREIGN_JOB, _SILENT) from None
+
+    async def _steer_to(self, how: str) -> CancelAnswer:
+        if self._run.phase is not Phase.READY:
+            return CancelAnswer(sent=False, message="its mirror is not ready")
+        await self._send_finish(how)
+        return CancelAnswer(sent=True)
+
+    async def _set_speed(self, rate: int) -> CancelAnswer:
+        def work(connection: Any) -> None:
+            domain = connection.lookupByUUIDString(self._operation.uuid)
+            if not self.over and blocks.job_of(domain, self._operation.disk).is_of(self._operation):
+                domain.blockJobSetSpeed(self._operation.disk, rate, libvirt.VIR_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES)
+
+        await self._runs.lanes.abort.bounded(work)
+        return CancelAnswer(sent=True)
+
+    async def _outcome(self) -> Outcome:
+        disk = self._operation.disk
+        match self._end:
+            case libvirt.VIR_DOMAIN_BLOCK_JOB_FAILED:
+                raise failure(Reason.FAILED, f"the block job on disk {disk} failed: an input or output error, or no space where it writes")
+            case libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED if self._finishing != "stop":
+                raise failure(Reason.ABORTED, f"the block job on disk {disk} was aborted")
+            case None:
+                return await self._proven()
+        return await self._told()
+
+    async def _proven(self) -> Outcome:
+        """What the chain says of a job whose end nobody told of."""
+        verdict = await self._runs.lanes.reads.bounded(self._judge)
+        if not verdict.proven:
+            raise failure(
+                Reason.FAILED, f"the block job on disk {self._operation.disk!r} is gone without a word, and did not succeed: {verdict.evidence}"
+            )
+        return verdict.outcome
+
+    def _judge(self, connection: Any) -> Verdict:
+        return judged(connection.lookupByUUIDString(self._operation.uuid), self._operation)
+
+    async def _told(self) -> Outcome:
+        try:
+            path = await self._runs.lanes.reads.bounded(self._path)
+        except (DriverError, TimeoutError):
+            path = None
+        stopped = self._end == libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED
+        return Outcome(path=path, finish="stop" if stopped else "pivot" if self._mirrors else None)
+
+    def _path(self, connection: Any) -> str | None:
+        return blocks.active_file(connection.lookupByUUIDString(self._operation.uuid), self._operation.disk)
+
+    def _tell(self, phase: Phase, seen: BlockLook | None) -> None:
+        self._run.phase = phase
+        if seen is None:
+            self._runs.deliver(Report(call_id=self._run.call.id, phase=phase, abortable=True))
+            return
+        stamp, now = self._runs.clock.stamp(), asyncio.get_running_loop().time()
+        rate = _rate(self._last, (now, seen.done))
+        self._last = (now, seen.done)
+        left = max(0, seen.total - seen.done)
+        self._runs.deliver(
+            Report(
+                call_id=self._run.call.id,
+                phase=phase,
+                abortable=True,
+                stamp=stamp,
+                processed_bytes=seen.done,
+                total_bytes=seen.total,
+                remaining_bytes=left,
+                rate_bytes_per_second=rate,
+                remaining_seconds=left / rate if rate else None,
+            )
+        )
+
+
+def _rate(last: tuple[float, int] | None, now: tuple[float, int]) -> int | None:
+    if last is None or now[0] <= last[0]:
+        return None
+    return max(0, int((now[1] - last[1]) / (now[0] - last[0])))
+
+
+async def adopt(run: Run, runs: Runs) -> bool:
+    """Whether the block job of a call that somebody before us sent is on its disk still. Raises OUTCOME_UNKNOWN where nobody can say."""
+    operation = run.call.operation
+    assert isinstance(operation, ops.AnyBlocks)
+    try:
+        async with asyncio.timeout(STUCK_SECONDS):
+            while True:
+                is_ours = await runs.lanes.progress.call(lambda connection: _is_ours(connection, operation))
+                if is_ours is not None:
+                    return is_ours
+                await asyncio.sleep(POLL_SECONDS)
+    except TimeoutError:
+        raise failure(Reason.OUTCOME_UNKNOWN, f"the hypervisor does not say in time what runs on disk {operation.disk!r}") from None
+    except DriverError as error:
+        if error.reason is Reason.FOREIGN_JOB:
+            raise failure(Reason.OUTCOME_UNKNOWN, error.fault.message) from None
+        if error.reason is Reason.HOST_UNREACHABLE:
+            raise
+        return False  # it is off, or gone
+
+
+def _is_ours(connection: Any, operation: ops.AnyBlocks) -> bool | None:
+    seen = blocks.look(connection, operation.uuid, operation.disk)
+    if seen is None or not isinstance(operation, ops.CopyBlock) or not seen.is_of(operation):
+        return None if seen is None else seen.is_of(operation)
+    disk = blocks.disk_of(connection.lookupByUUIDString(operation.uuid), operation.disk)
+    return disk is not None and blocks.mirror(disk) == blocks.destination(operation.xml)

@@ -1,0 +1,128 @@
+"""Block jobs: they begin under the domain's handle, and go on beside whatever else the domain does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from virtrpc_drivers import operations as ops
+from virtrpc_drivers.errors import Reason
+from virtrpc_drivers.protocol import Change
+from virtrpc_drivers.sim import chains, effects
+from virtrpc_drivers.sim.checks import active
+from virtrpc_drivers.sim.domain import SimDomain
+from virtrpc_drivers.sim.sdk import JobHandle, sdk_error
+from virtrpc_drivers.sim.xmldoc import Document
+from virtrpc_drivers.values import CancelAnswer, Outcome, Phase, Steering
+from virtrpc_drivers.xml import parse
+
+if TYPE_CHECKING:
+    from virtrpc_drivers.sim.hypervisor import SimHypervisor
+
+Begun = Callable[[], Awaitable[Outcome]]
+"""What is left of a background verb once it has begun."""
+
+
+@dataclass(eq=False)
+class SimBlockJob:
+    """The block job on one disk. Bytes, and bytes a second; no limit is as fast as the host goes."""
+
+    disk: str
+    limit: int = 0
+    finish: str = ""
+    """How its mirror is to end: pivot, stop, or wait; empty where it has none."""
+    ready: bool = False
+    steered: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+async def begin(hypervisor: SimHypervisor, job: JobHandle, operation: ops.AnyBlocks) -> Begun:
+    """Begin a block job. Raises DEVICE_NOT_FOUND, WRONG_STATE, INVALID_ARGUMENT, FOREIGN_JOB where the disk has one."""
+    _changed(active(hypervisor, operation.uuid), operation, "pivot")
+    await hypervisor.monitor(operation.uuid)
+    await job.strike(1)
+    domain = active(hypervisor, operation.uuid)
+    _changed(domain, operation, "pivot")
+    if operation.disk in domain.block_jobs:
+        raise sdk_error(Reason.FOREIGN_JOB, f"another's block job runs on disk {operation.disk}")
+    block = SimBlockJob(operation.disk, operation.bandwidth_bytes_per_second, _finish(operation))
+    job.block = domain.block_jobs[operation.disk] = block
+    return partial(_go_on, hypervisor, job, operation, domain, block)
+
+
+def _finish(operation: ops.AnyBlocks) -> str:
+    if isinstance(operation, ops.CommitBlock):
+        return "" if operation.top else operation.finish
+    return operation.finish if isinstance(operation, ops.CopyBlock) else ""
+
+
+async def _go_on(hypervisor: SimHypervisor, job: JobHandle, operation: ops.AnyBlocks, domain: SimDomain, block: SimBlockJob) -> Outcome:
+    run = domain.id
+    try:
+        await _copy(hypervisor, job, block)
+        if block.finish:
+            await _mirror(job, block)
+        domain = active(hypervisor, operation.uuid, run)
+        changed, path = _changed(domain, operation, block.finish)
+        job.applied = True
+    finally:
+        domain.block_jobs.pop(block.disk, None)
+    # As libvirt does: the stored definition follows where it has the same disk.
+    effects.edit(hypervisor, domain, live=changed)
+    hypervisor.emit(domain.uuid, Change.BLOCK_JOB, block.disk)
+    return Outcome(path=path, finish=block.finish or None)
+
+
+async def _copy(hypervisor: SimHypervisor, job: JobHandle, block: SimBlockJob) -> None:
+    options = hypervisor.options
+    total = options.block_mib << 20
+    fastest, done = total / max(options.block_seconds, 1e-6), 0.0
+    while done < total:
+        rate = min(fastest, block.limit) if block.limit else fastest
+        seconds = min(options.progress_seconds, (total - done) / rate)
+        job.move(int(done), total, int(rate))
+        await asyncio.sleep(seconds)
+        await job.strike(2)
+        await hypervisor.monitor(job.operation.uuid)
+        # Rounding must not leave a last byte for ever.
+        done = total if seconds < options.progress_seconds else done + rate * seconds
+    job.move(total, total, None)
+
+
+async def _mirror(job: JobHandle, block: SimBlockJob) -> None:
+    block.ready = True
+    job.enter(Phase.READY)
+    while block.finish == "wait":
+        block.steered.clear()
+        await block.steered.wait()
+
+
+def _changed(domain: SimDomain, operation: ops.AnyBlocks, finish: str) -> tuple[Document, str]:
+    """The definition as the block job leaves it, and the disk's file then. Raises DEVICE_NOT_FOUND, INVALID_ARGUMENT."""
+    root = domain.definition.copy()
+    disk = chains.disk_of(root, operation.disk)
+    match operation:
+        case ops.PullBlock():
+            chains.pull(disk, operation.base)
+        case ops.CommitBlock():
+            chains.commit(disk, operation.base, operation.top)
+        case ops.CopyBlock() if finish == "pivot":
+            chains.move(disk, parse(operation.xml, "disk"))
+    return Document.of(root), chains.files(disk)[0]
+
+
+def steer(job: JobHandle, steering: Steering) -> CancelAnswer:
+    """Finish a mirror that is ready, or set a speed."""
+    block = job.block
+    if block is None or job.done:
+        return CancelAnswer(sent=False, message="no such block job is under way here")
+    if steering.finish is None:
+        block.limit = steering.bandwidth_bytes_per_second or 0
+        return CancelAnswer(sent=True)
+    if not block.ready:
+        return CancelAnswer(sent=False, message="its mirror is not ready")
+    block.finish = steering.finish
+    block.steered.set()
+    return CancelAnswer(sent=True)
