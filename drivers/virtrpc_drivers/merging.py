@@ -86,6 +86,13 @@ def device(devices: Element, patch: Element) -> Element | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
+def meaning(patch: Element) -> str:
+    """What a patch means, for people. Nothing else of it: it may hold a password."""
+    names = [value for child, name in _KEYS if (value := _attribute(patch, child, name))]
+    kind = f"{patch.get('type', '')} {patch.tag}".strip() if patch.tag == "graphics" else patch.tag
+    return f"{kind} {' '.join(names)}" if names else f"{kind}, or several, and none is named"
+
+
 def text(element: Element) -> str:
     """The XML of an element."""
     return ElementTree.tostring(element, encoding="unicode")

@@ -9,7 +9,6 @@ import msgspec
 
 from virtrpc_drivers.operations import (
     AnyOperation,
-    AttachDevice,
     Create,
     Define,
     Migrate,
@@ -19,7 +18,6 @@ from virtrpc_drivers.operations import (
     SetMemory,
     SetUserPassword,
     SetVcpus,
-    UpdateDevice,
 )
 from virtrpc_drivers.values import DomainState, Group, Slot, State
 from virtrpc_server.domains import Entry
@@ -155,6 +153,6 @@ def without_secrets(operation: AnyOperation) -> AnyOperation:
     """The operation as it may be stored and shown."""
     if isinstance(operation, SetUserPassword):
         return msgspec.structs.replace(operation, password="")
-    if isinstance(operation, Define | Create | AttachDevice | UpdateDevice) and "passwd" in operation.xml:
-        return msgspec.structs.replace(operation, xml=_PASSWORD.sub("", operation.xml))
-    return operation
+    texts: dict[str, str] = {field: getattr(operation, field) for field in operation.__struct_fields__ if field.endswith("xml")}
+    clean = {field: _PASSWORD.sub("", text) for field, text in texts.items() if "passwd" in text}
+    return msgspec.structs.replace(operation, **clean) if clean else operation

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from virtrpc_drivers.merging import ANY_DEVICE, applied, device, merged, plain
+from virtrpc_drivers.merging import ANY_DEVICE, applied, device, meaning, merged, plain
 
 M = 'xmlns:m="urn:virtrpc:merge:1"'
 DOMAIN = """<domain type='kvm'><name>a</name><memory unit='KiB'>1024</memory>
@@ -98,6 +98,13 @@ def test_marks_do_not_stay() -> None:
     """A patch on its own has neither marks nor what it would remove."""
     alone = plain(ElementTree.fromstring(f"<disk {M} m:without='x'><source m:action='remove'/><target m:action='append' dev='a'/></disk>"))
     assert ElementTree.tostring(alone) == b'<disk><target dev="a" /></disk>'
+
+
+def test_what_is_meant_is_told_without_secrets() -> None:
+    """The words for people name the device, and nothing else."""
+    words = [meaning(ElementTree.fromstring(f"<{patch}/>")) for patch in ("graphics type='vnc' passwd='p4ss'", "interface")]
+    assert words == ["vnc graphics, or several, and none is named", "interface, or several, and none is named"]
+    assert meaning(ElementTree.fromstring("<disk><target dev='vdb'/></disk>")) == "disk vdb"
 
 
 @pytest.mark.parametrize(

@@ -260,7 +260,7 @@ def _found(devices: Element, device: Element) -> Element:
 def _meant(devices: Element, patch: Element) -> Element:
     found = merging.device(devices, patch)
     if found is None:
-        raise sdk_error(Reason.DEVICE_NOT_FOUND, f"the domain has no such {patch.tag}")
+        raise sdk_error(Reason.DEVICE_NOT_FOUND, f"the domain has no {merging.meaning(patch)}")
     return found
 
 

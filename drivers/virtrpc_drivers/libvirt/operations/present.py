@@ -32,7 +32,7 @@ def with_present_device(domain: Any, operation: ops.UpdateDevice | ops.DetachDev
     devices = parse(domain.XMLDesc(_form(domain, operation.scope))).find("devices")
     present = None if devices is None else merging.device(devices, patch)
     if present is None:
-        raise failure(Reason.DEVICE_NOT_FOUND, f"domain {domain.name()} has no {patch.tag} that this could mean: {operation.xml[:256]}")
+        raise failure(Reason.DEVICE_NOT_FOUND, f"domain {domain.name()} has no {merging.meaning(patch)}")
     return merging.text(present if patch.tag == merging.ANY_DEVICE else merging.merged(present, patch))
 
 
