@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 from tests.e2e.server import eventually
 from tests.hypervisors.case import case
 from tests.hypervisors.stage import Stage, all_of
@@ -11,12 +13,15 @@ from virtrpc.v1 import types_pb2 as t
 
 @case("QueryService/GetDomain")
 async def get_domain(s: Stage) -> None:
-    """A domain is found by name and by uuid, LIVE, with its state and sizes."""
+    """A domain is found by name and by uuid, LIVE, with its state and sizes; its full view has the devices that its XML has."""
     ref = await s.running()
     await s.until(lambda domain: domain.state_observation.freshness == t.FRESHNESS_LIVE, "its state to be LIVE")
     domain = await s.client.get_domain(f"{s.host}/{s.name}")
     assert (f"{domain.host}/{domain.uuid}", domain.state, domain.active) == (ref, t.DOMAIN_STATE_RUNNING, True)
     assert domain.memory_bytes > 0
+    full, xml = await s.client.get_domain(ref, view=t.DOMAIN_VIEW_FULL), (await s.client.get_domain_xml(ref)).xml
+    told = {"disk": len(full.disks), "interface": len(full.interfaces), "graphics": len(full.graphics)}
+    assert told == {tag: len(ElementTree.fromstring(xml).findall(f"devices/{tag}")) for tag in told}
 
 
 @case("QueryService/ListDomains")
