@@ -23,10 +23,10 @@ async def test_define_merges(bed: Bed) -> None:
     """What a patch says is so afterwards, what it does not say stays; said again it changes nothing."""
     uuid = await bed.defined()
     before = await bed.config(uuid)
-    operation = patch(uuid, before.name, "<title>patched</title>")
+    operation = patch(uuid, before.name, "<title>patched</title><devices><graphics type='vnc' autoport='yes'/></devices>")
     await bed.run(operation)
     after = await bed.config(uuid)
-    assert after.config.metadata.title == "patched"
+    assert (after.config.metadata.title, [screen.kind for screen in after.config.graphics]) == ("patched", ["vnc"])
     assert (after.config.disks, after.config.interfaces, after.config.memory_bytes) == (
         before.config.disks,
         before.config.interfaces,

@@ -141,6 +141,7 @@ class SimDomain:
             vcpus_maximum=base.vcpus_maximum,
             disks=self.definition.config.disks,
             interfaces=self.definition.config.interfaces,
+            graphics=self.definition.config.graphics,
             metadata=self.definition.metadata,
             inactive_metadata=self.document.metadata if self.persistent and self.active else None,
         )
