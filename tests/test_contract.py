@@ -67,6 +67,10 @@ WAITS_FOR = {
             "SaveDomain",
             "RestoreDomain",
             "DumpCore",
+            "DefineSaveImage",
+            "DefineManagedSaveImage",
+            "SetGuestVcpus",
+            "SetAuthorizedSshKeys",
             "FreezeFilesystems",
             "ThawFilesystems",
             "TrimFilesystems",
@@ -108,6 +112,9 @@ WAITS_FOR = {
             "TakeScreenshot",
             "GetDomainCapabilities",
             "GetSaveImage",
+            "GetManagedSaveImage",
+            "GetGuestVcpus",
+            "GetAuthorizedSshKeys",
         },
         "CONDITION": {"DeleteSnapshot", "RemoveManagedSave"},
     },
@@ -265,7 +272,7 @@ def test_verbs_take_options(method: MethodDescriptor) -> None:
     numbers = method.input_type.fields_by_number
     assert numbers[2].name == "options"
     assert type_name(numbers[2]) == "virtrpc.v1.JobOptions"
-    assert numbers[1].name == ("host" if method.name in {"DefineDomain", "CreateDomain", "RestoreDomain"} else "domain")
+    assert numbers[1].name == ("host" if method.name in {"DefineDomain", "CreateDomain", "RestoreDomain", "DefineSaveImage"} else "domain")
 
 
 def test_each_verb_has_a_kind_of_job() -> None:

@@ -94,6 +94,12 @@ async def dispatch(driver: Driver, request: wire.AnyRequest) -> object:
             return await driver.save_image(request.path)
         case wire.ReadGuestInfo():
             return await driver.guest_info(request.uuid, request.parts)
+        case wire.ReadManagedSaveImage():
+            return await driver.managed_save_image(request.uuid)
+        case wire.ReadGuestVcpus():
+            return await driver.guest_vcpus(request.uuid)
+        case wire.ReadAuthorizedSshKeys():
+            return await driver.authorized_ssh_keys(request.uuid, request.user)
         case wire.TakeScreenshot():
             return await driver.screenshot(request.uuid, request.screen)
         case wire.ReadDomainCapabilities():

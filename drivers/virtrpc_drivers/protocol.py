@@ -21,6 +21,7 @@ from virtrpc_drivers.values import (
     Group,
     GuestInfo,
     GuestPart,
+    GuestVcpu,
     HostInfo,
     HostStats,
     Listing,
@@ -226,6 +227,15 @@ class Driver(Protocol):
 
     async def guest_info(self, uuid: str, parts: Sequence[GuestPart]) -> GuestInfo:
         """What a guest's agent tells (virDomainGetGuestInfo and its elders). Raises AGENT_UNRESPONSIVE. Can hang as the agent does."""
+
+    async def managed_save_image(self, uuid: str) -> SaveImage:
+        """The definition in a domain's image (virDomainManagedSaveGetXMLDesc). Raises WRONG_STATE where there is none."""
+
+    async def guest_vcpus(self, uuid: str) -> tuple[GuestVcpu, ...]:
+        """By number, as the agent tells (virDomainGetGuestVcpus). Raises AGENT_UNRESPONSIVE, WRONG_STATE. Can hang as the agent does."""
+
+    async def authorized_ssh_keys(self, uuid: str, user: str) -> tuple[str, ...]:
+        """A user's public keys, as the agent tells (virDomainAuthorizedSSHKeysGet). As guest_vcpus."""
 
     async def screenshot(self, uuid: str, screen: int) -> Screenshot:
         """A picture of a screen, of 64 MiB at most (virDomainScreenshot)."""

@@ -26,6 +26,7 @@ from virtrpc_drivers.values import (
     Group,
     GuestInfo,
     GuestPart,
+    GuestVcpu,
     HostStats,
     Listing,
     Outcome,
@@ -326,6 +327,21 @@ class ProcessDriver:
     async def guest_info(self, uuid: str, parts: Sequence[GuestPart]) -> GuestInfo:
         """See Driver.guest_info."""
         answer: GuestInfo = await self._ask(wire.ReadGuestInfo, uuid=uuid, parts=tuple(parts))
+        return answer
+
+    async def managed_save_image(self, uuid: str) -> SaveImage:
+        """See Driver.managed_save_image."""
+        answer: SaveImage = await self._ask(wire.ReadManagedSaveImage, uuid=uuid)
+        return answer
+
+    async def guest_vcpus(self, uuid: str) -> tuple[GuestVcpu, ...]:
+        """See Driver.guest_vcpus."""
+        answer: tuple[GuestVcpu, ...] = await self._ask(wire.ReadGuestVcpus, uuid=uuid)
+        return answer
+
+    async def authorized_ssh_keys(self, uuid: str, user: str) -> tuple[str, ...]:
+        """See Driver.authorized_ssh_keys."""
+        answer: tuple[str, ...] = await self._ask(wire.ReadAuthorizedSshKeys, uuid=uuid, user=user)
         return answer
 
     async def screenshot(self, uuid: str, screen: int) -> Screenshot:

@@ -76,6 +76,8 @@ _LIFECYCLE = (
     _shared("RemoveManagedSave", "qemu xen ch vz hyper-v test"),
     _row("Save", _names("qemu xen ch vbox test"), progress="qemu xen", abortable="qemu"),
     _row("Restore", _names("qemu xen ch test")),
+    _row("DefineSaveImage", _names("qemu test")),
+    _row("DefineManagedSaveImage", _names("qemu")),
     _row("DumpCore", _names("qemu xen test"), progress="qemu xen", abortable="qemu"),
     _row("Reset", _names("qemu vz hyper-v test")),
     _row("PowerManagementSuspend", _names("qemu xen")),
@@ -122,6 +124,8 @@ _AGENT = (
     _agent("ThawFilesystems", "qemu test"),
     _agent("TrimFilesystems", "qemu test"),
     _agent("SetGuestTime", "qemu test"),
+    _agent("SetGuestVcpus", "qemu"),
+    _agent("SetAuthorizedSshKeys", "qemu"),
 )
 _SNAPSHOTS = (
     _row("CreateSnapshot", _names("qemu vz esx vbox test"), progress="qemu", abortable="qemu"),
@@ -150,6 +154,9 @@ _READS = (
     _read("TakeScreenshot", "qemu esx hyper-v vbox test"),
     _read("GetDomainCapabilities", "qemu xen ch bhyve"),
     _read("GetSaveImage", "qemu ch test"),
+    _read("GetManagedSaveImage", "qemu ch"),
+    _read("GetGuestVcpus", "qemu"),
+    _read("GetAuthorizedSshKeys", "qemu"),
 )
 _ROWS = (*_LIFECYCLE, *_DEFINITION, *_DEVICES, *_SETTINGS, *_AGENT, *_SNAPSHOTS, *_MIGRATION, *_KEYS, *_RESIZE, *_BLOCKS, *_TUNING, *_READS)
 

@@ -423,6 +423,14 @@ class GuestInterface(Value, frozen=True):
     addresses: tuple[str, ...] = ()
 
 
+class GuestVcpu(Value, frozen=True):
+    """A virtual CPU by the guest's number: whether the guest uses it, and whether it can do without."""
+
+    number: int
+    online: bool
+    offlinable: bool
+
+
 class GuestInfo(Value, frozen=True):
     """What an agent told at `stamp`; what it did not tell is empty."""
 

@@ -20,6 +20,7 @@ from virtrpc_drivers.values import (
     Group,
     GuestInfo,
     GuestPart,
+    GuestVcpu,
     HostStats,
     Listing,
     Outcome,
@@ -162,6 +163,25 @@ class ReadGuestInfo(Request, frozen=True):
     parts: tuple[GuestPart, ...]
 
 
+class ReadManagedSaveImage(Request, frozen=True):
+    """Driver.managed_save_image."""
+
+    uuid: str
+
+
+class ReadGuestVcpus(Request, frozen=True):
+    """Driver.guest_vcpus."""
+
+    uuid: str
+
+
+class ReadAuthorizedSshKeys(Request, frozen=True):
+    """Driver.authorized_ssh_keys."""
+
+    uuid: str
+    user: str
+
+
 class TakeScreenshot(Request, frozen=True):
     """Driver.screenshot."""
 
@@ -208,6 +228,9 @@ AnyRequest = (
     | ReadCurrentSnapshot
     | ReadSaveImage
     | ReadGuestInfo
+    | ReadManagedSaveImage
+    | ReadGuestVcpus
+    | ReadAuthorizedSshKeys
     | TakeScreenshot
     | ReadDomainCapabilities
     | Simulate
@@ -234,6 +257,9 @@ ANSWERS: dict[type[Request], Any] = {
     ReadCurrentSnapshot: str | None,
     ReadSaveImage: SaveImage,
     ReadGuestInfo: GuestInfo,
+    ReadManagedSaveImage: SaveImage,
+    ReadGuestVcpus: tuple[GuestVcpu, ...],
+    ReadAuthorizedSshKeys: tuple[str, ...],
     TakeScreenshot: Screenshot,
     ReadDomainCapabilities: str,
     Simulate: Any,

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from virtrpc.v1 import spec_pb2, types_pb2
-from virtrpc_drivers.operations import AnyOperation, Create, Define, Migrate, Restore
+from virtrpc_drivers.operations import AnyOperation, Create, Define, DefineSaveImage, Migrate, Restore
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal
 from virtrpc_server.jobs import DEFAULT_WAIT_LIMIT, Jobs, Listener, Order
@@ -102,8 +102,8 @@ class Acceptance:
 
         return self._run(request, context, order)
 
-    def making(self, request: R, context: Context, host: str, make: Callable[[R], Define | Create | Restore]) -> Updates:
-        """Run a verb that makes a domain, or replaces its definition."""
+    def making(self, request: R, context: Context, host: str, make: Callable[[R], Define | Create | Restore | DefineSaveImage]) -> Updates:
+        """Run a verb that makes a domain or replaces its definition, or works on what a file holds of one."""
 
         async def order(digest: str) -> Order:
             at = self._lookup.host(host).name

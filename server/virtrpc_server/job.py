@@ -16,7 +16,7 @@ from virtrpc_server.messages.common import enum_table
 from virtrpc_server.messages.hosts import unreachable_message
 from virtrpc_server.messages.jobs import job_message
 from virtrpc_server.migration import Migrations
-from virtrpc_server.orders import agent, blocks, definition, devices, files, keys, lifecycle, settings, snapshots, tuning
+from virtrpc_server.orders import agent, blocks, definition, devices, files, images, keys, lifecycle, settings, snapshots, tuning
 from virtrpc_server.paging import Key, Pager, Row
 from virtrpc_server.steering import steer
 from virtrpc_server.tuning import tune, tuning_of
@@ -101,6 +101,14 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     def DumpCore(self, request: job_pb2.DumpCoreRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainCoreDumpWithFormat."""
         return self._accept.existing(request, context, files.dump_core)
+
+    def DefineSaveImage(self, request: job_pb2.DefineSaveImageRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSaveImageDefineXML."""
+        return self._accept.making(request, context, request.host, images.define_save_image)
+
+    def DefineManagedSaveImage(self, request: job_pb2.DefineManagedSaveImageRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainManagedSaveDefineXML."""
+        return self._accept.existing(request, context, images.define_managed_save_image)
 
     def DefineDomain(self, request: job_pb2.DefineDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainDefineXMLFlags."""
@@ -217,6 +225,14 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     def SetGuestTime(self, request: job_pb2.SetGuestTimeRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainSetTime, through the guest agent."""
         return self._accept.existing(request, context, agent.set_guest_time)
+
+    def SetGuestVcpus(self, request: job_pb2.SetGuestVcpusRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSetGuestVcpus, through the guest agent."""
+        return self._accept.existing(request, context, agent.set_guest_vcpus)
+
+    def SetAuthorizedSshKeys(self, request: job_pb2.SetAuthorizedSshKeysRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainAuthorizedSSHKeysSet, through the guest agent."""
+        return self._accept.existing(request, context, agent.set_authorized_ssh_keys)
 
     def CreateSnapshot(self, request: job_pb2.CreateSnapshotRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainSnapshotCreateXML."""

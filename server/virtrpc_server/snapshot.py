@@ -19,6 +19,7 @@ from virtrpc_server.messages.common import identity_message
 from virtrpc_server.messages.guest import PARTS, guest_info_message
 from virtrpc_server.messages.snapshots import snapshot_message
 from virtrpc_server.orders import lifecycle, snapshots
+from virtrpc_server.orders.agent import user_of
 from virtrpc_server.orders.common import invalid
 from virtrpc_server.orders.files import path_of
 from virtrpc_server.paging import Pager
@@ -120,6 +121,28 @@ class SnapshotService(snapshot_pb2_grpc.SnapshotServiceServicer):
         image = await self._slow.ask_host(host, lambda: host.driver.save_image(path))
         identity = types_pb2.DomainIdentity(host=host.name, uuid=image.uuid, name=image.name)
         return snapshot_pb2.GetSaveImageResponse(domain=identity, xml=image.xml)
+
+    async def GetManagedSaveImage(self, request: snapshot_pb2.GetManagedSaveImageRequest, context: Unary) -> snapshot_pb2.GetManagedSaveImageResponse:
+        """virDomainManagedSaveGetXMLDesc, without secrets."""
+        entry = self._lookup.domain(request.domain, needs="GetManagedSaveImage")
+        image = await self._slow.ask(entry, lambda: self._hosts[entry.host].driver.managed_save_image(entry.uuid))
+        return snapshot_pb2.GetManagedSaveImageResponse(domain=identity_message(entry), xml=image.xml)
+
+    async def GetGuestVcpus(self, request: snapshot_pb2.GetGuestVcpusRequest, context: Unary) -> snapshot_pb2.GetGuestVcpusResponse:
+        """virDomainGetGuestVcpus: asks the guest's agent."""
+        entry = self._lookup.domain(request.domain, needs="GetGuestVcpus")
+        told = await self._slow.ask(entry, lambda: self._hosts[entry.host].driver.guest_vcpus(entry.uuid))
+        vcpus = [snapshot_pb2.GuestVcpu(number=vcpu.number, online=vcpu.online, offlinable=vcpu.offlinable) for vcpu in told]
+        return snapshot_pb2.GetGuestVcpusResponse(domain=identity_message(entry), vcpus=vcpus)
+
+    async def GetAuthorizedSshKeys(
+        self, request: snapshot_pb2.GetAuthorizedSshKeysRequest, context: Unary
+    ) -> snapshot_pb2.GetAuthorizedSshKeysResponse:
+        """virDomainAuthorizedSSHKeysGet: asks the guest's agent."""
+        entry = self._lookup.domain(request.domain, needs="GetAuthorizedSshKeys")
+        user = user_of(request.user)
+        keys = await self._slow.ask(entry, lambda: self._hosts[entry.host].driver.authorized_ssh_keys(entry.uuid, user))
+        return snapshot_pb2.GetAuthorizedSshKeysResponse(domain=identity_message(entry), keys=keys)
 
     async def PlanMigration(self, request: snapshot_pb2.PlanMigrationRequest, context: Unary) -> snapshot_pb2.PlanMigrationResponse:
         """libvirt has no call of its own for it: what can be read at either end."""

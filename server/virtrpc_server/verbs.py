@@ -11,6 +11,7 @@ from virtrpc_drivers.operations import (
     AnyOperation,
     Create,
     Define,
+    DefineSaveImage,
     Migrate,
     Rename,
     Restore,
@@ -32,10 +33,12 @@ NEEDS_ACTIVE = frozenset({
     "Reset", "SendKey", "InjectNmi", "PowerManagementSuspend", "PowerManagementWakeup", "ResizeBlock",
     "Save", "DumpCore", "FreezeFilesystems", "ThawFilesystems", "TrimFilesystems", "SetGuestTime",
     "PullBlock", "CopyBlock", "CommitBlock",
+    "SetGuestVcpus", "SetAuthorizedSshKeys",
 })  # fmt: skip
 NEEDS_INACTIVE = {
     "Start": "the domain is already running",
     "Restore": "the domain is already running",
+    "DefineManagedSaveImage": "it has no managed-save image while it runs",
     "Rename": "a domain is renamed only while it is off",
 }
 NEEDS_PERSISTENT = {
@@ -63,7 +66,7 @@ KINDS = {"Migrate": Kind.MIGRATION, "ManagedSave": Kind.SAVE, "Save": Kind.SAVE,
 
 def makes_domain(operation: AnyOperation) -> bool:
     """Whether the domain need not exist beforehand."""
-    return isinstance(operation, Define | Create | Restore)
+    return isinstance(operation, Define | Create | Restore | DefineSaveImage)
 
 
 def wrong_state(operation: AnyOperation, entry: Entry) -> Problem | None:

@@ -19,6 +19,7 @@ from virtrpc_drivers.values import (
     Group,
     GuestInfo,
     GuestPart,
+    GuestVcpu,
     HostInfo,
     HostStats,
     Listed,
@@ -133,6 +134,18 @@ class FakeDriver:
         raise failure(Reason.UNSUPPORTED, path)
 
     async def guest_info(self, uuid: str, parts: Sequence[GuestPart]) -> GuestInfo:
+        """Its guests have no agents."""
+        raise failure(Reason.AGENT_UNRESPONSIVE, uuid)
+
+    async def managed_save_image(self, uuid: str) -> SaveImage:
+        """It has none."""
+        raise failure(Reason.WRONG_STATE, uuid)
+
+    async def guest_vcpus(self, uuid: str) -> tuple[GuestVcpu, ...]:
+        """Its guests have no agents."""
+        raise failure(Reason.AGENT_UNRESPONSIVE, uuid)
+
+    async def authorized_ssh_keys(self, uuid: str, user: str) -> tuple[str, ...]:
         """Its guests have no agents."""
         raise failure(Reason.AGENT_UNRESPONSIVE, uuid)
 

@@ -49,6 +49,8 @@ class Methods:
     save_domain = Verb("JobService/SaveDomain", for_domain(j.SaveDomainRequest))
     restore_domain = Verb("JobService/RestoreDomain", j.RestoreDomainRequest)
     dump_core = Verb("JobService/DumpCore", for_domain(j.DumpCoreRequest))
+    define_save_image = Verb("JobService/DefineSaveImage", j.DefineSaveImageRequest)
+    define_managed_save_image = Verb("JobService/DefineManagedSaveImage", for_domain(j.DefineManagedSaveImageRequest))
     define_domain = Verb("JobService/DefineDomain", j.DefineDomainRequest)
     undefine_domain = Verb("JobService/UndefineDomain", for_domain(j.UndefineDomainRequest))
     rename_domain = Verb("JobService/RenameDomain", for_domain(j.RenameDomainRequest))
@@ -78,6 +80,8 @@ class Methods:
     thaw_filesystems = Verb("JobService/ThawFilesystems", for_domain(j.ThawFilesystemsRequest))
     trim_filesystems = Verb("JobService/TrimFilesystems", for_domain(j.TrimFilesystemsRequest))
     set_guest_time = Verb("JobService/SetGuestTime", for_domain(j.SetGuestTimeRequest))
+    set_guest_vcpus = Verb("JobService/SetGuestVcpus", for_domain(j.SetGuestVcpusRequest))
+    set_authorized_ssh_keys = Verb("JobService/SetAuthorizedSshKeys", for_domain(j.SetAuthorizedSshKeysRequest))
     create_snapshot = Verb("JobService/CreateSnapshot", for_domain(j.CreateSnapshotRequest))
     revert_to_snapshot = Verb("JobService/RevertToSnapshot", for_domain(j.RevertToSnapshotRequest))
     migrate_domain = Verb("JobService/MigrateDomain", for_domain(j.MigrateDomainRequest))
@@ -105,4 +109,11 @@ class Methods:
         "SnapshotService/GetDomainCapabilities", s.GetDomainCapabilitiesRequest, s.GetDomainCapabilitiesResponse, lambda a: a
     )
     get_save_image = Read("SnapshotService/GetSaveImage", s.GetSaveImageRequest, s.GetSaveImageResponse, lambda a: a)
+    get_managed_save_image = Read(
+        "SnapshotService/GetManagedSaveImage", for_domain(s.GetManagedSaveImageRequest), s.GetManagedSaveImageResponse, lambda a: a
+    )
+    get_guest_vcpus = Read("SnapshotService/GetGuestVcpus", for_domain(s.GetGuestVcpusRequest), s.GetGuestVcpusResponse, lambda a: a)
+    get_authorized_ssh_keys = Read(
+        "SnapshotService/GetAuthorizedSshKeys", for_domain(s.GetAuthorizedSshKeysRequest), s.GetAuthorizedSshKeysResponse, lambda a: a
+    )
     plan_migration = Read("SnapshotService/PlanMigration", for_domain(s.PlanMigrationRequest), s.PlanMigrationResponse, lambda a: a)

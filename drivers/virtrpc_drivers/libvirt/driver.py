@@ -31,7 +31,7 @@ from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.events import Events
 from virtrpc_drivers.libvirt.host import NOT_YET, Host
 from virtrpc_drivers.libvirt.migration_stats import completed
-from virtrpc_drivers.libvirt.operations import files
+from virtrpc_drivers.libvirt.operations import files, images
 from virtrpc_drivers.libvirt.progress import can_be_aborted, clear_completed, find_free
 from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.libvirt.stats import Sampler
@@ -43,6 +43,7 @@ from virtrpc_drivers.values import (
     Group,
     GuestInfo,
     GuestPart,
+    GuestVcpu,
     HostInfo,
     HostStats,
     Listing,
@@ -161,6 +162,18 @@ class LibvirtDriver:
     async def guest_info(self, uuid: str, parts: Sequence[GuestPart]) -> GuestInfo:
         """virDomainGetGuestInfo, GetTime and InterfaceAddresses: through the agent."""
         return await self._look(lambda connection: guest.guest_info(connection, uuid, parts, self._clock))
+
+    async def managed_save_image(self, uuid: str) -> SaveImage:
+        """virDomainManagedSaveGetXMLDesc."""
+        return await self._look(lambda connection: images.managed_save_image(connection, uuid))
+
+    async def guest_vcpus(self, uuid: str) -> tuple[GuestVcpu, ...]:
+        """virDomainGetGuestVcpus: through the agent."""
+        return await self._look(lambda connection: guest.guest_vcpus(connection.lookupByUUIDString(uuid)))
+
+    async def authorized_ssh_keys(self, uuid: str, user: str) -> tuple[str, ...]:
+        """virDomainAuthorizedSSHKeysGet: through the agent."""
+        return await self._look(lambda connection: guest.authorized_ssh_keys(connection.lookupByUUIDString(uuid), user))
 
     async def screenshot(self, uuid: str, screen: int) -> Screenshot:
         """virDomainScreenshot."""

@@ -48,6 +48,11 @@ _CORE_FORMATS = {
     "kdump_lzo": libvirt.VIR_DOMAIN_CORE_DUMP_FORMAT_KDUMP_LZO,
     "kdump_snappy": libvirt.VIR_DOMAIN_CORE_DUMP_FORMAT_KDUMP_SNAPPY,
 }
+_SSH_KEYS = {
+    "add": libvirt.VIR_DOMAIN_AUTHORIZED_SSH_KEYS_SET_APPEND,
+    "remove": libvirt.VIR_DOMAIN_AUTHORIZED_SSH_KEYS_SET_REMOVE,
+    "replace": 0,
+}
 _KEYCODE_SETS = {
     "linux": libvirt.VIR_KEYCODE_SET_LINUX,
     "xt": libvirt.VIR_KEYCODE_SET_XT,
@@ -100,6 +105,11 @@ def dump_core(operation: DumpCore) -> int:
         (operation.reset, libvirt.VIR_DUMP_RESET),
         (operation.bypass_cache, libvirt.VIR_DUMP_BYPASS_CACHE),
     )
+
+
+def ssh_keys(change: str) -> int:
+    """virDomainAuthorizedSSHKeysSetFlags."""
+    return _word(_SSH_KEYS, change, "change of SSH keys")
 
 
 def suspend_target(word: str) -> int:

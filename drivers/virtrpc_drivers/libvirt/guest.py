@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from virtrpc_drivers.errors import DriverError, Reason, failure
 from virtrpc_drivers.libvirt.errors import driver_error, fault_of
 from virtrpc_drivers.libvirt.readings import Clock
-from virtrpc_drivers.values import GuestFilesystem, GuestInfo, GuestInterface, GuestPart, GuestUser
+from virtrpc_drivers.values import GuestFilesystem, GuestInfo, GuestInterface, GuestPart, GuestUser, GuestVcpu
 
 Fields = dict[str, Any]
 
@@ -111,3 +111,27 @@ def _interfaces(answer: Fields | None) -> tuple[GuestInterface, ...]:
         )
         for name, row in (answer or {}).items()
     )
+
+
+def guest_vcpus(domain: Any) -> tuple[GuestVcpu, ...]:
+    """virDomainGetGuestVcpus."""
+    told: Fields | None = domain.guestVcpus(0)
+    if told is None:
+        # The binding looks for -1 and misses that the call has failed.
+        raise libvirt.libvirtError("virDomainGetGuestVcpus() failed")
+    online, offlinable = _numbers(told.get("online", "")), _numbers(told.get("offlinable", ""))
+    return tuple(GuestVcpu(number=number, online=number in online, offlinable=number in offlinable) for number in sorted(_numbers(told["vcpus"])))
+
+
+def authorized_ssh_keys(domain: Any, user: str) -> tuple[str, ...]:
+    """virDomainAuthorizedSSHKeysGet."""
+    return tuple(domain.authorizedSSHKeysGet(user, 0))
+
+
+def _numbers(ranges: str) -> frozenset[int]:
+    """The numbers of libvirt's text of a bitmap, such as "0-2,5"."""
+    found: set[int] = set()
+    for part in filter(None, ranges.split(",")):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)

@@ -5,12 +5,22 @@ Sizes are bytes, durations seconds. `uuid` names the domain; a definition that l
 
 from __future__ import annotations
 
-from virtrpc_drivers.operations.agent import AnyAgent, FreezeFilesystems, SetGuestTime, SetUserPassword, ThawFilesystems, TrimFilesystems
+from virtrpc_drivers.operations.agent import (
+    AnyAgent,
+    FreezeFilesystems,
+    SetAuthorizedSshKeys,
+    SetGuestTime,
+    SetGuestVcpus,
+    SetUserPassword,
+    ThawFilesystems,
+    TrimFilesystems,
+)
 from virtrpc_drivers.operations.base import Operation, Scope
 from virtrpc_drivers.operations.blocks import AnyBlocks, CommitBlock, CopyBlock, PullBlock
 from virtrpc_drivers.operations.definition import AnyDefinition, Create, Define, Rename, SetAutostart, SetMetadata, Undefine
 from virtrpc_drivers.operations.devices import AnyDevices, AttachDevice, DetachDevice, UpdateDevice
 from virtrpc_drivers.operations.files import AnyFiles, DumpCore, Restore, Save
+from virtrpc_drivers.operations.images import AnyImages, DefineManagedSaveImage, DefineSaveImage
 from virtrpc_drivers.operations.keys import AnyKeys, InjectNmi, SendKey
 from virtrpc_drivers.operations.lifecycle import (
     AnyLifecycle,
@@ -54,6 +64,7 @@ AnyOperation = (
     | AnyKeys
     | AnyResize
     | AnyFiles
+    | AnyImages
     | AnyTuning
     | AnyBlocks
 )
@@ -72,6 +83,8 @@ __all__ = [
     "Create",
     "CreateSnapshot",
     "Define",
+    "DefineManagedSaveImage",
+    "DefineSaveImage",
     "DeleteIoThread",
     "DeleteSnapshot",
     "Destroy",
@@ -99,9 +112,11 @@ __all__ = [
     "Save",
     "Scope",
     "SendKey",
+    "SetAuthorizedSshKeys",
     "SetAutostart",
     "SetBlockIoTune",
     "SetGuestTime",
+    "SetGuestVcpus",
     "SetInterfaceParameters",
     "SetLifecycleAction",
     "SetMemory",

@@ -39,4 +39,19 @@ class SetGuestTime(Operation, frozen=True):
     synchronise: bool = False
 
 
-AnyAgent = SetUserPassword | FreezeFilesystems | ThawFilesystems | TrimFilesystems | SetGuestTime
+class SetGuestVcpus(Operation, frozen=True):
+    """virDomainSetGuestVcpus: switch these on or off inside the guest, by the guest's numbers."""
+
+    vcpus: tuple[int, ...]
+    online: bool
+
+
+class SetAuthorizedSshKeys(Operation, frozen=True):
+    """virDomainAuthorizedSSHKeysSet. `change`: add, remove or replace."""
+
+    user: str
+    keys: tuple[str, ...] = ()
+    change: str = "add"
+
+
+AnyAgent = SetUserPassword | FreezeFilesystems | ThawFilesystems | TrimFilesystems | SetGuestTime | SetGuestVcpus | SetAuthorizedSshKeys

@@ -9,7 +9,7 @@ from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.sim.checks import active
 from virtrpc_drivers.sim.domain import SimDomain
 from virtrpc_drivers.sim.sdk import JobHandle, sdk_error
-from virtrpc_drivers.values import GuestFilesystem, GuestInfo, GuestInterface, Outcome, Stamp
+from virtrpc_drivers.values import GuestFilesystem, GuestInfo, GuestInterface, GuestVcpu, Outcome, Stamp
 
 if TYPE_CHECKING:
     from virtrpc_drivers.sim.hypervisor import SimHypervisor
@@ -57,11 +57,56 @@ async def set_guest_time(hypervisor: SimHypervisor, job: JobHandle, operation: o
     domain.clock_offset = 0.0 if operation.synchronise else operation.seconds + operation.nanoseconds / 1e9 - hypervisor.wall()
 
 
-def guest_info(hypervisor: SimHypervisor, uuid: str, stamp: Stamp) -> GuestInfo:
-    """What the guest's agent tells. Raises AGENT_UNRESPONSIVE, WRONG_STATE."""
+async def set_guest_vcpus(hypervisor: SimHypervisor, job: JobHandle, operation: ops.SetGuestVcpus) -> None:
+    """Switch virtual CPUs inside the guest. Raises INVALID_ARGUMENT for one that there is not, and for the first, without which no guest can do."""
+    domain = await _answering(hypervisor, job, operation.uuid)
+    if any(number >= _vcpus(domain) for number in operation.vcpus):
+        raise sdk_error(Reason.INVALID_ARGUMENT, "guest is missing a vCPU that was named")
+    if 0 in operation.vcpus and not operation.online:
+        raise sdk_error(Reason.INVALID_ARGUMENT, "vCPU '0' is not offlinable")
+    asked = frozenset(operation.vcpus)
+    domain.offline_vcpus = domain.offline_vcpus - asked if operation.online else domain.offline_vcpus | asked
+
+
+async def set_authorized_ssh_keys(hypervisor: SimHypervisor, job: JobHandle, operation: ops.SetAuthorizedSshKeys) -> None:
+    """Change a user's keys."""
+    domain = await _answering(hypervisor, job, operation.uuid)
+    there, asked = domain.ssh_keys.get(operation.user, ()), operation.keys
+    match operation.change:
+        case "add":
+            domain.ssh_keys[operation.user] = there + tuple(key for key in asked if key not in there)
+        case "remove":
+            domain.ssh_keys[operation.user] = tuple(key for key in there if key not in asked)
+        case _:
+            domain.ssh_keys[operation.user] = asked
+
+
+def _told(hypervisor: SimHypervisor, uuid: str) -> SimDomain:
+    """The domain, whose agent answers at once. Raises AGENT_UNRESPONSIVE, WRONG_STATE."""
     domain = active(hypervisor, uuid)
     if not domain.agent or domain.stopped is not None:
         raise sdk_error(Reason.AGENT_UNRESPONSIVE, "Guest agent is not responding: QEMU guest agent is not connected")
+    return domain
+
+
+def _vcpus(domain: SimDomain) -> int:
+    return domain.definition.config.vcpus_config or 1
+
+
+def guest_vcpus(hypervisor: SimHypervisor, uuid: str) -> tuple[GuestVcpu, ...]:
+    """The virtual CPUs that the guest sees; it cannot do without the first."""
+    domain = _told(hypervisor, uuid)
+    return tuple(GuestVcpu(number=number, online=number not in domain.offline_vcpus, offlinable=number > 0) for number in range(_vcpus(domain)))
+
+
+def authorized_ssh_keys(hypervisor: SimHypervisor, uuid: str, user: str) -> tuple[str, ...]:
+    """A user's keys."""
+    return _told(hypervisor, uuid).ssh_keys.get(user, ())
+
+
+def guest_info(hypervisor: SimHypervisor, uuid: str, stamp: Stamp) -> GuestInfo:
+    """What the guest's agent tells. Raises AGENT_UNRESPONSIVE, WRONG_STATE."""
+    domain = _told(hypervisor, uuid)
     cards = domain.definition.config.interfaces
     return GuestInfo(
         stamp=stamp,

@@ -69,6 +69,10 @@ class SimDomain:
     interrupts: int = 0
     frozen: bool = False
     """Its file systems are frozen."""
+    offline_vcpus: frozenset[int] = frozenset()
+    """Those that the guest was told not to use, by number."""
+    ssh_keys: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By user."""
     clock_offset: float = 0.0
     """Seconds by which the guest's clock is ahead."""
     capacities: dict[str, int] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
 from virtrpc_drivers.operations import CreateSnapshot, Migrate
 from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DomainChanged, DriverSettings, HostDown, HostUp, Report
-from virtrpc_drivers.sim import agent, blocks, control, effects, files, migration, proofs, snapshots, stats
+from virtrpc_drivers.sim import agent, blocks, control, effects, files, images, migration, proofs, snapshots, stats
 from virtrpc_drivers.sim.checks import active
 from virtrpc_drivers.sim.domain import SimDomain
 from virtrpc_drivers.sim.faults import ANY
@@ -33,6 +33,7 @@ from virtrpc_drivers.values import (
     Group,
     GuestInfo,
     GuestPart,
+    GuestVcpu,
     HostStats,
     Listed,
     Listing,
@@ -123,6 +124,18 @@ class SimDriver:
     async def guest_info(self, uuid: str, parts: Sequence[GuestPart]) -> GuestInfo:
         """See Driver.guest_info."""
         return await self._query("guest_info", uuid, lambda stamp: agent.guest_info(self.hypervisor, uuid, stamp))
+
+    async def managed_save_image(self, uuid: str) -> SaveImage:
+        """See Driver.managed_save_image."""
+        return await self._query("managed_save_image", uuid, lambda _: images.managed_save_image(self.hypervisor, uuid))
+
+    async def guest_vcpus(self, uuid: str) -> tuple[GuestVcpu, ...]:
+        """See Driver.guest_vcpus."""
+        return await self._query("guest_vcpus", uuid, lambda _: agent.guest_vcpus(self.hypervisor, uuid))
+
+    async def authorized_ssh_keys(self, uuid: str, user: str) -> tuple[str, ...]:
+        """See Driver.authorized_ssh_keys."""
+        return await self._query("authorized_ssh_keys", uuid, lambda _: agent.authorized_ssh_keys(self.hypervisor, uuid, user))
 
     async def screenshot(self, uuid: str, screen: int) -> Screenshot:
         """See Driver.screenshot: one black point."""

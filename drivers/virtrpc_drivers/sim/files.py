@@ -34,7 +34,7 @@ async def save(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Save) -
 
 async def restore(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Restore) -> Outcome:
     """Bring a domain back from a file. Raises INVALID_ARGUMENT where it holds another, WRONG_STATE, ALREADY_EXISTS."""
-    image, memory = read(hypervisor, operation.path), _memory(hypervisor, operation.path)
+    image, memory = read(hypervisor, operation.path), memory_in(hypervisor, operation.path)
     if image.uuid != operation.uuid or (not operation.xml and image.name != operation.name):
         raise sdk_error(Reason.INVALID_ARGUMENT, f"the image holds {image.name} ({image.uuid}), not {operation.name} ({operation.uuid})")
     effects.check_identity(hypervisor, operation.uuid, operation.name)
@@ -79,11 +79,12 @@ async def dump_core(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Du
 
 def read(hypervisor: SimHypervisor, path: str) -> SaveImage:
     """Whose memory a file holds. Raises OPERATION_FAILED where it holds none."""
-    memory = _memory(hypervisor, path)
+    memory = memory_in(hypervisor, path)
     return SaveImage(uuid=hypervisor.files[path][0], name=memory.document.name, xml=memory.document.public().text)
 
 
-def _memory(hypervisor: SimHypervisor, path: str) -> Memory:
+def memory_in(hypervisor: SimHypervisor, path: str) -> Memory:
+    """The memory in a file. Raises OPERATION_FAILED where it holds none."""
     memory = hypervisor.files.get(path, ("", None))[1]
     if memory is None:
         raise sdk_error(Reason.FAILED, f"Failed to open file '{path}': no complete image")

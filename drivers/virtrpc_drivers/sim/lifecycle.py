@@ -73,6 +73,8 @@ async def boot(
 ) -> None:
     """Start a guest, from this memory where there is any."""
     options = hypervisor.options
+    if image is None:
+        domain.frozen, domain.offline_vcpus = False, frozenset()
     run = effects.begin_start(hypervisor, domain, live or (image.document if image else domain.document))
     try:
         await job.strike(1)

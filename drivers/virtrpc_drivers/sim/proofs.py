@@ -61,6 +61,16 @@ def _proof(hypervisor: SimHypervisor, call: Call, domain: SimDomain | None) -> O
             return Outcome(path=operation.path) if whole and not domain.active and domain.reason == "saved" else None
         case ops.Restore():
             proven = domain.active and domain.reason == "restored"
+        case ops.DefineManagedSaveImage() as operation:
+            proven = domain.image is not None and domain.image.document.text == operation.xml
+        case ops.DefineSaveImage() as operation:
+            image = hypervisor.files.get(operation.path, ("", None))[1]
+            return Outcome(path=operation.path) if image is not None and image.document.text == operation.xml else None
+        case ops.SetGuestVcpus() as operation:
+            proven = all((number not in domain.offline_vcpus) is operation.online for number in operation.vcpus)
+        case ops.SetAuthorizedSshKeys() as operation:
+            there, asked = set(domain.ssh_keys.get(operation.user, ())), set(operation.keys)
+            proven = {"add": asked <= there, "remove": not asked & there, "replace": asked == there}[operation.change]
         case ops.Rename() as operation:
             proven = domain.name == operation.name
         case ops.SetAutostart() as operation:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.protocol import Change
-from virtrpc_drivers.sim import agent, blocks, devices, effects, files, lifecycle, migration, settings, snapshots, tuning
+from virtrpc_drivers.sim import agent, blocks, devices, effects, files, images, lifecycle, migration, settings, snapshots, tuning
 from virtrpc_drivers.sim.checks import targets
 from virtrpc_drivers.sim.sdk import JobHandle, sdk_error
 from virtrpc_drivers.sim.shapes import row
@@ -116,10 +116,14 @@ _VERBS: dict[type[ops.Operation], Callable[[SimHypervisor, JobHandle, Any], Awai
     ops.Save: files.save,
     ops.Restore: files.restore,
     ops.DumpCore: files.dump_core,
+    ops.DefineSaveImage: images.define_save_image,
+    ops.DefineManagedSaveImage: images.define_managed_save_image,
     ops.FreezeFilesystems: agent.freeze,
     ops.ThawFilesystems: agent.thaw,
     ops.TrimFilesystems: agent.trim,
     ops.SetGuestTime: agent.set_guest_time,
+    ops.SetGuestVcpus: agent.set_guest_vcpus,
+    ops.SetAuthorizedSshKeys: agent.set_authorized_ssh_keys,
     ops.Reset: settings.reset,
     ops.SendKey: settings.send_key,
     ops.InjectNmi: settings.inject_nmi,

@@ -11,6 +11,7 @@ from virtrpc_drivers.operations import (
     CopyBlock,
     CreateSnapshot,
     Define,
+    DefineSaveImage,
     DumpCore,
     FreezeFilesystems,
     Migrate,
@@ -185,7 +186,7 @@ def _result(job: Job, hosts: Hosts) -> dict[str, Any]:
             return {"create_snapshot_result": types_pb2.CreateSnapshotResult(snapshot=_snapshot(job))}
         case Migrate():
             return {"migrate_domain_result": _migrated(job, job.operation)}
-        case Save() | DumpCore():
+        case Save() | DumpCore() | DefineSaveImage():
             return {"file_result": types_pb2.FileResult(path=job.operation.path, domain=_domain(job, hosts))}
         case PullBlock() | CopyBlock() | CommitBlock():
             return {"block_job_result": _block_result(job, job.operation.disk, hosts)}

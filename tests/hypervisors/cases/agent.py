@@ -8,6 +8,9 @@ from tests.e2e.server import ended, eventually
 from tests.hypervisors.case import case
 from tests.hypervisors.stage import Stage
 from virtrpc import AgentUnresponsive
+from virtrpc.v1 import job_pb2 as j
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA one"
 
 
 @case("JobService/SetUserPassword", lambda s: ended(s.client.set_user_password(s.ref, user="root", password="a secret")))
@@ -59,3 +62,33 @@ async def get_guest_info(s: Stage) -> None:
         return bool(info.hostname or info.filesystems or info.interfaces)
 
     await eventually(told, "the agent to tell")
+
+
+@case("JobService/SetGuestVcpus", lambda s: ended(s.client.set_guest_vcpus(s.ref, vcpus=[0], online=True)))
+async def set_guest_vcpus(s: Stage) -> None:
+    """The agent switches a virtual CPU on that is on."""
+    ref = await s.booted()
+    await s.with_agent(lambda: s.client.set_guest_vcpus(ref, vcpus=[0], online=True))
+
+
+@case("SnapshotService/GetGuestVcpus", lambda s: s.client.get_guest_vcpus(s.ref))
+async def get_guest_vcpus(s: Stage) -> None:
+    """The agent tells of the first virtual CPU: it is online."""
+    ref = await s.booted()
+    await s.with_agent(lambda: s.client.set_guest_vcpus(ref, vcpus=[0], online=True))
+    assert (await s.client.get_guest_vcpus(ref)).vcpus[0].online
+
+
+@case("JobService/SetAuthorizedSshKeys", lambda s: ended(s.client.set_authorized_ssh_keys(s.ref, user="root", keys=[KEY])))
+async def set_authorized_ssh_keys(s: Stage) -> None:
+    """The agent adds a key."""
+    ref = await s.booted()
+    await s.with_agent(lambda: s.client.set_authorized_ssh_keys(ref, user="root", keys=[KEY]))
+
+
+@case("SnapshotService/GetAuthorizedSshKeys", lambda s: s.client.get_authorized_ssh_keys(s.ref, user="root"))
+async def get_authorized_ssh_keys(s: Stage) -> None:
+    """The agent tells a user's keys."""
+    ref = await s.booted()
+    await s.with_agent(lambda: s.client.set_authorized_ssh_keys(ref, user="root", keys=[KEY], change=j.SSH_KEYS_CHANGE_REPLACE))
+    assert (await s.client.get_authorized_ssh_keys(ref, user="root")).keys == [KEY]

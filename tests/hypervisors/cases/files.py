@@ -10,7 +10,8 @@ from virtrpc.v1 import types_pb2 as t
 NOBODY = "00000000-0000-4000-8000-00000000dead"
 
 
-async def _saved(s: Stage, name: str) -> str:
+async def saved(s: Stage, name: str) -> str:
+    """A file that holds the shared domain's memory; the domain is off."""
     path = s.kind.file(name)
     await s.done(s.client.save_domain(await s.running(), path=path, options=LONG))
     return path
@@ -33,14 +34,14 @@ async def save(s: Stage) -> None:
 @case("JobService/RestoreDomain", lambda s: ended(s.client.restore_domain(host=s.host, path=s.kind.file("lacked"), uuid=NOBODY, name="lacked")))
 async def restore(s: Stage) -> None:
     """A domain comes back from its file, running."""
-    await _restored(s, await _saved(s, "restored"))
+    await _restored(s, await saved(s, "restored"))
     assert await s.state() == t.DOMAIN_STATE_RUNNING
 
 
 @case("SnapshotService/GetSaveImage", lambda s: s.client.get_save_image(host=s.host, path=s.kind.file("lacked")))
 async def get_save_image(s: Stage) -> None:
     """A file says whose memory it holds."""
-    path = await _saved(s, "asked")
+    path = await saved(s, "asked")
     assert (await s.client.get_save_image(host=s.host, path=path)).domain.name == s.name
 
 

@@ -13,12 +13,14 @@ from virtrpc.cli import text
 from virtrpc.cli.command import command, verb
 from virtrpc.cli.lifecycle import Begun
 from virtrpc.cli.panels import AGENT
-from virtrpc.cli.params import parse_size
+from virtrpc.cli.params import parse_size, read_text
 from virtrpc.cli.session import Session
+from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import snapshot_pb2 as s
 from virtrpc.v1 import types_pb2 as t
 
 Mountpoints = Annotated[list[str], typer.Option("--mountpoint", metavar="PATH", help="One file system; may be repeated. All where none is named.")]
+GuestUser = Annotated[str, typer.Argument(metavar="USER", help="The user inside the guest.")]
 _PARTS = {name.removeprefix("GUEST_INFO_PART_").lower(): number for name, number in s.GuestInfoPart.items() if number}
 
 
@@ -28,6 +30,10 @@ def add_to(app: typer.Typer) -> None:
     verb(app, "thaw", panel=AGENT, aliases=("domfsthaw",))(thaw)
     verb(app, "trim", panel=AGENT, aliases=("domfstrim",))(trim)
     verb(app, "set-time", panel=AGENT, aliases=("domtime",))(set_time)
+    verb(app, "set-guest-vcpus", panel=AGENT, aliases=("setguestvcpus",))(set_guest_vcpus)
+    verb(app, "set-ssh-keys", panel=AGENT, aliases=("set-user-sshkeys",))(set_ssh_keys)
+    command(app, "guest-vcpus", panel=AGENT, aliases=("guestvcpus",))(guest_vcpus)
+    command(app, "ssh-keys", panel=AGENT, aliases=("get-user-sshkeys",))(ssh_keys)
     command(app, "guest-info", panel=AGENT, aliases=("guestinfo",))(guest_info)
 
 
@@ -72,6 +78,61 @@ def _moment(words: str) -> datetime:
     except ValueError:
         raise typer.BadParameter(f"{words!r} is no time: say 2025-01-31T23:59:59+00:00") from None
     return moment.astimezone(UTC)
+
+
+def set_guest_vcpus(
+    client: AsyncClient,
+    domain: t.DomainRef,
+    numbers: Annotated[list[int], typer.Argument(metavar="NUMBER...", min=0, help="Which, by the guest's numbers.")],
+    options: t.JobOptions,
+    online: Annotated[bool, typer.Option("--online/--offline", help="Switch them on, or off.")] = True,
+) -> Begun:
+    """Switch virtual CPUs on or off inside a guest."""
+    return client.set_guest_vcpus(domain, options=options, vcpus=numbers, online=online)
+
+
+def guest_vcpus(session: Session, domain: t.DomainRef) -> None:
+    """Show which virtual CPUs a guest uses."""
+    with session.client() as client:
+        told = client.get_guest_vcpus(domain)
+    if session.json:
+        session.document(told)
+    else:
+        session.table(("VCPU", "ONLINE", "CAN GO OFFLINE"), ((str(vcpu.number), *map(_yes, (vcpu.online, vcpu.offlinable))) for vcpu in told.vcpus))
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def set_ssh_keys(
+    client: AsyncClient,
+    domain: t.DomainRef,
+    user: GuestUser,
+    keys: Annotated[
+        list[str], typer.Argument(parser=read_text, metavar="FILE...", help="Files of public keys, one a line; - reads them from stdin.")
+    ],
+    options: t.JobOptions,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove them instead of adding them.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Put them in place of all that are there; an empty file removes all.")] = False,
+) -> Begun:
+    """Change the SSH keys that a user may log in to a guest with."""
+    if remove and replace:
+        raise typer.BadParameter("--remove and --replace exclude each other")
+    change = j.SSH_KEYS_CHANGE_REMOVE if remove else j.SSH_KEYS_CHANGE_REPLACE if replace else j.SSH_KEYS_CHANGE_ADD
+    lines = [line for text in keys for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return client.set_authorized_ssh_keys(domain, options=options, user=user, keys=lines, change=change)
+
+
+def ssh_keys(session: Session, domain: t.DomainRef, user: GuestUser) -> None:
+    """Print the SSH keys that a user may log in to a guest with."""
+    with session.client() as client:
+        told = client.get_authorized_ssh_keys(domain, user=user)
+    if session.json:
+        session.document(told)
+    else:
+        for key in told.keys:
+            print(key)
 
 
 def guest_info(

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from virtrpc.cli import agent, blocks, changes, devices, files, jobs, keys, lifecycle, migration, queries, snapshots, stats, tuning, watches
+from virtrpc.cli import agent, blocks, changes, devices, files, images, jobs, keys, lifecycle, migration, queries, snapshots, stats, tuning, watches
 from virtrpc.cli.parts import Address, Json, Timeout
 from virtrpc.cli.session import FAILED, complain
 
@@ -40,7 +40,7 @@ def _options(
     """
 
 
-for _commands in (queries, stats, lifecycle, files, keys, changes, devices, blocks, tuning, agent, snapshots, migration, jobs, watches):
+for _commands in (queries, stats, lifecycle, files, images, keys, changes, devices, blocks, tuning, agent, snapshots, migration, jobs, watches):
     _commands.add_to(app)
 
 

@@ -52,12 +52,17 @@ def as_duration(seconds: float) -> Duration:
 
 def read_xml(path: str) -> str:
     """The text of an XML file; of stdin where the path is `-`."""
+    return read_text(path, "XML")
+
+
+def read_text(path: str, what: str = "text") -> str:
+    """The text of a file; of stdin where the path is `-`."""
     try:
         data = sys.stdin.buffer.read(MAX_XML_BYTES + 1) if path == "-" else Path(path).read_bytes()
     except OSError as error:
         raise typer.BadParameter(f"cannot read {path}: {error.strerror}") from error
     if len(data) > MAX_XML_BYTES:
-        raise typer.BadParameter(f"{path} has more than 1 MiB of XML")
+        raise typer.BadParameter(f"{path} has more than 1 MiB of {what}")
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -92,6 +92,34 @@ CORE_FORMAT_KDUMP_SNAPPY: CoreFormat.ValueType  # 4
 """With snappy. Only with memory_only."""
 Global___CoreFormat: _TypeAlias = CoreFormat  # noqa: Y015
 
+class _SshKeysChange:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SshKeysChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SshKeysChange.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SSH_KEYS_CHANGE_UNSPECIFIED: _SshKeysChange.ValueType  # 0
+    """The same as ADD."""
+    SSH_KEYS_CHANGE_ADD: _SshKeysChange.ValueType  # 1
+    """Beside those that are there."""
+    SSH_KEYS_CHANGE_REMOVE: _SshKeysChange.ValueType  # 2
+    """Those that are named are removed; those that are not there are no error."""
+    SSH_KEYS_CHANGE_REPLACE: _SshKeysChange.ValueType  # 3
+    """In place of all that are there: with no keys, none are left."""
+
+class SshKeysChange(_SshKeysChange, metaclass=_SshKeysChangeEnumTypeWrapper):
+    """What is done with SSH keys."""
+
+SSH_KEYS_CHANGE_UNSPECIFIED: SshKeysChange.ValueType  # 0
+"""The same as ADD."""
+SSH_KEYS_CHANGE_ADD: SshKeysChange.ValueType  # 1
+"""Beside those that are there."""
+SSH_KEYS_CHANGE_REMOVE: SshKeysChange.ValueType  # 2
+"""Those that are named are removed; those that are not there are no error."""
+SSH_KEYS_CHANGE_REPLACE: SshKeysChange.ValueType  # 3
+"""In place of all that are there: with no keys, none are left."""
+Global___SshKeysChange: _TypeAlias = SshKeysChange  # noqa: Y015
+
 class _KeycodeSet:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -815,6 +843,168 @@ class SetGuestTimeRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetGuestTimeRequest: _TypeAlias = SetGuestTimeRequest  # noqa: Y015
+
+@_typing.final
+class DefineSaveImageRequest(_message.Message):
+    """Changes the definition in a file of SaveDomain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    XML_FIELD_NUMBER: _builtins.int
+    RESUME_STATE_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """The host that has the file. Empty: the only one, where only one is configured; else INVALID_ARGUMENT."""
+    path: _builtins.str
+    """The file, an absolute path on the host. Must lie inside the configured roots."""
+    xml: _builtins.str
+    """The whole definition, with the domain's uuid: at most 1 MiB, no entities, no document type."""
+    resume_state: _types_pb2.ResumeState.ValueType
+    """In what state it comes back. Unset: as the file says."""
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        path: _builtins.str = ...,
+        xml: _builtins.str = ...,
+        resume_state: _types_pb2.ResumeState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "options", b"options", "path", b"path", "resume_state", b"resume_state", "xml", b"xml"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DefineSaveImageRequest: _TypeAlias = DefineSaveImageRequest  # noqa: Y015
+
+@_typing.final
+class DefineManagedSaveImageRequest(_message.Message):
+    """Changes the definition in a managed-save image."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    XML_FIELD_NUMBER: _builtins.int
+    RESUME_STATE_FIELD_NUMBER: _builtins.int
+    xml: _builtins.str
+    """The whole definition: at most 1 MiB, no entities, no document type."""
+    resume_state: _types_pb2.ResumeState.ValueType
+    """In what state it comes back. Unset: as the image says."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        xml: _builtins.str = ...,
+        resume_state: _types_pb2.ResumeState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options", "resume_state", b"resume_state", "xml", b"xml"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DefineManagedSaveImageRequest: _TypeAlias = DefineManagedSaveImageRequest  # noqa: Y015
+
+@_typing.final
+class SetGuestVcpusRequest(_message.Message):
+    """Switches virtual CPUs inside a guest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    VCPUS_FIELD_NUMBER: _builtins.int
+    ONLINE_FIELD_NUMBER: _builtins.int
+    online: _builtins.bool
+    """On, or off."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def vcpus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which, by the guest's numbers: see SnapshotService.GetGuestVcpus. 1 to 1,024 of them, each 0 to 4,095."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        vcpus: _abc.Iterable[_builtins.int] | None = ...,
+        online: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "online", b"online", "options", b"options", "vcpus", b"vcpus"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetGuestVcpusRequest: _TypeAlias = SetGuestVcpusRequest  # noqa: Y015
+
+@_typing.final
+class SetAuthorizedSshKeysRequest(_message.Message):
+    """Changes who may log in to a guest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """The user inside the guest."""
+    change: Global___SshKeysChange.ValueType
+    """What is done with them."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Public keys, each a line of authorized_keys of at most 16 KiB; at most 256."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        user: _builtins.str = ...,
+        keys: _abc.Iterable[_builtins.str] | None = ...,
+        change: Global___SshKeysChange.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "domain", b"domain", "keys", b"keys", "options", b"options", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetAuthorizedSshKeysRequest: _TypeAlias = SetAuthorizedSshKeysRequest  # noqa: Y015
 
 @_typing.final
 class DefineDomainRequest(_message.Message):

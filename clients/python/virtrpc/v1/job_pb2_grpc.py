@@ -138,6 +138,16 @@ class JobServiceStub:
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.DumpCoreRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
                 _registered_method=True)
+        self.DefineSaveImage = channel.unary_stream(
+                '/virtrpc.v1.JobService/DefineSaveImage',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.DefineSaveImageRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.DefineManagedSaveImage = channel.unary_stream(
+                '/virtrpc.v1.JobService/DefineManagedSaveImage',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.DefineManagedSaveImageRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
         self.DefineDomain = channel.unary_stream(
                 '/virtrpc.v1.JobService/DefineDomain',
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.DefineDomainRequest.SerializeToString,
@@ -281,6 +291,16 @@ class JobServiceStub:
         self.SetGuestTime = channel.unary_stream(
                 '/virtrpc.v1.JobService/SetGuestTime',
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.SetGuestTimeRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.SetGuestVcpus = channel.unary_stream(
+                '/virtrpc.v1.JobService/SetGuestVcpus',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SetGuestVcpusRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.SetAuthorizedSshKeys = channel.unary_stream(
+                '/virtrpc.v1.JobService/SetAuthorizedSshKeys',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SetAuthorizedSshKeysRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
                 _registered_method=True)
         self.CreateSnapshot = channel.unary_stream(
@@ -529,6 +549,30 @@ class JobServiceServicer:
         INVALID_ARGUMENT     PATH_NOT_ALLOWED; settings that exclude each other
         ALREADY_EXISTS       the file exists, and overwrite is not set
         FAILED_PRECONDITION  WRONG_STATE: it is off; RESOURCE_LACKING, OPERATION_FAILED: for instance no space left
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DefineSaveImage(self, request, context):
+        """Changes the definition that a file of SaveDomain brings its domain back with, in what a guest cannot see: names of disk images, of bridges. The domain
+        need not be defined, and may even run. The uuid and name in the definition are those of the domain in the file. What GetSaveImage tells has
+        no secrets: passwords that shall come back must be given again. Takes the condition of the domain with that uuid. Who may call: admin.
+        INVALID_ARGUMENT     PATH_NOT_ALLOWED; XML_INVALID, XML_TOO_LARGE; the image is of another domain; a guest would see the change
+        FAILED_PRECONDITION  OPERATION_FAILED: the file is no complete image, or cannot be read
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DefineManagedSaveImage(self, request, context):
+        """Changes the definition that a domain's managed-save image brings it back with, as DefineSaveImage does for a file. Who may call: admin.
+        INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; the definition is another domain's; a guest would see the change
+        FAILED_PRECONDITION  WRONG_STATE: it has no image, or runs; OPERATION_FAILED: the image is damaged
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
         """
@@ -878,6 +922,30 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetGuestVcpus(self, request, context):
+        """Has the guest's agent switch virtual CPUs on or off inside the guest; those that are not named stay as they are. The domain keeps them all, see
+        SetVcpus. Takes the agent's slot as SetUserPassword does. Who may call: operator.
+        INVALID_ARGUMENT     none named, one that the guest does not have, or cannot do without
+        FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAuthorizedSshKeys(self, request, context):
+        """Has the guest's agent add SSH keys for a user inside the guest, remove them, or put them in place of what is there. Takes the agent's slot as
+        SetUserPassword does. Who may call: admin.
+        INVALID_ARGUMENT     no user; no keys where they are to be added or removed; a key that is no line of authorized_keys
+        FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: for instance no such user
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateSnapshot(self, request, context):
         """Takes a snapshot. Reports progress and can be aborted only where memory goes to a file of its own. Who may call: operator.
         INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; PATH_NOT_ALLOWED: a file outside the configured roots; flags that exclude each other
@@ -1081,6 +1149,16 @@ def add_JobServiceServicer_to_server(servicer, server):
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.DumpCoreRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
             ),
+            'DefineSaveImage': grpc.unary_stream_rpc_method_handler(
+                    servicer.DefineSaveImage,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.DefineSaveImageRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'DefineManagedSaveImage': grpc.unary_stream_rpc_method_handler(
+                    servicer.DefineManagedSaveImage,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.DefineManagedSaveImageRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
             'DefineDomain': grpc.unary_stream_rpc_method_handler(
                     servicer.DefineDomain,
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.DefineDomainRequest.FromString,
@@ -1224,6 +1302,16 @@ def add_JobServiceServicer_to_server(servicer, server):
             'SetGuestTime': grpc.unary_stream_rpc_method_handler(
                     servicer.SetGuestTime,
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetGuestTimeRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'SetGuestVcpus': grpc.unary_stream_rpc_method_handler(
+                    servicer.SetGuestVcpus,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetGuestVcpusRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'SetAuthorizedSshKeys': grpc.unary_stream_rpc_method_handler(
+                    servicer.SetAuthorizedSshKeys,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetAuthorizedSshKeysRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
             ),
             'CreateSnapshot': grpc.unary_stream_rpc_method_handler(
@@ -1714,6 +1802,60 @@ class JobService:
             target,
             '/virtrpc.v1.JobService/DumpCore',
             virtrpc_dot_v1_dot_job__pb2.DumpCoreRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DefineSaveImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/DefineSaveImage',
+            virtrpc_dot_v1_dot_job__pb2.DefineSaveImageRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DefineManagedSaveImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/DefineManagedSaveImage',
+            virtrpc_dot_v1_dot_job__pb2.DefineManagedSaveImageRequest.SerializeToString,
             virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
             options,
             channel_credentials,
@@ -2497,6 +2639,60 @@ class JobService:
             target,
             '/virtrpc.v1.JobService/SetGuestTime',
             virtrpc_dot_v1_dot_job__pb2.SetGuestTimeRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetGuestVcpus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SetGuestVcpus',
+            virtrpc_dot_v1_dot_job__pb2.SetGuestVcpusRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAuthorizedSshKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SetAuthorizedSshKeys',
+            virtrpc_dot_v1_dot_job__pb2.SetAuthorizedSshKeysRequest.SerializeToString,
             virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
             options,
             channel_credentials,

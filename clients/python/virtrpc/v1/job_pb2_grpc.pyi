@@ -167,6 +167,22 @@ class JobServiceStub:
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
+    DefineSaveImage: _grpc.UnaryStreamMultiCallable[_job_pb2.DefineSaveImageRequest, _types_pb2.JobUpdate]
+    """Changes the definition that a file of SaveDomain brings its domain back with, in what a guest cannot see: names of disk images, of bridges. The domain
+    need not be defined, and may even run. The uuid and name in the definition are those of the domain in the file. What GetSaveImage tells has
+    no secrets: passwords that shall come back must be given again. Takes the condition of the domain with that uuid. Who may call: admin.
+      INVALID_ARGUMENT     PATH_NOT_ALLOWED; XML_INVALID, XML_TOO_LARGE; the image is of another domain; a guest would see the change
+      FAILED_PRECONDITION  OPERATION_FAILED: the file is no complete image, or cannot be read
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    DefineManagedSaveImage: _grpc.UnaryStreamMultiCallable[_job_pb2.DefineManagedSaveImageRequest, _types_pb2.JobUpdate]
+    """Changes the definition that a domain's managed-save image brings it back with, as DefineSaveImage does for a file. Who may call: admin.
+      INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; the definition is another domain's; a guest would see the change
+      FAILED_PRECONDITION  WRONG_STATE: it has no image, or runs; OPERATION_FAILED: the image is damaged
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
     DefineDomain: _grpc.UnaryStreamMultiCallable[_job_pb2.DefineDomainRequest, _types_pb2.JobUpdate]
     """Stores a domain's definition: a new domain, or a new definition of one that exists (running domains take it at their next start). The XML is
     checked against libvirt's schema; without a UUID it gets one before it is sent. Who may call: admin.
@@ -393,6 +409,22 @@ class JobServiceStub:
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
+    SetGuestVcpus: _grpc.UnaryStreamMultiCallable[_job_pb2.SetGuestVcpusRequest, _types_pb2.JobUpdate]
+    """Has the guest's agent switch virtual CPUs on or off inside the guest; those that are not named stay as they are. The domain keeps them all, see
+    SetVcpus. Takes the agent's slot as SetUserPassword does. Who may call: operator.
+      INVALID_ARGUMENT     none named, one that the guest does not have, or cannot do without
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetAuthorizedSshKeys: _grpc.UnaryStreamMultiCallable[_job_pb2.SetAuthorizedSshKeysRequest, _types_pb2.JobUpdate]
+    """Has the guest's agent add SSH keys for a user inside the guest, remove them, or put them in place of what is there. Takes the agent's slot as
+    SetUserPassword does. Who may call: admin.
+      INVALID_ARGUMENT     no user; no keys where they are to be added or removed; a key that is no line of authorized_keys
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: for instance no such user
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
     CreateSnapshot: _grpc.UnaryStreamMultiCallable[_job_pb2.CreateSnapshotRequest, _types_pb2.JobUpdate]
     """Takes a snapshot. Reports progress and can be aborted only where memory goes to a file of its own. Who may call: operator.
       INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; PATH_NOT_ALLOWED: a file outside the configured roots; flags that exclude each other
@@ -610,6 +642,22 @@ class JobServiceAsyncStub(JobServiceStub):
       INVALID_ARGUMENT     PATH_NOT_ALLOWED; settings that exclude each other
       ALREADY_EXISTS       the file exists, and overwrite is not set
       FAILED_PRECONDITION  WRONG_STATE: it is off; RESOURCE_LACKING, OPERATION_FAILED: for instance no space left
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    DefineSaveImage: _aio.UnaryStreamMultiCallable[_job_pb2.DefineSaveImageRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Changes the definition that a file of SaveDomain brings its domain back with, in what a guest cannot see: names of disk images, of bridges. The domain
+    need not be defined, and may even run. The uuid and name in the definition are those of the domain in the file. What GetSaveImage tells has
+    no secrets: passwords that shall come back must be given again. Takes the condition of the domain with that uuid. Who may call: admin.
+      INVALID_ARGUMENT     PATH_NOT_ALLOWED; XML_INVALID, XML_TOO_LARGE; the image is of another domain; a guest would see the change
+      FAILED_PRECONDITION  OPERATION_FAILED: the file is no complete image, or cannot be read
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    DefineManagedSaveImage: _aio.UnaryStreamMultiCallable[_job_pb2.DefineManagedSaveImageRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Changes the definition that a domain's managed-save image brings it back with, as DefineSaveImage does for a file. Who may call: admin.
+      INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; the definition is another domain's; a guest would see the change
+      FAILED_PRECONDITION  WRONG_STATE: it has no image, or runs; OPERATION_FAILED: the image is damaged
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
@@ -836,6 +884,22 @@ class JobServiceAsyncStub(JobServiceStub):
     """Sets the guest's clock through its agent, or has the guest set it from its hardware clock. Who may call: operator.
       INVALID_ARGUMENT     neither a time nor synchronise, or both
       FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetGuestVcpus: _aio.UnaryStreamMultiCallable[_job_pb2.SetGuestVcpusRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Has the guest's agent switch virtual CPUs on or off inside the guest; those that are not named stay as they are. The domain keeps them all, see
+    SetVcpus. Takes the agent's slot as SetUserPassword does. Who may call: operator.
+      INVALID_ARGUMENT     none named, one that the guest does not have, or cannot do without
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetAuthorizedSshKeys: _aio.UnaryStreamMultiCallable[_job_pb2.SetAuthorizedSshKeysRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Has the guest's agent add SSH keys for a user inside the guest, remove them, or put them in place of what is there. Takes the agent's slot as
+    SetUserPassword does. Who may call: admin.
+      INVALID_ARGUMENT     no user; no keys where they are to be added or removed; a key that is no line of authorized_keys
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: for instance no such user
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
@@ -1143,6 +1207,34 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
           INVALID_ARGUMENT     PATH_NOT_ALLOWED; settings that exclude each other
           ALREADY_EXISTS       the file exists, and overwrite is not set
           FAILED_PRECONDITION  WRONG_STATE: it is off; RESOURCE_LACKING, OPERATION_FAILED: for instance no space left
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def DefineSaveImage(
+        self,
+        request: _job_pb2.DefineSaveImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Changes the definition that a file of SaveDomain brings its domain back with, in what a guest cannot see: names of disk images, of bridges. The domain
+        need not be defined, and may even run. The uuid and name in the definition are those of the domain in the file. What GetSaveImage tells has
+        no secrets: passwords that shall come back must be given again. Takes the condition of the domain with that uuid. Who may call: admin.
+          INVALID_ARGUMENT     PATH_NOT_ALLOWED; XML_INVALID, XML_TOO_LARGE; the image is of another domain; a guest would see the change
+          FAILED_PRECONDITION  OPERATION_FAILED: the file is no complete image, or cannot be read
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def DefineManagedSaveImage(
+        self,
+        request: _job_pb2.DefineManagedSaveImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Changes the definition that a domain's managed-save image brings it back with, as DefineSaveImage does for a file. Who may call: admin.
+          INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; the definition is another domain's; a guest would see the change
+          FAILED_PRECONDITION  WRONG_STATE: it has no image, or runs; OPERATION_FAILED: the image is damaged
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
         """
@@ -1543,6 +1635,34 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sets the guest's clock through its agent, or has the guest set it from its hardware clock. Who may call: operator.
           INVALID_ARGUMENT     neither a time nor synchronise, or both
           FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def SetGuestVcpus(
+        self,
+        request: _job_pb2.SetGuestVcpusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Has the guest's agent switch virtual CPUs on or off inside the guest; those that are not named stay as they are. The domain keeps them all, see
+        SetVcpus. Takes the agent's slot as SetUserPassword does. Who may call: operator.
+          INVALID_ARGUMENT     none named, one that the guest does not have, or cannot do without
+          FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def SetAuthorizedSshKeys(
+        self,
+        request: _job_pb2.SetAuthorizedSshKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Has the guest's agent add SSH keys for a user inside the guest, remove them, or put them in place of what is there. Takes the agent's slot as
+        SetUserPassword does. Who may call: admin.
+          INVALID_ARGUMENT     no user; no keys where they are to be added or removed; a key that is no line of authorized_keys
+          FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: for instance no such user
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
         """

@@ -950,3 +950,197 @@ class GetSaveImageResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetSaveImageResponse: _TypeAlias = GetSaveImageResponse  # noqa: Y015
+
+@_typing.final
+class GetManagedSaveImageRequest(_message.Message):
+    """Asks for the definition in a managed-save image."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetManagedSaveImageRequest: _TypeAlias = GetManagedSaveImageRequest  # noqa: Y015
+
+@_typing.final
+class GetManagedSaveImageResponse(_message.Message):
+    """Answers GetManagedSaveImage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    XML_FIELD_NUMBER: _builtins.int
+    xml: _builtins.str
+    """Its definition in the image, without secrets."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainIdentity:
+        """The domain."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainIdentity | None = ...,
+        xml: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "xml", b"xml"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetManagedSaveImageResponse: _TypeAlias = GetManagedSaveImageResponse  # noqa: Y015
+
+@_typing.final
+class GetGuestVcpusRequest(_message.Message):
+    """Asks which virtual CPUs a guest uses."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetGuestVcpusRequest: _TypeAlias = GetGuestVcpusRequest  # noqa: Y015
+
+@_typing.final
+class GuestVcpu(_message.Message):
+    """A virtual CPU as the guest sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    ONLINE_FIELD_NUMBER: _builtins.int
+    OFFLINABLE_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """The guest's number for it, from 0."""
+    online: _builtins.bool
+    """The guest uses it."""
+    offlinable: _builtins.bool
+    """The guest can do without it."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        online: _builtins.bool = ...,
+        offlinable: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "offlinable", b"offlinable", "online", b"online"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GuestVcpu: _TypeAlias = GuestVcpu  # noqa: Y015
+
+@_typing.final
+class GetGuestVcpusResponse(_message.Message):
+    """Answers GetGuestVcpus."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    VCPUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainIdentity:
+        """The domain."""
+
+    @_builtins.property
+    def vcpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuestVcpu]:
+        """By number."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainIdentity | None = ...,
+        vcpus: _abc.Iterable[Global___GuestVcpu] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "vcpus", b"vcpus"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetGuestVcpusResponse: _TypeAlias = GetGuestVcpusResponse  # noqa: Y015
+
+@_typing.final
+class GetAuthorizedSshKeysRequest(_message.Message):
+    """Asks for a user's SSH keys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """The user inside the guest."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        user: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAuthorizedSshKeysRequest: _TypeAlias = GetAuthorizedSshKeysRequest  # noqa: Y015
+
+@_typing.final
+class GetAuthorizedSshKeysResponse(_message.Message):
+    """Answers GetAuthorizedSshKeys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainIdentity:
+        """The domain."""
+
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Public keys, each a line of authorized_keys without its line break, in the agent's order."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainIdentity | None = ...,
+        keys: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAuthorizedSshKeysResponse: _TypeAlias = GetAuthorizedSshKeysResponse  # noqa: Y015

@@ -98,6 +98,21 @@ class SnapshotServiceStub:
                 request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetSaveImageRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetSaveImageResponse.FromString,
                 _registered_method=True)
+        self.GetManagedSaveImage = channel.unary_unary(
+                '/virtrpc.v1.SnapshotService/GetManagedSaveImage',
+                request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetManagedSaveImageRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetManagedSaveImageResponse.FromString,
+                _registered_method=True)
+        self.GetGuestVcpus = channel.unary_unary(
+                '/virtrpc.v1.SnapshotService/GetGuestVcpus',
+                request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetGuestVcpusRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetGuestVcpusResponse.FromString,
+                _registered_method=True)
+        self.GetAuthorizedSshKeys = channel.unary_unary(
+                '/virtrpc.v1.SnapshotService/GetAuthorizedSshKeys',
+                request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetAuthorizedSshKeysRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetAuthorizedSshKeysResponse.FromString,
+                _registered_method=True)
         self.PlanMigration = channel.unary_unary(
                 '/virtrpc.v1.SnapshotService/PlanMigration',
                 request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.PlanMigrationRequest.SerializeToString,
@@ -214,6 +229,32 @@ class SnapshotServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetManagedSaveImage(self, request, context):
+        """The definition in a domain's managed-save image, without secrets: what it comes back with, which may differ from its stored definition. Who may
+        call: viewer.
+        FAILED_PRECONDITION  WRONG_STATE: it has no image; OPERATION_FAILED: the image is damaged
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetGuestVcpus(self, request, context):
+        """The virtual CPUs that a guest sees and whether it uses them, as its agent tells. Who may call: viewer.
+        FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE: the guest has no agent, or it does not answer
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAuthorizedSshKeys(self, request, context):
+        """The SSH keys that a user may log in to a guest with, as its agent tells. Who may call: operator, since it says who gets in.
+        INVALID_ARGUMENT     no user
+        FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: no such user, or the agent may not tell
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PlanMigration(self, request, context):
         """Says what would stand in the way of a migration, at the source and at the destination, and changes nothing. Obstacles are an answer, not an
         error: also that the destination cannot be reached. A destination given by URI is opened read-only from the source's driver process. Who may
@@ -277,6 +318,21 @@ def add_SnapshotServiceServicer_to_server(servicer, server):
                     servicer.GetSaveImage,
                     request_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetSaveImageRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetSaveImageResponse.SerializeToString,
+            ),
+            'GetManagedSaveImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetManagedSaveImage,
+                    request_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetManagedSaveImageRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetManagedSaveImageResponse.SerializeToString,
+            ),
+            'GetGuestVcpus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetGuestVcpus,
+                    request_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetGuestVcpusRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetGuestVcpusResponse.SerializeToString,
+            ),
+            'GetAuthorizedSshKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAuthorizedSshKeys,
+                    request_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetAuthorizedSshKeysRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetAuthorizedSshKeysResponse.SerializeToString,
             ),
             'PlanMigration': grpc.unary_unary_rpc_method_handler(
                     servicer.PlanMigration,
@@ -567,6 +623,87 @@ class SnapshotService:
             '/virtrpc.v1.SnapshotService/GetSaveImage',
             virtrpc_dot_v1_dot_snapshot__pb2.GetSaveImageRequest.SerializeToString,
             virtrpc_dot_v1_dot_snapshot__pb2.GetSaveImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetManagedSaveImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virtrpc.v1.SnapshotService/GetManagedSaveImage',
+            virtrpc_dot_v1_dot_snapshot__pb2.GetManagedSaveImageRequest.SerializeToString,
+            virtrpc_dot_v1_dot_snapshot__pb2.GetManagedSaveImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetGuestVcpus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virtrpc.v1.SnapshotService/GetGuestVcpus',
+            virtrpc_dot_v1_dot_snapshot__pb2.GetGuestVcpusRequest.SerializeToString,
+            virtrpc_dot_v1_dot_snapshot__pb2.GetGuestVcpusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAuthorizedSshKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virtrpc.v1.SnapshotService/GetAuthorizedSshKeys',
+            virtrpc_dot_v1_dot_snapshot__pb2.GetAuthorizedSshKeysRequest.SerializeToString,
+            virtrpc_dot_v1_dot_snapshot__pb2.GetAuthorizedSshKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -100,6 +100,20 @@ class SnapshotServiceStub:
       INVALID_ARGUMENT     PATH_NOT_ALLOWED
       FAILED_PRECONDITION  OPERATION_FAILED: the file is no complete image, or cannot be read
     """
+    GetManagedSaveImage: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetManagedSaveImageRequest, _snapshot_pb2.GetManagedSaveImageResponse]
+    """The definition in a domain's managed-save image, without secrets: what it comes back with, which may differ from its stored definition. Who may
+    call: viewer.
+      FAILED_PRECONDITION  WRONG_STATE: it has no image; OPERATION_FAILED: the image is damaged
+    """
+    GetGuestVcpus: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetGuestVcpusRequest, _snapshot_pb2.GetGuestVcpusResponse]
+    """The virtual CPUs that a guest sees and whether it uses them, as its agent tells. Who may call: viewer.
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE: the guest has no agent, or it does not answer
+    """
+    GetAuthorizedSshKeys: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetAuthorizedSshKeysRequest, _snapshot_pb2.GetAuthorizedSshKeysResponse]
+    """The SSH keys that a user may log in to a guest with, as its agent tells. Who may call: operator, since it says who gets in.
+      INVALID_ARGUMENT     no user
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: no such user, or the agent may not tell
+    """
     PlanMigration: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.PlanMigrationRequest, _snapshot_pb2.PlanMigrationResponse]
     """Says what would stand in the way of a migration, at the source and at the destination, and changes nothing. Obstacles are an answer, not an
     error: also that the destination cannot be reached. A destination given by URI is opened read-only from the source's driver process. Who may
@@ -178,6 +192,20 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     """Whose memory a file of SaveDomain holds, and its definition without secrets. Who may call: admin, as for RestoreDomain.
       INVALID_ARGUMENT     PATH_NOT_ALLOWED
       FAILED_PRECONDITION  OPERATION_FAILED: the file is no complete image, or cannot be read
+    """
+    GetManagedSaveImage: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetManagedSaveImageRequest, _snapshot_pb2.GetManagedSaveImageResponse]  # type: ignore[assignment]
+    """The definition in a domain's managed-save image, without secrets: what it comes back with, which may differ from its stored definition. Who may
+    call: viewer.
+      FAILED_PRECONDITION  WRONG_STATE: it has no image; OPERATION_FAILED: the image is damaged
+    """
+    GetGuestVcpus: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetGuestVcpusRequest, _snapshot_pb2.GetGuestVcpusResponse]  # type: ignore[assignment]
+    """The virtual CPUs that a guest sees and whether it uses them, as its agent tells. Who may call: viewer.
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE: the guest has no agent, or it does not answer
+    """
+    GetAuthorizedSshKeys: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetAuthorizedSshKeysRequest, _snapshot_pb2.GetAuthorizedSshKeysResponse]  # type: ignore[assignment]
+    """The SSH keys that a user may log in to a guest with, as its agent tells. Who may call: operator, since it says who gets in.
+      INVALID_ARGUMENT     no user
+      FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: no such user, or the agent may not tell
     """
     PlanMigration: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.PlanMigrationRequest, _snapshot_pb2.PlanMigrationResponse]  # type: ignore[assignment]
     """Says what would stand in the way of a migration, at the source and at the destination, and changes nothing. Obstacles are an answer, not an
@@ -314,6 +342,38 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         """Whose memory a file of SaveDomain holds, and its definition without secrets. Who may call: admin, as for RestoreDomain.
           INVALID_ARGUMENT     PATH_NOT_ALLOWED
           FAILED_PRECONDITION  OPERATION_FAILED: the file is no complete image, or cannot be read
+        """
+
+    @_abc_1.abstractmethod
+    def GetManagedSaveImage(
+        self,
+        request: _snapshot_pb2.GetManagedSaveImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_snapshot_pb2.GetManagedSaveImageResponse, _abc.Awaitable[_snapshot_pb2.GetManagedSaveImageResponse]]:
+        """The definition in a domain's managed-save image, without secrets: what it comes back with, which may differ from its stored definition. Who may
+        call: viewer.
+          FAILED_PRECONDITION  WRONG_STATE: it has no image; OPERATION_FAILED: the image is damaged
+        """
+
+    @_abc_1.abstractmethod
+    def GetGuestVcpus(
+        self,
+        request: _snapshot_pb2.GetGuestVcpusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_snapshot_pb2.GetGuestVcpusResponse, _abc.Awaitable[_snapshot_pb2.GetGuestVcpusResponse]]:
+        """The virtual CPUs that a guest sees and whether it uses them, as its agent tells. Who may call: viewer.
+          FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE: the guest has no agent, or it does not answer
+        """
+
+    @_abc_1.abstractmethod
+    def GetAuthorizedSshKeys(
+        self,
+        request: _snapshot_pb2.GetAuthorizedSshKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_snapshot_pb2.GetAuthorizedSshKeysResponse, _abc.Awaitable[_snapshot_pb2.GetAuthorizedSshKeysResponse]]:
+        """The SSH keys that a user may log in to a guest with, as its agent tells. Who may call: operator, since it says who gets in.
+          INVALID_ARGUMENT     no user
+          FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: no such user, or the agent may not tell
         """
 
     @_abc_1.abstractmethod

@@ -326,6 +326,10 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """JobService.SendKey."""
     JOB_KIND_INJECT_NMI: _JobKind.ValueType  # 16
     """JobService.InjectNmi."""
+    JOB_KIND_DEFINE_SAVE_IMAGE: _JobKind.ValueType  # 17
+    """JobService.DefineSaveImage."""
+    JOB_KIND_DEFINE_MANAGED_SAVE_IMAGE: _JobKind.ValueType  # 18
+    """JobService.DefineManagedSaveImage."""
     JOB_KIND_DEFINE_DOMAIN: _JobKind.ValueType  # 20
     """JobService.DefineDomain."""
     JOB_KIND_UNDEFINE_DOMAIN: _JobKind.ValueType  # 21
@@ -376,6 +380,10 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """JobService.TrimFilesystems."""
     JOB_KIND_SET_GUEST_TIME: _JobKind.ValueType  # 84
     """JobService.SetGuestTime."""
+    JOB_KIND_SET_GUEST_VCPUS: _JobKind.ValueType  # 85
+    """JobService.SetGuestVcpus."""
+    JOB_KIND_SET_AUTHORIZED_SSH_KEYS: _JobKind.ValueType  # 86
+    """JobService.SetAuthorizedSshKeys."""
     JOB_KIND_CREATE_SNAPSHOT: _JobKind.ValueType  # 100
     """JobService.CreateSnapshot."""
     JOB_KIND_REVERT_TO_SNAPSHOT: _JobKind.ValueType  # 101
@@ -430,6 +438,10 @@ JOB_KIND_SEND_KEY: JobKind.ValueType  # 15
 """JobService.SendKey."""
 JOB_KIND_INJECT_NMI: JobKind.ValueType  # 16
 """JobService.InjectNmi."""
+JOB_KIND_DEFINE_SAVE_IMAGE: JobKind.ValueType  # 17
+"""JobService.DefineSaveImage."""
+JOB_KIND_DEFINE_MANAGED_SAVE_IMAGE: JobKind.ValueType  # 18
+"""JobService.DefineManagedSaveImage."""
 JOB_KIND_DEFINE_DOMAIN: JobKind.ValueType  # 20
 """JobService.DefineDomain."""
 JOB_KIND_UNDEFINE_DOMAIN: JobKind.ValueType  # 21
@@ -480,6 +492,10 @@ JOB_KIND_TRIM_FILESYSTEMS: JobKind.ValueType  # 83
 """JobService.TrimFilesystems."""
 JOB_KIND_SET_GUEST_TIME: JobKind.ValueType  # 84
 """JobService.SetGuestTime."""
+JOB_KIND_SET_GUEST_VCPUS: JobKind.ValueType  # 85
+"""JobService.SetGuestVcpus."""
+JOB_KIND_SET_AUTHORIZED_SSH_KEYS: JobKind.ValueType  # 86
+"""JobService.SetAuthorizedSshKeys."""
 JOB_KIND_CREATE_SNAPSHOT: JobKind.ValueType  # 100
 """JobService.CreateSnapshot."""
 JOB_KIND_REVERT_TO_SNAPSHOT: JobKind.ValueType  # 101
@@ -1795,7 +1811,7 @@ Global___CreateSnapshotResult: _TypeAlias = CreateSnapshotResult  # noqa: Y015
 
 @_typing.final
 class FileResult(_message.Message):
-    """Result of SaveDomain and DumpCore."""
+    """Result of SaveDomain, DumpCore and DefineSaveImage."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1805,7 +1821,7 @@ class FileResult(_message.Message):
     """The file that was written, as it was named."""
     @_builtins.property
     def domain(self) -> Global___Domain:
-        """The domain as read after the job."""
+        """The domain as read after the job; unset where the host knows none (DefineSaveImage)."""
 
     def __init__(
         self,
@@ -2016,7 +2032,7 @@ class Job(_message.Message):
 
     @_builtins.property
     def file_result(self) -> Global___FileResult:
-        """Of SaveDomain and DumpCore."""
+        """Of SaveDomain, DumpCore and DefineSaveImage."""
 
     @_builtins.property
     def filesystems_result(self) -> Global___FilesystemsResult:

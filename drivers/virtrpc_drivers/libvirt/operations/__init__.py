@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.libvirt import migration
-from virtrpc_drivers.libvirt.operations import agent, blocks, definition, devices, files, keys, lifecycle, resize, settings, snapshots, tuning
+from virtrpc_drivers.libvirt.operations import agent, blocks, definition, devices, files, images, keys, lifecycle, resize, settings, snapshots, tuning
 from virtrpc_drivers.libvirt.operations.common import DONE, Verb
 
 VERBS: dict[str, Verb] = {
@@ -18,6 +18,7 @@ VERBS: dict[str, Verb] = {
     **resize.VERBS,
     **blocks.VERBS,
     **files.VERBS,
+    **images.VERBS,
     **tuning.VERBS,
     "Migrate": migration.migrate,
 }
@@ -33,6 +34,7 @@ _FUNCTIONS: dict[str, str] = {
     **resize.FUNCTIONS,
     **blocks.FUNCTIONS,
     **files.FUNCTIONS,
+    **images.FUNCTIONS,
     **agent.FUNCTIONS,
     **tuning.FUNCTIONS,
     "Migrate": "virDomainMigrateToURI3",

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import libvirt
+from msgspec.structs import replace
 
 from virtrpc_drivers import operations as ops
+from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.libvirt import flags
+from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.operations.common import DONE, Verb, domain_of
 from virtrpc_drivers.values import Outcome
 
@@ -42,7 +45,26 @@ def set_guest_time(connection: Any, operation: ops.SetGuestTime) -> Outcome:
     return DONE
 
 
+def set_guest_vcpus(connection: Any, operation: ops.SetGuestVcpus) -> Outcome:
+    """virDomainSetGuestVcpus. Raises INVALID_ARGUMENT for one that the guest cannot do without: libvirt calls that not supported."""
+    try:
+        domain_of(connection, operation).setGuestVcpus(",".join(map(str, operation.vcpus)), int(operation.online))
+    except libvirt.libvirtError as error:
+        if "is not offlinable" in str(error):
+            raise DriverError(replace(fault_of(error), reason=Reason.INVALID_ARGUMENT)) from None
+        raise
+    return DONE
+
+
+def set_authorized_ssh_keys(connection: Any, operation: ops.SetAuthorizedSshKeys) -> Outcome:
+    """virDomainAuthorizedSSHKeysSet."""
+    domain_of(connection, operation).authorizedSSHKeysSet(operation.user, list(operation.keys), flags.ssh_keys(operation.change))
+    return DONE
+
+
 VERBS: dict[str, Verb] = {
+    "SetGuestVcpus": set_guest_vcpus,
+    "SetAuthorizedSshKeys": set_authorized_ssh_keys,
     "FreezeFilesystems": freeze,
     "ThawFilesystems": thaw,
     "TrimFilesystems": trim,
@@ -50,6 +72,8 @@ VERBS: dict[str, Verb] = {
     "SetUserPassword": set_user_password,
 }
 FUNCTIONS: dict[str, str] = {
+    "SetGuestVcpus": "virDomainSetGuestVcpus",
+    "SetAuthorizedSshKeys": "virDomainAuthorizedSSHKeysSet",
     "FreezeFilesystems": "virDomainFSFreeze",
     "ThawFilesystems": "virDomainFSThaw",
     "TrimFilesystems": "virDomainFSTrim",

@@ -14,7 +14,21 @@ from virtrpc_drivers.libvirt import probing
 from virtrpc_drivers.libvirt.connections import Lanes
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.progress import NO_JOB, POLL_SECONDS, JobLook
-from virtrpc_drivers.libvirt.proofs import agent, blocks, definition, devices, files, keys, lifecycle, migration, resize, settings, snapshots, tuning
+from virtrpc_drivers.libvirt.proofs import (
+    agent,
+    blocks,
+    definition,
+    devices,
+    files,
+    images,
+    keys,
+    lifecycle,
+    migration,
+    resize,
+    settings,
+    snapshots,
+    tuning,
+)
 from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict
 from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.protocol import Call
@@ -155,6 +169,7 @@ PROOFS: dict[str, Proof] = {
     **resize.PROOFS,
     **blocks.PROOFS,
     **files.PROOFS,
+    **images.PROOFS,
     **tuning.PROOFS,
     **migration.PROOFS,
 }
