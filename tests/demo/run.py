@@ -23,6 +23,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from tests.demo.rows import Window, observations, row, table
 from tests.demo.stage import Stage, stage
+from tests.demo.tour import tour
 from virtrpc import AsyncClient
 from virtrpc.errors import VirtrpcError
 from virtrpc.jobs import AsyncJobHandle
@@ -62,7 +63,8 @@ async def serving(here: Stage, **settings: float) -> AsyncIterator[AsyncClient]:
     socket = here.directory / "virtrpc.sock"
     config = here.directory / "virtrpcd.toml"
     host = {"name": "demo", "uri": here.uri, **settings}
-    config.write_text("[[hosts]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in host.items()))
+    words = [f"path_roots = [{json.dumps(str(here.directory))}]", "[[hosts]]", *(f"{key} = {json.dumps(value)}" for key, value in host.items())]
+    config.write_text("\n".join(words) + "\n")
     with (here.directory / "virtrpcd.log").open("w") as log:
         command = [sys.executable, "-m", "virtrpc.daemon", "serve", "--socket", str(socket), "--config", str(config)]
         server = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, start_new_session=True)
@@ -249,6 +251,8 @@ async def demo(driver: str, parent: Path | None, cpus: frozenset[int] | None) ->
             domain = await described(client, here)
             if domain.state != types_pb2.DOMAIN_STATE_RUNNING:
                 raise StepFailed("the guest does not run after the cancelled save")
+            say("and what else there is")
+            await tour(client, here, lambda text: console.print(f"  {text}", markup=False))
             await _cleared(client, here)
         left = here.left_behind
     if left:
