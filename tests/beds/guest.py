@@ -72,11 +72,11 @@ def _build(home: Path) -> None:
         unpacked, root, result = work / "unpacked", work / "root", work / "result"
         for directory in (unpacked, root, result):
             directory.mkdir()
-        _say(f"downloading {KERNEL_PACKAGE}, {', '.join(PROGRAM_PACKAGES)}")
+        say(f"downloading {KERNEL_PACKAGE}, {', '.join(PROGRAM_PACKAGES)}")
         _unpack_packages(work, unpacked)
-        _say("packing the initramfs")
+        say("packing the initramfs")
         _fill_root(unpacked, root)
-        _pack(root, result / "initrd")
+        pack(root, result / "initrd")
         shutil.copy(next(unpacked.glob("boot/vmlinuz-*")), result / "vmlinuz")
         shutil.copy(unpacked / "bin/busybox", result / "busybox")
         try:
@@ -85,7 +85,7 @@ def _build(home: Path) -> None:
             # Another builder was faster: its image is as good as this one.
             if not home.exists():
                 raise
-    _say(f"image is in {home}")
+    say(f"image is in {home}")
 
 
 def _unpack_packages(work: Path, unpacked: Path) -> None:
@@ -94,9 +94,9 @@ def _unpack_packages(work: Path, unpacked: Path) -> None:
     download = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *packages]
     if subprocess.run(download, cwd=work, capture_output=True).returncode != 0:
         _update_package_lists()
-        _run(download, cwd=work)
+        run(download, cwd=work)
     for package in work.glob("*.deb"):
-        _run(["dpkg-deb", "-x", package, unpacked])
+        run(["dpkg-deb", "-x", package, unpacked])
 
 
 def _kernel_package() -> str:
@@ -104,15 +104,15 @@ def _kernel_package() -> str:
     for attempt in range(2):
         if attempt:
             _update_package_lists()
-        listing = _run(["apt-cache", "depends", KERNEL_PACKAGE], check=False)
+        listing = run(["apt-cache", "depends", KERNEL_PACKAGE], check=False)
         if found := re.search(r"Depends: (linux-image-\S+)", listing):
             return found[1]
     raise SystemExit(f"guest: Debian's package lists do not have {KERNEL_PACKAGE}")
 
 
 def _update_package_lists() -> None:
-    _say("updating the package lists")
-    _run([*([] if os.geteuid() == 0 else ["sudo"]), "apt-get", "update", "-q"])
+    say("updating the package lists")
+    run([*([] if os.geteuid() == 0 else ["sudo"]), "apt-get", "update", "-q"])
 
 
 def _fill_root(unpacked: Path, root: Path) -> None:
@@ -126,7 +126,7 @@ def _fill_root(unpacked: Path, root: Path) -> None:
         shutil.copy(RECIPE / script, root / "sbin")
     for program in (root / "init", *root.glob("sbin/*")):
         program.chmod(0o755)
-    _run(["gcc", "-O2", "-static", "-s", "-o", root / "bin/memory", RECIPE / "memory.c"])
+    run(["gcc", "-O2", "-static", "-s", "-o", root / "bin/memory", RECIPE / "memory.c"])
     (root / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
     (root / "etc/group").write_text("root:x:0:\n")
     (root / "etc/shadow").write_text("root:*:19000:0:99999:7:::\n")
@@ -140,7 +140,7 @@ def _fill_root(unpacked: Path, root: Path) -> None:
 
 def _copy_with_libraries(program: Path, root: Path) -> None:
     shutil.copy(program, root / "usr/sbin")
-    listing = _run(["ldd", program])
+    listing = run(["ldd", program])
     if "not found" in listing:
         raise SystemExit(f"guest: a library of {program.name} is not installed here:\n{listing}")
     for library in re.findall(r"(/\S+) \(0x", listing):
@@ -148,7 +148,8 @@ def _copy_with_libraries(program: Path, root: Path) -> None:
         shutil.copy(library, root / folder)
 
 
-def _pack(root: Path, initrd: Path) -> None:
+def pack(root: Path, initrd: Path) -> None:
+    """Make an initramfs of a directory."""
     for path in (root, *root.rglob("*")):
         os.utime(path, (0, 0), follow_symlinks=False)
     names = "\n".join(sorted(str(path.relative_to(root)) for path in root.rglob("*")))
@@ -157,7 +158,8 @@ def _pack(root: Path, initrd: Path) -> None:
         subprocess.run(command, input=names.encode(), cwd=root, stdout=target, check=True)
 
 
-def _run(command: Sequence[str | Path], cwd: Path | None = None, check: bool = True) -> str:
+def run(command: Sequence[str | Path], cwd: Path | None = None, check: bool = True) -> str:
+    """What a program prints; with ``check`` a failure ends the build with its words."""
     environment = {**os.environ, "LC_ALL": "C"}
     result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     if check and result.returncode != 0:
@@ -165,7 +167,8 @@ def _run(command: Sequence[str | Path], cwd: Path | None = None, check: bool = T
     return result.stdout
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Tell whoever waits for a build how far it is."""
     print(f"guest: {text}", file=sys.stderr)
 
 

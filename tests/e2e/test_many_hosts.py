@@ -13,8 +13,9 @@ import pytest
 from tests.e2e.server import Server, ended, eventually
 from tests.hypervisors.client_library import Esx
 from tests.hypervisors.containers import Lxc
+from tests.hypervisors.emulated import Qemu
 from tests.hypervisors.kind import Kind
-from tests.hypervisors.kinds import Qemu, TestDriver
+from tests.hypervisors.kinds import TestDriver
 from virtrpc import AsyncClient
 from virtrpc.v1 import query_pb2 as q
 from virtrpc.v1 import types_pb2 as t

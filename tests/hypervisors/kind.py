@@ -33,6 +33,8 @@ class Kind:
     """How its guests are asked to shut down and to restart."""
     vague: ClassVar[frozenset[str]] = frozenset()
     """RPCs whose effect its own mock or double does not show."""
+    refuses: ClassVar[Mapping[str, str]] = {}
+    """RPCs that its driver has and its machine has not, by bare name, with the reason that their jobs end with."""
 
     guard_seconds: ClassVar[float] = 60
     """How long a job may take until it is called a hang."""

@@ -15,6 +15,7 @@ class Found(StrEnum):
 
     WORKS = "works"
     LACKS = "lacks"
+    REFUSES = "refuses"
     FAILED = "failed"
 
 

@@ -18,13 +18,14 @@ from tests.hypervisors.ledger import Found
 
 FILE = ledger.ROOT / "docs" / "hypervisors.md"
 SERVICES = ("QueryService", "JobService", "SnapshotService")
-WORKS, LACKS, SIMULATED = "works", "lacks", "(works)"
+WORKS, LACKS, REFUSES, SIMULATED = "works", "lacks", "refuses", "(works)"
 HEAD = """# What works where
 
 Every RPC on every hypervisor, as `make test-hypervisors` found it; that command writes this page, and each submission checks it.
 
 - **works**: used on that hypervisor, and its effect seen.
 - **lacks**: the RPC ends FAILED_PRECONDITION with UNSUPPORTED_BY_HYPERVISOR before there is a job, which was seen too.
+- **refuses**: the driver has it and the machine has not: the job ends FAILED with UNSUPPORTED_BY_HYPERVISOR.
 - **(works)**: the hypervisor cannot be started on the machines of this project. Its libvirt driver has it, and the same suite passed against
   `sim` with that driver's row of the table.
 """
@@ -74,6 +75,8 @@ def _cell(kind: type[Kind], rpc: str) -> str:
     found = ledger.read(kind.name).get(rpc)
     if found is Found.LACKS:
         return LACKS
+    if found is Found.REFUSES:
+        return REFUSES
     if found is Found.WORKS:
         return SIMULATED if kind.simulated else WORKS
     return "FAILED" if found is Found.FAILED else "not run"
@@ -89,7 +92,7 @@ def main() -> int:
     ran = [kind for kind in KINDS if ledger.read(kind.name)]
     bad = [f"{rpc} on {kind.name}: {_cell(kind, rpc)}" for kind in ran for rpc in CASES if _cell(kind, rpc) in ("FAILED", "not run")]
     if "--at-hand" in sys.argv[1:]:
-        print(*(kind.name for kind in KINDS if kind.missing() is None and kind.at_hand()))
+        print(*(kind.name for kind in KINDS if kind.at_hand() and kind.missing() is None))
         return 0
     check = "--check" in sys.argv[1:]
     absent = [] if check else [f"{kind.name} was not run" for kind in KINDS if kind not in ran and kind.missing() is None]

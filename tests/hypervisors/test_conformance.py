@@ -9,7 +9,7 @@ from tests.hypervisors.case import CASES, Case
 from tests.hypervisors.ledger import Found
 from tests.hypervisors.stage import Stage
 from tests.test_api_coverage import contract
-from virtrpc import Unsupported
+from virtrpc import Unsupported, VirtrpcError
 from virtrpc.v1 import job_pb2 as j
 
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(180)]
@@ -26,7 +26,12 @@ async def test_rpc(stage: Stage, rpc: str) -> None:
     """What the hypervisor has works, and what it lacks is UNSUPPORTED_BY_HYPERVISOR before there is a job."""
     case = CASES[rpc]
     ledger.note(stage.kind.name, rpc, Found.FAILED)
-    if stage.has(rpc_id(rpc)):
+    if rpc_id(rpc) in stage.kind.refuses:
+        with pytest.raises(VirtrpcError) as caught:
+            await case.works(stage)
+        assert (caught.value.reason, caught.value.job is not None) == (stage.kind.refuses[rpc_id(rpc)], True)
+        ledger.note(stage.kind.name, rpc, Found.REFUSES)
+    elif stage.has(rpc_id(rpc)):
         await case.works(stage)
         ledger.note(stage.kind.name, rpc, Found.WORKS)
     else:

@@ -49,6 +49,9 @@ REASONS: dict[int, Reason] = {
 _STATES = ("not running", "is not in running state", "is not in suspend state", "is not in shutoff state")
 """How messages end that refuse a domain's state; the last three are the vmware and openvz drivers'."""
 
+_QEMU_UNSUPPORTED = "this feature or command is not currently supported"
+"""How QEMU's monitor refuses what the machine has not, such as an NMI of arm64; libvirt passes it on as an internal error."""
+
 TRANSPORT = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE})
 """Error domains of libvirt's own client: system and internal errors from there mean that the connection is gone."""
 
@@ -81,6 +84,8 @@ def _reason(code: int, domain: int, message: str) -> Reason:
     if code == libvirt.VIR_ERR_OPERATION_DENIED and "read only" in message:
         return Reason.HOST_READ_ONLY
     if code == libvirt.VIR_ERR_INVALID_ARG and message.startswith("unsupported flags"):
+        return Reason.UNSUPPORTED
+    if code == libvirt.VIR_ERR_INTERNAL_ERROR and message.endswith(_QEMU_UNSUPPORTED):
         return Reason.UNSUPPORTED
     if code == libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED and "agent" in message:
         return Reason.AGENT_UNRESPONSIVE

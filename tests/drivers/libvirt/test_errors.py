@@ -66,6 +66,12 @@ def test_each_code_has_its_reason(code: int, reason: Reason) -> None:
         (29, libvirt.VIR_FROM_DOMAIN, "operation virDomainSuspend forbidden for read only access", Reason.HOST_READ_ONLY),
         (68, QEMU, "Timed out during operation: vcpu unplug request timed out.", Reason.GUEST_TIMEOUT),
         (29, libvirt.VIR_FROM_POLKIT, "access denied by policy", Reason.PERMISSION_DENIED),
+        (
+            1,
+            QEMU,
+            "internal error: unable to execute QEMU command 'inject-nmi': this feature or command is not currently supported",
+            Reason.UNSUPPORTED,
+        ),
         (74, QEMU, "argument unsupported: QEMU guest agent is not configured", Reason.AGENT_UNRESPONSIVE),
     ],
 )
