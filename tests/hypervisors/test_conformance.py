@@ -12,7 +12,7 @@ from tests.test_api_coverage import contract
 from virtrpc import Unsupported, VirtrpcError
 from virtrpc.v1 import job_pb2 as j
 
-pytestmark = [pytest.mark.matrix, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(180, func_only=True)]  # what starts a hypervisor may build it first
 assert cases.__all__
 
 
