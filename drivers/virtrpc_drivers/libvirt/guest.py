@@ -117,7 +117,10 @@ def guest_vcpus(domain: Any) -> tuple[GuestVcpu, ...]:
     """virDomainGetGuestVcpus."""
     told: Fields | None = domain.guestVcpus(0)
     if told is None:
-        # The binding looks for -1 and misses that the call has failed.
+        # The binding misses that the call has failed, and its words are gone now and then: this one asks the same agent, and says why it fails.
+        domain.getTime(0)
+        told = domain.guestVcpus(0)
+    if told is None:
         raise libvirt.libvirtError("virDomainGetGuestVcpus() failed")
     online, offlinable = _numbers(told.get("online", "")), _numbers(told.get("offlinable", ""))
     return tuple(GuestVcpu(number=number, online=number in online, offlinable=number in offlinable) for number in sorted(_numbers(told["vcpus"])))
