@@ -51,8 +51,9 @@ class Arch:
     def domain_xml(
         self, name: str, uuid: str, *, console_log: Path, memory_mib: int = 256, disks: Sequence[Disk] = (), interface: bool = False
     ) -> str:
-        """The XML of a guest that boots to READY on its console, with an agent; balloon, disks and interface are virtio."""
+        """The XML of a guest that boots to READY on its console, with an agent and a screen; its devices are virtio."""
         image = self.image()
+        # A screen without a server: with one, libvirt gives POWER a keyboard and a mouse, and those need USB.
         return f"""
 <domain type="qemu">
   <name>{name}</name>
@@ -76,7 +77,6 @@ class Arch:
     <channel type="unix"><target type="virtio" name="org.qemu.guest_agent.0"/></channel>
     <{self.serial} type="pty"><log file={quoteattr(str(console_log))} append="off"/>{self.target}</{self.serial}>
     <video><model type="virtio"/></video>
-    <graphics type="vnc" port="-1" autoport="yes"/>
     <memballoon model="virtio"><stats period="1"/></memballoon>
   </devices>
   <seclabel type="none"/>

@@ -82,7 +82,7 @@ def test_libvirt_boots_it_and_it_goes_when_asked(daemon: Libvirtd, arch: Arch) -
     daemon.define(arch.domain_xml(name, uuid, console_log=log))
     daemon.virsh("start", name)
     booted(daemon, name)
-    daemon.virsh("shutdown", name)
+    daemon.virsh("shutdown", name, "--mode", "acpi")
     wait_until(lambda: daemon.virsh("domstate", name).strip() == "shut off", "the guest to power off", BOOT_SECONDS)
     assert "POWERING-OFF" in log.read_text(errors="replace")
     daemon.virsh("undefine", name)

@@ -17,9 +17,6 @@ SCREEN = "<video><model type='vga'/></video><graphics type='vnc' port='-1' autop
 UNSUPPORTED = "UNSUPPORTED_BY_HYPERVISOR"
 
 
-SLEEP: Mapping[str, str] = {"PowerManagementSuspend": UNSUPPORTED, "PowerManagementWakeup": UNSUPPORTED}
-
-
 class Qemu(Kind):
     """QEMU x86-64 behind two private libvirtds."""
 
@@ -93,8 +90,6 @@ class Foreign(Qemu):
 
     machine: ClassVar[arch.Arch]
     boot_seconds = 120
-    # Without ACPI there is no sleep.
-    refuses: ClassVar[Mapping[str, str]] = SLEEP
 
     @classmethod
     def missing(cls) -> str | None:
@@ -126,7 +121,7 @@ class Arm(Foreign):
     """arm64."""
 
     name, title, machine = "arm64", "arm64 (virt) through libvirtd", arch.ARM
-    refuses: ClassVar[Mapping[str, str]] = {**SLEEP, "InjectNmi": UNSUPPORTED}
+    refuses: ClassVar[Mapping[str, str]] = dict.fromkeys(("PowerManagementSuspend", "PowerManagementWakeup", "InjectNmi"), UNSUPPORTED)
 
 
 KINDS: tuple[type[Kind], ...] = (Qemu, Kvm, Power, Arm)
