@@ -20,7 +20,6 @@ pytestmark = [
     pytest.mark.hypervisor,
     pytest.mark.matrix,
     pytest.mark.timeout(400),  # the first run ever builds the host
-    pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(XenHost.missing() is not None, reason=str(XenHost.missing())),
 ]
 
@@ -101,6 +100,7 @@ def test_two_starts_share_nothing(host: XenHost) -> None:
         assert another.uri != host.uri
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_guest_lives_through_the_driver(bed: Bed) -> None:
     """A domain is defined, started, paused, resumed, saved, started again from its image and destroyed, and each event arrives."""
     uuid = await bed.defined()
@@ -121,6 +121,7 @@ async def test_a_guest_lives_through_the_driver(bed: Bed) -> None:
     assert (await bed.state(uuid)).state is State.SHUTOFF
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_guest_is_asked_to_shut_down(bed: Bed) -> None:
     """A shutdown ends once the guest is off."""
     uuid = await bed.booted()
@@ -128,6 +129,7 @@ async def test_a_guest_is_asked_to_shut_down(bed: Bed) -> None:
     assert (await bed.state(uuid)).state is State.SHUTOFF
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_listing_has_dom0_and_guests(bed: Bed) -> None:
     """dom0 is listed beside the guests, and runs."""
     uuid = await bed.started()
