@@ -10,8 +10,9 @@ import libvirt
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from tests.e2e.behaviour import has_progress, held_writer_of
 from tests.e2e.server import Guest, QemuHost, ended, eventually, running
-from virtrpc import AgentUnresponsive, AlreadyExists, AsyncClient, Cancelled, InvalidArgument, OperationFailed, WrongState
+from virtrpc import AgentUnresponsive, AlreadyExists, AsyncClient, AsyncJobHandle, Cancelled, InvalidArgument, OperationFailed, WrongState
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import snapshot_pb2 as s
 from virtrpc.v1 import types_pb2 as t
@@ -58,15 +59,19 @@ async def test_save_and_restore(client: AsyncClient, guest: Guest, path: Path) -
 
 async def test_a_cancelled_save_leaves_no_file(client: AsyncClient, big_guest: Guest, path: Path) -> None:
     """A save to a file reports progress, and is cancelled: the guest runs on."""
-    handle = await client.save_domain(big_guest.name, path=str(path))
-    async for job in handle:
-        if job.abortable and job.progress.processed_bytes:
-            await handle.cancel()
-            break
-    with pytest.raises(Cancelled):
-        await handle.wait()
+    await cancelled_midway(client, await client.save_domain(big_guest.name, path=str(path)), path)
     assert big_guest.state == libvirt.VIR_DOMAIN_RUNNING
     assert not path.exists()
+
+
+async def cancelled_midway(client: AsyncClient, handle: AsyncJobHandle, path: Path) -> None:
+    """Cancel a job once it has said how far it is, while its file takes no more data; it must end CANCELLED."""
+    with held_writer_of(str(path)):
+        await eventually(lambda: has_progress(client, handle.job_id), "the job to report bytes")
+        answer = await handle.cancel()
+        assert answer.outcome == j.CANCEL_OUTCOME_ABORTING, answer.message
+    with pytest.raises(Cancelled):
+        await handle.wait()
 
 
 async def test_files_that_may_not_be(client: AsyncClient, guest: Guest, path: Path) -> None:
@@ -99,13 +104,7 @@ async def test_dump_core(client: AsyncClient, guest: Guest, path: Path) -> None:
 
 async def test_a_core_file_is_cancelled(client: AsyncClient, big_guest: Guest, path: Path) -> None:
     """A dump reports progress and is cancelled: the guest runs on."""
-    handle = await client.dump_core(big_guest.name, path=str(path))
-    async for job in handle:
-        if job.abortable and job.progress.processed_bytes:
-            await handle.cancel()
-            break
-    with pytest.raises(Cancelled):
-        await handle.wait()
+    await cancelled_midway(client, await client.dump_core(big_guest.name, path=str(path)), path)
     assert big_guest.state == libvirt.VIR_DOMAIN_RUNNING
 
 
