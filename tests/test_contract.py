@@ -98,6 +98,8 @@ WAITS_FOR = {
             "CommitBlock",
             "CreateSnapshot",
             "RevertToSnapshot",
+            "CreateCheckpoint",
+            "DeleteCheckpoint",
             "MigrateDomain",
         },
     },
@@ -107,6 +109,9 @@ WAITS_FOR = {
             "GetSnapshot",
             "GetSnapshotXml",
             "GetCurrentSnapshot",
+            "ListCheckpoints",
+            "GetCheckpoint",
+            "GetCheckpointXml",
             "PlanMigration",
             "GetGuestInfo",
             "TakeScreenshot",
@@ -366,6 +371,7 @@ def test_a_job_has_one_result_for_each_sort_of_verb() -> None:
         "FileResult",
         "FilesystemsResult",
         "BlockJobResult",
+        "CreateCheckpointResult",
     }
 
 

@@ -16,6 +16,7 @@ class Reason(StrEnum):
     """The driver process ended while the call was out: nobody knows yet what became of it."""
     DOMAIN_NOT_FOUND = "DOMAIN_NOT_FOUND"
     SNAPSHOT_NOT_FOUND = "SNAPSHOT_NOT_FOUND"
+    CHECKPOINT_NOT_FOUND = "CHECKPOINT_NOT_FOUND"
     DEVICE_NOT_FOUND = "DEVICE_NOT_FOUND"
     ALREADY_EXISTS = "ALREADY_EXISTS"
     WRONG_STATE = "WRONG_STATE"

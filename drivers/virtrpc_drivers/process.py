@@ -129,6 +129,10 @@ async def dispatch(driver: Driver, request: wire.AnyRequest) -> object:
             return await driver.snapshots(request.uuid)
         case wire.ReadSnapshotXml():
             return await driver.snapshot_xml(request.uuid, request.name)
+        case wire.ListCheckpoints():
+            return await driver.checkpoints(request.uuid)
+        case wire.ReadCheckpointXml():
+            return await driver.checkpoint_xml(request.uuid, request.name, size=request.size)
         case wire.ReadCurrentSnapshot():
             return await driver.current_snapshot(request.uuid)
         case wire.Close():

@@ -18,6 +18,7 @@ from virtrpc_drivers.migration import Arrival, Departure, Facts, Reading, TuneAn
 from virtrpc_drivers.operations import AnyOperation, Migrate
 from virtrpc_drivers.values import (
     CancelAnswer,
+    Checkpoints,
     Group,
     GuestInfo,
     GuestPart,
@@ -221,6 +222,12 @@ class Driver(Protocol):
 
     async def current_snapshot(self, uuid: str) -> str | None:
         """The current snapshot's name, or None (virDomainSnapshotCurrent)."""
+
+    async def checkpoints(self, uuid: str) -> Checkpoints:
+        """All checkpoints of a domain, without XML."""
+
+    async def checkpoint_xml(self, uuid: str, name: str, *, size: bool) -> str:
+        """One checkpoint's XML, without secrets (virDomainCheckpointGetXMLDesc); the sizes need a job. Raises CHECKPOINT_NOT_FOUND."""
 
     async def save_image(self, path: str) -> SaveImage:
         """Whose memory a file holds (virDomainSaveImageGetXMLDesc). Raises PATH_NOT_ALLOWED outside the roots."""

@@ -23,6 +23,7 @@ from virtrpc_drivers.operations import Migrate
 from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DriverSettings, HostDown
 from virtrpc_drivers.values import (
     CancelAnswer,
+    Checkpoints,
     Group,
     GuestInfo,
     GuestPart,
@@ -294,6 +295,16 @@ class ProcessDriver:
     async def probe(self, uuid: str) -> None:
         """See Driver.probe."""
         await self._ask(wire.Probe, uuid=uuid)
+
+    async def checkpoints(self, uuid: str) -> Checkpoints:
+        """See Driver.checkpoints."""
+        answer: Checkpoints = await self._ask(wire.ListCheckpoints, uuid=uuid)
+        return answer
+
+    async def checkpoint_xml(self, uuid: str, name: str, *, size: bool) -> str:
+        """See Driver.checkpoint_xml."""
+        answer: str = await self._ask(wire.ReadCheckpointXml, uuid=uuid, name=name, size=size)
+        return answer
 
     async def snapshots(self, uuid: str) -> Snapshots:
         """See Driver.snapshots."""

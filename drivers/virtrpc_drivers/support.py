@@ -132,6 +132,7 @@ _SNAPSHOTS = (
     _row("RevertToSnapshot", _names("qemu vz esx vbox test")),
     _shared("DeleteSnapshot", "qemu vz esx vbox test"),
 )
+_CHECKPOINTS = (_row("CreateCheckpoint", _names("qemu test")), _row("DeleteCheckpoint", _names("qemu test")))
 # OpenVZ migrates only where a client holds both connections (virDomainMigrate3), and never peer to peer.
 _MIGRATION = (_row("Migrate", _names("qemu xen vz"), progress="qemu xen vz", abortable="qemu vz"),)
 _READS = (
@@ -145,6 +146,9 @@ _READS = (
     _read("PlanMigration", "qemu xen vz"),
     _read("FinishBlockJob", "qemu"),
     _read("SetJobSpeed", "qemu"),
+    _read("ListCheckpoints", "qemu test"),
+    _read("GetCheckpoint", "qemu test"),
+    _read("GetCheckpointXml", "qemu test"),
     _read("ListSnapshots", "qemu vz esx vbox test"),
     _read("GetSnapshot", "qemu vz esx vbox test"),
     _read("GetSnapshotXml", "qemu vz esx vbox test"),
@@ -158,7 +162,21 @@ _READS = (
     _read("GetGuestVcpus", "qemu"),
     _read("GetAuthorizedSshKeys", "qemu"),
 )
-_ROWS = (*_LIFECYCLE, *_DEFINITION, *_DEVICES, *_SETTINGS, *_AGENT, *_SNAPSHOTS, *_MIGRATION, *_KEYS, *_RESIZE, *_BLOCKS, *_TUNING, *_READS)
+_ROWS = (
+    *_LIFECYCLE,
+    *_DEFINITION,
+    *_DEVICES,
+    *_SETTINGS,
+    *_AGENT,
+    *_SNAPSHOTS,
+    *_MIGRATION,
+    *_KEYS,
+    *_RESIZE,
+    *_BLOCKS,
+    *_CHECKPOINTS,
+    *_TUNING,
+    *_READS,
+)
 
 READS: tuple[str, ...] = tuple(row.name for row in _READS)
 """The RPCs that change nothing and that some hypervisor lacks."""

@@ -472,6 +472,25 @@ class Snapshots(Value, frozen=True):
     snapshots: tuple[Snapshot, ...] = ()
 
 
+class Checkpoint(Value, frozen=True):
+    """One checkpoint's metadata; `disks` are the targets of those that take part."""
+
+    name: str
+    parent: str | None = None
+    description: str | None = None
+    creation_time: int | None = None
+    """Seconds since the epoch."""
+    children: int = 0
+    """Direct children."""
+    disks: tuple[str, ...] = ()
+
+
+class Checkpoints(Value, frozen=True):
+    """All checkpoints of a domain."""
+
+    checkpoints: tuple[Checkpoint, ...] = ()
+
+
 class Slot(StrEnum):
     """What a verb takes while it runs: see the design's chapter "Job condition and slots"."""
 
@@ -560,6 +579,7 @@ class Outcome(Value, frozen=True):
     uuid: str | None = None
     """The domain that it made or moved, where that is not the one it was sent to."""
     snapshot: Snapshot | None = None
+    checkpoint: Checkpoint | None = None
     destination_uri: str | None = None
     path: str | None = None
     count: int | None = None

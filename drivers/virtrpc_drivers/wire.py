@@ -16,6 +16,7 @@ from virtrpc_drivers.operations import Migrate
 from virtrpc_drivers.protocol import AnyNotice, Call, DriverSettings
 from virtrpc_drivers.values import (
     CancelAnswer,
+    Checkpoints,
     Failed,
     Group,
     GuestInfo,
@@ -198,6 +199,20 @@ class ReadDomainCapabilities(Request, frozen=True):
     virt_type: str
 
 
+class ListCheckpoints(Request, frozen=True):
+    """Driver.checkpoints."""
+
+    uuid: str
+
+
+class ReadCheckpointXml(Request, frozen=True):
+    """Driver.checkpoint_xml."""
+
+    uuid: str
+    name: str
+    size: bool
+
+
 class Simulate(Request, frozen=True):
     """A command that only a simulated hypervisor answers; its body is the simulation's own."""
 
@@ -224,6 +239,8 @@ AnyRequest = (
     | SteerCall
     | Probe
     | ListSnapshots
+    | ListCheckpoints
+    | ReadCheckpointXml
     | ReadSnapshotXml
     | ReadCurrentSnapshot
     | ReadSaveImage
@@ -253,6 +270,8 @@ ANSWERS: dict[type[Request], Any] = {
     SteerCall: CancelAnswer,
     Probe: None,
     ListSnapshots: Snapshots,
+    ListCheckpoints: Checkpoints,
+    ReadCheckpointXml: str,
     ReadSnapshotXml: str,
     ReadCurrentSnapshot: str | None,
     ReadSaveImage: SaveImage,
@@ -266,7 +285,9 @@ ANSWERS: dict[type[Request], Any] = {
     Close: None,
 }
 """The type of each request's answer."""
-BULK: frozenset[type[Request]] = frozenset({ListDomains, ReadDomains, SampleDomains, ListSnapshots, ReadSnapshotXml, TakeScreenshot})
+BULK: frozenset[type[Request]] = frozenset(
+    {ListDomains, ReadDomains, SampleDomains, ListSnapshots, ListCheckpoints, ReadCheckpointXml, ReadSnapshotXml, TakeScreenshot}
+)
 """Requests whose answers give way to control messages."""
 
 
@@ -296,7 +317,7 @@ def replies(request: int, value: object, piece: int = PIECE) -> Iterator[bytes]:
 
     Raises DriverError where a part that cannot be cut is larger than MAX_MESSAGE; a reading so large becomes a `Failed`.
     """
-    parts = list(_cut(value, piece)) if isinstance(value, Readings | Samples | Listing | Pulses | Snapshots | Screenshot) else [value]
+    parts = list(_cut(value, piece)) if isinstance(value, Readings | Samples | Listing | Pulses | Snapshots | Checkpoints | Screenshot) else [value]
     for index, part in enumerate(parts):
         yield encode(Reply(id=request, value=msgspec.Raw(_encoder.encode(part)), more=index + 1 < len(parts)))
 

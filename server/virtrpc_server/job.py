@@ -16,7 +16,7 @@ from virtrpc_server.messages.common import enum_table
 from virtrpc_server.messages.hosts import unreachable_message
 from virtrpc_server.messages.jobs import job_message
 from virtrpc_server.migration import Migrations
-from virtrpc_server.orders import agent, blocks, definition, devices, files, images, keys, lifecycle, settings, snapshots, tuning
+from virtrpc_server.orders import agent, blocks, checkpoints, definition, devices, files, images, keys, lifecycle, settings, snapshots, tuning
 from virtrpc_server.paging import Key, Pager, Row
 from virtrpc_server.steering import steer
 from virtrpc_server.tuning import tune, tuning_of
@@ -241,6 +241,14 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     def RevertToSnapshot(self, request: job_pb2.RevertToSnapshotRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainRevertToSnapshot."""
         return self._accept.existing(request, context, snapshots.revert_to_snapshot)
+
+    def CreateCheckpoint(self, request: job_pb2.CreateCheckpointRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainCheckpointCreateXML."""
+        return self._accept.existing(request, context, checkpoints.create_checkpoint)
+
+    def DeleteCheckpoint(self, request: job_pb2.DeleteCheckpointRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainCheckpointDelete."""
+        return self._accept.existing(request, context, checkpoints.delete_checkpoint)
 
     def MigrateDomain(self, request: job_pb2.MigrateDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainMigrateToURI3."""

@@ -11,6 +11,7 @@ from grpc import aio
 from virtrpc.v1 import snapshot_pb2, snapshot_pb2_grpc, types_pb2
 from virtrpc_drivers.values import Snapshot
 from virtrpc_server.acceptance import Acceptance, Context
+from virtrpc_server.checkpoints import Checkpoints
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import refuse
 from virtrpc_server.hosts import Hosts
@@ -41,6 +42,7 @@ class SnapshotService(snapshot_pb2_grpc.SnapshotServiceServicer):
         self._slow = slow
         self._pager = pager
         self._plans = plans
+        self._checkpoints = Checkpoints(hosts, lookup, slow, pager)
 
     async def ListSnapshots(self, request: snapshot_pb2.ListSnapshotsRequest, context: Unary) -> snapshot_pb2.ListSnapshotsResponse:
         """virDomainListAllSnapshots and virDomainSnapshotListAllChildren."""
@@ -84,6 +86,18 @@ class SnapshotService(snapshot_pb2_grpc.SnapshotServiceServicer):
     def RemoveManagedSave(self, request: snapshot_pb2.RemoveManagedSaveRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainManagedSaveRemove."""
         return self._accept.existing(request, context, lifecycle.remove_managed_save)
+
+    async def ListCheckpoints(self, request: snapshot_pb2.ListCheckpointsRequest, context: Unary) -> snapshot_pb2.ListCheckpointsResponse:
+        """virDomainListAllCheckpoints and virDomainCheckpointListAllChildren."""
+        return await self._checkpoints.list(request)
+
+    async def GetCheckpoint(self, request: snapshot_pb2.GetCheckpointRequest, context: Unary) -> snapshot_pb2.GetCheckpointResponse:
+        """virDomainCheckpointLookupByName and what hangs on it."""
+        return snapshot_pb2.GetCheckpointResponse(checkpoint=await self._checkpoints.get(request))
+
+    async def GetCheckpointXml(self, request: snapshot_pb2.GetCheckpointXmlRequest, context: Unary) -> snapshot_pb2.GetCheckpointXmlResponse:
+        """virDomainCheckpointGetXMLDesc, without secrets."""
+        return await self._checkpoints.xml(request)
 
     async def GetGuestInfo(self, request: snapshot_pb2.GetGuestInfoRequest, context: Unary) -> snapshot_pb2.GetGuestInfoResponse:
         """virDomainGetGuestInfo and its elders: asks the guest's agent."""

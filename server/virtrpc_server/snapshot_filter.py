@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from virtrpc.v1 import snapshot_pb2
-from virtrpc_drivers.values import Snapshot
+from virtrpc_drivers.values import Checkpoint, Snapshot
 from virtrpc_server.messages.snapshots import snapshot_kind
 
 
@@ -13,12 +13,13 @@ def chosen(snapshots: Iterable[Snapshot], request: snapshot_pb2.ListSnapshotsReq
     """The snapshots that fit, in order of name."""
     fitting = list(snapshots)
     if request.parent:
-        below = _below(fitting, request.parent, deep=request.descendants)
-        fitting = [snapshot for snapshot in fitting if snapshot.name in below]
+        under = below(fitting, request.parent, deep=request.descendants)
+        fitting = [snapshot for snapshot in fitting if snapshot.name in under]
     return sorted((snapshot for snapshot in fitting if _fits(snapshot, request.filter)), key=lambda snapshot: snapshot.name)
 
 
-def _below(snapshots: list[Snapshot], parent: str, *, deep: bool) -> set[str]:
+def below(snapshots: Collection[Snapshot | Checkpoint], parent: str, *, deep: bool) -> set[str]:
+    """The names of those that build on the one of this name: directly, or at any depth."""
     found: set[str] = set()
     level = {parent}
     while level:

@@ -34,9 +34,9 @@ def build(definition: job_pb2.SnapshotDefinition) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def named(xml: str, fallback: str) -> tuple[str, str]:
-    """The snapshot's name, and its XML with it. Raises DriverError as `parse` does."""
-    root = parse(xml, "domainsnapshot")
+def named(xml: str, fallback: str, tag: str = "domainsnapshot") -> tuple[str, str]:
+    """The name of a snapshot (or of what else has this tag), and its XML with it. Raises DriverError as `parse` does."""
+    root = parse(xml, tag)
     element = root.find("name")
     if element is None:
         element = ElementTree.Element("name")

@@ -60,6 +60,8 @@ EXAMPLES: dict[str, Callable[[str], ops.AnyOperation]] = {
     "SetBlockIoTune": lambda uuid: ops.SetBlockIoTune(uuid=uuid, device="vda", limits={"total_iops_sec": 1}),
     "SetInterfaceParameters": lambda uuid: ops.SetInterfaceParameters(uuid=uuid, device="vnet0", inbound=ops.Bandwidth(average=1)),
     "SetLifecycleAction": lambda uuid: ops.SetLifecycleAction(uuid=uuid, event="crash", action="destroy"),
+    "CreateCheckpoint": lambda uuid: ops.CreateCheckpoint(uuid=uuid, name="x", xml="<domaincheckpoint/>"),
+    "DeleteCheckpoint": lambda uuid: ops.DeleteCheckpoint(uuid=uuid, name="x"),
     "PullBlock": lambda uuid: ops.PullBlock(uuid=uuid, disk="vda"),
     "CopyBlock": lambda uuid: ops.CopyBlock(uuid=uuid, disk="vda", xml="<disk/>"),
     "CommitBlock": lambda uuid: ops.CommitBlock(uuid=uuid, disk="vda"),

@@ -13,6 +13,7 @@ from virtrpc_drivers.operations import Migrate
 from virtrpc_drivers.protocol import Call, Change, Deliver, DomainChanged, HostDown, HostUp
 from virtrpc_drivers.values import (
     CancelAnswer,
+    Checkpoints,
     DomainConfig,
     DomainReading,
     DomainState,
@@ -172,6 +173,14 @@ class FakeDriver:
     async def resume(self, call: Call) -> Outcome:
         """It can do nothing."""
         raise failure(Reason.UNSUPPORTED, call.operation.verb)
+
+    async def checkpoints(self, uuid: str) -> Checkpoints:
+        """See Driver.checkpoints."""
+        return Checkpoints()
+
+    async def checkpoint_xml(self, uuid: str, name: str, *, size: bool) -> str:
+        """See Driver.checkpoint_xml."""
+        raise failure(Reason.CHECKPOINT_NOT_FOUND, name)
 
     async def steer(self, call_id: str, steering: Steering) -> CancelAnswer:
         """See Driver.steer."""

@@ -9,7 +9,8 @@ from tests.structure.graph import ANY, Edge, Function, Graph, Kind, Step, Walk, 
 
 DRIVER = "virtrpc_drivers.protocol.Driver"
 READS = frozenset({
-    "list", "read", "sample", "pulses", "snapshots", "snapshot_xml", "current_snapshot", "host_stats", "save_image", "guest_info", "screenshot",
+    "list", "read", "sample", "pulses", "snapshots", "snapshot_xml", "current_snapshot", "checkpoints", "checkpoint_xml",
+    "host_stats", "save_image", "guest_info", "screenshot",
     "domain_capabilities", "departure", "arrival", "managed_save_image", "guest_vcpus", "authorized_ssh_keys",
 })  # fmt: skip
 QUEUES = ("virtrpc_server.slots.Slots", "virtrpc_server.slots.Ticket", "virtrpc_server.slots.Conditions")

@@ -15,6 +15,7 @@ ADVICE: Mapping[str, str] = {
     "REQUEST_ID_REUSED": "repeat it with a new request id",
     "HOST_NOT_CONFIGURED": "`virtrpc hosts` names the configured hosts",
     "DOMAIN_NOT_FOUND": "`virtrpc list` names the domains",
+    "CHECKPOINT_NOT_FOUND": "`virtrpc checkpoint list DOMAIN` names the checkpoints",
     "SNAPSHOT_NOT_FOUND": "`virtrpc snapshot list DOMAIN` names the snapshots",
     "DEVICE_NOT_FOUND": "look for the device with `virtrpc xml DOMAIN`",
     "METADATA_NOT_FOUND": "`virtrpc metadata DOMAIN` shows what there is",

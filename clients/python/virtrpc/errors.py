@@ -172,6 +172,7 @@ BY_REASON: Mapping[str, type[VirtrpcError]] = {
     "HOST_NOT_CONFIGURED": NotFound,
     "DOMAIN_NOT_FOUND": NotFound,
     "SNAPSHOT_NOT_FOUND": NotFound,
+    "CHECKPOINT_NOT_FOUND": NotFound,
     "DEVICE_NOT_FOUND": NotFound,
     "JOB_NOT_FOUND": JobNotFound,
     "METADATA_NOT_FOUND": NotFound,

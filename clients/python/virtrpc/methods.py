@@ -84,6 +84,8 @@ class Methods:
     set_authorized_ssh_keys = Verb("JobService/SetAuthorizedSshKeys", for_domain(j.SetAuthorizedSshKeysRequest))
     create_snapshot = Verb("JobService/CreateSnapshot", for_domain(j.CreateSnapshotRequest))
     revert_to_snapshot = Verb("JobService/RevertToSnapshot", for_domain(j.RevertToSnapshotRequest))
+    create_checkpoint = Verb("JobService/CreateCheckpoint", for_domain(j.CreateCheckpointRequest))
+    delete_checkpoint = Verb("JobService/DeleteCheckpoint", for_domain(j.DeleteCheckpointRequest))
     migrate_domain = Verb("JobService/MigrateDomain", for_domain(j.MigrateDomainRequest))
 
     get_job = Read("JobService/GetJob", j.GetJobRequest, j.GetJobResponse, lambda a: a.job)
@@ -101,6 +103,11 @@ class Methods:
     get_current_snapshot = Read(
         "SnapshotService/GetCurrentSnapshot", for_domain(s.GetCurrentSnapshotRequest), s.GetCurrentSnapshotResponse, lambda a: a.snapshot
     )
+    list_checkpoints = Lister(
+        "SnapshotService/ListCheckpoints", for_domain(s.ListCheckpointsRequest), s.ListCheckpointsResponse, lambda a: a.checkpoints
+    )
+    get_checkpoint = Read("SnapshotService/GetCheckpoint", for_domain(s.GetCheckpointRequest), s.GetCheckpointResponse, lambda a: a.checkpoint)
+    get_checkpoint_xml = Read("SnapshotService/GetCheckpointXml", for_domain(s.GetCheckpointXmlRequest), s.GetCheckpointXmlResponse, lambda a: a)
     delete_snapshot = Verb("SnapshotService/DeleteSnapshot", for_domain(s.DeleteSnapshotRequest))
     remove_managed_save = Verb("SnapshotService/RemoveManagedSave", for_domain(s.RemoveManagedSaveRequest))
     get_guest_info = Read("SnapshotService/GetGuestInfo", for_domain(s.GetGuestInfoRequest), s.GetGuestInfoResponse, lambda a: a)

@@ -13,6 +13,7 @@ from virtrpc_drivers import paths
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.libvirt import (
     asking,
+    checkpoints,
     guest,
     host_stats,
     migration,
@@ -40,6 +41,7 @@ from virtrpc_drivers.operations import AnyBlocks, CreateSnapshot, Destroy, DumpC
 from virtrpc_drivers.protocol import Call, Deliver, DriverSettings
 from virtrpc_drivers.values import (
     CancelAnswer,
+    Checkpoints,
     Group,
     GuestInfo,
     GuestPart,
@@ -153,6 +155,14 @@ class LibvirtDriver:
     async def current_snapshot(self, uuid: str) -> str | None:
         """virDomainSnapshotCurrent."""
         return await self._look(lambda connection: snapshots.current_name(connection.lookupByUUIDString(uuid)))
+
+    async def checkpoints(self, uuid: str) -> Checkpoints:
+        """virDomainListAllCheckpoints."""
+        return await self._look(lambda connection: checkpoints.of_domain(connection, uuid))
+
+    async def checkpoint_xml(self, uuid: str, name: str, *, size: bool) -> str:
+        """virDomainCheckpointGetXMLDesc."""
+        return await self._look(lambda connection: checkpoints.xml(connection, uuid, name, size=size))
 
     async def save_image(self, path: str) -> SaveImage:
         """virDomainSaveImageGetXMLDesc."""

@@ -9,6 +9,7 @@ from virtrpc_drivers.errors import DriverError, Fault, Reason
 REASONS: dict[int, Reason] = {
     libvirt.VIR_ERR_NO_DOMAIN: Reason.DOMAIN_NOT_FOUND,
     libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT: Reason.SNAPSHOT_NOT_FOUND,
+    libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT: Reason.CHECKPOINT_NOT_FOUND,
     libvirt.VIR_ERR_DEVICE_MISSING: Reason.DEVICE_NOT_FOUND,
     libvirt.VIR_ERR_DOM_EXIST: Reason.ALREADY_EXISTS,
     libvirt.VIR_ERR_OPERATION_INVALID: Reason.WRONG_STATE,

@@ -5,7 +5,19 @@ from __future__ import annotations
 import libvirt
 
 from virtrpc_drivers.errors import Reason, failure
-from virtrpc_drivers.operations import CommitBlock, CopyBlock, CreateSnapshot, DeleteSnapshot, DumpCore, Migrate, RevertToSnapshot, Scope, Undefine
+from virtrpc_drivers.operations import (
+    CommitBlock,
+    CopyBlock,
+    CreateCheckpoint,
+    CreateSnapshot,
+    DeleteCheckpoint,
+    DeleteSnapshot,
+    DumpCore,
+    Migrate,
+    RevertToSnapshot,
+    Scope,
+    Undefine,
+)
 
 _SCOPES = {
     Scope.CURRENT: libvirt.VIR_DOMAIN_AFFECT_CURRENT,
@@ -176,6 +188,20 @@ def delete_snapshot(operation: DeleteSnapshot) -> int:
         (operation.children, libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_CHILDREN),
         (operation.children_only, libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_CHILDREN_ONLY),
         (operation.metadata_only, libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY),
+    )
+
+
+def create_checkpoint(operation: CreateCheckpoint) -> int:
+    """virDomainCheckpointCreateFlags."""
+    return union((operation.quiesce, libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_QUIESCE))
+
+
+def delete_checkpoint(operation: DeleteCheckpoint) -> int:
+    """virDomainCheckpointDeleteFlags."""
+    return union(
+        (operation.children, libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_CHILDREN),
+        (operation.children_only, libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_CHILDREN_ONLY),
+        (operation.metadata_only, libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY),
     )
 
 

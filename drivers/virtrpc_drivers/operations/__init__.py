@@ -17,6 +17,7 @@ from virtrpc_drivers.operations.agent import (
 )
 from virtrpc_drivers.operations.base import Operation, Scope
 from virtrpc_drivers.operations.blocks import AnyBlocks, CommitBlock, CopyBlock, PullBlock
+from virtrpc_drivers.operations.checkpoints import AnyCheckpoints, CreateCheckpoint, DeleteCheckpoint
 from virtrpc_drivers.operations.definition import AnyDefinition, Create, Define, Rename, SetAutostart, SetMetadata, Undefine
 from virtrpc_drivers.operations.devices import AnyDevices, AttachDevice, DetachDevice, UpdateDevice
 from virtrpc_drivers.operations.files import AnyFiles, DumpCore, Restore, Save
@@ -67,6 +68,7 @@ AnyOperation = (
     | AnyImages
     | AnyTuning
     | AnyBlocks
+    | AnyCheckpoints
 )
 VERBS: tuple[str, ...] = tuple(kind.__name__ for kind in AnyOperation.__args__)
 """The tags of all operations."""
@@ -81,10 +83,12 @@ __all__ = [
     "CommitBlock",
     "CopyBlock",
     "Create",
+    "CreateCheckpoint",
     "CreateSnapshot",
     "Define",
     "DefineManagedSaveImage",
     "DefineSaveImage",
+    "DeleteCheckpoint",
     "DeleteIoThread",
     "DeleteSnapshot",
     "Destroy",

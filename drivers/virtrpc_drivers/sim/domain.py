@@ -11,6 +11,7 @@ from virtrpc_drivers.values import ACTIVE_STATES, Control, DomainConfig, DomainS
 
 if TYPE_CHECKING:
     from virtrpc_drivers.sim.blocks import SimBlockJob
+    from virtrpc_drivers.sim.checkpoints import SimCheckpoint
 
 LOAD = 0.25
 """How much of each processor a guest uses."""
@@ -77,6 +78,7 @@ class SimDomain:
     """Seconds by which the guest's clock is ahead."""
     capacities: dict[str, int] = field(default_factory=dict)
     """The sizes in bytes of disks that were resized, by target."""
+    checkpoints: dict[str, SimCheckpoint] = field(default_factory=dict)
     block_jobs: dict[str, SimBlockJob] = field(default_factory=dict)
     """The block jobs that run, by the disk's target."""
     stopped: asyncio.Event | None = None

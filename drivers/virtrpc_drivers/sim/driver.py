@@ -16,7 +16,7 @@ from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
 from virtrpc_drivers.operations import CreateSnapshot, Migrate
 from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DomainChanged, DriverSettings, HostDown, HostUp, Report
-from virtrpc_drivers.sim import agent, blocks, control, effects, files, images, migration, proofs, snapshots, stats
+from virtrpc_drivers.sim import agent, blocks, checkpoints, control, effects, files, images, migration, proofs, snapshots, stats
 from virtrpc_drivers.sim.checks import active
 from virtrpc_drivers.sim.domain import SimDomain
 from virtrpc_drivers.sim.faults import ANY
@@ -29,6 +29,7 @@ from virtrpc_drivers.sim.shapes import row
 from virtrpc_drivers.sim.tracing import traced
 from virtrpc_drivers.values import (
     CancelAnswer,
+    Checkpoints,
     DomainReading,
     Group,
     GuestInfo,
@@ -115,6 +116,14 @@ class SimDriver:
     async def sample(self, uuids: Sequence[str]) -> Samples:
         """See Driver.sample. A guest that was stopped while idle hangs the sweep; one whose job is held gives a partial answer."""
         return await self._within(self._sample(uuids))
+
+    async def checkpoints(self, uuid: str) -> Checkpoints:
+        """See Driver.checkpoints."""
+        return await self._query("checkpoints", uuid, lambda _: checkpoints.of_domain(self.hypervisor.domain(uuid)))
+
+    async def checkpoint_xml(self, uuid: str, name: str, *, size: bool) -> str:
+        """See Driver.checkpoint_xml."""
+        return await self._query("checkpoint_xml", uuid, lambda _: checkpoints.xml(self.hypervisor.domain(uuid), name, size=size))
 
     async def save_image(self, path: str) -> SaveImage:
         """See Driver.save_image."""

@@ -95,6 +95,7 @@ def undefine(hypervisor: SimHypervisor, domain: SimDomain) -> None:
     """The definition is gone; a running guest stays, transient."""
     domain.image, domain.autostart = None, False
     domain.snapshots.clear()
+    domain.checkpoints.clear()
     domain.current = None
     if domain.active:
         domain.persistent = False

@@ -23,7 +23,8 @@ class Rule(Value, frozen=True):
     """One thing that goes wrong. It takes time first, then wedges, then dies or fails; without any of these it does nothing."""
 
     verb: str = ANY
-    """An operation's tag, or connect, list, read, sample, pulses, snapshots, snapshot_xml, current_snapshot, cancel, steer, probe."""
+    """An operation's tag, or connect, list, read, sample, pulses, snapshots, snapshot_xml, current_snapshot,
+    checkpoints, checkpoint_xml, cancel, steer, probe."""
     uuid: str = ANY
     step: int = 0
     seconds: float = 0.0

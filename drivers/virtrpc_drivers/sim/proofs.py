@@ -8,7 +8,7 @@ from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.merging import applied
 from virtrpc_drivers.protocol import Call
-from virtrpc_drivers.sim import chains
+from virtrpc_drivers.sim import chains, checkpoints
 from virtrpc_drivers.sim.domain import SimDomain
 from virtrpc_drivers.sim.migration import destination
 from virtrpc_drivers.values import Outcome, State
@@ -47,6 +47,13 @@ def _proof(hypervisor: SimHypervisor, call: Call, domain: SimDomain | None) -> O
             if snapshot is None or snapshot.creation_time < int(call.began):
                 return None
             return Outcome(snapshot=domain.snapshot_value(snapshot))
+        case ops.CreateCheckpoint() as operation:
+            checkpoint = domain.checkpoints.get(operation.name)
+            if checkpoint is None or checkpoint.creation_time < int(call.began):
+                return None
+            return Outcome(checkpoint=checkpoints.value(domain, checkpoint))
+        case ops.DeleteCheckpoint() as operation:
+            proven = operation.name not in domain.checkpoints and not operation.children_only
         case ops.DeleteSnapshot() as operation:
             proven = operation.name not in domain.snapshots and not operation.children_only
         case ops.Define() as operation:

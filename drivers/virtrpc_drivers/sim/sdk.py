@@ -27,6 +27,7 @@ _CODES = {
     Reason.WRONG_STATE: 55,
     Reason.FOREIGN_JOB: 68,
     Reason.SNAPSHOT_NOT_FOUND: 72,
+    Reason.CHECKPOINT_NOT_FOUND: 103,
     Reason.ABORTED: 78,
     Reason.UNSUPPORTED: 84,
     Reason.AGENT_UNRESPONSIVE: 86,

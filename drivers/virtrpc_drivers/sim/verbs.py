@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.protocol import Change
-from virtrpc_drivers.sim import agent, blocks, devices, effects, files, images, lifecycle, migration, settings, snapshots, tuning
+from virtrpc_drivers.sim import agent, blocks, checkpoints, devices, effects, files, images, lifecycle, migration, settings, snapshots, tuning
 from virtrpc_drivers.sim.checks import targets
 from virtrpc_drivers.sim.sdk import JobHandle, sdk_error
 from virtrpc_drivers.sim.shapes import row
@@ -143,6 +143,8 @@ _VERBS: dict[type[ops.Operation], Callable[[SimHypervisor, JobHandle, Any], Awai
     ops.SetBlockIoTune: tuning.set_block_io_tune,
     ops.SetInterfaceParameters: tuning.set_interface_parameters,
     ops.SetLifecycleAction: tuning.set_lifecycle_action,
+    ops.CreateCheckpoint: checkpoints.create,
+    ops.DeleteCheckpoint: checkpoints.delete,
     ops.PullBlock: blocks.begin,
     ops.CopyBlock: blocks.begin,
     ops.CommitBlock: blocks.begin,

@@ -9,6 +9,7 @@ from virtrpc_drivers.operations import (
     AnyBlocks,
     CommitBlock,
     CopyBlock,
+    CreateCheckpoint,
     CreateSnapshot,
     Define,
     DefineSaveImage,
@@ -22,6 +23,7 @@ from virtrpc_drivers.operations import (
 from virtrpc_drivers.values import Outcome, Phase
 from virtrpc_server.errors import code_of
 from virtrpc_server.hosts import Hosts
+from virtrpc_server.messages.checkpoints import checkpoint_message
 from virtrpc_server.messages.common import duration, enum_table, timestamp
 from virtrpc_server.messages.domains import domain_message
 from virtrpc_server.messages.migration import migration_message
@@ -184,6 +186,8 @@ def _result(job: Job, hosts: Hosts) -> dict[str, Any]:
             return {"define_domain_result": types_pb2.DefineDomainResult(domain=_domain(job, hosts), created=job.created_domain)}
         case CreateSnapshot():
             return {"create_snapshot_result": types_pb2.CreateSnapshotResult(snapshot=_snapshot(job))}
+        case CreateCheckpoint():
+            return {"create_checkpoint_result": types_pb2.CreateCheckpointResult(checkpoint=_checkpoint(job))}
         case Migrate():
             return {"migrate_domain_result": _migrated(job, job.operation)}
         case Save() | DumpCore() | DefineSaveImage():
@@ -204,6 +208,12 @@ def _snapshot(job: Job) -> types_pb2.Snapshot | None:
     if job.outcome is None or job.outcome.snapshot is None:
         return None
     return snapshot_message(job.outcome.snapshot, _identity(job), job.ended)
+
+
+def _checkpoint(job: Job) -> types_pb2.Checkpoint | None:
+    if job.outcome is None or job.outcome.checkpoint is None:
+        return None
+    return checkpoint_message(job.outcome.checkpoint, _identity(job), job.ended)
 
 
 def _block_job(operation: AnyBlocks) -> types_pb2.BlockJob:

@@ -21,6 +21,7 @@ def raised(code: int, domain: int = QEMU, message: str = "libvirt's words") -> l
     [
         (42, Reason.DOMAIN_NOT_FOUND),
         (72, Reason.SNAPSHOT_NOT_FOUND),
+        (103, Reason.CHECKPOINT_NOT_FOUND),
         (99, Reason.DEVICE_NOT_FOUND),
         (55, Reason.WRONG_STATE),
         (68, Reason.FOREIGN_JOB),

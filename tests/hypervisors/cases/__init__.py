@@ -1,5 +1,33 @@
 """The cases, one file a subject; importing the package registers them all."""
 
-from tests.hypervisors.cases import agent, blocks, definition, files, images, jobs, lifecycle, migration, queries, settings, snapshots, tuning
+from tests.hypervisors.cases import (
+    agent,
+    blocks,
+    checkpoints,
+    definition,
+    files,
+    images,
+    jobs,
+    lifecycle,
+    migration,
+    queries,
+    settings,
+    snapshots,
+    tuning,
+)
 
-__all__ = ["agent", "blocks", "definition", "files", "images", "jobs", "lifecycle", "migration", "queries", "settings", "snapshots", "tuning"]
+__all__ = [
+    "agent",
+    "blocks",
+    "checkpoints",
+    "definition",
+    "files",
+    "images",
+    "jobs",
+    "lifecycle",
+    "migration",
+    "queries",
+    "settings",
+    "snapshots",
+    "tuning",
+]

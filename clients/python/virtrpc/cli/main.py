@@ -9,7 +9,24 @@ from typing import Annotated
 
 import typer
 
-from virtrpc.cli import agent, blocks, changes, devices, files, images, jobs, keys, lifecycle, migration, queries, snapshots, stats, tuning, watches
+from virtrpc.cli import (
+    agent,
+    blocks,
+    changes,
+    checkpoints,
+    devices,
+    files,
+    images,
+    jobs,
+    keys,
+    lifecycle,
+    migration,
+    queries,
+    snapshots,
+    stats,
+    tuning,
+    watches,
+)
 from virtrpc.cli.parts import Address, Json, Timeout
 from virtrpc.cli.session import FAILED, complain
 
@@ -40,7 +57,24 @@ def _options(
     """
 
 
-for _commands in (queries, stats, lifecycle, files, images, keys, changes, devices, blocks, tuning, agent, snapshots, migration, jobs, watches):
+for _commands in (
+    queries,
+    stats,
+    lifecycle,
+    files,
+    images,
+    keys,
+    changes,
+    devices,
+    blocks,
+    tuning,
+    agent,
+    snapshots,
+    checkpoints,
+    migration,
+    jobs,
+    watches,
+):
     _commands.add_to(app)
 
 

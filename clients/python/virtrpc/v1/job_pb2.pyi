@@ -3222,3 +3222,157 @@ class SetJobSpeedResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetJobSpeedResponse: _TypeAlias = SetJobSpeedResponse  # noqa: Y015
+
+@_typing.final
+class CheckpointDiskDefinition(_message.Message):
+    """What a checkpoint does with a disk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_FIELD_NUMBER: _builtins.int
+    EXCLUDED_FIELD_NUMBER: _builtins.int
+    BITMAP_FIELD_NUMBER: _builtins.int
+    device: _builtins.str
+    """The disk's name in the domain: "vda"."""
+    excluded: _builtins.bool
+    """Leave it out."""
+    bitmap: _builtins.str
+    """The bitmap's name in the image. Empty: the checkpoint's."""
+    def __init__(
+        self,
+        *,
+        device: _builtins.str = ...,
+        excluded: _builtins.bool = ...,
+        bitmap: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bitmap", b"bitmap", "device", b"device", "excluded", b"excluded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointDiskDefinition: _TypeAlias = CheckpointDiskDefinition  # noqa: Y015
+
+@_typing.final
+class CheckpointDefinition(_message.Message):
+    """A checkpoint to be taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    DISKS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name. Empty: the server chooses one, from the time in UTC and eight random digits."""
+    description: _builtins.str
+    """Free text."""
+    @_builtins.property
+    def disks(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckpointDiskDefinition]:
+        """Disks that are not to be treated by default. Empty: all that can be."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        disks: _abc.Iterable[Global___CheckpointDiskDefinition] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "disks", b"disks", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointDefinition: _TypeAlias = CheckpointDefinition  # noqa: Y015
+
+@_typing.final
+class CreateCheckpointRequest(_message.Message):
+    """Takes a checkpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    QUIESCE_FIELD_NUMBER: _builtins.int
+    XML_FIELD_NUMBER: _builtins.int
+    DEFINITION_FIELD_NUMBER: _builtins.int
+    quiesce: _builtins.bool
+    """Freeze the guest's file systems through its agent while it is taken."""
+    xml: _builtins.str
+    """As libvirt XML, a <domaincheckpoint>: at most 1 MiB, no entities, no document type."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def definition(self) -> Global___CheckpointDefinition:
+        """In typed form."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        quiesce: _builtins.bool = ...,
+        xml: _builtins.str = ...,
+        definition: Global___CheckpointDefinition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "domain", b"domain", "options", b"options", "source", b"source", "xml", b"xml"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "domain", b"domain", "options", b"options", "quiesce", b"quiesce", "source", b"source", "xml", b"xml"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["xml", "definition"]  # noqa: Y015
+    _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
+
+Global___CreateCheckpointRequest: _TypeAlias = CreateCheckpointRequest  # noqa: Y015
+
+@_typing.final
+class DeleteCheckpointRequest(_message.Message):
+    """Deletes a checkpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    CHILDREN_FIELD_NUMBER: _builtins.int
+    CHILDREN_ONLY_FIELD_NUMBER: _builtins.int
+    METADATA_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The checkpoint's name."""
+    children: _builtins.bool
+    """And all that build on it."""
+    children_only: _builtins.bool
+    """All that build on it, but not itself."""
+    metadata_only: _builtins.bool
+    """Forget it, and leave the images as they are."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        name: _builtins.str = ...,
+        children: _builtins.bool = ...,
+        children_only: _builtins.bool = ...,
+        metadata_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["children", b"children", "children_only", b"children_only", "domain", b"domain", "metadata_only", b"metadata_only", "name", b"name", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteCheckpointRequest: _TypeAlias = DeleteCheckpointRequest  # noqa: Y015

@@ -313,6 +313,16 @@ class JobServiceStub:
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.RevertToSnapshotRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
                 _registered_method=True)
+        self.CreateCheckpoint = channel.unary_stream(
+                '/virtrpc.v1.JobService/CreateCheckpoint',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.CreateCheckpointRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.DeleteCheckpoint = channel.unary_stream(
+                '/virtrpc.v1.JobService/DeleteCheckpoint',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.DeleteCheckpointRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
         self.MigrateDomain = channel.unary_stream(
                 '/virtrpc.v1.JobService/MigrateDomain',
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.MigrateDomainRequest.SerializeToString,
@@ -969,6 +979,31 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateCheckpoint(self, request, context):
+        """Takes a checkpoint: from now on the disks of a running domain remember what is written, so that a later backup need copy no more than that. Cannot
+        be aborted. Who may call: operator.
+        INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; a name with a slash
+        ALREADY_EXISTS       there is one of that name
+        FAILED_PRECONDITION  WRONG_STATE: it is off; AGENT_UNRESPONSIVE: with quiesce; OPERATION_FAILED: for instance a disk that is not qcow2
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteCheckpoint(self, request, context):
+        """Deletes a checkpoint: what it remembers goes to the one before it. Cannot be aborted. Who may call: operator.
+        INVALID_ARGUMENT     children and children_only exclude each other
+        NOT_FOUND            CHECKPOINT_NOT_FOUND
+        FAILED_PRECONDITION  WRONG_STATE: it is off, and metadata_only is not set; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def MigrateDomain(self, request, context):
         """Moves a domain to another host. Reports progress and phases (Job.migration has the details), and can be aborted until the guest runs at the
         destination (MIGRATION_POST_COPY) or the destination takes over (MIGRATION_FINISH). TuneMigration changes its limits while it runs, and
@@ -1322,6 +1357,16 @@ def add_JobServiceServicer_to_server(servicer, server):
             'RevertToSnapshot': grpc.unary_stream_rpc_method_handler(
                     servicer.RevertToSnapshot,
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.RevertToSnapshotRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'CreateCheckpoint': grpc.unary_stream_rpc_method_handler(
+                    servicer.CreateCheckpoint,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.CreateCheckpointRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'DeleteCheckpoint': grpc.unary_stream_rpc_method_handler(
+                    servicer.DeleteCheckpoint,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.DeleteCheckpointRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
             ),
             'MigrateDomain': grpc.unary_stream_rpc_method_handler(
@@ -2747,6 +2792,60 @@ class JobService:
             target,
             '/virtrpc.v1.JobService/RevertToSnapshot',
             virtrpc_dot_v1_dot_job__pb2.RevertToSnapshotRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/CreateCheckpoint',
+            virtrpc_dot_v1_dot_job__pb2.CreateCheckpointRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/DeleteCheckpoint',
+            virtrpc_dot_v1_dot_job__pb2.DeleteCheckpointRequest.SerializeToString,
             virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
             options,
             channel_credentials,

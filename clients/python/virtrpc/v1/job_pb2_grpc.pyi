@@ -440,6 +440,23 @@ class JobServiceStub:
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
+    CreateCheckpoint: _grpc.UnaryStreamMultiCallable[_job_pb2.CreateCheckpointRequest, _types_pb2.JobUpdate]
+    """Takes a checkpoint: from now on the disks of a running domain remember what is written, so that a later backup need copy no more than that. Cannot
+    be aborted. Who may call: operator.
+      INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; a name with a slash
+      ALREADY_EXISTS       there is one of that name
+      FAILED_PRECONDITION  WRONG_STATE: it is off; AGENT_UNRESPONSIVE: with quiesce; OPERATION_FAILED: for instance a disk that is not qcow2
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    DeleteCheckpoint: _grpc.UnaryStreamMultiCallable[_job_pb2.DeleteCheckpointRequest, _types_pb2.JobUpdate]
+    """Deletes a checkpoint: what it remembers goes to the one before it. Cannot be aborted. Who may call: operator.
+      INVALID_ARGUMENT     children and children_only exclude each other
+      NOT_FOUND            CHECKPOINT_NOT_FOUND
+      FAILED_PRECONDITION  WRONG_STATE: it is off, and metadata_only is not set; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
     MigrateDomain: _grpc.UnaryStreamMultiCallable[_job_pb2.MigrateDomainRequest, _types_pb2.JobUpdate]
     """Moves a domain to another host. Reports progress and phases (Job.migration has the details), and can be aborted until the guest runs at the
     destination (MIGRATION_POST_COPY) or the destination takes over (MIGRATION_FINISH). TuneMigration changes its limits while it runs, and
@@ -915,6 +932,23 @@ class JobServiceAsyncStub(JobServiceStub):
     """Puts a domain back to a snapshot. What it was since then is lost. Cannot be aborted. Who may call: operator.
       NOT_FOUND            SNAPSHOT_NOT_FOUND
       FAILED_PRECONDITION  OPERATION_FAILED: for instance a configuration that does not fit without force
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    CreateCheckpoint: _aio.UnaryStreamMultiCallable[_job_pb2.CreateCheckpointRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Takes a checkpoint: from now on the disks of a running domain remember what is written, so that a later backup need copy no more than that. Cannot
+    be aborted. Who may call: operator.
+      INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; a name with a slash
+      ALREADY_EXISTS       there is one of that name
+      FAILED_PRECONDITION  WRONG_STATE: it is off; AGENT_UNRESPONSIVE: with quiesce; OPERATION_FAILED: for instance a disk that is not qcow2
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    DeleteCheckpoint: _aio.UnaryStreamMultiCallable[_job_pb2.DeleteCheckpointRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Deletes a checkpoint: what it remembers goes to the one before it. Cannot be aborted. Who may call: operator.
+      INVALID_ARGUMENT     children and children_only exclude each other
+      NOT_FOUND            CHECKPOINT_NOT_FOUND
+      FAILED_PRECONDITION  WRONG_STATE: it is off, and metadata_only is not set; OPERATION_FAILED
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
@@ -1690,6 +1724,35 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """Puts a domain back to a snapshot. What it was since then is lost. Cannot be aborted. Who may call: operator.
           NOT_FOUND            SNAPSHOT_NOT_FOUND
           FAILED_PRECONDITION  OPERATION_FAILED: for instance a configuration that does not fit without force
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def CreateCheckpoint(
+        self,
+        request: _job_pb2.CreateCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Takes a checkpoint: from now on the disks of a running domain remember what is written, so that a later backup need copy no more than that. Cannot
+        be aborted. Who may call: operator.
+          INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; a name with a slash
+          ALREADY_EXISTS       there is one of that name
+          FAILED_PRECONDITION  WRONG_STATE: it is off; AGENT_UNRESPONSIVE: with quiesce; OPERATION_FAILED: for instance a disk that is not qcow2
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteCheckpoint(
+        self,
+        request: _job_pb2.DeleteCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Deletes a checkpoint: what it remembers goes to the one before it. Cannot be aborted. Who may call: operator.
+          INVALID_ARGUMENT     children and children_only exclude each other
+          NOT_FOUND            CHECKPOINT_NOT_FOUND
+          FAILED_PRECONDITION  WRONG_STATE: it is off, and metadata_only is not set; OPERATION_FAILED
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
         """

@@ -78,6 +78,21 @@ class SnapshotServiceStub:
                 request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.RemoveManagedSaveRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
                 _registered_method=True)
+        self.ListCheckpoints = channel.unary_unary(
+                '/virtrpc.v1.SnapshotService/ListCheckpoints',
+                request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.ListCheckpointsRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.ListCheckpointsResponse.FromString,
+                _registered_method=True)
+        self.GetCheckpoint = channel.unary_unary(
+                '/virtrpc.v1.SnapshotService/GetCheckpoint',
+                request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetCheckpointRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetCheckpointResponse.FromString,
+                _registered_method=True)
+        self.GetCheckpointXml = channel.unary_unary(
+                '/virtrpc.v1.SnapshotService/GetCheckpointXml',
+                request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetCheckpointXmlRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetCheckpointXmlResponse.FromString,
+                _registered_method=True)
         self.GetGuestInfo = channel.unary_unary(
                 '/virtrpc.v1.SnapshotService/GetGuestInfo',
                 request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetGuestInfoRequest.SerializeToString,
@@ -194,6 +209,33 @@ class SnapshotServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCheckpoints(self, request, context):
+        """The checkpoints of a domain, in order of name, a page at a time, with how many there are in all. Who may call: viewer.
+        INVALID_ARGUMENT  bad page size; PAGE_TOKEN_INVALID: start again from the first page
+        NOT_FOUND         CHECKPOINT_NOT_FOUND: there is no such parent
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCheckpoint(self, request, context):
+        """One checkpoint by name. Who may call: viewer.
+        NOT_FOUND  CHECKPOINT_NOT_FOUND
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCheckpointXml(self, request, context):
+        """libvirt's XML of a checkpoint, without secrets. With size it says how much has been written since, which asks the hypervisor itself. Who may call:
+        viewer.
+        NOT_FOUND            CHECKPOINT_NOT_FOUND
+        FAILED_PRECONDITION  WRONG_STATE: with size, it is off; OPERATION_FAILED
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetGuestInfo(self, request, context):
         """What a guest's agent tells: its host name, operating system, users, file systems, disks, addresses and clock. The agent's own answers, so only as
         far as the guest can be trusted. Who may call: viewer.
@@ -298,6 +340,21 @@ def add_SnapshotServiceServicer_to_server(servicer, server):
                     servicer.RemoveManagedSave,
                     request_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.RemoveManagedSaveRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'ListCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCheckpoints,
+                    request_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.ListCheckpointsRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_snapshot__pb2.ListCheckpointsResponse.SerializeToString,
+            ),
+            'GetCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCheckpoint,
+                    request_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetCheckpointRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetCheckpointResponse.SerializeToString,
+            ),
+            'GetCheckpointXml': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCheckpointXml,
+                    request_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetCheckpointXmlRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetCheckpointXmlResponse.SerializeToString,
             ),
             'GetGuestInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetGuestInfo,
@@ -515,6 +572,87 @@ class SnapshotService:
             '/virtrpc.v1.SnapshotService/RemoveManagedSave',
             virtrpc_dot_v1_dot_snapshot__pb2.RemoveManagedSaveRequest.SerializeToString,
             virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virtrpc.v1.SnapshotService/ListCheckpoints',
+            virtrpc_dot_v1_dot_snapshot__pb2.ListCheckpointsRequest.SerializeToString,
+            virtrpc_dot_v1_dot_snapshot__pb2.ListCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virtrpc.v1.SnapshotService/GetCheckpoint',
+            virtrpc_dot_v1_dot_snapshot__pb2.GetCheckpointRequest.SerializeToString,
+            virtrpc_dot_v1_dot_snapshot__pb2.GetCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCheckpointXml(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virtrpc.v1.SnapshotService/GetCheckpointXml',
+            virtrpc_dot_v1_dot_snapshot__pb2.GetCheckpointXmlRequest.SerializeToString,
+            virtrpc_dot_v1_dot_snapshot__pb2.GetCheckpointXmlResponse.FromString,
             options,
             channel_credentials,
             insecure,

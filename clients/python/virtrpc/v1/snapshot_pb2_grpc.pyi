@@ -81,6 +81,21 @@ class SnapshotServiceStub:
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
+    ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.ListCheckpointsRequest, _snapshot_pb2.ListCheckpointsResponse]
+    """The checkpoints of a domain, in order of name, a page at a time, with how many there are in all. Who may call: viewer.
+      INVALID_ARGUMENT  bad page size; PAGE_TOKEN_INVALID: start again from the first page
+      NOT_FOUND         CHECKPOINT_NOT_FOUND: there is no such parent
+    """
+    GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetCheckpointRequest, _snapshot_pb2.GetCheckpointResponse]
+    """One checkpoint by name. Who may call: viewer.
+      NOT_FOUND  CHECKPOINT_NOT_FOUND
+    """
+    GetCheckpointXml: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetCheckpointXmlRequest, _snapshot_pb2.GetCheckpointXmlResponse]
+    """libvirt's XML of a checkpoint, without secrets. With size it says how much has been written since, which asks the hypervisor itself. Who may call:
+    viewer.
+      NOT_FOUND            CHECKPOINT_NOT_FOUND
+      FAILED_PRECONDITION  WRONG_STATE: with size, it is off; OPERATION_FAILED
+    """
     GetGuestInfo: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetGuestInfoRequest, _snapshot_pb2.GetGuestInfoResponse]
     """What a guest's agent tells: its host name, operating system, users, file systems, disks, addresses and clock. The agent's own answers, so only as
     far as the guest can be trusted. Who may call: viewer.
@@ -173,6 +188,21 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
       ABORTED, UNKNOWN     as in JobService
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    ListCheckpoints: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.ListCheckpointsRequest, _snapshot_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
+    """The checkpoints of a domain, in order of name, a page at a time, with how many there are in all. Who may call: viewer.
+      INVALID_ARGUMENT  bad page size; PAGE_TOKEN_INVALID: start again from the first page
+      NOT_FOUND         CHECKPOINT_NOT_FOUND: there is no such parent
+    """
+    GetCheckpoint: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetCheckpointRequest, _snapshot_pb2.GetCheckpointResponse]  # type: ignore[assignment]
+    """One checkpoint by name. Who may call: viewer.
+      NOT_FOUND  CHECKPOINT_NOT_FOUND
+    """
+    GetCheckpointXml: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetCheckpointXmlRequest, _snapshot_pb2.GetCheckpointXmlResponse]  # type: ignore[assignment]
+    """libvirt's XML of a checkpoint, without secrets. With size it says how much has been written since, which asks the hypervisor itself. Who may call:
+    viewer.
+      NOT_FOUND            CHECKPOINT_NOT_FOUND
+      FAILED_PRECONDITION  WRONG_STATE: with size, it is off; OPERATION_FAILED
     """
     GetGuestInfo: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetGuestInfoRequest, _snapshot_pb2.GetGuestInfoResponse]  # type: ignore[assignment]
     """What a guest's agent tells: its host name, operating system, users, file systems, disks, addresses and clock. The agent's own answers, so only as
@@ -299,6 +329,39 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
           ABORTED, UNKNOWN     as in JobService
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def ListCheckpoints(
+        self,
+        request: _snapshot_pb2.ListCheckpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_snapshot_pb2.ListCheckpointsResponse, _abc.Awaitable[_snapshot_pb2.ListCheckpointsResponse]]:
+        """The checkpoints of a domain, in order of name, a page at a time, with how many there are in all. Who may call: viewer.
+          INVALID_ARGUMENT  bad page size; PAGE_TOKEN_INVALID: start again from the first page
+          NOT_FOUND         CHECKPOINT_NOT_FOUND: there is no such parent
+        """
+
+    @_abc_1.abstractmethod
+    def GetCheckpoint(
+        self,
+        request: _snapshot_pb2.GetCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_snapshot_pb2.GetCheckpointResponse, _abc.Awaitable[_snapshot_pb2.GetCheckpointResponse]]:
+        """One checkpoint by name. Who may call: viewer.
+          NOT_FOUND  CHECKPOINT_NOT_FOUND
+        """
+
+    @_abc_1.abstractmethod
+    def GetCheckpointXml(
+        self,
+        request: _snapshot_pb2.GetCheckpointXmlRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_snapshot_pb2.GetCheckpointXmlResponse, _abc.Awaitable[_snapshot_pb2.GetCheckpointXmlResponse]]:
+        """libvirt's XML of a checkpoint, without secrets. With size it says how much has been written since, which asks the hypervisor itself. Who may call:
+        viewer.
+          NOT_FOUND            CHECKPOINT_NOT_FOUND
+          FAILED_PRECONDITION  WRONG_STATE: with size, it is off; OPERATION_FAILED
         """
 
     @_abc_1.abstractmethod

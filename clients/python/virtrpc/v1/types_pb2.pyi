@@ -390,6 +390,10 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """JobService.RevertToSnapshot."""
     JOB_KIND_DELETE_SNAPSHOT: _JobKind.ValueType  # 102
     """SnapshotService.DeleteSnapshot."""
+    JOB_KIND_CREATE_CHECKPOINT: _JobKind.ValueType  # 103
+    """CreateCheckpoint."""
+    JOB_KIND_DELETE_CHECKPOINT: _JobKind.ValueType  # 104
+    """DeleteCheckpoint."""
     JOB_KIND_MIGRATE_DOMAIN: _JobKind.ValueType  # 120
     """JobService.MigrateDomain."""
     JOB_KIND_PULL_BLOCK: _JobKind.ValueType  # 140
@@ -502,6 +506,10 @@ JOB_KIND_REVERT_TO_SNAPSHOT: JobKind.ValueType  # 101
 """JobService.RevertToSnapshot."""
 JOB_KIND_DELETE_SNAPSHOT: JobKind.ValueType  # 102
 """SnapshotService.DeleteSnapshot."""
+JOB_KIND_CREATE_CHECKPOINT: JobKind.ValueType  # 103
+"""CreateCheckpoint."""
+JOB_KIND_DELETE_CHECKPOINT: JobKind.ValueType  # 104
+"""DeleteCheckpoint."""
 JOB_KIND_MIGRATE_DOMAIN: JobKind.ValueType  # 120
 """JobService.MigrateDomain."""
 JOB_KIND_PULL_BLOCK: JobKind.ValueType  # 140
@@ -846,6 +854,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND: the domain has no such device, or nothing by that name among its statistics; metadata "device"."""
     ERROR_REASON_JOB_NOT_FOUND: _ErrorReason.ValueType  # 24
     """NOT_FOUND: no such job, or finished so long ago that it was forgotten; metadata "job_id"."""
+    ERROR_REASON_CHECKPOINT_NOT_FOUND: _ErrorReason.ValueType  # 25
+    """NOT_FOUND: the domain has no such checkpoint; metadata "checkpoint"."""
     ERROR_REASON_METADATA_NOT_FOUND: _ErrorReason.ValueType  # 26
     """NOT_FOUND: the domain's definition has no element of that namespace; metadata "uri"."""
     ERROR_REASON_ALREADY_EXISTS: _ErrorReason.ValueType  # 40
@@ -948,6 +958,8 @@ ERROR_REASON_DEVICE_NOT_FOUND: ErrorReason.ValueType  # 23
 """NOT_FOUND: the domain has no such device, or nothing by that name among its statistics; metadata "device"."""
 ERROR_REASON_JOB_NOT_FOUND: ErrorReason.ValueType  # 24
 """NOT_FOUND: no such job, or finished so long ago that it was forgotten; metadata "job_id"."""
+ERROR_REASON_CHECKPOINT_NOT_FOUND: ErrorReason.ValueType  # 25
+"""NOT_FOUND: the domain has no such checkpoint; metadata "checkpoint"."""
 ERROR_REASON_METADATA_NOT_FOUND: ErrorReason.ValueType  # 26
 """NOT_FOUND: the domain's definition has no element of that namespace; metadata "uri"."""
 ERROR_REASON_ALREADY_EXISTS: ErrorReason.ValueType  # 40
@@ -1933,6 +1945,7 @@ class Job(_message.Message):
     MIGRATE_DOMAIN_RESULT_FIELD_NUMBER: _builtins.int
     FILE_RESULT_FIELD_NUMBER: _builtins.int
     FILESYSTEMS_RESULT_FIELD_NUMBER: _builtins.int
+    CREATE_CHECKPOINT_RESULT_FIELD_NUMBER: _builtins.int
     BLOCK_JOB_RESULT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The server's id for it, unique for ever. Also sent as initial metadata "virtrpc-job-id" before any hypervisor call."""
@@ -2039,6 +2052,10 @@ class Job(_message.Message):
         """Of FreezeFilesystems and ThawFilesystems."""
 
     @_builtins.property
+    def create_checkpoint_result(self) -> Global___CreateCheckpointResult:
+        """Of CreateCheckpoint."""
+
+    @_builtins.property
     def block_job_result(self) -> Global___BlockJobResult:
         """Of PullBlock, CopyBlock and CommitBlock."""
 
@@ -2079,15 +2096,16 @@ class Job(_message.Message):
         migrate_domain_result: Global___MigrateDomainResult | None = ...,
         file_result: Global___FileResult | None = ...,
         filesystems_result: Global___FilesystemsResult | None = ...,
+        create_checkpoint_result: Global___CreateCheckpointResult | None = ...,
         block_job_result: Global___BlockJobResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "block_job", b"block_job", "block_job_result", b"block_job_result", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "progress", b"progress", "queue_position", b"queue_position", "result", b"result", "run_timeout", b"run_timeout", "start_time", b"start_time", "update_time", b"update_time", "wait_timeout", b"wait_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "block_job", b"block_job", "block_job_result", b"block_job_result", "create_checkpoint_result", b"create_checkpoint_result", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "progress", b"progress", "queue_position", b"queue_position", "result", b"result", "run_timeout", b"run_timeout", "start_time", b"start_time", "update_time", b"update_time", "wait_timeout", b"wait_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "abort_reason", b"abort_reason", "abortable", b"abortable", "block_job", b"block_job", "block_job_result", b"block_job_result", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "evidence", b"evidence", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "holders", b"holders", "job_id", b"job_id", "kind", b"kind", "may_still_apply", b"may_still_apply", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "on_disconnect", b"on_disconnect", "owner", b"owner", "phase", b"phase", "progress", b"progress", "queue_position", b"queue_position", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run_timeout", b"run_timeout", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "wait_timeout", b"wait_timeout", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "abort_reason", b"abort_reason", "abortable", b"abortable", "block_job", b"block_job", "block_job_result", b"block_job_result", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "create_checkpoint_result", b"create_checkpoint_result", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "evidence", b"evidence", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "holders", b"holders", "job_id", b"job_id", "kind", b"kind", "may_still_apply", b"may_still_apply", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "on_disconnect", b"on_disconnect", "owner", b"owner", "phase", b"phase", "progress", b"progress", "queue_position", b"queue_position", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run_timeout", b"run_timeout", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "wait_timeout", b"wait_timeout", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__queue_position: _TypeAlias = _typing.Literal["queue_position"]  # noqa: Y015
     _WhichOneofArgType__queue_position: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position"]  # noqa: Y015
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["domain_result", "define_domain_result", "create_snapshot_result", "migrate_domain_result", "file_result", "filesystems_result", "block_job_result"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["domain_result", "define_domain_result", "create_snapshot_result", "migrate_domain_result", "file_result", "filesystems_result", "create_checkpoint_result", "block_job_result"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__queue_position) -> _WhichOneofReturnType__queue_position | None: ...
@@ -2121,6 +2139,95 @@ class BlockJob(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BlockJob: _TypeAlias = BlockJob  # noqa: Y015
+
+@_typing.final
+class Checkpoint(_message.Message):
+    """A point in time since which a domain's disks remember what is written."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    DISKS_FIELD_NUMBER: _builtins.int
+    CHILDREN_FIELD_NUMBER: _builtins.int
+    OBSERVED_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, unique within the domain."""
+    parent: _builtins.str
+    """The name of the checkpoint before it. Unset for the first."""
+    description: _builtins.str
+    """Free text."""
+    children: _builtins.int
+    """How many checkpoints build directly on it."""
+    @_builtins.property
+    def domain(self) -> Global___DomainIdentity:
+        """The domain."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was taken, to the second."""
+
+    @_builtins.property
+    def disks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The targets of the disks that take part."""
+
+    @_builtins.property
+    def observed_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was read from the hypervisor."""
+
+    def __init__(
+        self,
+        *,
+        domain: Global___DomainIdentity | None = ...,
+        name: _builtins.str = ...,
+        parent: _builtins.str | None = ...,
+        description: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        disks: _abc.Iterable[_builtins.str] | None = ...,
+        children: _builtins.int | None = ...,
+        observed_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_children", b"_children", "_parent", b"_parent", "children", b"children", "create_time", b"create_time", "domain", b"domain", "observed_time", b"observed_time", "parent", b"parent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_children", b"_children", "_parent", b"_parent", "children", b"children", "create_time", b"create_time", "description", b"description", "disks", b"disks", "domain", b"domain", "name", b"name", "observed_time", b"observed_time", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__children: _TypeAlias = _typing.Literal["children"]  # noqa: Y015
+    _WhichOneofArgType__children: _TypeAlias = _typing.Literal["_children", b"_children"]  # noqa: Y015
+    _WhichOneofReturnType__parent: _TypeAlias = _typing.Literal["parent"]  # noqa: Y015
+    _WhichOneofArgType__parent: _TypeAlias = _typing.Literal["_parent", b"_parent"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__children) -> _WhichOneofReturnType__children | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parent) -> _WhichOneofReturnType__parent | None: ...
+
+Global___Checkpoint: _TypeAlias = Checkpoint  # noqa: Y015
+
+@_typing.final
+class CreateCheckpointResult(_message.Message):
+    """What CreateCheckpoint brought."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checkpoint(self) -> Global___Checkpoint:
+        """The checkpoint."""
+
+    def __init__(
+        self,
+        *,
+        checkpoint: Global___Checkpoint | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateCheckpointResult: _TypeAlias = CreateCheckpointResult  # noqa: Y015
 
 @_typing.final
 class BlockJobResult(_message.Message):

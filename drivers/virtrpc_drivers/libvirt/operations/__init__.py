@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.libvirt import migration
-from virtrpc_drivers.libvirt.operations import agent, blocks, definition, devices, files, images, keys, lifecycle, resize, settings, snapshots, tuning
+from virtrpc_drivers.libvirt.operations import (
+    agent,
+    blocks,
+    checkpoints,
+    definition,
+    devices,
+    files,
+    images,
+    keys,
+    lifecycle,
+    resize,
+    settings,
+    snapshots,
+    tuning,
+)
 from virtrpc_drivers.libvirt.operations.common import DONE, Verb
 
 VERBS: dict[str, Verb] = {
@@ -17,6 +31,7 @@ VERBS: dict[str, Verb] = {
     **keys.VERBS,
     **resize.VERBS,
     **blocks.VERBS,
+    **checkpoints.VERBS,
     **files.VERBS,
     **images.VERBS,
     **tuning.VERBS,
@@ -33,6 +48,7 @@ _FUNCTIONS: dict[str, str] = {
     **keys.FUNCTIONS,
     **resize.FUNCTIONS,
     **blocks.FUNCTIONS,
+    **checkpoints.FUNCTIONS,
     **files.FUNCTIONS,
     **images.FUNCTIONS,
     **agent.FUNCTIONS,

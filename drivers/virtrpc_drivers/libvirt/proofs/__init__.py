@@ -17,6 +17,7 @@ from virtrpc_drivers.libvirt.progress import NO_JOB, POLL_SECONDS, JobLook
 from virtrpc_drivers.libvirt.proofs import (
     agent,
     blocks,
+    checkpoints,
     definition,
     devices,
     files,
@@ -147,15 +148,15 @@ def _gone(operation: ops.Operation) -> Verdict:
 
 
 def _not_older(verdict: Verdict, began: float) -> Verdict:
-    """What was made before the call began is none of its doing: a verdict on a snapshot that was there already proves nothing.
+    """What was made before the call began is none of its doing: a verdict on a snapshot or checkpoint that was there already proves nothing.
 
     Hypervisors count whole seconds by their own clock. Where that is behind ours, a success is not proven; where it is ahead, a
     snapshot that is older by no more than that still passes.
     """
-    snapshot = verdict.outcome.snapshot
-    if snapshot is None or (snapshot.creation_time is not None and snapshot.creation_time >= int(began)):
+    made = verdict.outcome.snapshot or verdict.outcome.checkpoint
+    if made is None or (made.creation_time is not None and made.creation_time >= int(began)):
         return verdict
-    return Verdict(False, f"snapshot {snapshot.name!r} is there, but older than the call")
+    return Verdict(False, f"{made.name!r} is there, but older than the call")
 
 
 PROOFS: dict[str, Proof] = {
@@ -168,6 +169,7 @@ PROOFS: dict[str, Proof] = {
     **keys.PROOFS,
     **resize.PROOFS,
     **blocks.PROOFS,
+    **checkpoints.PROOFS,
     **files.PROOFS,
     **images.PROOFS,
     **tuning.PROOFS,
