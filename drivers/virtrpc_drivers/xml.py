@@ -1,4 +1,4 @@
-"""What the server needs to know of a definition before anything is sent: that it is small, harmless and whose it is."""
+"""What the server needs to know of a definition before anything is sent: that it is small, harmless and whose it is; and what drivers read in it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ MAX_XML_BYTES = 1 << 20
 """The largest XML text that is accepted, in bytes of UTF-8."""
 MAX_XML_DEPTH = 256
 """How deep elements may be nested: ElementTree writes XML recursively, and no definition comes near."""
+
+_UNITS = {
+    "b": 1, "bytes": 1, "kb": 10**3, "k": 2**10, "kib": 2**10, "mb": 10**6, "m": 2**20, "mib": 2**20,
+    "gb": 10**9, "g": 2**30, "gib": 2**30, "tb": 10**12, "t": 2**40, "tib": 2**40,
+}  # fmt: skip
 
 
 class Definition(Value, frozen=True):
@@ -89,3 +94,13 @@ def _with_uuid(root: ElementTree.Element, name: str) -> Definition:
     element.text = fresh
     root.insert(0, element)
     return Definition(uuid=fresh, name=name, xml=ElementTree.tostring(root, encoding="unicode"))
+
+
+def memory_bytes(element: ElementTree.Element | None) -> int | None:
+    """An element such as <memory unit='KiB'>, in bytes; None where it states no size. libvirt's unit where none is named is KiB."""
+    if element is None:
+        return None
+    try:
+        return int(element.text or "") * _UNITS[element.get("unit", "KiB").strip().lower()]
+    except (ValueError, KeyError):
+        return None

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from virtrpc_drivers.errors import DriverError, Reason
-from virtrpc_drivers.xml import MAX_XML_DEPTH, definition, parse
+from virtrpc_drivers.xml import MAX_XML_DEPTH, definition, memory_bytes, parse
 
 
 def nested(levels: int) -> str:
@@ -45,3 +45,11 @@ def test_a_text_that_was_read_is_freed_without_a_collection(end: str) -> None:
         tracemalloc.stop()
         gc.enable()
     assert left < 100_000
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("<m unit='GiB'>1</m>", 1 << 30), ("<m unit='MB'>1</m>", 10**6), ("<m>1</m>", 1024), ("<m unit='x'>1</m>", None)]
+)
+def test_units(text: str, size: int | None) -> None:
+    """libvirt's units; KiB where none is named."""
+    assert memory_bytes(parse(text)) == size

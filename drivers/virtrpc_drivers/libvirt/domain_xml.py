@@ -8,17 +8,10 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from virtrpc_drivers.merging import ANY_DEVICE
-from virtrpc_drivers.xml import parse
+from virtrpc_drivers.xml import memory_bytes, parse
 
 Element = ElementTree.Element
 
-_UNITS = {
-    "b": 1, "bytes": 1,
-    "kb": 1000, "k": 1024, "kib": 1024,
-    "mb": 1000**2, "m": 1024**2, "mib": 1024**2,
-    "gb": 1000**3, "g": 1024**3, "gib": 1024**3,
-    "tb": 1000**4, "t": 1024**4, "tib": 1024**4,
-}  # fmt: skip
 _KEYS = (("alias", "name"), ("target", "dev"), ("mac", "address"))
 """What names a device, in the order in which libvirt goes by it."""
 _NOT_NUMBERS = frozenset({"type", "multifunction"})
@@ -58,15 +51,6 @@ def sizes(xml: str) -> Sizes:
         vcpus=current or vcpus_maximum,
         vcpus_maximum=vcpus_maximum,
     )
-
-
-def memory_bytes(element: Element | None) -> int | None:
-    """An element such as <memory unit='KiB'>, in bytes; libvirt's default unit is KiB."""
-    if element is None:
-        return None
-    number = _integer(element.text)
-    unit = _UNITS.get(element.get("unit", "KiB").strip().lower())
-    return number * unit if number is not None and unit is not None else None
 
 
 def without_secrets(xml: str) -> str:

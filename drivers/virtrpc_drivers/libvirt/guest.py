@@ -8,7 +8,7 @@ from typing import Any
 import libvirt
 from msgspec.structs import replace
 
-from virtrpc_drivers.errors import DriverError, Reason, failure
+from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.libvirt.errors import driver_error, fault_of
 from virtrpc_drivers.libvirt.readings import Clock
 from virtrpc_drivers.values import GuestFilesystem, GuestInfo, GuestInterface, GuestPart, GuestUser, GuestVcpu
@@ -79,8 +79,6 @@ def _asked(call: Any) -> Any:
         if fault.reason in (Reason.UNSUPPORTED, Reason.FAILED, Reason.INVALID_ARGUMENT):
             return None
         raise driver_error(error) from None
-    except DriverError:
-        raise
 
 
 def _user(fields: Fields, number: int) -> GuestUser:

@@ -14,13 +14,13 @@ from xml.etree.ElementTree import Element, tostring
 
 import libvirt
 
-from virtrpc_drivers.libvirt import capabilities, domain_xml
+from virtrpc_drivers.libvirt import capabilities
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.readings import optional, state_of
 from virtrpc_drivers.migration import Arrival, Departure, Facts, Obstacle
 from virtrpc_drivers.operations import Migrate
 from virtrpc_drivers.values import ACTIVE_STATES
-from virtrpc_drivers.xml import parse
+from virtrpc_drivers.xml import memory_bytes, parse
 
 KIB = 1024
 _SHARED = frozenset({"nfs", "nfs4", "gfs2", "ocfs2", "afs", "smb3", "cifs", "ceph", "gpfs", "fuse.glusterfs", "fuse.quobyte", "beegfs"})
@@ -62,7 +62,7 @@ def _facts(connection: Any, operation: Migrate, root: Element, *, active: bool) 
         name=operation.new_name or root.findtext("name") or "",
         hypervisor=connection.getType().lower(),
         running=active,
-        memory_bytes=domain_xml.memory_bytes(root.find("memory")),
+        memory_bytes=memory_bytes(root.find("memory")),
         arch=_attribute(root, "os/type", "arch"),
         machine=_attribute(root, "os/type", "machine"),
         virt_type=root.get("type", ""),

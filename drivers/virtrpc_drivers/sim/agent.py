@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from virtrpc_drivers import operations as ops
-from virtrpc_drivers.errors import Reason
+from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.sim.checks import active
 from virtrpc_drivers.sim.domain import SimDomain
 from virtrpc_drivers.sim.sdk import JobHandle, sdk_error
@@ -15,24 +15,32 @@ if TYPE_CHECKING:
     from virtrpc_drivers.sim.hypervisor import SimHypervisor
 
 
-async def _answering(hypervisor: SimHypervisor, job: JobHandle, uuid: str) -> SimDomain:
+async def answering(hypervisor: SimHypervisor, job: JobHandle, uuid: str) -> SimDomain:
     """The domain, whose agent answers. Raises AGENT_UNRESPONSIVE, WRONG_STATE."""
     domain = active(hypervisor, uuid)
     await job.strike(1)
-    if not domain.agent or domain.stopped is not None:
+    if _silent(domain):
         await job.spend(hypervisor.options.agent_seconds)
-        raise sdk_error(Reason.AGENT_UNRESPONSIVE, "Guest agent is not responding: QEMU guest agent is not connected")
+        raise _unresponsive()
     return active(hypervisor, uuid)
+
+
+def _silent(domain: SimDomain) -> bool:
+    return not domain.agent or domain.stopped is not None
+
+
+def _unresponsive() -> DriverError:
+    return sdk_error(Reason.AGENT_UNRESPONSIVE, "Guest agent is not responding: QEMU guest agent is not connected")
 
 
 async def set_user_password(hypervisor: SimHypervisor, job: JobHandle, operation: ops.SetUserPassword) -> None:
     """Have the guest's agent set a password."""
-    (await _answering(hypervisor, job, operation.uuid)).passwords[operation.user] = operation.password
+    (await answering(hypervisor, job, operation.uuid)).passwords[operation.user] = operation.password
 
 
 async def freeze(hypervisor: SimHypervisor, job: JobHandle, operation: ops.FreezeFilesystems) -> Outcome:
     """Freeze the guest's one file system. Raises OPERATION_FAILED where it is frozen."""
-    domain = await _answering(hypervisor, job, operation.uuid)
+    domain = await answering(hypervisor, job, operation.uuid)
     if domain.frozen:
         raise sdk_error(Reason.FAILED, "unable to execute QEMU agent command 'guest-fsfreeze-freeze': filesystem is already frozen")
     domain.frozen = True
@@ -41,25 +49,25 @@ async def freeze(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Freez
 
 async def thaw(hypervisor: SimHypervisor, job: JobHandle, operation: ops.ThawFilesystems) -> Outcome:
     """Thaw what is frozen."""
-    domain = await _answering(hypervisor, job, operation.uuid)
+    domain = await answering(hypervisor, job, operation.uuid)
     thawed, domain.frozen = domain.frozen, False
     return Outcome(count=int(thawed))
 
 
 async def trim(hypervisor: SimHypervisor, job: JobHandle, operation: ops.TrimFilesystems) -> None:
     """Trim the guest's file system: nothing shows it."""
-    await _answering(hypervisor, job, operation.uuid)
+    await answering(hypervisor, job, operation.uuid)
 
 
 async def set_guest_time(hypervisor: SimHypervisor, job: JobHandle, operation: ops.SetGuestTime) -> None:
     """Set the guest's clock."""
-    domain = await _answering(hypervisor, job, operation.uuid)
+    domain = await answering(hypervisor, job, operation.uuid)
     domain.clock_offset = 0.0 if operation.synchronise else operation.seconds + operation.nanoseconds / 1e9 - hypervisor.wall()
 
 
 async def set_guest_vcpus(hypervisor: SimHypervisor, job: JobHandle, operation: ops.SetGuestVcpus) -> None:
     """Switch virtual CPUs inside the guest. Raises INVALID_ARGUMENT for one that there is not, and for the first, without which no guest can do."""
-    domain = await _answering(hypervisor, job, operation.uuid)
+    domain = await answering(hypervisor, job, operation.uuid)
     if any(number >= _vcpus(domain) for number in operation.vcpus):
         raise sdk_error(Reason.INVALID_ARGUMENT, "guest is missing a vCPU that was named")
     if 0 in operation.vcpus and not operation.online:
@@ -70,7 +78,7 @@ async def set_guest_vcpus(hypervisor: SimHypervisor, job: JobHandle, operation: 
 
 async def set_authorized_ssh_keys(hypervisor: SimHypervisor, job: JobHandle, operation: ops.SetAuthorizedSshKeys) -> None:
     """Change a user's keys."""
-    domain = await _answering(hypervisor, job, operation.uuid)
+    domain = await answering(hypervisor, job, operation.uuid)
     there, asked = domain.ssh_keys.get(operation.user, ()), operation.keys
     match operation.change:
         case "add":
@@ -84,8 +92,8 @@ async def set_authorized_ssh_keys(hypervisor: SimHypervisor, job: JobHandle, ope
 def _told(hypervisor: SimHypervisor, uuid: str) -> SimDomain:
     """The domain, whose agent answers at once. Raises AGENT_UNRESPONSIVE, WRONG_STATE."""
     domain = active(hypervisor, uuid)
-    if not domain.agent or domain.stopped is not None:
-        raise sdk_error(Reason.AGENT_UNRESPONSIVE, "Guest agent is not responding: QEMU guest agent is not connected")
+    if _silent(domain):
+        raise _unresponsive()
     return domain
 
 

@@ -12,37 +12,22 @@ from virtrpc_drivers.protocol import Change
 from virtrpc_drivers.sim import effects
 from virtrpc_drivers.sim.checks import same_run, targets
 from virtrpc_drivers.sim.domain import SimDomain
+from virtrpc_drivers.sim.editing import edit
 from virtrpc_drivers.sim.sdk import JobHandle
-from virtrpc_drivers.sim.xmldoc import Document
 
 if TYPE_CHECKING:
     from virtrpc_drivers.sim.hypervisor import SimHypervisor
 
-Edit = Callable[[Document], Document]
-
-
-async def _edit(hypervisor: SimHypervisor, job: JobHandle, uuid: str, scope: ops.Scope, change: Edit) -> bool:
-    """Change the definitions that the scope names, all or none; whether the running guest was among them."""
-    targets(hypervisor.domain(uuid), scope)
-    await hypervisor.monitor(uuid)
-    await job.strike(1)
-    domain = hypervisor.domain(uuid)
-    live, config = targets(domain, scope)
-    changed_live = change(domain.definition) if live else None
-    changed_config = change(domain.document) if config else None
-    effects.edit(hypervisor, domain, live=changed_live, config=changed_config)
-    return live
-
 
 async def attach(hypervisor: SimHypervisor, job: JobHandle, operation: ops.AttachDevice) -> None:
     """Add a device. Raises XML_INVALID, OPERATION_FAILED where it is there, WRONG_STATE."""
-    if await _edit(hypervisor, job, operation.uuid, operation.scope, lambda document: document.attach(operation.xml)):
+    if await edit(hypervisor, job, operation.uuid, operation.scope, lambda document: document.attach(operation.xml)):
         hypervisor.emit(operation.uuid, Change.DEVICE, "added")
 
 
 async def update(hypervisor: SimHypervisor, job: JobHandle, operation: ops.UpdateDevice) -> None:
     """Replace a device. Raises XML_INVALID, DEVICE_NOT_FOUND, WRONG_STATE. No event, as in libvirt."""
-    await _edit(hypervisor, job, operation.uuid, operation.scope, lambda document: document.update(operation.xml, merge=operation.merge))
+    await edit(hypervisor, job, operation.uuid, operation.scope, lambda document: document.update(operation.xml, merge=operation.merge))
 
 
 async def detach(hypervisor: SimHypervisor, job: JobHandle, operation: ops.DetachDevice) -> Callable[[], Awaitable[None]] | None:
@@ -52,7 +37,7 @@ async def detach(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Detac
     if live:
         domain.definition.detach(operation.xml)
     if config:
-        await _edit(hypervisor, job, operation.uuid, ops.Scope.CONFIG, lambda document: document.detach(operation.xml))
+        await edit(hypervisor, job, operation.uuid, ops.Scope.CONFIG, lambda document: document.detach(operation.xml))
     else:
         await hypervisor.monitor(operation.uuid)
         await job.strike(1)

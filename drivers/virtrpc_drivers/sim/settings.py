@@ -8,25 +8,14 @@ from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.protocol import Change
 from virtrpc_drivers.sim import effects
+from virtrpc_drivers.sim.agent import answering
 from virtrpc_drivers.sim.checks import active, inactive, targets
+from virtrpc_drivers.sim.editing import edit
 from virtrpc_drivers.sim.sdk import JobHandle, sdk_error
-from virtrpc_drivers.sim.xmldoc import Document
 from virtrpc_drivers.values import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from virtrpc_drivers.sim.hypervisor import SimHypervisor
-
-
-async def edit_definitions(hypervisor: SimHypervisor, job: JobHandle, uuid: str, scope: ops.Scope, change: Callable[[Document], Document]) -> None:
-    """Change the definitions that the scope names, all or none."""
-    targets(hypervisor.domain(uuid), scope)
-    await hypervisor.monitor(uuid)
-    await job.strike(1)
-    domain = hypervisor.domain(uuid)
-    live, config = targets(domain, scope)
-    effects.edit(hypervisor, domain, live=change(domain.definition) if live else None, config=change(domain.document) if config else None)
 
 
 async def reset(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Reset) -> None:
@@ -57,12 +46,7 @@ async def inject_nmi(hypervisor: SimHypervisor, job: JobHandle, operation: ops.I
 
 async def suspend_for_duration(hypervisor: SimHypervisor, job: JobHandle, operation: ops.PowerManagementSuspend) -> None:
     """Have a guest go to sleep, through its agent. Raises AGENT_UNRESPONSIVE."""
-    domain = active(hypervisor, operation.uuid)
-    await job.strike(1)
-    if not domain.agent or domain.stopped is not None:
-        await job.spend(hypervisor.options.agent_seconds)
-        raise sdk_error(Reason.AGENT_UNRESPONSIVE, "Guest agent is not responding: QEMU guest agent is not connected")
-    domain = active(hypervisor, operation.uuid)
+    domain = await answering(hypervisor, job, operation.uuid)
     if operation.target == "disk":
         effects.stop(hypervisor, domain, "shutdown")
     else:
@@ -89,7 +73,7 @@ async def rename(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Renam
 
 async def set_metadata(hypervisor: SimHypervisor, job: JobHandle, operation: ops.SetMetadata) -> None:
     """Set title, description or an element."""
-    await edit_definitions(
+    await edit(
         hypervisor, job, operation.uuid, operation.scope, lambda document: document.with_metadata(operation.kind, operation.value, operation.uri)
     )
     hypervisor.emit(operation.uuid, Change.METADATA, operation.kind)
@@ -113,14 +97,12 @@ async def set_vcpus(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Se
     most = [document.config.vcpus_maximum or 1 for document in ([domain.definition] if live else []) + ([domain.document] if config else [])]
     if not operation.maximum and operation.vcpus > min(most):
         raise sdk_error(Reason.INVALID_ARGUMENT, f"requested vcpus is greater than max allowable vcpus: {operation.vcpus} > {min(most)}")
-    await edit_definitions(
-        hypervisor, job, operation.uuid, operation.scope, lambda document: document.with_vcpus(operation.vcpus, maximum=operation.maximum)
-    )
+    await edit(hypervisor, job, operation.uuid, operation.scope, lambda document: document.with_vcpus(operation.vcpus, maximum=operation.maximum))
 
 
 async def set_memory_stats_period(hypervisor: SimHypervisor, job: JobHandle, operation: ops.SetMemoryStatsPeriod) -> None:
     """Set how often the balloon reports."""
-    await edit_definitions(hypervisor, job, operation.uuid, operation.scope, lambda document: document.with_stats_period(operation.seconds))
+    await edit(hypervisor, job, operation.uuid, operation.scope, lambda document: document.with_stats_period(operation.seconds))
 
 
 async def resize_block(hypervisor: SimHypervisor, job: JobHandle, operation: ops.ResizeBlock) -> None:

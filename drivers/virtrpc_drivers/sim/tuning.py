@@ -8,9 +8,9 @@ from xml.etree.ElementTree import Element, SubElement
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.operations.tuning import AnyTuning
+from virtrpc_drivers.sim.editing import edit
 from virtrpc_drivers.sim.host import CPUS
 from virtrpc_drivers.sim.sdk import JobHandle, sdk_error
-from virtrpc_drivers.sim.settings import edit_definitions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +99,7 @@ async def set_lifecycle_action(hypervisor: SimHypervisor, job: JobHandle, operat
 
 
 async def _edit(hypervisor: SimHypervisor, job: JobHandle, operation: AnyTuning, change: Callable[[Element], None]) -> None:
-    await edit_definitions(hypervisor, job, operation.uuid, operation.scope, lambda document: document.edited(change))
+    await edit(hypervisor, job, operation.uuid, operation.scope, lambda document: document.edited(change))
 
 
 def _pin(root: Element, tag: str, whose: dict[str, str], host_cpus: tuple[int, ...]) -> None:

@@ -13,14 +13,10 @@ from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.metadata import metadata, with_metadata
 from virtrpc_drivers.sim.sdk import sdk_error
 from virtrpc_drivers.values import DomainConfig, Metadata
-from virtrpc_drivers.xml import parse
+from virtrpc_drivers.xml import memory_bytes, parse
 
 Element = ElementTree.Element
 
-_UNITS = {
-    "b": 1, "bytes": 1, "kb": 10**3, "k": 2**10, "kib": 2**10, "mb": 10**6, "m": 2**20, "mib": 2**20,
-    "gb": 10**9, "g": 2**30, "gib": 2**30, "tb": 10**12, "t": 2**40, "tib": 2**40,
-}  # fmt: skip
 _MOST_MEMORY = 2**63 - 1
 _MOST_VCPUS = 2**16 - 1
 
@@ -212,11 +208,8 @@ def _memory(root: Element, tag: str) -> int | None:
     element = root.find(tag)
     if element is None or not (element.text or "").strip():
         return None
-    try:
-        size = int(element.text or "") * _UNITS[element.get("unit", "KiB").lower()]
-    except (ValueError, KeyError):
-        size = -1
-    if not 0 <= size <= _MOST_MEMORY:
+    size = memory_bytes(element)
+    if size is None or not 0 <= size <= _MOST_MEMORY:
         raise sdk_error(Reason.XML_INVALID, f"<{tag}> is not a memory size")
     return size
 

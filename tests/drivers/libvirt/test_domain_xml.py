@@ -32,14 +32,6 @@ def test_sizes_are_bytes() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("text", "size"), [("<m unit='GiB'>1</m>", 1 << 30), ("<m unit='MB'>1</m>", 10**6), ("<m>1</m>", 1024), ("<m unit='x'>1</m>", None)]
-)
-def test_units(text: str, size: int | None) -> None:
-    """libvirt's units; KiB where none is named."""
-    assert domain_xml.memory_bytes(domain_xml.element(text)) == size
-
-
 def test_disks_and_interfaces() -> None:
     """Targets, sources and aliases as the running guest has them."""
     assert [(disk.target, disk.source, disk.device, disk.alias) for disk in devices(LIVE).disks] == [
