@@ -14,7 +14,7 @@ from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.migration import Step
 from virtrpc_drivers.operations import AnyOperation, Migrate
 from virtrpc_drivers.protocol import Call, Report
-from virtrpc_drivers.values import Outcome, Phase, Slot, VerbSupport
+from virtrpc_drivers.values import DomainReading, Outcome, Phase, Slot, VerbSupport
 from virtrpc_server import schedule, tracing, verbs
 from virtrpc_server.calls import Lost, OutstandingCall, foreign_job_over
 from virtrpc_server.domains import Entry
@@ -363,11 +363,18 @@ class Run:
             self._places.release_budget()
         self._enter(Phase.REFRESHING, abortable=False, abort_reason="its call is over; the domain is being read")
         await self._destroys_over(ending)
-        await self._host.refresher.refresh(self.job.uuid, REFRESH_SECONDS)
+        if not await self._host.refresher.refresh(self.job.uuid, REFRESH_SECONDS):
+            self._note_unread(ending.outcome)
         self._spare_others()
         ending = self._judged(ending)
         await self._refresh_destination(ending)
         return ending
+
+    def _note_unread(self, outcome: Outcome | None) -> None:
+        """The domain could not be read in time: that it is there, and by what name, its call has shown. What is not known yet is not gone."""
+        name = verbs.gives_name(self._operation)
+        if name is not None and outcome is not None and outcome.stamp is not None:
+            self._jobs.domains.read(self.job.host, DomainReading(uuid=self.job.uuid, name=name, stamp=outcome.stamp))
 
     async def _release_budget_after(self, out: OutstandingCall) -> None:
         # The reading of the domain, which takes no place, may take longer than the abort.

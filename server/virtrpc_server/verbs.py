@@ -69,6 +69,11 @@ def makes_domain(operation: AnyOperation) -> bool:
     return isinstance(operation, Define | Create | Restore | DefineSaveImage)
 
 
+def gives_name(operation: AnyOperation) -> str | None:
+    """What the domain is called once the operation has succeeded; None where that is for others to say."""
+    return operation.name if isinstance(operation, Define | Create | Restore | Rename) else None
+
+
 def wrong_state(operation: AnyOperation, entry: Entry) -> Problem | None:
     """Why the operation makes no sense in the state that was last read. What is not known here, the hypervisor judges."""
     if entry.state is None:
@@ -140,8 +145,9 @@ def conditions(operation: AnyOperation, slot: Slot, host: str, destination: str 
         # The slot first: who waits for it must not hold the domain meanwhile. Nobody who holds a domain waits for such a slot.
         return [(host, operation.uuid, _BACKGROUND, getattr(operation, "disk", "")), (host, operation.uuid)]
     keys: list[tuple[str, ...]] = [(host, operation.uuid)]
-    if isinstance(operation, Define | Create | Restore | Rename):
-        keys.append((host, "name", operation.name))
+    given = gives_name(operation)
+    if given is not None:
+        keys.append((host, "name", given))
     if isinstance(operation, Migrate) and destination:
         keys += [(destination, operation.uuid), (destination, "name", operation.new_name or name)]
     return sorted(keys)

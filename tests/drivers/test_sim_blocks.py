@@ -163,5 +163,5 @@ async def test_adopted_after_the_driver_is_lost(remembers: str) -> None:
     assert (await bed.driver.steer(call.id, Steering(finish="pivot"))).sent
     await resumed
     again = await bed.driver.resume(call)
-    assert again == resumed.result() or again == Outcome()
+    assert (again.path, again.finish) in ((resumed.result().path, resumed.result().finish), (None, None))
     await bed.close()

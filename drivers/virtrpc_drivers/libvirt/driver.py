@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import libvirt
+from msgspec.structs import replace
 
 from virtrpc_drivers import paths
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
@@ -110,11 +111,14 @@ class LibvirtDriver:
 
     async def run(self, call: Call) -> Outcome:
         """One operation to its end. Abandoning it leaves it running."""
-        return await asyncio.shield(self._up.keep(self._up.carry_out(call)))
+        return self._stamped(await asyncio.shield(self._up.keep(self._up.carry_out(call))))
 
     async def resume(self, call: Call) -> Outcome:
         """What became of a call that an earlier process, or an earlier connection, sent."""
-        return await asyncio.shield(self._up.keep(self._up.conclude(call)))
+        return self._stamped(await asyncio.shield(self._up.keep(self._up.conclude(call))))
+
+    def _stamped(self, outcome: Outcome) -> Outcome:
+        return replace(outcome, stamp=self._clock.stamp())
 
     async def cancel(self, call_id: str) -> CancelAnswer:
         """virDomainAbortJob, only where the domain's job is this very call."""

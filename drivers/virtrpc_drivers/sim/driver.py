@@ -178,7 +178,7 @@ class SimDriver:
             if not job.done and not self._options.remembers and not job.visible and job.block is None:
                 raise failure(Reason.OUTCOME_UNKNOWN, "the hypervisor does not show this call, and it may still be on its way")
             return await self._follow(job)
-        return proofs.conclude(self.hypervisor, call)
+        return self._stamped(proofs.conclude(self.hypervisor, call))
 
     async def cancel(self, call_id: str) -> CancelAnswer:
         """See Driver.cancel."""
@@ -305,7 +305,10 @@ class SimDriver:
             job.task.add_done_callback(lambda _: self._calls.pop(job.id, None))
         if job.visible or job.phase is not Phase.CALLING:
             self._report(job)
-        return await self._within(job.wait(), lost_as=Reason.DRIVER_LOST)
+        return self._stamped(await self._within(job.wait(), lost_as=Reason.DRIVER_LOST))
+
+    def _stamped(self, outcome: Outcome) -> Outcome:
+        return msgspec.structs.replace(outcome, stamp=self._stamp())
 
     def _report(self, job: JobHandle) -> None:
         percent = self._options.shape == "vz"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from virtrpc_drivers.values.base import Value
+from virtrpc_drivers.values.base import Stamp, Value
 from virtrpc_drivers.values.checkpoints import Checkpoint
 from virtrpc_drivers.values.snapshots import Snapshot
 
@@ -37,6 +37,8 @@ class Outcome(Value, frozen=True):
     """How many file systems."""
     finish: str | None = None
     """How a mirror ended: pivot or stop."""
+    stamp: Stamp | None = None
+    """When its driver knew: a look that begins later finds what the operation has made."""
 
 
 class Steering(Value, frozen=True):
