@@ -26,7 +26,7 @@ async def steer(jobs: Jobs, job_id: str, steering: Steering) -> Job:
     run = jobs.run_of(job_id)
     allowed = _UNDER_WAY if steering.finish is None else (Phase.READY,)
     if run is None or job.state is not JobState.RUNNING or job.phase not in allowed:
-        raise _not_ready(job, "it does not run in the background now" if steering.finish is None else "its mirror is not ready")
+        raise not_ready(job, "it does not run in the background now" if steering.finish is None else "its mirror is not ready")
     # A caller that leaves, or loses patience, leaves it on its way.
     sending = asyncio.get_running_loop().create_task(run.host.driver.steer(run.call_id, steering))
     sending.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -39,7 +39,7 @@ async def steer(jobs: Jobs, job_id: str, steering: Steering) -> Job:
             raise _silent(job) from None
         raise Refusal(problem_of(error.fault, host=job.host, domain=job.uuid)) from None
     if not answer.sent:
-        raise _not_ready(job, answer.message)
+        raise not_ready(jobs.known(job_id), answer.message)
     return jobs.known(job_id)
 
 
@@ -54,8 +54,10 @@ def _check_kind(job: Job, steering: Steering) -> None:
         raise invalid("finish", "a commit is finished by PIVOT; CancelJob breaks it off")
 
 
-def _not_ready(job: Job, why: str) -> Refusal:
+def not_ready(job: Job, why: str) -> Refusal:
+    """The refusal of what a job cannot be told now. One that is over says so, and how it ended."""
     phase = job.phase.value if job.phase is not None else ""
+    why = f"it is over: {job.state.name}" if job.finished else why
     return refuse("NOT_READY", f"job {job.id} cannot be told that now: {why}", job_id=job.id, state=job.state.value, phase=phase)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from virtrpc.v1 import job_pb2
 from virtrpc_drivers.errors import DriverError
@@ -15,6 +14,7 @@ from virtrpc_server.jobs import Jobs
 from virtrpc_server.orders.common import invalid
 from virtrpc_server.orders.limits import bandwidth, downtime, positive
 from virtrpc_server.records import Job, JobState
+from virtrpc_server.steering import not_ready
 
 ANSWER_SECONDS = 15.0
 """The driver itself gives up after two waits of 5 s; this is for one whose process does not answer at all."""
@@ -57,11 +57,5 @@ async def tune(jobs: Jobs, job_id: str, tuning: Tuning) -> Job:
     except DriverError as error:
         raise Refusal(problem_of(error.fault, host=job.host, domain=job.uuid)) from None
     if not answer.sent:
-        raise not_ready(job, answer.message)
+        raise not_ready(jobs.known(job_id), answer.message)
     return jobs.known(job_id)
-
-
-def not_ready(job: Job, why: str) -> Refusal:
-    """The refusal of what a migration cannot be told now."""
-    where: dict[str, Any] = {"job_id": job.id, "state": job.state.value, "phase": job.phase.value if job.phase is not None else ""}
-    return refuse("NOT_READY", f"migration {job.id} cannot be tuned now: {why}", **where)

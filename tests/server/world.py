@@ -61,7 +61,7 @@ class World:
         network: dict[str, SimHypervisor] = {}
         named = zip("abc", uris or ("sim://a/?domains=4&running=2",), strict=False)
         self.sims = {name: SimHypervisor(from_uri(uri), deliverer=LoopDeliverer(), wall=wall, network=network) for name, uri in named}
-        self.drivers = {name: SimDriver(DriverSettings(uri="sim:"), sim) for name, sim in self.sims.items()}
+        self.drivers = {name: SimDriver(DriverSettings(uri="sim:", path_roots=("/images",)), sim) for name, sim in self.sims.items()}
         self.budgets = Budgets(wall)
         self.hosts = Hosts(
             [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import libvirt
@@ -28,6 +29,7 @@ _BREAK_OFF = libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC
 _ENDS = (libvirt.VIR_DOMAIN_BLOCK_JOB_COMPLETED, libvirt.VIR_DOMAIN_BLOCK_JOB_FAILED, libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED)
 _OFF = (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_CRASHED)
 _SILENT = "the hypervisor does not answer for this disk"
+_OVER = "its block job is over"
 
 
 class BlockRun:
@@ -122,22 +124,28 @@ class BlockRun:
             await self._abort()
             raise
 
-    async def _send_finish(self, how: str) -> None:
+    async def _send_finish(self, how: str) -> bool:
         flags = _PIVOT if how == "pivot" else _BREAK_OFF
-        self._finishing = how
+        self._finishing, sent = how, False
         try:
-            await self._runs.lanes.abort.bounded(lambda connection: self._tell_job(connection, flags))
-        except (DriverError, TimeoutError):
-            self._finishing = ""
-            raise
+            sent = await self._tell_job(lambda domain: domain.blockJobAbort(self._operation.disk, flags))
+        finally:
+            if not sent:
+                self._finishing = ""
+        return sent
 
-    def _tell_job(self, connection: Any, flags: int) -> bool:
-        """virDomainBlockJobAbort, where our job is there. On a lane's thread, which may have been long in coming."""
-        domain = connection.lookupByUUIDString(self._operation.uuid)
-        if self.over or not blocks.job_of(domain, self._operation.disk).is_of(self._operation):
-            return False
-        domain.blockJobAbort(self._operation.disk, flags)
-        return True
+    async def _tell_job(self, tell: Callable[[Any], object]) -> bool:
+        """Tell our job something, where it is there; whether it was. Raises what libvirt refuses, and TimeoutError."""
+
+        def work(connection: Any) -> bool:
+            # The lane may have been long in coming.
+            domain = connection.lookupByUUIDString(self._operation.uuid)
+            if self.over or not blocks.job_of(domain, self._operation.disk).is_of(self._operation):
+                return False
+            tell(domain)
+            return True
+
+        return await self._runs.lanes.abort.bounded(work)
 
     async def cancel(self) -> CancelAnswer:
         """Abort it, and no other."""
@@ -147,10 +155,10 @@ class BlockRun:
             return CancelAnswer(sent=False, message=_SILENT)
         except DriverError as error:
             return CancelAnswer(sent=False, message=error.fault.message)
-        return CancelAnswer(sent=sent, message="" if sent else "its block job is over")
+        return _answer(sent)
 
     async def _abort(self) -> bool:
-        return await self._runs.lanes.abort.bounded(lambda connection: self._tell_job(connection, _BREAK_OFF))
+        return await self._tell_job(lambda domain: domain.blockJobAbort(self._operation.disk, _BREAK_OFF))
 
     async def steer(self, steering: Steering) -> CancelAnswer:
         """Finish its mirror, or set its speed. Raises what libvirt refuses."""
@@ -164,17 +172,11 @@ class BlockRun:
     async def _steer_to(self, how: str) -> CancelAnswer:
         if self._run.phase is not Phase.READY:
             return CancelAnswer(sent=False, message="its mirror is not ready")
-        await self._send_finish(how)
-        return CancelAnswer(sent=True)
+        return _answer(await self._send_finish(how))
 
     async def _set_speed(self, rate: int) -> CancelAnswer:
-        def work(connection: Any) -> None:
-            domain = connection.lookupByUUIDString(self._operation.uuid)
-            if not self.over and blocks.job_of(domain, self._operation.disk).is_of(self._operation):
-                domain.blockJobSetSpeed(self._operation.disk, rate, libvirt.VIR_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES)
-
-        await self._runs.lanes.abort.bounded(work)
-        return CancelAnswer(sent=True)
+        flags = libvirt.VIR_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES
+        return _answer(await self._tell_job(lambda domain: domain.blockJobSetSpeed(self._operation.disk, rate, flags)))
 
     async def _outcome(self) -> Outcome:
         disk = self._operation.disk
@@ -232,6 +234,10 @@ class BlockRun:
                 remaining_seconds=left / rate if rate else None,
             )
         )
+
+
+def _answer(sent: bool) -> CancelAnswer:
+    return CancelAnswer(sent=sent, message="" if sent else _OVER)
 
 
 def _rate(last: tuple[float, int] | None, now: tuple[float, int]) -> int | None:

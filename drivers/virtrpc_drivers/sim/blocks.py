@@ -35,6 +35,8 @@ class SimBlockJob:
     finish: str = ""
     """How its mirror is to end: pivot, stop, or wait; empty where it has none."""
     ready: bool = False
+    over: bool = False
+    """Whether the disk has it no more, however long its call stays out."""
     steered: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -69,6 +71,7 @@ async def _go_on(hypervisor: SimHypervisor, job: JobHandle, operation: ops.AnyBl
         job.applied = True
     finally:
         domain.block_jobs.pop(block.disk, None)
+        block.over = True
     # As libvirt does: the stored definition follows where it has the same disk.
     effects.edit(hypervisor, domain, live=changed)
     hypervisor.emit(domain.uuid, Change.BLOCK_JOB, block.disk)
@@ -116,8 +119,10 @@ def _changed(domain: SimDomain, operation: ops.AnyBlocks, finish: str) -> tuple[
 def steer(job: JobHandle, steering: Steering) -> CancelAnswer:
     """Finish a mirror that is ready, or set a speed."""
     block = job.block
-    if block is None or job.done:
+    if block is None:
         return CancelAnswer(sent=False, message="no such block job is under way here")
+    if block.over or job.done:
+        return CancelAnswer(sent=False, message="its block job is over")
     if steering.finish is None:
         block.limit = steering.bandwidth_bytes_per_second or 0
         return CancelAnswer(sent=True)
