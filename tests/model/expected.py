@@ -32,6 +32,7 @@ class Expected:
         self._lacked: dict[Key, Stamp] = {}
         self._listings: dict[str, tuple[Stamp, frozenset[str]]] = {}
         self._lives = 0
+        self._made: dict[Key, Stamp] = {}
 
     def listed(self, host: str, listing: Listing) -> None:
         """All domains of a host, as of the listing's beginning."""
@@ -56,6 +57,17 @@ class Expected:
                 held = known.groups.get(group)
                 if held is None or held.stamp < reading.stamp:
                     known.groups[group] = reading
+
+    def made(self, key: Key, stamp: Stamp) -> None:
+        """A call that had returned then made this domain, or gave it its name."""
+        self._made[key] = stamp
+
+    def may_be_told(self, key: Key) -> bool:
+        """Whether a domain that no answer shows may be told, for it was made after the newest look that lacks it."""
+        stamp, listing = self._made.get(key), self._listings.get(key[0])
+        if stamp is None or (key in self._lacked and self._lacked[key] >= stamp):
+            return False
+        return listing is None or listing[0] < stamp or key[1] in listing[1]
 
     def _show(self, key: Key, name: str, stamp: Stamp) -> Known | None:
         if key in self._lacked and self._lacked[key] >= stamp:

@@ -14,6 +14,7 @@ from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DriverSettings
 from virtrpc_drivers.sim.driver import SimDriver
 from virtrpc_drivers.sim.hypervisor import SimHypervisor
 from virtrpc_drivers.values import CancelAnswer, Group, Listing, Outcome, Readings, Snapshots, Stamp
+from virtrpc_server.verbs import gives_name
 
 K = TypeVar("K", bound=Hashable)
 
@@ -99,6 +100,8 @@ class WatchedDriver(SimDriver):
             self._record.returned(out, error, resumed=resumed)
             raise
         self._record.returned(out, None, resumed=resumed)
+        if outcome.stamp is not None and gives_name(out.operation) is not None:
+            self._expected.made((self.name, out.operation.uuid), outcome.stamp)
         return outcome
 
     def _stamp(self) -> Stamp:
