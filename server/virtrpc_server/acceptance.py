@@ -15,7 +15,8 @@ from virtrpc.v1 import spec_pb2, types_pb2
 from virtrpc_drivers.operations import AnyOperation, Create, Define, DefineSaveImage, Migrate, Restore
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal
-from virtrpc_server.jobs import DEFAULT_WAIT_LIMIT, Jobs, Listener, Order
+from virtrpc_server.jobs import DEFAULT_WAIT_LIMIT, Jobs, Order
+from virtrpc_server.listening import Listener
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.messages.jobs import job_bytes
 from virtrpc_server.orders.common import invalid

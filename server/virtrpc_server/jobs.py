@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from virtrpc_drivers.operations import AnyOperation
@@ -23,6 +22,7 @@ from virtrpc_server.endings import in_vain
 from virtrpc_server.errors import Refusal, refuse
 from virtrpc_server.feed import Feed
 from virtrpc_server.hosts import Freshness, Host, Hosts
+from virtrpc_server.listening import Listener
 from virtrpc_server.records import CancelReason, Job, JobState, OnDisconnect, WaitingFor
 from virtrpc_server.running import Run
 from virtrpc_server.serialised import Serialised
@@ -364,37 +364,6 @@ class Jobs:
     def _forget_request(self, job: Job) -> None:
         if self._requests.get((job.owner, job.request_id)) == job.id:
             del self._requests[job.owner, job.request_id]
-
-
-class Listener:
-    """A caller of a job. Leaving the `with` block before the job's end is a disconnect."""
-
-    def __init__(self, jobs: Jobs, run: Run, on_disconnect: OnDisconnect) -> None:
-        self._jobs = jobs
-        self._run = run
-        self.on_disconnect = on_disconnect
-        run.listeners.add(self)
-        run.detached |= on_disconnect is OnDisconnect.DETACH
-
-    @property
-    def job(self) -> Job:
-        """The job as it is now."""
-        return self._run.job
-
-    async def stored(self) -> Job:
-        """Wait until the job is in the store; raises what the store raised, and then there is no job."""
-        await asyncio.shield(self._run.stored)
-        return self._run.job
-
-    def updates(self) -> AsyncIterator[Job]:
-        """The job as `Jobs.follow` tells it."""
-        return self._jobs.follow(self._run)
-
-    def __enter__(self) -> Listener:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._jobs.left(self._run, self)
 
 
 def _end_of(job_id: str) -> Hashable:

@@ -27,7 +27,8 @@ from virtrpc_server.slots import Slots, Ticket
 from virtrpc_server.telling import Telling
 
 if TYPE_CHECKING:
-    from virtrpc_server.jobs import Jobs, Listener
+    from virtrpc_server.jobs import Jobs
+    from virtrpc_server.listening import Listener
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from tests.server.world import World, until, virtual
 from virtrpc_drivers import operations as op
 from virtrpc_drivers.sim.control import Stranger
 from virtrpc_drivers.sim.faults import Rule
-from virtrpc_server.jobs import Listener
+from virtrpc_server.listening import Listener
 from virtrpc_server.records import JobState, WaitingFor
 
 GIB = 1 << 30

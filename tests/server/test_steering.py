@@ -9,7 +9,7 @@ from virtrpc_drivers import operations as op
 from virtrpc_drivers.sim.faults import Rule
 from virtrpc_drivers.values import Phase, Steering
 from virtrpc_server.errors import Refusal
-from virtrpc_server.jobs import Listener
+from virtrpc_server.listening import Listener
 from virtrpc_server.records import JobState
 from virtrpc_server.steering import steer
 

@@ -12,7 +12,7 @@ from virtrpc_drivers import operations as op
 from virtrpc_drivers.sim.faults import Rule
 from virtrpc_drivers.values import Phase
 from virtrpc_server.budgets import Budget
-from virtrpc_server.jobs import Listener
+from virtrpc_server.listening import Listener
 from virtrpc_server.records import Holder, Job, JobState, WaitingFor
 from virtrpc_server.slow import SlowReads
 

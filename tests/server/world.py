@@ -18,7 +18,8 @@ from virtrpc_drivers.sim.options import from_uri
 from virtrpc_server.budgets import Budgets
 from virtrpc_server.domains import Domains, Entry
 from virtrpc_server.hosts import Host, HostConfig, Hosts
-from virtrpc_server.jobs import Jobs, Listener, Order
+from virtrpc_server.jobs import Jobs, Order
+from virtrpc_server.listening import Listener
 from virtrpc_server.records import Job, JobState
 from virtrpc_server.store import MemoryStore, Store
 
