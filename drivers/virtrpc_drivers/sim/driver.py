@@ -15,16 +15,14 @@ from virtrpc_drivers import paths
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
 from virtrpc_drivers.operations import CreateSnapshot, Migrate
-from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DomainChanged, DriverSettings, HostDown, HostUp, Report
-from virtrpc_drivers.sim import agent, blocks, checkpoints, control, effects, files, images, migration, proofs, snapshots, stats
-from virtrpc_drivers.sim.checks import active
-from virtrpc_drivers.sim.domain import SimDomain
+from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DomainChanged, DriverSettings, HostDown, HostUp
+from virtrpc_drivers.sim import agent, calls, checkpoints, control, files, images, migration, proofs, readings, snapshots, stats
 from virtrpc_drivers.sim.faults import ANY
 from virtrpc_drivers.sim.host import host_info
 from virtrpc_drivers.sim.hypervisor import SimHypervisor
 from virtrpc_drivers.sim.options import from_uri
 from virtrpc_drivers.sim.paths import check_paths
-from virtrpc_drivers.sim.sdk import ON_ITS_OWN, ForeignJob, JobHandle
+from virtrpc_drivers.sim.sdk import JobHandle
 from virtrpc_drivers.sim.shapes import row
 from virtrpc_drivers.sim.tracing import traced
 from virtrpc_drivers.values import (
@@ -36,12 +34,10 @@ from virtrpc_drivers.values import (
     GuestPart,
     GuestVcpu,
     HostStats,
-    Listed,
     Listing,
     Missing,
     Outcome,
     Phase,
-    Pulse,
     Pulses,
     Readings,
     Samples,
@@ -55,7 +51,6 @@ from virtrpc_drivers.values import (
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-OFF = -1
 NOT_YET = Fault(reason=Reason.HOST_UNREACHABLE, message="the simulated host is not connected")
 
 
@@ -107,7 +102,7 @@ class SimDriver:
 
     async def list(self) -> Listing:
         """See Driver.list."""
-        return await self._query("list", ANY, self._list)
+        return await self._query("list", ANY, lambda stamp: readings.listing(self.hypervisor, stamp))
 
     async def read(self, uuids: Sequence[str], group: Group) -> Readings:
         """See Driver.read. One domain that hangs holds up the whole answer."""
@@ -148,7 +143,7 @@ class SimDriver:
 
     async def screenshot(self, uuid: str, screen: int) -> Screenshot:
         """See Driver.screenshot: one black point."""
-        return await self._query("screenshot", uuid, lambda _: self._screenshot(uuid, screen))
+        return await self._query("screenshot", uuid, lambda _: readings.screenshot(self.hypervisor, uuid, screen))
 
     async def domain_capabilities(self, emulator: str, arch: str, machine: str, virt_type: str) -> str:
         """See Driver.domain_capabilities."""
@@ -161,7 +156,7 @@ class SimDriver:
 
     async def pulses(self, uuids: Sequence[str]) -> Pulses:
         """See Driver.pulses."""
-        return await self._query("pulses", ANY, lambda _: self._pulses(uuids))
+        return await self._query("pulses", ANY, lambda _: readings.pulses(self.hypervisor, uuids))
 
     async def run(self, call: Call) -> Outcome:
         """See Driver.run."""
@@ -183,12 +178,12 @@ class SimDriver:
     async def cancel(self, call_id: str) -> CancelAnswer:
         """See Driver.cancel."""
         self._check_up()
-        return await self._within(self._cancel(call_id))
+        return await self._within(calls.cancel(self.hypervisor, call_id))
 
     async def tune(self, call_id: str, tuning: Tuning) -> TuneAnswer:
         """See Driver.tune."""
         self._check_up()
-        return await self._within(self._tune(call_id, tuning))
+        return await self._within(calls.tune(self.hypervisor, call_id, tuning))
 
     async def departure(self, operation: Migrate) -> Departure:
         """See Driver.departure."""
@@ -201,7 +196,7 @@ class SimDriver:
     async def steer(self, call_id: str, steering: Steering) -> CancelAnswer:
         """See Driver.steer."""
         self._check_up()
-        return await self._within(self._steer(call_id, steering))
+        return await self._within(calls.steer(self.hypervisor, call_id, steering))
 
     async def probe(self, uuid: str) -> None:
         """See Driver.probe; returns at once where the domain is off or gone."""
@@ -209,7 +204,7 @@ class SimDriver:
 
     async def snapshots(self, uuid: str) -> Snapshots:
         """See Driver.snapshots."""
-        return await self._query("snapshots", uuid, lambda _: self._snapshots(uuid))
+        return await self._query("snapshots", uuid, lambda _: snapshots.of_domain(self.hypervisor.domain(uuid)))
 
     async def snapshot_xml(self, uuid: str, name: str) -> str:
         """See Driver.snapshot_xml."""
@@ -310,95 +305,26 @@ class SimDriver:
     def _stamped(self, outcome: Outcome) -> Outcome:
         return msgspec.structs.replace(outcome, stamp=self._stamp())
 
-    def _report(self, job: JobHandle) -> None:
-        percent = self._options.shape == "vz"
-        transfer, remaining = job.transfer, job.remaining_bytes
-        if remaining is None and job.total_bytes is not None and job.processed_bytes is not None:
-            remaining = job.total_bytes - job.processed_bytes
-        self._deliver(
-            Report(
-                call_id=job.id,
-                phase=job.phase,
-                abortable=job.abortable,
-                stamp=self._stamp(),
-                processed_bytes=None if percent else job.processed_bytes,
-                total_bytes=None if percent else job.total_bytes,
-                remaining_bytes=None if percent else remaining,
-                rate_bytes_per_second=None if percent else job.rate,
-                remaining_seconds=None if percent or remaining is None or not job.rate else remaining / job.rate,
-                percent=100.0 * job.fraction if percent and job.fraction is not None else None,
-                memory_iteration=None if percent or transfer is None else transfer.iteration,
-                migration=None if percent or transfer is None else transfer.reading(),
-            )
-        )
-
-    async def _cancel(self, call_id: str) -> CancelAnswer:
-        job = self.hypervisor.jobs.get(call_id)
-        if job is None or job.done:
-            return CancelAnswer(sent=False, message="no such call is out here")
-        uuid, verb = job.operation.uuid, job.operation.verb
-        await self.hypervisor.faults.strike("cancel", uuid)
-        if job.phase in ON_ITS_OWN:
-            return _answer(job.abort())
-        if not row(self._options.shape, verb).abortable:
-            return CancelAnswer(sent=False, final=True, message=f"{verb} cannot be aborted on this hypervisor")
-        await self.hypervisor.monitor(uuid)
-        if self._options.abort == "domain":
-            shown = self.hypervisor.visible_job(uuid)
-            if shown is not job:
-                whose = "another's job" if isinstance(shown, ForeignJob) else "not this operation"
-                return CancelAnswer(sent=False, message=f"the hypervisor shows {whose} on this domain")
-        await asyncio.sleep(self._options.abort_seconds)
-        return _answer(self.hypervisor.abort_domain(uuid, job.id) if self._options.abort == "domain" else job.abort())
-
-    async def _tune(self, call_id: str, tuning: Tuning) -> TuneAnswer:
-        job = self.hypervisor.jobs.get(call_id)
-        await self.hypervisor.faults.strike("tune", "" if job is None else job.operation.uuid)
-        if job is None or job.done or job.transfer is None or job.phase is Phase.MIGRATION_FINISH:
-            return TuneAnswer(sent=False, message="the hypervisor does not show this operation's job now")
-        await self.hypervisor.monitor(job.operation.uuid)
-        if tuning.pause:
-            effects.pause(self.hypervisor, self.hypervisor.domain(job.operation.uuid))
-        return job.transfer.tune(tuning)
-
-    async def _steer(self, call_id: str, steering: Steering) -> CancelAnswer:
-        job = self.hypervisor.jobs.get(call_id)
-        if job is None or job.done:
-            return CancelAnswer(sent=False, message="no such call is out here")
-        await self.hypervisor.faults.strike("steer", job.operation.uuid)
-        await self.hypervisor.monitor(job.operation.uuid)
-        return blocks.steer(job, steering)
-
     async def _probe(self, uuid: str) -> None:
         await self.hypervisor.faults.strike("probe", uuid)
         await self.hypervisor.free(uuid)
 
-    def _list(self, stamp: Stamp) -> Listing:
-        rows = (Listed(uuid=domain.uuid, name=domain.name, id=OFF if domain.id is None else domain.id) for domain in self.hypervisor.domains.values())
-        return Listing(stamp=stamp, domains=tuple(rows))
+    def _report(self, job: JobHandle) -> None:
+        self._deliver(calls.report(job, self._stamp(), percent=self._options.shape == "vz"))
 
     async def _read(self, uuids: Sequence[str], group: Group) -> Readings:
         found: list[DomainReading] = []
         missing: list[Missing] = []
         for uuid in uuids:
-            item = await self._look("read", uuid, lambda stamp, uuid=uuid: self._reading(uuid, group, stamp))  # type: ignore[misc]
+            item = await self._look("read", uuid, lambda stamp, uuid=uuid: readings.reading(self.hypervisor, uuid, group, stamp))  # type: ignore[misc]
             if isinstance(item, Missing):
                 missing.append(item)
             else:
                 found.append(item)
         return Readings(found=tuple(found), missing=tuple(missing))
 
-    def _reading(self, uuid: str, group: Group, stamp: Stamp) -> DomainReading | Missing:
-        domain = self.hypervisor.domains.get(uuid)
-        if domain is None:
-            return Missing(uuid=uuid, stamp=stamp)
-        domain.count(self.hypervisor.now())
-        state = domain.state_value() if group is Group.STATE else None
-        config = domain.config_value() if group is Group.CONFIG else None
-        return DomainReading(uuid=uuid, name=domain.name, stamp=stamp, state=state, config=config)
-
     async def _sample(self, uuids: Sequence[str]) -> Samples:
-        hypervisor, readings = self.hypervisor, []
+        hypervisor, found = self.hypervisor, []
         await asyncio.sleep(self._options.read_latency)
         for uuid in uuids:
             stamp = self._stamp()
@@ -408,27 +334,8 @@ class SimDriver:
                 await hypervisor.monitor(uuid)
             domain = hypervisor.domains.get(uuid)
             if domain is not None and domain.active:
-                readings.append(stats.reading(hypervisor, domain, stamp, partial=busy))
-        return Samples(stats=tuple(readings))
-
-    def _screenshot(self, uuid: str, screen: int) -> Screenshot:
-        active(self.hypervisor, uuid)
-        if screen:
-            raise failure(Reason.INVALID_ARGUMENT, f"the domain has no screen {screen}")
-        return Screenshot(mime_type="image/x-portable-pixmap", pieces=(b"P6 1 1 255\n", b"\0\0\0"))
-
-    def _pulses(self, uuids: Sequence[str]) -> Pulses:
-        known = (self.hypervisor.domains.get(uuid) for uuid in uuids)
-        return Pulses(pulses=tuple(self._pulse(domain) for domain in known if domain is not None and domain.active))
-
-    def _pulse(self, domain: SimDomain) -> Pulse:
-        domain.count(self.hypervisor.now())
-        return Pulse(uuid=domain.uuid, control=domain.control(), cpu_time_ns=domain.cpu_time_ns)
-
-    def _snapshots(self, uuid: str) -> Snapshots:
-        domain = self.hypervisor.domain(uuid)
-        # In the order in which they were made: parents before children.
-        return Snapshots(snapshots=tuple(domain.snapshot_value(snapshot) for snapshot in domain.snapshots.values()))
+                found.append(stats.reading(hypervisor, domain, stamp, partial=busy))
+        return Samples(stats=tuple(found))
 
     async def _query(self, verb: str, uuid: str, look: Callable[[Stamp], T]) -> T:
         return await self._within(self._look(verb, uuid, look))
@@ -494,7 +401,3 @@ class SimDriver:
         if self._crash is not None:
             self._crash()
         self.lose()
-
-
-def _answer(sent: bool) -> CancelAnswer:
-    return CancelAnswer(sent=sent, message="" if sent else "an abort does not reach the operation now")

@@ -13,7 +13,7 @@ from virtrpc_drivers.sim import effects
 from virtrpc_drivers.sim.domain import SimDomain, SimSnapshot
 from virtrpc_drivers.sim.sdk import JobHandle, sdk_error
 from virtrpc_drivers.sim.shapes import row
-from virtrpc_drivers.values import Outcome, State
+from virtrpc_drivers.values import Outcome, Snapshots, State
 from virtrpc_drivers.xml import parse
 
 if TYPE_CHECKING:
@@ -149,3 +149,9 @@ def _descendants(domain: SimDomain, name: str) -> set[str]:
     while more := {other.name for other in domain.snapshots.values() if other.parent in below | {name}} - below:
         below |= more
     return below
+
+
+def of_domain(domain: SimDomain) -> Snapshots:
+    """All snapshots."""
+    # In the order in which they were made: parents before children.
+    return Snapshots(snapshots=tuple(domain.snapshot_value(snapshot) for snapshot in domain.snapshots.values()))
