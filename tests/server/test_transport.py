@@ -23,6 +23,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from tests.server.world import until
 from virtrpc.v1 import job_pb2, job_pb2_grpc, query_pb2, query_pb2_grpc, types_pb2
 from virtrpc_drivers.errors import Reason, failure
 from virtrpc_server import tracing
@@ -254,10 +255,16 @@ async def test_each_rpc_is_a_span_of_the_callers_trace(fake: Fake, channel: aio.
     """With tracing on, an RPC is a server span with its status, below the caller's traceparent; a handler's spans are below it."""
     exporter = InMemorySpanExporter()
     tracing.configure(exporter)
+
+    def ended() -> bool:
+        # The caller has its answer a moment before the span ends.
+        tracing.flush()
+        return bool(exporter.get_finished_spans())
+
     try:
         fake.unary = raiser(refuse("BUSY", "later"))
         await error_of(query(channel).GetDomain(GetDomain(), metadata=(("traceparent", f"00-{'a' * 32}-{'b' * 16}-01"),)))
-        tracing.flush()
+        await until(ended)
     finally:
         tracing.shutdown()
     (span,) = exporter.get_finished_spans()
