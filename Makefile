@@ -7,7 +7,7 @@ ARGS ?=
 COUNT ?=
 
 .DEFAULT_GOAL := help
-MATRIX := qemu power arm64 kvm lxc xen esx vpx vmware openvz test vz hyperv vbox bhyve ch
+MATRIX := qemu kvm power arm64 s390x lxc xen esx vpx vmware openvz test vz hyperv vbox bhyve ch
 
 .PHONY: help setup demo test test-fast test-faults test-hypervisors test-at-hand $(MATRIX:%=test-%) check serve proto bench soak lock clean
 

@@ -121,8 +121,24 @@ class Arm(Foreign):
     """arm64."""
 
     name, title, machine = "arm64", "arm64 (virt) through libvirtd", arch.ARM
-    refuses: ClassVar[Mapping[str, str]] = dict.fromkeys(("PowerManagementSuspend", "PowerManagementWakeup", "InjectNmi"), UNSUPPORTED)
+    refuses: ClassVar[Mapping[str, str]] = {
+        "PowerManagementSuspend": UNSUPPORTED,
+        "PowerManagementWakeup": "WRONG_STATE",
+        "InjectNmi": UNSUPPORTED,
+    }
 
 
-KINDS: tuple[type[Kind], ...] = (Qemu, Kvm, Power, Arm)
+class S390(Foreign):
+    """IBM Z."""
+
+    name, title, machine = "s390x", "IBM Z (s390-ccw-virtio, s390x) through libvirtd", arch.S390
+    refuses: ClassVar[Mapping[str, str]] = {
+        "PowerManagementSuspend": UNSUPPORTED,
+        "PowerManagementWakeup": "WRONG_STATE",
+        # Its agent sets the system's clock, and then fails at the hardware's.
+        "SetGuestTime": "OPERATION_FAILED",
+    }
+
+
+KINDS: tuple[type[Kind], ...] = (Qemu, Kvm, Power, Arm, S390)
 """In the order of the table."""

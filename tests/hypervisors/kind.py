@@ -31,11 +31,8 @@ class Kind:
     """A definition says how many virtual CPUs there can be."""
     asks_by: ClassVar[j.ShutdownMode.ValueType] = j.SHUTDOWN_MODE_UNSPECIFIED
     """How its guests are asked to shut down and to restart."""
-    vague: ClassVar[frozenset[str]] = frozenset()
-    """RPCs whose effect its own mock or double does not show."""
     refuses: ClassVar[Mapping[str, str]] = {}
-    """RPCs that its driver has and its machine has not, by bare name, with the reason that their jobs end with."""
-
+    """RPCs that its driver has and its machine, or the guests that there are for it, have not: by bare name, with the reason of the refusal."""
     guard_seconds: ClassVar[float] = 60
     """How long a job may take until it is called a hang."""
 
@@ -93,7 +90,7 @@ class Kind:
         return str(self.path / name)
 
     def started(self, name: str) -> None:
-        """Return once a guest that was just started can be saved and moved, where that takes its help."""
+        """Return once a guest that was started can be saved, where that takes its help."""
 
     def booted(self, name: str, boots: int) -> None:
         """Return once a guest that has booted this many times since it was started listens to its power button."""

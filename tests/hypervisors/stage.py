@@ -111,11 +111,16 @@ class Stage:
         if not (await self.domain()).active:
             guest.boots = 1
             await self.done(self.client.start_domain(self.ref, options=LONG))
-            await asyncio.to_thread(self.kind.started, guest.name)
         if await self.state() == t.DOMAIN_STATE_PAUSED:
             await self.done(self.client.resume_domain(self.ref))
         await self.until(lambda domain: domain.state == t.DOMAIN_STATE_RUNNING, "it to run")
         return self.ref
+
+    async def savable(self) -> str:
+        """The shared domain, running, with a guest that is far enough to be saved; how requests name it."""
+        ref = await self.running()
+        await asyncio.to_thread(self.kind.started, self.guest.name)
+        return ref
 
     async def booted(self) -> str:
         """The shared domain, running, with a guest that listens; how requests name it."""

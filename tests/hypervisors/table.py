@@ -25,7 +25,8 @@ Every RPC on every hypervisor, as `make test-hypervisors` found it; that command
 
 - **works**: used on that hypervisor, and its effect seen.
 - **lacks**: the RPC ends FAILED_PRECONDITION with UNSUPPORTED_BY_HYPERVISOR before there is a job, which was seen too.
-- **refuses**: the driver has it and the machine has not: the job ends FAILED with UNSUPPORTED_BY_HYPERVISOR.
+- **refuses**: the driver has it, and the machine or its guest has not. The job ends FAILED with UNSUPPORTED_BY_HYPERVISOR, or with
+  OPERATION_FAILED where only the guest can tell: IBM Z has no clock that a guest could set. Where none can sleep, there is none to wake: WRONG_STATE.
 - **(works)**: the hypervisor cannot be started on the machines of this project. Its libvirt driver has it, and the same suite passed against
   `sim` with that driver's row of the table.
 """

@@ -52,7 +52,9 @@ def departure(connection: Any, operation: Migrate) -> Departure:
 
 def _in_the_way(connection: Any, root: Element, operation: Migrate) -> Iterator[Obstacle]:
     yield from _devices(root)
-    yield from _storage(root, operation, local=capabilities.is_local(connection.getURI()))
+    if connection.getType() == "QEMU":
+        # No other driver of libvirt looks at where the disks are.
+        yield from _storage(root, operation, local=capabilities.is_local(connection.getURI()))
 
 
 def _facts(connection: Any, operation: Migrate, root: Element, *, active: bool) -> Facts:

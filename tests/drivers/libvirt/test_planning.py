@@ -7,7 +7,7 @@ from xml.etree.ElementTree import fromstring
 
 import pytest
 
-from virtrpc_drivers.libvirt.planning import _devices, _filesystem, _storage
+from virtrpc_drivers.libvirt.planning import _devices, _filesystem, _in_the_way, _storage
 from virtrpc_drivers.operations import Migrate
 
 DISK = "<disk type='{type}' device='{device}'><driver cache='{cache}'/><source file='/nowhere/disk'/><target dev='vda'/>{more}</disk>"
@@ -55,6 +55,22 @@ def test_storage(disk: str, settings: dict[str, object], fatal: list[bool]) -> N
     """A file that is not copied along must be cached in a way that two hosts can share; where the host is another machine, that is all one sees."""
     operation = Migrate(uuid="u", destination_uri="qemu+tls://b/system", **settings)  # type: ignore[arg-type]  # as each case gives them
     assert [found.fatal for found in _storage(fromstring(domain(disk)), operation, local=False)] == fatal
+
+
+@pytest.mark.parametrize(("hypervisor", "fatal"), [("QEMU", [True]), ("Xen", [])])
+def test_only_qemu_looks_at_storage(hypervisor: str, fatal: list[bool]) -> None:
+    """Xen moves a domain whatever the cache mode of its disks: nothing is in the way there."""
+
+    class Connection:
+        def getType(self) -> str:  # noqa: N802 - libvirt's name
+            return hypervisor
+
+        def getURI(self) -> str:  # noqa: N802 - libvirt's name
+            return "xen+tcp://elsewhere/system"
+
+    root = fromstring(domain(DISK.format(type="file", device="disk", cache="writeback", more="")))
+    operation = Migrate(uuid="u", destination_uri="xen+tcp://b/system")
+    assert [found.fatal for found in _in_the_way(Connection(), root, operation)] == fatal
 
 
 def test_filesystems(tmp_path: Path) -> None:

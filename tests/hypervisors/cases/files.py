@@ -13,7 +13,7 @@ NOBODY = "00000000-0000-4000-8000-00000000dead"
 async def saved(s: Stage, name: str) -> str:
     """A file that holds the shared domain's memory; the domain is off."""
     path = s.kind.file(name)
-    await s.done(s.client.save_domain(await s.running(), path=path, options=LONG))
+    await s.done(s.client.save_domain(await s.savable(), path=path, options=LONG))
     return path
 
 
@@ -26,7 +26,7 @@ async def _restored(s: Stage, path: str) -> None:
 async def save(s: Stage) -> None:
     """A saved domain is off, and its file is named."""
     path = s.kind.file("saved")
-    job = await s.done(s.client.save_domain(await s.running(), path=path, options=LONG))
+    job = await s.done(s.client.save_domain(await s.savable(), path=path, options=LONG))
     assert job.file_result.path == path
     assert await s.state() == t.DOMAIN_STATE_SHUTOFF
 

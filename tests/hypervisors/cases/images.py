@@ -25,7 +25,7 @@ async def define_save_image(s: Stage) -> None:
 
 
 async def _managed(s: Stage) -> str:
-    ref = await s.running()
+    ref = await s.savable()
     await s.done(s.client.managed_save_domain(ref, options=LONG))
     return (await s.client.get_managed_save_image(ref)).xml
 

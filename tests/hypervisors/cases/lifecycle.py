@@ -57,7 +57,7 @@ async def destroy(s: Stage) -> None:
 @case("JobService/ManagedSaveDomain", lambda s: ended(s.client.managed_save_domain(s.ref)))
 async def managed_save(s: Stage) -> None:
     """A saved domain is off and has an image; the next start goes on from it."""
-    await s.done(s.client.managed_save_domain(await s.running(), options=LONG))
+    await s.done(s.client.managed_save_domain(await s.savable(), options=LONG))
     saved = await s.domain()
     assert (saved.state, saved.has_managed_save) == (t.DOMAIN_STATE_SHUTOFF, True)
     await s.done(s.client.start_domain(s.ref, options=LONG))
@@ -67,6 +67,6 @@ async def managed_save(s: Stage) -> None:
 @case("SnapshotService/RemoveManagedSave", lambda s: ended(s.client.remove_managed_save(s.ref)))
 async def remove_managed_save(s: Stage) -> None:
     """The image of a saved domain is removed."""
-    await s.done(s.client.managed_save_domain(await s.running(), options=LONG))
+    await s.done(s.client.managed_save_domain(await s.savable(), options=LONG))
     await s.done(s.client.remove_managed_save(s.ref))
     assert not (await s.domain()).has_managed_save
