@@ -13,12 +13,13 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
 
-from virtrpc.v1 import devices_pb2, job_pb2, query_pb2, snapshot_pb2, spec_pb2, types_pb2
+from virtrpc.v1 import devices_pb2, job_pb2, query_pb2, resources_pb2, snapshot_pb2, spec_pb2, types_pb2
 
 PROTO = Path(__file__).resolve().parent.parent / "proto"
 FILES: tuple[FileDescriptor, ...] = (
     devices_pb2.DESCRIPTOR,
     spec_pb2.DESCRIPTOR,
+    resources_pb2.DESCRIPTOR,
     types_pb2.DESCRIPTOR,
     query_pb2.DESCRIPTOR,
     job_pb2.DESCRIPTOR,
@@ -93,6 +94,10 @@ WAITS_FOR = {
             "SetBlockIoTune",
             "SetInterfaceParameters",
             "SetLifecycleAction",
+            "SetSchedulerParameters",
+            "SetMemoryParameters",
+            "SetNumaParameters",
+            "SetBlkioParameters",
             "PullBlock",
             "CopyBlock",
             "CommitBlock",
@@ -120,6 +125,7 @@ WAITS_FOR = {
             "GetManagedSaveImage",
             "GetGuestVcpus",
             "GetAuthorizedSshKeys",
+            "GetResourceParameters",
         },
         "CONDITION": {"DeleteSnapshot", "RemoveManagedSave"},
     },
@@ -143,6 +149,7 @@ STATISTICS = {
 UNITLESS = re.compile(
     r"(requests|screen_number|filesystems|vcpus|keycodes|prefix_bits|errors|faults|packets|drops|allocations|failures|cpus|domains|children|nodes|_per_(node|socket|core)|max_vcpus|restarts|places|used|waiting"
     r"|connections|threads|_level|_pages|_misses|_overflows|steps_taken"
+    r"|cpu_shares|weight"
     r"|boot_order|port|tls_port|vlan_id"
     r"|live|config|maximum|maximum_config|id|pid|number|host_cpu|revision|queue_position|memory_iteration|page_size|total_size|code|libvirt_code|libvirt_domain)$"
 )

@@ -100,6 +100,8 @@ async def dispatch(driver: Driver, request: wire.AnyRequest) -> object:
             return await driver.guest_vcpus(request.uuid)
         case wire.ReadAuthorizedSshKeys():
             return await driver.authorized_ssh_keys(request.uuid, request.user)
+        case wire.ReadResourceParameters():
+            return await driver.resource_parameters(request.uuid, request.scope)
         case wire.TakeScreenshot():
             return await driver.screenshot(request.uuid, request.screen)
         case wire.ReadDomainCapabilities():

@@ -15,7 +15,8 @@ import msgspec
 
 from virtrpc_drivers.errors import Fault
 from virtrpc_drivers.migration import Arrival, Departure, Facts, Reading, TuneAnswer, Tuning
-from virtrpc_drivers.operations import AnyOperation, Migrate
+from virtrpc_drivers.operations import AnyOperation, Migrate, Scope
+from virtrpc_drivers.resources import ResourceParameters
 from virtrpc_drivers.values import (
     CancelAnswer,
     Checkpoints,
@@ -243,6 +244,9 @@ class Driver(Protocol):
 
     async def authorized_ssh_keys(self, uuid: str, user: str) -> tuple[str, ...]:
         """A user's public keys, as the agent tells (virDomainAuthorizedSSHKeysGet). As guest_vcpus."""
+
+    async def resource_parameters(self, uuid: str, scope: Scope) -> ResourceParameters:
+        """What it may use of its host (virDomainGetSchedulerParametersFlags and its neighbours). Raises WRONG_STATE. Scope BOTH is not asked."""
 
     async def screenshot(self, uuid: str, screen: int) -> Screenshot:
         """A picture of a screen, of 64 MiB at most (virDomainScreenshot)."""

@@ -15,8 +15,9 @@ from virtrpc_drivers import wire
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.life import Life
 from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
-from virtrpc_drivers.operations import Migrate
+from virtrpc_drivers.operations import Migrate, Scope
 from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DriverSettings, HostDown
+from virtrpc_drivers.resources import ResourceParameters
 from virtrpc_drivers.values import (
     CancelAnswer,
     Checkpoints,
@@ -209,6 +210,11 @@ class ProcessDriver:
     async def authorized_ssh_keys(self, uuid: str, user: str) -> tuple[str, ...]:
         """See Driver.authorized_ssh_keys."""
         answer: tuple[str, ...] = await self._ask(wire.ReadAuthorizedSshKeys, uuid=uuid, user=user)
+        return answer
+
+    async def resource_parameters(self, uuid: str, scope: Scope) -> ResourceParameters:
+        """See Driver.resource_parameters."""
+        answer: ResourceParameters = await self._ask(wire.ReadResourceParameters, uuid=uuid, scope=scope)
         return answer
 
     async def screenshot(self, uuid: str, screen: int) -> Screenshot:

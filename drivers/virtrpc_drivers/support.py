@@ -117,6 +117,13 @@ _TUNING = (
     _row("SetInterfaceParameters", _names("qemu test")),
     _row("SetLifecycleAction", _names("qemu test")),
 )
+_RESOURCES = (
+    _row("SetSchedulerParameters", _names("qemu xen lxc esx test")),
+    # libvirt's esx and openvz drivers have it too, but refuse a flag that libvirt itself adds to the call (seen in 9.0).
+    _row("SetMemoryParameters", _names("qemu lxc test")),
+    _row("SetNumaParameters", _names("qemu ch test")),
+    _row("SetBlkioParameters", _names("qemu lxc test")),
+)
 _RESIZE = (_row("ResizeBlock", _names("qemu vz")),)
 _BLOCKS = tuple(_row(name, _names("qemu"), Slot.BACKGROUND, progress="qemu", abortable="qemu") for name in ("PullBlock", "CopyBlock", "CommitBlock"))
 _AGENT = (
@@ -162,6 +169,7 @@ _READS = (
     _read("GetManagedSaveImage", "qemu ch"),
     _read("GetGuestVcpus", "qemu"),
     _read("GetAuthorizedSshKeys", "qemu"),
+    _read("GetResourceParameters", "qemu xen lxc ch esx hyper-v test"),
 )
 _ROWS = (
     *_LIFECYCLE,
@@ -176,6 +184,7 @@ _ROWS = (
     *_BLOCKS,
     *_CHECKPOINTS,
     *_TUNING,
+    *_RESOURCES,
     *_READS,
 )
 

@@ -12,8 +12,9 @@ import msgspec
 
 from virtrpc_drivers.errors import Fault, Reason, failure
 from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
-from virtrpc_drivers.operations import Migrate
+from virtrpc_drivers.operations import Migrate, Scope
 from virtrpc_drivers.protocol import AnyNotice, Call, DriverSettings
+from virtrpc_drivers.resources import ResourceParameters
 from virtrpc_drivers.values import (
     CancelAnswer,
     Checkpoints,
@@ -183,6 +184,13 @@ class ReadAuthorizedSshKeys(Request, frozen=True):
     user: str
 
 
+class ReadResourceParameters(Request, frozen=True):
+    """Driver.resource_parameters."""
+
+    uuid: str
+    scope: Scope
+
+
 class TakeScreenshot(Request, frozen=True):
     """Driver.screenshot."""
 
@@ -248,6 +256,7 @@ AnyRequest = (
     | ReadManagedSaveImage
     | ReadGuestVcpus
     | ReadAuthorizedSshKeys
+    | ReadResourceParameters
     | TakeScreenshot
     | ReadDomainCapabilities
     | Simulate
@@ -279,6 +288,7 @@ ANSWERS: dict[type[Request], Any] = {
     ReadManagedSaveImage: SaveImage,
     ReadGuestVcpus: tuple[GuestVcpu, ...],
     ReadAuthorizedSshKeys: tuple[str, ...],
+    ReadResourceParameters: ResourceParameters,
     TakeScreenshot: Screenshot,
     ReadDomainCapabilities: str,
     Simulate: Any,

@@ -16,7 +16,21 @@ from virtrpc_server.messages.common import enum_table
 from virtrpc_server.messages.hosts import unreachable_message
 from virtrpc_server.messages.jobs import job_message
 from virtrpc_server.migration import Migrations
-from virtrpc_server.orders import agent, blocks, checkpoints, definition, devices, files, images, keys, lifecycle, settings, snapshots, tuning
+from virtrpc_server.orders import (
+    agent,
+    blocks,
+    checkpoints,
+    definition,
+    devices,
+    files,
+    images,
+    keys,
+    lifecycle,
+    resources,
+    settings,
+    snapshots,
+    tuning,
+)
 from virtrpc_server.paging import Key, Pager, Row
 from virtrpc_server.steering import steer
 from virtrpc_server.tuning import tune, tuning_of
@@ -185,6 +199,22 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     def SetInterfaceParameters(self, request: job_pb2.SetInterfaceParametersRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainSetInterfaceParameters."""
         return self._accept.existing(request, context, tuning.set_interface_parameters)
+
+    def SetSchedulerParameters(self, request: job_pb2.SetSchedulerParametersRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSetSchedulerParametersFlags."""
+        return self._accept.existing(request, context, resources.set_scheduler_parameters)
+
+    def SetMemoryParameters(self, request: job_pb2.SetMemoryParametersRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSetMemoryParameters."""
+        return self._accept.existing(request, context, resources.set_memory_parameters)
+
+    def SetNumaParameters(self, request: job_pb2.SetNumaParametersRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSetNumaParameters."""
+        return self._accept.existing(request, context, resources.set_numa_parameters)
+
+    def SetBlkioParameters(self, request: job_pb2.SetBlkioParametersRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSetBlkioParameters."""
+        return self._accept.existing(request, context, resources.set_blkio_parameters)
 
     def SetLifecycleAction(self, request: job_pb2.SetLifecycleActionRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainSetLifecycleAction."""

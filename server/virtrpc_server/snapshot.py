@@ -18,11 +18,13 @@ from virtrpc_server.hosts import Hosts
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.messages.common import identity_message
 from virtrpc_server.messages.guest import PARTS, guest_info_message
+from virtrpc_server.messages.resources import resource_parameters_message
 from virtrpc_server.messages.snapshots import snapshot_message
 from virtrpc_server.orders import lifecycle, snapshots
 from virtrpc_server.orders.agent import user_of
 from virtrpc_server.orders.common import invalid
 from virtrpc_server.orders.files import path_of
+from virtrpc_server.orders.resources import asked_scope
 from virtrpc_server.paging import Pager
 from virtrpc_server.planning import Plans
 from virtrpc_server.slow import SlowReads
@@ -157,6 +159,14 @@ class SnapshotService(snapshot_pb2_grpc.SnapshotServiceServicer):
         user = user_of(request.user)
         keys = await self._slow.ask(entry, lambda: self._hosts[entry.host].driver.authorized_ssh_keys(entry.uuid, user))
         return snapshot_pb2.GetAuthorizedSshKeysResponse(domain=identity_message(entry), keys=keys)
+
+    async def GetResourceParameters(
+        self, request: snapshot_pb2.GetResourceParametersRequest, context: Unary
+    ) -> snapshot_pb2.GetResourceParametersResponse:
+        """virDomainGetSchedulerParametersFlags, GetMemoryParameters, GetNumaParameters, GetBlkioParameters."""
+        entry, scope = self._lookup.domain(request.domain, needs="GetResourceParameters"), asked_scope(request.scope)
+        found = await self._slow.ask(entry, lambda: self._hosts[entry.host].driver.resource_parameters(entry.uuid, scope))
+        return resource_parameters_message(entry, found)
 
     async def PlanMigration(self, request: snapshot_pb2.PlanMigrationRequest, context: Unary) -> snapshot_pb2.PlanMigrationResponse:
         """libvirt has no call of its own for it: what can be read at either end."""

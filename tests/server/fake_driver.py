@@ -9,8 +9,9 @@ from typing import Any
 from virtrpc_drivers import support
 from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
-from virtrpc_drivers.operations import Migrate
+from virtrpc_drivers.operations import Migrate, Scope
 from virtrpc_drivers.protocol import Call, Change, Deliver, DomainChanged, HostDown, HostUp
+from virtrpc_drivers.resources import ResourceParameters
 from virtrpc_drivers.values import (
     CancelAnswer,
     Checkpoints,
@@ -149,6 +150,10 @@ class FakeDriver:
     async def authorized_ssh_keys(self, uuid: str, user: str) -> tuple[str, ...]:
         """Its guests have no agents."""
         raise failure(Reason.AGENT_UNRESPONSIVE, uuid)
+
+    async def resource_parameters(self, uuid: str, scope: Scope) -> ResourceParameters:
+        """It counts nothing."""
+        return ResourceParameters()
 
     async def screenshot(self, uuid: str, screen: int) -> Screenshot:
         """It has no screens."""

@@ -71,6 +71,10 @@ class Methods:
     set_block_io_tune = Verb("JobService/SetBlockIoTune", for_domain(j.SetBlockIoTuneRequest))
     set_interface_parameters = Verb("JobService/SetInterfaceParameters", for_domain(j.SetInterfaceParametersRequest))
     set_lifecycle_action = Verb("JobService/SetLifecycleAction", for_domain(j.SetLifecycleActionRequest))
+    set_scheduler_parameters = Verb("JobService/SetSchedulerParameters", for_domain(j.SetSchedulerParametersRequest))
+    set_memory_parameters = Verb("JobService/SetMemoryParameters", for_domain(j.SetMemoryParametersRequest))
+    set_numa_parameters = Verb("JobService/SetNumaParameters", for_domain(j.SetNumaParametersRequest))
+    set_blkio_parameters = Verb("JobService/SetBlkioParameters", for_domain(j.SetBlkioParametersRequest))
     resize_block = Verb("JobService/ResizeBlock", for_domain(j.ResizeBlockRequest))
     pull_block = Verb("JobService/PullBlock", for_domain(j.PullBlockRequest))
     copy_block = Verb("JobService/CopyBlock", for_domain(j.CopyBlockRequest))
@@ -122,5 +126,8 @@ class Methods:
     get_guest_vcpus = Read("SnapshotService/GetGuestVcpus", for_domain(s.GetGuestVcpusRequest), s.GetGuestVcpusResponse, lambda a: a)
     get_authorized_ssh_keys = Read(
         "SnapshotService/GetAuthorizedSshKeys", for_domain(s.GetAuthorizedSshKeysRequest), s.GetAuthorizedSshKeysResponse, lambda a: a
+    )
+    get_resource_parameters = Read(
+        "SnapshotService/GetResourceParameters", for_domain(s.GetResourceParametersRequest), s.GetResourceParametersResponse, lambda a: a
     )
     plan_migration = Read("SnapshotService/PlanMigration", for_domain(s.PlanMigrationRequest), s.PlanMigrationResponse, lambda a: a)

@@ -24,6 +24,7 @@ from virtrpc_drivers.libvirt import (
     proofs,
     pulses,
     readings,
+    resources,
     screenshot,
     snapshots,
     tracing,
@@ -38,8 +39,9 @@ from virtrpc_drivers.libvirt.progress import can_be_aborted, clear_completed, fi
 from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.libvirt.stats import Sampler
 from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
-from virtrpc_drivers.operations import AnyBlocks, CreateSnapshot, Destroy, DumpCore, Migrate, Save
+from virtrpc_drivers.operations import AnyBlocks, CreateSnapshot, Destroy, DumpCore, Migrate, Save, Scope
 from virtrpc_drivers.protocol import Call, Deliver, DriverSettings
+from virtrpc_drivers.resources import ResourceParameters
 from virtrpc_drivers.values import (
     CancelAnswer,
     Checkpoints,
@@ -188,6 +190,10 @@ class LibvirtDriver:
     async def authorized_ssh_keys(self, uuid: str, user: str) -> tuple[str, ...]:
         """virDomainAuthorizedSSHKeysGet: through the agent."""
         return await self._look(lambda connection: guest.authorized_ssh_keys(connection.lookupByUUIDString(uuid), user))
+
+    async def resource_parameters(self, uuid: str, scope: Scope) -> ResourceParameters:
+        """virDomainGetSchedulerParametersFlags, GetMemoryParameters, GetNumaParameters, GetBlkioParameters."""
+        return await self._look(lambda connection: resources.resource_parameters(connection, uuid, scope))
 
     async def screenshot(self, uuid: str, screen: int) -> Screenshot:
         """virDomainScreenshot."""

@@ -53,6 +53,9 @@ _STATES = ("not running", "is not in running state", "is not in suspend state", 
 _QEMU_UNSUPPORTED = "this feature or command is not currently supported"
 """How QEMU's monitor refuses what the machine has not, such as an NMI of arm64; libvirt passes it on as an internal error."""
 
+_NO_CGROUP = ("controller is not mounted", "cgroup isn't mounted")
+"""How libvirt's messages end where the host gives it no cgroups for what was asked: no state of the domain will change that."""
+
 TRANSPORT = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE})
 """Error domains of libvirt's own client: system and internal errors from there mean that the connection is gone."""
 
@@ -78,6 +81,8 @@ def _reason(code: int, domain: int, message: str) -> Reason:
         return Reason.HOST_UNREACHABLE
     if code in (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_ERR_OPERATION_DENIED) and message.endswith(_STATES):
         return Reason.WRONG_STATE
+    if code == libvirt.VIR_ERR_OPERATION_INVALID and message.endswith(_NO_CGROUP):
+        return Reason.UNSUPPORTED
     if code == libvirt.VIR_ERR_OPERATION_FAILED and ("already exists" in message or "is already defined" in message):
         return Reason.ALREADY_EXISTS
     if code == libvirt.VIR_ERR_OPERATION_TIMEOUT and "unplug" in message:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.libvirt.errors import driver_error, fault_of
 from virtrpc_drivers.libvirt.readings import Clock
+from virtrpc_drivers.resources import numbers
 from virtrpc_drivers.values import GuestFilesystem, GuestInfo, GuestInterface, GuestPart, GuestUser, GuestVcpu
 
 Fields = dict[str, Any]
@@ -120,19 +121,10 @@ def guest_vcpus(domain: Any) -> tuple[GuestVcpu, ...]:
         told = domain.guestVcpus(0)
     if told is None:
         raise libvirt.libvirtError("virDomainGetGuestVcpus() failed")
-    online, offlinable = _numbers(told.get("online", "")), _numbers(told.get("offlinable", ""))
-    return tuple(GuestVcpu(number=number, online=number in online, offlinable=number in offlinable) for number in sorted(_numbers(told["vcpus"])))
+    online, offlinable = numbers(told.get("online", "")), numbers(told.get("offlinable", ""))
+    return tuple(GuestVcpu(number=number, online=number in online, offlinable=number in offlinable) for number in sorted(numbers(told["vcpus"])))
 
 
 def authorized_ssh_keys(domain: Any, user: str) -> tuple[str, ...]:
     """virDomainAuthorizedSSHKeysGet."""
     return tuple(domain.authorizedSSHKeysGet(user, 0))
-
-
-def _numbers(ranges: str) -> frozenset[int]:
-    """The numbers of libvirt's text of a bitmap, such as "0-2,5"."""
-    found: set[int] = set()
-    for part in filter(None, ranges.split(",")):
-        first, _, last = part.partition("-")
-        found.update(range(int(first), int(last or first) + 1))
-    return frozenset(found)

@@ -39,6 +39,13 @@ from virtrpc_drivers.operations.lifecycle import (
 )
 from virtrpc_drivers.operations.migration import AnyMigration, Migrate
 from virtrpc_drivers.operations.resize import AnyResize, ResizeBlock
+from virtrpc_drivers.operations.resources import (
+    AnyResources,
+    SetBlkioParameters,
+    SetMemoryParameters,
+    SetNumaParameters,
+    SetSchedulerParameters,
+)
 from virtrpc_drivers.operations.settings import AnySettings, SetMemory, SetMemoryStatsPeriod, SetVcpus
 from virtrpc_drivers.operations.snapshots import AnySnapshots, CreateSnapshot, DeleteSnapshot, RevertToSnapshot
 from virtrpc_drivers.operations.tuning import (
@@ -69,6 +76,7 @@ AnyOperation = (
     | AnyTuning
     | AnyBlocks
     | AnyCheckpoints
+    | AnyResources
 )
 VERBS: tuple[str, ...] = tuple(kind.__name__ for kind in AnyOperation.__args__)
 """The tags of all operations."""
@@ -118,14 +126,18 @@ __all__ = [
     "SendKey",
     "SetAuthorizedSshKeys",
     "SetAutostart",
+    "SetBlkioParameters",
     "SetBlockIoTune",
     "SetGuestTime",
     "SetGuestVcpus",
     "SetInterfaceParameters",
     "SetLifecycleAction",
     "SetMemory",
+    "SetMemoryParameters",
     "SetMemoryStatsPeriod",
     "SetMetadata",
+    "SetNumaParameters",
+    "SetSchedulerParameters",
     "SetUserPassword",
     "SetVcpus",
     "Shutdown",

@@ -14,9 +14,10 @@ import msgspec
 from virtrpc_drivers import paths
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
-from virtrpc_drivers.operations import CreateSnapshot, Migrate
+from virtrpc_drivers.operations import CreateSnapshot, Migrate, Scope
 from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DomainChanged, DriverSettings, HostDown, HostUp
-from virtrpc_drivers.sim import agent, calls, checkpoints, control, files, images, migration, proofs, readings, snapshots, stats
+from virtrpc_drivers.resources import ResourceParameters
+from virtrpc_drivers.sim import agent, calls, checkpoints, control, files, images, migration, proofs, readings, resources, snapshots, stats
 from virtrpc_drivers.sim.faults import ANY
 from virtrpc_drivers.sim.host import host_info
 from virtrpc_drivers.sim.hypervisor import SimHypervisor
@@ -140,6 +141,10 @@ class SimDriver:
     async def authorized_ssh_keys(self, uuid: str, user: str) -> tuple[str, ...]:
         """See Driver.authorized_ssh_keys."""
         return await self._query("authorized_ssh_keys", uuid, lambda _: agent.authorized_ssh_keys(self.hypervisor, uuid, user))
+
+    async def resource_parameters(self, uuid: str, scope: Scope) -> ResourceParameters:
+        """See Driver.resource_parameters."""
+        return await self._query("resource_parameters", uuid, lambda _: resources.resource_parameters(self.hypervisor, uuid, scope))
 
     async def screenshot(self, uuid: str, screen: int) -> Screenshot:
         """See Driver.screenshot: one black point."""

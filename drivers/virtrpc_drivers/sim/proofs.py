@@ -8,7 +8,7 @@ from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.merging import applied
 from virtrpc_drivers.protocol import Call
-from virtrpc_drivers.sim import chains, checkpoints
+from virtrpc_drivers.sim import chains, checkpoints, resources
 from virtrpc_drivers.sim.domain import SimDomain
 from virtrpc_drivers.sim.migration import destination
 from virtrpc_drivers.values import Outcome, State
@@ -91,6 +91,8 @@ def _proof(hypervisor: SimHypervisor, call: Call, domain: SimDomain | None) -> O
             proven = domain.state is State.RUNNING
         case ops.ResizeBlock() as operation:
             proven = operation.capacity_bytes in domain.capacities.values()
+        case ops.SetSchedulerParameters() | ops.SetMemoryParameters() | ops.SetNumaParameters() | ops.SetBlkioParameters() as operation:
+            proven = resources.is_set(domain, operation)
         case ops.PullBlock() | ops.CopyBlock() | ops.CommitBlock() as operation:
             proven = _chain_shows(domain, operation)
         case _:

@@ -13,7 +13,21 @@ from typing import TYPE_CHECKING, Any, cast
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.protocol import Change
-from virtrpc_drivers.sim import agent, blocks, checkpoints, devices, effects, files, images, lifecycle, migration, settings, snapshots, tuning
+from virtrpc_drivers.sim import (
+    agent,
+    blocks,
+    checkpoints,
+    devices,
+    effects,
+    files,
+    images,
+    lifecycle,
+    migration,
+    resources,
+    settings,
+    snapshots,
+    tuning,
+)
 from virtrpc_drivers.sim.checks import targets
 from virtrpc_drivers.sim.sdk import JobHandle, sdk_error
 from virtrpc_drivers.sim.shapes import row
@@ -143,6 +157,10 @@ _VERBS: dict[type[ops.Operation], Callable[[SimHypervisor, JobHandle, Any], Awai
     ops.SetBlockIoTune: tuning.set_block_io_tune,
     ops.SetInterfaceParameters: tuning.set_interface_parameters,
     ops.SetLifecycleAction: tuning.set_lifecycle_action,
+    ops.SetSchedulerParameters: resources.set_scheduler_parameters,
+    ops.SetMemoryParameters: resources.set_memory_parameters,
+    ops.SetNumaParameters: resources.set_numa_parameters,
+    ops.SetBlkioParameters: resources.set_blkio_parameters,
     ops.CreateCheckpoint: checkpoints.create,
     ops.DeleteCheckpoint: checkpoints.delete,
     ops.PullBlock: blocks.begin,

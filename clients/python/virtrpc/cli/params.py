@@ -43,6 +43,14 @@ def parse_seconds(value: str) -> float:
     return float(match.group(1)) * _TIME_FACTORS[match.group(2) or ""]
 
 
+def parse_numbers(value: str) -> list[int]:
+    """The numbers of a text like 0-3,8."""
+    if not re.fullmatch(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*", value):
+        raise typer.BadParameter(f"{value!r} is no set of numbers: say 0-3,8")
+    bounds = [part.split("-") for part in value.split(",")]
+    return [number for first, *last in bounds for number in range(int(first), int(last[0] if last else first) + 1)]
+
+
 def as_duration(seconds: float) -> Duration:
     """A length of time as the contract says it."""
     duration = Duration()

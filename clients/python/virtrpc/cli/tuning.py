@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
@@ -12,7 +11,7 @@ from virtrpc.aio import AsyncClient
 from virtrpc.cli.command import verb
 from virtrpc.cli.lifecycle import Begun
 from virtrpc.cli.panels import TUNING
-from virtrpc.cli.params import parse_size
+from virtrpc.cli.params import parse_numbers, parse_size
 from virtrpc.cli.parts import Scope
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import spec_pb2
@@ -21,13 +20,6 @@ from virtrpc.v1 import types_pb2 as t
 Value = TypeVar("Value", bound=int)
 _EVENTS = {name.removeprefix("LIFECYCLE_EVENT_").lower(): number for name, number in j.LifecycleEvent.items() if number}
 _ACTIONS = {name.removeprefix("LIFECYCLE_ACTION_").lower().replace("_", "-"): number for name, number in spec_pb2.LifecycleAction.items() if number}
-
-
-def _cpus(value: str) -> list[int]:
-    if not re.fullmatch(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*", value):
-        raise typer.BadParameter(f"{value!r} is no set of processors: say 0-3,8")
-    bounds = [part.split("-") for part in value.split(",")]
-    return [number for first, *last in bounds for number in range(int(first), int(last[0] if last else first) + 1)]
 
 
 def _one_of(table: Mapping[str, Value], value: str, what: str) -> Value:
@@ -65,12 +57,12 @@ def pin_vcpu(
     scope: Scope,
 ) -> Begun:
     """Have a virtual CPU run on some of the host's processors alone."""
-    return client.pin_vcpu(domain, options=options, scope=scope.value, number=number, host_cpus=_cpus(cpus))
+    return client.pin_vcpu(domain, options=options, scope=scope.value, number=number, host_cpus=parse_numbers(cpus))
 
 
 def pin_emulator(client: AsyncClient, domain: t.DomainRef, cpus: Cpus, options: t.JobOptions, scope: Scope) -> Begun:
     """Have the hypervisor's own threads run on some of the host's processors alone."""
-    return client.pin_emulator(domain, options=options, scope=scope.value, host_cpus=_cpus(cpus))
+    return client.pin_emulator(domain, options=options, scope=scope.value, host_cpus=parse_numbers(cpus))
 
 
 def add_io_thread(client: AsyncClient, domain: t.DomainRef, number: Number, options: t.JobOptions, scope: Scope) -> Begun:
@@ -85,7 +77,7 @@ def delete_io_thread(client: AsyncClient, domain: t.DomainRef, number: Number, o
 
 def pin_io_thread(client: AsyncClient, domain: t.DomainRef, number: Number, cpus: Cpus, options: t.JobOptions, scope: Scope) -> Begun:
     """Have a thread for disks run on some of the host's processors alone."""
-    return client.pin_io_thread(domain, options=options, scope=scope.value, number=number, host_cpus=_cpus(cpus))
+    return client.pin_io_thread(domain, options=options, scope=scope.value, number=number, host_cpus=parse_numbers(cpus))
 
 
 def set_block_io_tune(

@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from virtrpc.v1 import devices_pb2 as _devices_pb2
+from virtrpc.v1 import resources_pb2 as _resources_pb2
 from virtrpc.v1 import spec_pb2 as _spec_pb2
 from virtrpc.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
@@ -2110,6 +2111,166 @@ class SetInterfaceParametersRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetInterfaceParametersRequest: _TypeAlias = SetInterfaceParametersRequest  # noqa: Y015
+
+@_typing.final
+class SetSchedulerParametersRequest(_message.Message):
+    """Sets a domain's share of processors."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    SCHEDULER_FIELD_NUMBER: _builtins.int
+    scope: _types_pb2.ChangeScope.ValueType
+    """Where it takes effect."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def scheduler(self) -> _resources_pb2.SchedulerParameters:
+        """What to set; at least one."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        scope: _types_pb2.ChangeScope.ValueType = ...,
+        scheduler: _resources_pb2.SchedulerParameters | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options", "scheduler", b"scheduler"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options", "scheduler", b"scheduler", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetSchedulerParametersRequest: _TypeAlias = SetSchedulerParametersRequest  # noqa: Y015
+
+@_typing.final
+class SetMemoryParametersRequest(_message.Message):
+    """Limits a domain's memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
+    scope: _types_pb2.ChangeScope.ValueType
+    """Where it takes effect."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def memory(self) -> _resources_pb2.MemoryParameters:
+        """What to set; at least one."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        scope: _types_pb2.ChangeScope.ValueType = ...,
+        memory: _resources_pb2.MemoryParameters | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "memory", b"memory", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "memory", b"memory", "options", b"options", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetMemoryParametersRequest: _TypeAlias = SetMemoryParametersRequest  # noqa: Y015
+
+@_typing.final
+class SetNumaParametersRequest(_message.Message):
+    """Places a domain's memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    NUMA_FIELD_NUMBER: _builtins.int
+    scope: _types_pb2.ChangeScope.ValueType
+    """Where it takes effect."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def numa(self) -> _resources_pb2.NumaParameters:
+        """What to set; at least one."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        scope: _types_pb2.ChangeScope.ValueType = ...,
+        numa: _resources_pb2.NumaParameters | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "numa", b"numa", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "numa", b"numa", "options", b"options", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetNumaParametersRequest: _TypeAlias = SetNumaParametersRequest  # noqa: Y015
+
+@_typing.final
+class SetBlkioParametersRequest(_message.Message):
+    """Sets a domain's share of block devices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    BLKIO_FIELD_NUMBER: _builtins.int
+    scope: _types_pb2.ChangeScope.ValueType
+    """Where it takes effect."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def blkio(self) -> _resources_pb2.BlkioParameters:
+        """What to set; at least one."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        scope: _types_pb2.ChangeScope.ValueType = ...,
+        blkio: _resources_pb2.BlkioParameters | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blkio", b"blkio", "domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blkio", b"blkio", "domain", b"domain", "options", b"options", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetBlkioParametersRequest: _TypeAlias = SetBlkioParametersRequest  # noqa: Y015
 
 @_typing.final
 class SetLifecycleActionRequest(_message.Message):

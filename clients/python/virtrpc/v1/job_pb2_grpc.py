@@ -248,6 +248,26 @@ class JobServiceStub:
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.SetLifecycleActionRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
                 _registered_method=True)
+        self.SetSchedulerParameters = channel.unary_stream(
+                '/virtrpc.v1.JobService/SetSchedulerParameters',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SetSchedulerParametersRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.SetMemoryParameters = channel.unary_stream(
+                '/virtrpc.v1.JobService/SetMemoryParameters',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SetMemoryParametersRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.SetNumaParameters = channel.unary_stream(
+                '/virtrpc.v1.JobService/SetNumaParameters',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SetNumaParametersRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.SetBlkioParameters = channel.unary_stream(
+                '/virtrpc.v1.JobService/SetBlkioParameters',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SetBlkioParametersRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
         self.ResizeBlock = channel.unary_stream(
                 '/virtrpc.v1.JobService/ResizeBlock',
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.ResizeBlockRequest.SerializeToString,
@@ -823,6 +843,51 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetSchedulerParameters(self, request, context):
+        """Sets how much of its host's processors a domain gets. GetResourceParameters tells what it has. Who may call: admin.
+        INVALID_ARGUMENT     nothing to set, or a number out of its range
+        FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: it lacks one of them, or the host has no cgroups for it;
+        OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetMemoryParameters(self, request, context):
+        """Limits what a domain takes of its host's memory. A limit below what the guest and its hypervisor need ends the guest. Who may call: admin.
+        INVALID_ARGUMENT     nothing to set, or a number out of its range; a swap_hard_limit below the hard limit
+        FAILED_PRECONDITION  as SetSchedulerParameters
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetNumaParameters(self, request, context):
+        """Sets which of its host's NUMA nodes a domain's memory lies on. Who may call: admin.
+        INVALID_ARGUMENT     neither mode nor nodes; a node that the host does not have
+        FAILED_PRECONDITION  as SetSchedulerParameters; WRONG_STATE: a running domain's mode cannot be changed
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetBlkioParameters(self, request, context):
+        """Sets how much of its host's block devices a domain gets. Who may call: admin.
+        INVALID_ARGUMENT     nothing to set, a number out of its range, a device without a path, one named twice
+        FAILED_PRECONDITION  as SetSchedulerParameters
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResizeBlock(self, request, context):
         """Gives a disk of a running domain another size. The guest sees it at once; what it makes of it is the guest's affair, and shrinking loses data.
         Who may call: admin.
@@ -1292,6 +1357,26 @@ def add_JobServiceServicer_to_server(servicer, server):
             'SetLifecycleAction': grpc.unary_stream_rpc_method_handler(
                     servicer.SetLifecycleAction,
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetLifecycleActionRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'SetSchedulerParameters': grpc.unary_stream_rpc_method_handler(
+                    servicer.SetSchedulerParameters,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetSchedulerParametersRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'SetMemoryParameters': grpc.unary_stream_rpc_method_handler(
+                    servicer.SetMemoryParameters,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetMemoryParametersRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'SetNumaParameters': grpc.unary_stream_rpc_method_handler(
+                    servicer.SetNumaParameters,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetNumaParametersRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'SetBlkioParameters': grpc.unary_stream_rpc_method_handler(
+                    servicer.SetBlkioParameters,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetBlkioParametersRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
             ),
             'ResizeBlock': grpc.unary_stream_rpc_method_handler(
@@ -2441,6 +2526,114 @@ class JobService:
             target,
             '/virtrpc.v1.JobService/SetLifecycleAction',
             virtrpc_dot_v1_dot_job__pb2.SetLifecycleActionRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetSchedulerParameters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SetSchedulerParameters',
+            virtrpc_dot_v1_dot_job__pb2.SetSchedulerParametersRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetMemoryParameters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SetMemoryParameters',
+            virtrpc_dot_v1_dot_job__pb2.SetMemoryParametersRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetNumaParameters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SetNumaParameters',
+            virtrpc_dot_v1_dot_job__pb2.SetNumaParametersRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetBlkioParameters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SetBlkioParameters',
+            virtrpc_dot_v1_dot_job__pb2.SetBlkioParametersRequest.SerializeToString,
             virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
             options,
             channel_credentials,

@@ -336,6 +336,35 @@ class JobServiceStub:
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
+    SetSchedulerParameters: _grpc.UnaryStreamMultiCallable[_job_pb2.SetSchedulerParametersRequest, _types_pb2.JobUpdate]
+    """Sets how much of its host's processors a domain gets. GetResourceParameters tells what it has. Who may call: admin.
+      INVALID_ARGUMENT     nothing to set, or a number out of its range
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: it lacks one of them, or the host has no cgroups for it;
+                           OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetMemoryParameters: _grpc.UnaryStreamMultiCallable[_job_pb2.SetMemoryParametersRequest, _types_pb2.JobUpdate]
+    """Limits what a domain takes of its host's memory. A limit below what the guest and its hypervisor need ends the guest. Who may call: admin.
+      INVALID_ARGUMENT     nothing to set, or a number out of its range; a swap_hard_limit below the hard limit
+      FAILED_PRECONDITION  as SetSchedulerParameters
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetNumaParameters: _grpc.UnaryStreamMultiCallable[_job_pb2.SetNumaParametersRequest, _types_pb2.JobUpdate]
+    """Sets which of its host's NUMA nodes a domain's memory lies on. Who may call: admin.
+      INVALID_ARGUMENT     neither mode nor nodes; a node that the host does not have
+      FAILED_PRECONDITION  as SetSchedulerParameters; WRONG_STATE: a running domain's mode cannot be changed
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetBlkioParameters: _grpc.UnaryStreamMultiCallable[_job_pb2.SetBlkioParametersRequest, _types_pb2.JobUpdate]
+    """Sets how much of its host's block devices a domain gets. Who may call: admin.
+      INVALID_ARGUMENT     nothing to set, a number out of its range, a device without a path, one named twice
+      FAILED_PRECONDITION  as SetSchedulerParameters
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
     ResizeBlock: _grpc.UnaryStreamMultiCallable[_job_pb2.ResizeBlockRequest, _types_pb2.JobUpdate]
     """Gives a disk of a running domain another size. The guest sees it at once; what it makes of it is the guest's affair, and shrinking loses data.
     Who may call: admin.
@@ -828,6 +857,35 @@ class JobServiceAsyncStub(JobServiceStub):
     """Sets what becomes of a domain when its guest switches itself off, reboots or crashes. Who may call: admin.
       INVALID_ARGUMENT     no event or no action; a core dump other than for a crash
       FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: it lacks this action
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetSchedulerParameters: _aio.UnaryStreamMultiCallable[_job_pb2.SetSchedulerParametersRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Sets how much of its host's processors a domain gets. GetResourceParameters tells what it has. Who may call: admin.
+      INVALID_ARGUMENT     nothing to set, or a number out of its range
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: it lacks one of them, or the host has no cgroups for it;
+                           OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetMemoryParameters: _aio.UnaryStreamMultiCallable[_job_pb2.SetMemoryParametersRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Limits what a domain takes of its host's memory. A limit below what the guest and its hypervisor need ends the guest. Who may call: admin.
+      INVALID_ARGUMENT     nothing to set, or a number out of its range; a swap_hard_limit below the hard limit
+      FAILED_PRECONDITION  as SetSchedulerParameters
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetNumaParameters: _aio.UnaryStreamMultiCallable[_job_pb2.SetNumaParametersRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Sets which of its host's NUMA nodes a domain's memory lies on. Who may call: admin.
+      INVALID_ARGUMENT     neither mode nor nodes; a node that the host does not have
+      FAILED_PRECONDITION  as SetSchedulerParameters; WRONG_STATE: a running domain's mode cannot be changed
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetBlkioParameters: _aio.UnaryStreamMultiCallable[_job_pb2.SetBlkioParametersRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Sets how much of its host's block devices a domain gets. Who may call: admin.
+      INVALID_ARGUMENT     nothing to set, a number out of its range, a device without a path, one named twice
+      FAILED_PRECONDITION  as SetSchedulerParameters
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
@@ -1542,6 +1600,59 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sets what becomes of a domain when its guest switches itself off, reboots or crashes. Who may call: admin.
           INVALID_ARGUMENT     no event or no action; a core dump other than for a crash
           FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: it lacks this action
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def SetSchedulerParameters(
+        self,
+        request: _job_pb2.SetSchedulerParametersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Sets how much of its host's processors a domain gets. GetResourceParameters tells what it has. Who may call: admin.
+          INVALID_ARGUMENT     nothing to set, or a number out of its range
+          FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: it lacks one of them, or the host has no cgroups for it;
+                               OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def SetMemoryParameters(
+        self,
+        request: _job_pb2.SetMemoryParametersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Limits what a domain takes of its host's memory. A limit below what the guest and its hypervisor need ends the guest. Who may call: admin.
+          INVALID_ARGUMENT     nothing to set, or a number out of its range; a swap_hard_limit below the hard limit
+          FAILED_PRECONDITION  as SetSchedulerParameters
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def SetNumaParameters(
+        self,
+        request: _job_pb2.SetNumaParametersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Sets which of its host's NUMA nodes a domain's memory lies on. Who may call: admin.
+          INVALID_ARGUMENT     neither mode nor nodes; a node that the host does not have
+          FAILED_PRECONDITION  as SetSchedulerParameters; WRONG_STATE: a running domain's mode cannot be changed
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def SetBlkioParameters(
+        self,
+        request: _job_pb2.SetBlkioParametersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Sets how much of its host's block devices a domain gets. Who may call: admin.
+          INVALID_ARGUMENT     nothing to set, a number out of its range, a device without a path, one named twice
+          FAILED_PRECONDITION  as SetSchedulerParameters
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
         """

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from virtrpc.v1 import resources_pb2 as _resources_pb2
 from virtrpc.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -1328,3 +1329,83 @@ class GetCheckpointXmlResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetCheckpointXmlResponse: _TypeAlias = GetCheckpointXmlResponse  # noqa: Y015
+
+@_typing.final
+class GetResourceParametersRequest(_message.Message):
+    """Asks what a domain may use."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    scope: _types_pb2.ChangeScope.ValueType
+    """LIVE: what holds for the running guest. CONFIG: what its next start goes by. Unspecified: LIVE while it runs, else CONFIG."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        scope: _types_pb2.ChangeScope.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetResourceParametersRequest: _TypeAlias = GetResourceParametersRequest  # noqa: Y015
+
+@_typing.final
+class GetResourceParametersResponse(_message.Message):
+    """Answers GetResourceParameters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    SCHEDULER_TYPE_FIELD_NUMBER: _builtins.int
+    SCHEDULER_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
+    NUMA_FIELD_NUMBER: _builtins.int
+    BLKIO_FIELD_NUMBER: _builtins.int
+    scheduler_type: _builtins.str
+    """The hypervisor's scheduler, as it calls it: "posix", "credit". Empty where it has none to tell."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainIdentity:
+        """The domain."""
+
+    @_builtins.property
+    def scheduler(self) -> _resources_pb2.SchedulerParameters:
+        """Its share of processors."""
+
+    @_builtins.property
+    def memory(self) -> _resources_pb2.MemoryParameters:
+        """Its limits of memory."""
+
+    @_builtins.property
+    def numa(self) -> _resources_pb2.NumaParameters:
+        """Where its memory lies."""
+
+    @_builtins.property
+    def blkio(self) -> _resources_pb2.BlkioParameters:
+        """Its share of block devices."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainIdentity | None = ...,
+        scheduler_type: _builtins.str = ...,
+        scheduler: _resources_pb2.SchedulerParameters | None = ...,
+        memory: _resources_pb2.MemoryParameters | None = ...,
+        numa: _resources_pb2.NumaParameters | None = ...,
+        blkio: _resources_pb2.BlkioParameters | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blkio", b"blkio", "domain", b"domain", "memory", b"memory", "numa", b"numa", "scheduler", b"scheduler"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blkio", b"blkio", "domain", b"domain", "memory", b"memory", "numa", b"numa", "scheduler", b"scheduler", "scheduler_type", b"scheduler_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetResourceParametersResponse: _TypeAlias = GetResourceParametersResponse  # noqa: Y015

@@ -128,6 +128,11 @@ class SnapshotServiceStub:
                 request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetAuthorizedSshKeysRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetAuthorizedSshKeysResponse.FromString,
                 _registered_method=True)
+        self.GetResourceParameters = channel.unary_unary(
+                '/virtrpc.v1.SnapshotService/GetResourceParameters',
+                request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetResourceParametersRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetResourceParametersResponse.FromString,
+                _registered_method=True)
         self.PlanMigration = channel.unary_unary(
                 '/virtrpc.v1.SnapshotService/PlanMigration',
                 request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.PlanMigrationRequest.SerializeToString,
@@ -297,6 +302,15 @@ class SnapshotServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetResourceParameters(self, request, context):
+        """What a domain may use of its host: processors, memory, NUMA nodes, block devices. What the hypervisor or the host lacks is unset. Who may call: viewer.
+        INVALID_ARGUMENT     scope is BOTH: running and stored values are two answers
+        FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PlanMigration(self, request, context):
         """Says what would stand in the way of a migration, at the source and at the destination, and changes nothing. Obstacles are an answer, not an
         error: also that the destination cannot be reached. A destination given by URI is opened read-only from the source's driver process. Who may
@@ -390,6 +404,11 @@ def add_SnapshotServiceServicer_to_server(servicer, server):
                     servicer.GetAuthorizedSshKeys,
                     request_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetAuthorizedSshKeysRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetAuthorizedSshKeysResponse.SerializeToString,
+            ),
+            'GetResourceParameters': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetResourceParameters,
+                    request_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetResourceParametersRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetResourceParametersResponse.SerializeToString,
             ),
             'PlanMigration': grpc.unary_unary_rpc_method_handler(
                     servicer.PlanMigration,
@@ -842,6 +861,33 @@ class SnapshotService:
             '/virtrpc.v1.SnapshotService/GetAuthorizedSshKeys',
             virtrpc_dot_v1_dot_snapshot__pb2.GetAuthorizedSshKeysRequest.SerializeToString,
             virtrpc_dot_v1_dot_snapshot__pb2.GetAuthorizedSshKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetResourceParameters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virtrpc.v1.SnapshotService/GetResourceParameters',
+            virtrpc_dot_v1_dot_snapshot__pb2.GetResourceParametersRequest.SerializeToString,
+            virtrpc_dot_v1_dot_snapshot__pb2.GetResourceParametersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -129,6 +129,11 @@ class SnapshotServiceStub:
       INVALID_ARGUMENT     no user
       FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: no such user, or the agent may not tell
     """
+    GetResourceParameters: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetResourceParametersRequest, _snapshot_pb2.GetResourceParametersResponse]
+    """What a domain may use of its host: processors, memory, NUMA nodes, block devices. What the hypervisor or the host lacks is unset. Who may call: viewer.
+      INVALID_ARGUMENT     scope is BOTH: running and stored values are two answers
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state
+    """
     PlanMigration: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.PlanMigrationRequest, _snapshot_pb2.PlanMigrationResponse]
     """Says what would stand in the way of a migration, at the source and at the destination, and changes nothing. Obstacles are an answer, not an
     error: also that the destination cannot be reached. A destination given by URI is opened read-only from the source's driver process. Who may
@@ -236,6 +241,11 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     """The SSH keys that a user may log in to a guest with, as its agent tells. Who may call: operator, since it says who gets in.
       INVALID_ARGUMENT     no user
       FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: no such user, or the agent may not tell
+    """
+    GetResourceParameters: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetResourceParametersRequest, _snapshot_pb2.GetResourceParametersResponse]  # type: ignore[assignment]
+    """What a domain may use of its host: processors, memory, NUMA nodes, block devices. What the hypervisor or the host lacks is unset. Who may call: viewer.
+      INVALID_ARGUMENT     scope is BOTH: running and stored values are two answers
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state
     """
     PlanMigration: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.PlanMigrationRequest, _snapshot_pb2.PlanMigrationResponse]  # type: ignore[assignment]
     """Says what would stand in the way of a migration, at the source and at the destination, and changes nothing. Obstacles are an answer, not an
@@ -437,6 +447,17 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         """The SSH keys that a user may log in to a guest with, as its agent tells. Who may call: operator, since it says who gets in.
           INVALID_ARGUMENT     no user
           FAILED_PRECONDITION  WRONG_STATE: it does not run; AGENT_UNRESPONSIVE; OPERATION_FAILED: no such user, or the agent may not tell
+        """
+
+    @_abc_1.abstractmethod
+    def GetResourceParameters(
+        self,
+        request: _snapshot_pb2.GetResourceParametersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_snapshot_pb2.GetResourceParametersResponse, _abc.Awaitable[_snapshot_pb2.GetResourceParametersResponse]]:
+        """What a domain may use of its host: processors, memory, NUMA nodes, block devices. What the hypervisor or the host lacks is unset. Who may call: viewer.
+          INVALID_ARGUMENT     scope is BOTH: running and stored values are two answers
+          FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state
         """
 
     @_abc_1.abstractmethod

@@ -354,6 +354,14 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """JobService.SetVcpus."""
     JOB_KIND_SET_MEMORY_STATS_PERIOD: _JobKind.ValueType  # 62
     """JobService.SetMemoryStatsPeriod."""
+    JOB_KIND_SET_SCHEDULER_PARAMETERS: _JobKind.ValueType  # 63
+    """JobService.SetSchedulerParameters."""
+    JOB_KIND_SET_MEMORY_PARAMETERS: _JobKind.ValueType  # 64
+    """JobService.SetMemoryParameters."""
+    JOB_KIND_SET_NUMA_PARAMETERS: _JobKind.ValueType  # 65
+    """JobService.SetNumaParameters."""
+    JOB_KIND_SET_BLKIO_PARAMETERS: _JobKind.ValueType  # 66
+    """JobService.SetBlkioParameters."""
     JOB_KIND_PIN_VCPU: _JobKind.ValueType  # 67
     """JobService.PinVcpu."""
     JOB_KIND_PIN_EMULATOR: _JobKind.ValueType  # 68
@@ -470,6 +478,14 @@ JOB_KIND_SET_VCPUS: JobKind.ValueType  # 61
 """JobService.SetVcpus."""
 JOB_KIND_SET_MEMORY_STATS_PERIOD: JobKind.ValueType  # 62
 """JobService.SetMemoryStatsPeriod."""
+JOB_KIND_SET_SCHEDULER_PARAMETERS: JobKind.ValueType  # 63
+"""JobService.SetSchedulerParameters."""
+JOB_KIND_SET_MEMORY_PARAMETERS: JobKind.ValueType  # 64
+"""JobService.SetMemoryParameters."""
+JOB_KIND_SET_NUMA_PARAMETERS: JobKind.ValueType  # 65
+"""JobService.SetNumaParameters."""
+JOB_KIND_SET_BLKIO_PARAMETERS: JobKind.ValueType  # 66
+"""JobService.SetBlkioParameters."""
 JOB_KIND_PIN_VCPU: JobKind.ValueType  # 67
 """JobService.PinVcpu."""
 JOB_KIND_PIN_EMULATOR: JobKind.ValueType  # 68

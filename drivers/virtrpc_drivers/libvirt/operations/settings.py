@@ -11,6 +11,7 @@ from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.libvirt import capabilities, flags
 from virtrpc_drivers.libvirt.operations.common import DONE, Verb, domain_of
 from virtrpc_drivers.libvirt.readings import KIB
+from virtrpc_drivers.libvirt.scopes import check_one
 from virtrpc_drivers.values import Outcome
 
 _ONE_DEFINITION = frozenset({"esx", "hyper-v", "openvz", "vbox"})
@@ -22,7 +23,7 @@ def set_memory(connection: Any, operation: ops.SetMemory) -> Outcome:
     domain = domain_of(connection, operation)
     kib = -(-operation.memory_bytes // KIB)
     if _has_one_definition(connection):
-        _check_scope(domain, operation.scope)
+        check_one(domain, operation.scope)
         (domain.setMaxMemory if operation.maximum else domain.setMemory)(kib)
         return DONE
     domain.setMemoryFlags(kib, flags.scope(operation.scope) | flags.union((operation.maximum, libvirt.VIR_DOMAIN_MEM_MAXIMUM)))
@@ -46,7 +47,7 @@ def set_vcpus(connection: Any, operation: ops.SetVcpus) -> Outcome:
 def _set_vcpus_plainly(domain: Any, operation: ops.SetVcpus) -> Outcome:
     if operation.maximum or operation.guest or operation.hotpluggable:
         raise failure(Reason.UNSUPPORTED, "this hypervisor sets the number of virtual CPUs alone: no maximum, not by the agent, none hotpluggable")
-    _check_scope(domain, operation.scope)
+    check_one(domain, operation.scope)
     domain.setVcpus(operation.vcpus)
     return DONE
 
@@ -60,15 +61,6 @@ def _told_scope(connection: Any, domain: Any, scope: ops.Scope) -> ops.Scope:
 
 def _has_one_definition(connection: Any) -> bool:
     return capabilities.hypervisor_of(connection) in _ONE_DEFINITION
-
-
-def _check_scope(domain: Any, scope: ops.Scope) -> None:
-    """Refuse what a hypervisor with one definition cannot keep apart."""
-    active = bool(domain.isActive())
-    if scope is ops.Scope.CONFIG and active:
-        raise failure(Reason.UNSUPPORTED, "this hypervisor cannot change the stored definition of a running domain alone: leave the scope out")
-    if scope in (ops.Scope.LIVE, ops.Scope.BOTH) and not active:
-        raise failure(Reason.WRONG_STATE, "the domain is not running")
 
 
 def set_memory_stats_period(connection: Any, operation: ops.SetMemoryStatsPeriod) -> Outcome:

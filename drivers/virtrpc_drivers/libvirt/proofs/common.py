@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from xml.etree.ElementTree import Element
 
 import libvirt
 
 from virtrpc_drivers import operations as ops
+from virtrpc_drivers.libvirt import domain_xml
 from virtrpc_drivers.libvirt.operations import DONE
 from virtrpc_drivers.libvirt.readings import state_of
 from virtrpc_drivers.values import Outcome
@@ -40,6 +42,16 @@ def definitions(domain: Any, scope: ops.Scope) -> list[str]:
     config = scope in (ops.Scope.CONFIG, ops.Scope.BOTH) or (scope is ops.Scope.CURRENT and not active)
     texts = [domain.XMLDesc(0)] if live else []
     return texts + ([domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)] if config else [])
+
+
+def shows(of: Callable[[Element, Any], bool]) -> Proof:
+    """The proof that each definition which the scope names shows an operation."""
+
+    def proof(domain: Any, operation: Any) -> Verdict:
+        shown = [of(domain_xml.element(xml), operation) for xml in definitions(domain, operation.scope)]
+        return Verdict(all(shown), "its definition shows it" if all(shown) else "its definition does not show it")
+
+    return proof
 
 
 def not_provable(domain: Any, _operation: ops.Operation) -> Verdict:

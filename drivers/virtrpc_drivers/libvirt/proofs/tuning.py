@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
 from xml.etree.ElementTree import Element
 
 from virtrpc_drivers import operations as ops
-from virtrpc_drivers.libvirt import domain_xml
-from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict, definitions
-
-
-def _shows(of: Callable[[Element, Any], bool]) -> Proof:
-    """The proof that each definition which the scope names shows an operation."""
-
-    def proof(domain: Any, operation: Any) -> Verdict:
-        shown = [of(domain_xml.element(xml), operation) for xml in definitions(domain, operation.scope)]
-        return Verdict(all(shown), "its definition shows it" if all(shown) else "its definition does not show it")
-
-    return proof
+from virtrpc_drivers.libvirt.proofs.common import Proof, shows
+from virtrpc_drivers.resources import numbers
 
 
 def _pinned(element: Element | None, host_cpus: tuple[int, ...]) -> bool:
-    return element is not None and _cpu_set(element.get("cpuset", "")) == frozenset(host_cpus)
-
-
-def _cpu_set(text: str) -> frozenset[int]:
-    """The processors of libvirt's notation: "0-3,8"."""
-    bounds = [part.split("-") for part in text.split(",") if part]
-    return frozenset(number for first, *last in bounds for number in range(int(first), int(last[0] if last else first) + 1))
+    return element is not None and numbers(element.get("cpuset", "")) == frozenset(host_cpus)
 
 
 def _vcpu_pinned(root: Element, operation: ops.PinVcpu) -> bool:
@@ -76,12 +58,12 @@ def _carries(interface: Element, direction: str, wanted: ops.Bandwidth | None) -
 
 
 PROOFS: dict[str, Proof] = {
-    "PinVcpu": _shows(_vcpu_pinned),
-    "PinEmulator": _shows(_emulator_pinned),
-    "AddIoThread": _shows(_has_io_thread),
-    "DeleteIoThread": _shows(lambda root, operation: not _has_io_thread(root, operation)),
-    "PinIoThread": _shows(_io_thread_pinned),
-    "SetBlockIoTune": _shows(_tuned),
-    "SetInterfaceParameters": _shows(_limited),
-    "SetLifecycleAction": _shows(_action_set),
+    "PinVcpu": shows(_vcpu_pinned),
+    "PinEmulator": shows(_emulator_pinned),
+    "AddIoThread": shows(_has_io_thread),
+    "DeleteIoThread": shows(lambda root, operation: not _has_io_thread(root, operation)),
+    "PinIoThread": shows(_io_thread_pinned),
+    "SetBlockIoTune": shows(_tuned),
+    "SetInterfaceParameters": shows(_limited),
+    "SetLifecycleAction": shows(_action_set),
 }
