@@ -260,3 +260,28 @@ def test_a_watcher_misses_a_removal_while_it_is_away() -> None:
         machine.time_passes(seconds=0.5)
         machine.resume(watcher=0)
         machine.time_passes(seconds=4.0)
+
+
+def test_a_domain_that_was_made_cannot_be_read() -> None:
+    """It is told all the same, and the next verb finds it; it is read when that is possible again."""
+    with stage() as machine:
+        for _ in ("state", "configuration"):
+            machine.trouble(what="hangs", verb="read", guest="new1", step=0)
+        call(machine, "DefineDomain", "new1")
+        machine.time_passes(seconds=6.0)
+        call(machine, "StartDomain", "new1")
+        machine.time_passes(seconds=6.0)
+        assert ends(machine) == ["succeeded", "succeeded"]
+        machine.release(host="a")
+        machine.time_passes(seconds=1.0)
+
+
+def test_a_domain_that_was_made_is_gone_before_it_could_be_read() -> None:
+    """The first listing after that says so."""
+    with stage() as machine:
+        for _ in ("state", "configuration"):
+            machine.trouble(what="hangs", verb="read", guest="new1", step=0)
+        call(machine, "DefineDomain", "new1")
+        machine.time_passes(seconds=6.0)
+        machine.stranger(guest="new1", action="undefine", number=0)
+        machine.time_passes(seconds=31.0)
