@@ -31,6 +31,8 @@ class Kind:
     """A definition says how many virtual CPUs there can be."""
     asks_by: ClassVar[j.ShutdownMode.ValueType] = j.SHUTDOWN_MODE_UNSPECIFIED
     """How its guests are asked to shut down and to restart."""
+    vague: ClassVar[frozenset[str]] = frozenset()
+    """RPCs by bare name that it takes and whose effect it does not show."""
     refuses: ClassVar[Mapping[str, str]] = {}
     """RPCs that its driver has and its machine, or the guests that there are for it, have not: by bare name, with the reason of the refusal."""
     guard_seconds: ClassVar[float] = 60
