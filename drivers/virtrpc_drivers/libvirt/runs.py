@@ -19,6 +19,7 @@ from virtrpc_drivers.libvirt.progress import POLL_SECONDS, JobLook, is_ours, job
 from virtrpc_drivers.libvirt.readings import Clock
 from virtrpc_drivers.migration import Reading, TuneAnswer, Tuning
 from virtrpc_drivers.operations import Migrate
+from virtrpc_drivers.operations.agent import AnyAgent
 from virtrpc_drivers.protocol import Call, Deliver, Report
 from virtrpc_drivers.values import CancelAnswer, Phase, Stamp, Steering
 
@@ -27,6 +28,8 @@ BRIEF_SECONDS = 0.02
 """libvirt itself is at the monitor now and then while an operation runs: only for a moment, where the monitor is well."""
 LIMITS_EVERY = 4
 """What is set for a migration is asked for at every fourth look: it changes seldom, and asks the monitor three times."""
+_RETURNED = (Phase.WAITING_GUEST, Phase.BACKGROUND, Phase.READY)
+"""Phases in which what was begun goes on, and its call is over."""
 NOT_YET = "the call has not reached the hypervisor yet"
 IN_POST_COPY = "the guest runs at the destination already: a migration in post-copy cannot be aborted"
 NOT_SHOWN = "the hypervisor does not show this operation's job now"
@@ -91,6 +94,12 @@ class Runs:
         """A call is over."""
         if self.by_id.get(run.call.id) is run:
             del self.by_id[run.call.id]
+
+    def alone(self, run: Run) -> bool:
+        """Whether no other call of ours is inside libvirt on this run's domain: one that is has libvirt's job there, or is about to."""
+        uuid = run.call.operation.uuid
+        others = (other for other in self.by_id.values() if other is not run and other.call.operation.uuid == uuid)
+        return not any(other.phase not in _RETURNED and not isinstance(other.call.operation, AnyAgent) for other in others)
 
     async def cancel(self, call_id: str) -> CancelAnswer:
         """Abort one call: only where the statistics show that the domain's job is this very call."""

@@ -1,4 +1,4 @@
-"""What a block job that is over answers to who would steer it: nothing is sent to whatever else the disk has."""
+"""Block jobs beside others: when a mirror is finished, and that nothing is sent to whatever else the disk has once a block job is over."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Any
 
 import libvirt
 import pytest
+from msgspec.structs import replace
 
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.libvirt.block_runs import BlockRun
+from virtrpc_drivers.libvirt.blocks import BlockLook
 from virtrpc_drivers.libvirt.connections import Lanes
 from virtrpc_drivers.libvirt.events import Ear
 from virtrpc_drivers.libvirt.readings import Clock
@@ -44,10 +46,48 @@ class Domain:
         return True
 
 
-def block_run(domain: Any) -> BlockRun:
-    """A mirror that is ready."""
-    run = Run(Call(id="c", operation=COPY, began=0.0), abortable=True, phase=Phase.READY)
-    return BlockRun(run, Runs(Lanes(lambda: domain), Clock(0), lambda _: None), Ear("u"))
+def block_run(domain: Any, finish: str = "wait", *others: Run) -> BlockRun:
+    """A mirror that is ready; what else is out."""
+    runs = Runs(Lanes(lambda: domain), Clock(0), lambda _: None)
+    for other in others:
+        runs.remember(other)
+    return BlockRun(out("c", replace(COPY, finish=finish), Phase.READY), runs, Ear("u"))
+
+
+def out(call_id: str, operation: ops.AnyOperation, phase: Phase) -> Run:
+    """A call that is out."""
+    return Run(Call(id=call_id, operation=operation, began=0.0), abortable=True, phase=phase)
+
+
+READY = BlockLook(libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY, 2, 2, ready=True)
+DUMP = ops.DumpCore(uuid="u", path="/images/core")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(out("d", replace(DUMP, uuid="v"), Phase.CALLING), id="another domain's"),
+        pytest.param(out("d", ops.DetachDevice(uuid="u", xml="<disk/>"), Phase.WAITING_GUEST), id="one that has returned"),
+        pytest.param(out("d", ops.PullBlock(uuid="u", disk="vdb"), Phase.BACKGROUND), id="another disk's"),
+        pytest.param(out("d", ops.ThawFilesystems(uuid="u"), Phase.CALLING), id="the agent's"),
+    ],
+)
+async def test_a_mirror_finishes_by_itself(other: Run) -> None:
+    """It is finished as soon as it is ready, beside calls that are no business of its disk's."""
+    domain = Domain(OURS)
+    assert not await block_run(domain, "pivot", other)._is_over(READY)
+    assert domain.told == ["abort"]
+
+
+async def test_a_mirror_finishes_between_two_calls() -> None:
+    """While another call is inside libvirt on its domain it waits, ready, and is finished once that is over."""
+    domain, dump = Domain(OURS), out("d", DUMP, Phase.CALLING)
+    run = block_run(domain, "pivot", dump)
+    assert not await run._is_over(READY)
+    assert domain.told == []
+    run._runs.forget(dump)
+    assert not await run._is_over(READY)
+    assert domain.told == ["abort"]
 
 
 @pytest.mark.parametrize("steering", [Steering(finish="pivot"), Steering(finish="stop"), Steering(bandwidth_bytes_per_second=1)])
