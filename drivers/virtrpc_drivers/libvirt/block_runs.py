@@ -48,7 +48,12 @@ class BlockRun:
         """The last end that an event told of."""
         self._gone_since: float | None = None
         self._mirrors = isinstance(operation, ops.CopyBlock)
-        self.over = False
+        self.ended = asyncio.Event()
+
+    @property
+    def finishes(self) -> bool:
+        """See Steered."""
+        return bool(self._finishing) and not self.ended.is_set()
 
     async def follow(self) -> Outcome:
         """Report it until it is over. Raises ABORTED, or OPERATION_FAILED where it failed or its guest ended."""
@@ -61,7 +66,7 @@ class BlockRun:
                 if seen is not None and await self._is_over(seen):
                     return await self._outcome()
         finally:
-            self.over = True
+            self.ended.set()
 
     async def _heard(self) -> None:
         """Listen until something was said, for one period at most."""
@@ -142,7 +147,7 @@ class BlockRun:
         def work(connection: Any) -> bool:
             # The lane may have been long in coming.
             domain = connection.lookupByUUIDString(self._operation.uuid)
-            if self.over or not blocks.job_of(domain, self._operation.disk).is_of(self._operation):
+            if self.ended.is_set() or not blocks.job_of(domain, self._operation.disk).is_of(self._operation):
                 return False
             tell(domain)
             return True

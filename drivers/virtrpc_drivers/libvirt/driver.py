@@ -40,6 +40,7 @@ from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.libvirt.stats import Sampler
 from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
 from virtrpc_drivers.operations import AnyBlocks, CreateSnapshot, Destroy, DumpCore, Migrate, Save, Scope
+from virtrpc_drivers.operations.agent import AnyAgent
 from virtrpc_drivers.protocol import Call, Deliver, DriverSettings
 from virtrpc_drivers.resources import ResourceParameters
 from virtrpc_drivers.values import (
@@ -305,6 +306,8 @@ class _Started:
 
     async def _call_and_wait(self, run: Run) -> Outcome:
         operation = run.call.operation
+        if not isinstance(operation, Destroy | AnyAgent):
+            await self.runs.disks_settled(run)
         lane = self.host.lanes.destroy if isinstance(operation, Destroy) else self.host.lanes.work
         with self.events.listen(operation.uuid) as ear:
             poller = self.keep(self.runs.follow(run)) if run.operation is not None else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import math
 import time
@@ -37,6 +38,13 @@ NOT_SHOWN = "the hypervisor does not show this operation's job now"
 
 class Steered(Protocol):
     """What goes on in the background, and can be told things."""
+
+    ended: asyncio.Event
+    """Set once it is over."""
+
+    @property
+    def finishes(self) -> bool:
+        """Whether it was told to finish, and has yet to be over."""
 
     async def cancel(self) -> CancelAnswer:
         """Abort it."""
@@ -100,6 +108,16 @@ class Runs:
         uuid = run.call.operation.uuid
         others = (other for other in self.by_id.values() if other is not run and other.call.operation.uuid == uuid)
         return not any(other.phase not in _RETURNED and not isinstance(other.call.operation, AnyAgent) for other in others)
+
+    async def disks_settled(self, run: Run) -> None:
+        """Wait until no mirror on this run's domain is on its way to its end, for STUCK_SECONDS at most: the other half of `alone`."""
+        uuid = run.call.operation.uuid
+        blocks = [other.block for other in self.by_id.values() if other is not run and other.call.operation.uuid == uuid and other.block is not None]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STUCK_SECONDS):
+                for block in blocks:
+                    if block.finishes:
+                        await block.ended.wait()
 
     async def cancel(self, call_id: str) -> CancelAnswer:
         """Abort one call: only where the statistics show that the domain's job is this very call."""

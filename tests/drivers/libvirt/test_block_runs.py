@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import libvirt
@@ -57,6 +58,23 @@ def block_run(domain: Any, finish: str = "wait", *others: Run) -> BlockRun:
 def out(call_id: str, operation: ops.AnyOperation, phase: Phase) -> Run:
     """A call that is out."""
     return Run(Call(id=call_id, operation=operation, began=0.0), abortable=True, phase=phase)
+
+
+async def test_a_call_waits_for_a_mirror_that_finishes() -> None:
+    """It begins once the mirror is over, and at once where none finishes, or only another domain's."""
+    domain, dump, elsewhere = Domain(OURS), out("d", DUMP, Phase.CALLING), out("e", replace(DUMP, uuid="v"), Phase.CALLING)
+    block = block_run(domain, "pivot")
+    block._run.block = block
+    block._runs.remember(block._run)
+    await block._runs.disks_settled(dump)
+    assert not await block._is_over(READY)
+    assert block.finishes
+    await block._runs.disks_settled(elsewhere)
+    waiting = asyncio.ensure_future(block._runs.disks_settled(dump))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    block.ended.set()
+    await waiting
 
 
 READY = BlockLook(libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY, 2, 2, ready=True)
