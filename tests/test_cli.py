@@ -139,6 +139,7 @@ COMMANDS: list[tuple[str, str]] = [
     ("checkpoint show web c1", "GetCheckpoint"),
     ("checkpoint xml web c1 --size", "GetCheckpointXml"),
     ("checkpoint delete web c1", "DeleteCheckpoint"),
+    ("backup web --disk vda=/backups/vda.qcow2 --checkpoint c1", "BackupDomain"),
     ("migrate web other", "MigrateDomain"),
     ("plan-migration web other", "PlanMigration"),
     ("tune-migration job-1 --downtime 500ms", "TuneMigration"),

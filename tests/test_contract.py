@@ -105,6 +105,7 @@ WAITS_FOR = {
             "RevertToSnapshot",
             "CreateCheckpoint",
             "DeleteCheckpoint",
+            "BackupDomain",
             "MigrateDomain",
         },
     },
@@ -379,6 +380,7 @@ def test_a_job_has_one_result_for_each_sort_of_verb() -> None:
         "FilesystemsResult",
         "BlockJobResult",
         "CreateCheckpointResult",
+        "BackupDomainResult",
     }
 
 

@@ -22,7 +22,7 @@ def check(paths: Iterable[str], roots: Sequence[str], *, local: bool) -> None:
 def check_absent(path: str, *, overwrite: bool, local: bool) -> None:
     """Raises ALREADY_EXISTS where a file would be replaced that nobody said may be."""
     if local and not overwrite and os.path.lexists(path):
-        raise failure(Reason.ALREADY_EXISTS, f"the file {path!r} exists, and overwrite is not set")
+        raise failure(Reason.ALREADY_EXISTS, f"the file {path!r} exists already, and the request does not say that it may be written to")
 
 
 def _allowed(path: str, roots: Sequence[str], *, local: bool) -> bool:

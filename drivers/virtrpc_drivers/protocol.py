@@ -18,6 +18,7 @@ from virtrpc_drivers.migration import Arrival, Departure, Facts, Reading, TuneAn
 from virtrpc_drivers.operations import AnyOperation, Migrate, Scope
 from virtrpc_drivers.resources import ResourceParameters
 from virtrpc_drivers.values import (
+    BackupInfo,
     CancelAnswer,
     Checkpoints,
     Group,
@@ -131,6 +132,8 @@ class Report(Notice, frozen=True):
     memory_iteration: int | None = None
     migration: Reading | None = None
     """More of a migration."""
+    backup: BackupInfo | None = None
+    """More of a backup."""
 
 
 class SpanRecord(Value, frozen=True):
@@ -207,7 +210,7 @@ class Driver(Protocol):
         """What stands in its way at the destination: this host, or where a URI is given the one there, opened read-only. Changes nothing."""
 
     async def steer(self, call_id: str, steering: Steering) -> CancelAnswer:
-        """Tell the block job of this call, and no other, how to finish or how fast to go. Raises what the hypervisor refuses."""
+        """Tell the block job or pull backup of this call, and no other, how to finish or how fast to go. Raises what the hypervisor refuses."""
 
     async def probe(self, uuid: str) -> None:
         """Returns once the hypervisor's job on this domain could be taken: whatever was stuck there is over."""

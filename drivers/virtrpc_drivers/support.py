@@ -141,6 +141,7 @@ _SNAPSHOTS = (
     _shared("DeleteSnapshot", "qemu vz esx vbox test"),
 )
 _CHECKPOINTS = (_row("CreateCheckpoint", _names("qemu test")), _row("DeleteCheckpoint", _names("qemu test")))
+_BACKUP = (_row("Backup", _names("qemu"), Slot.BACKGROUND, progress="qemu", abortable="qemu"),)
 # OpenVZ migrates only where a client holds both connections (virDomainMigrate3), and never peer to peer.
 _MIGRATION = (_row("Migrate", _names("qemu xen vz"), progress="qemu xen vz", abortable="qemu vz"),)
 _READS = (
@@ -183,6 +184,7 @@ _ROWS = (
     *_RESIZE,
     *_BLOCKS,
     *_CHECKPOINTS,
+    *_BACKUP,
     *_TUNING,
     *_RESOURCES,
     *_READS,

@@ -18,6 +18,7 @@ from virtrpc_server.messages.jobs import job_message
 from virtrpc_server.migration import Migrations
 from virtrpc_server.orders import (
     agent,
+    backup,
     blocks,
     checkpoints,
     definition,
@@ -279,6 +280,10 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     def DeleteCheckpoint(self, request: job_pb2.DeleteCheckpointRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainCheckpointDelete."""
         return self._accept.existing(request, context, checkpoints.delete_checkpoint)
+
+    def BackupDomain(self, request: job_pb2.BackupDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainBackupBegin."""
+        return self._accept.existing(request, context, backup.backup_domain)
 
     def MigrateDomain(self, request: job_pb2.MigrateDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainMigrateToURI3."""

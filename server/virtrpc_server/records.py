@@ -10,7 +10,7 @@ import msgspec
 from virtrpc_drivers.migration import Reading
 from virtrpc_drivers.operations import AnyOperation
 from virtrpc_drivers.protocol import Report
-from virtrpc_drivers.values import Metadata, Outcome, Phase
+from virtrpc_drivers.values import BackupInfo, Metadata, Outcome, Phase
 from virtrpc_server.convergence import Convergence
 from virtrpc_server.domains import Entry, Observed, Stats
 
@@ -166,6 +166,7 @@ class Job(msgspec.Struct, frozen=True):
     updated: float = 0.0
     progress: Progress | None = None
     migration: Reading | None = None
+    backup: BackupInfo | None = None
     convergence: Convergence | None = None
     """How a migration gets on."""
     abortable: bool = True
@@ -199,7 +200,7 @@ _WITHOUT_TEXTS = {
 
 def operation_kept(operation: AnyOperation) -> AnyOperation:
     """The operation as a finished job keeps it: without its XML, since thousands of finished jobs are kept."""
-    long = {field: "" for field in ("xml", "value", "destination_xml", "persistent_xml") if field in operation.__struct_fields__}
+    long = {field: "" for field in ("xml", "value", "destination_xml", "persistent_xml", "checkpoint_xml") if field in operation.__struct_fields__}
     return msgspec.structs.replace(operation, **long) if long else operation
 
 

@@ -143,6 +143,8 @@ class Run:
         changes: dict[str, Any] = {}
         if report.stamp is not None:
             changes["progress"] = Progress.after(self.job.progress, report)
+        if report.backup is not None:
+            changes["backup"] = report.backup
         changes |= schedule.read(self.job, report)
         if self._out is not None and report.phase is Phase.MIGRATION_POST_COPY and report.stamp is not None:
             self._out.shown_past_stopping()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from virtrpc_drivers.errors import DriverError, Reason
-from virtrpc_drivers.operations import AnyBlocks, CommitBlock, CopyBlock
+from virtrpc_drivers.operations import AnyBlocks, Backup, CommitBlock, CopyBlock
 from virtrpc_drivers.values import Phase, Steering
 from virtrpc_server.errors import Refusal, problem_of, refuse
 from virtrpc_server.jobs import Jobs
@@ -22,7 +22,10 @@ async def steer(jobs: Jobs, job_id: str, steering: Steering) -> Job:
     job = jobs.known(job_id)
     rpc = "SetJobSpeed" if steering.finish is None else "FinishBlockJob"
     jobs.hosts[job.host].require(rpc)
-    _check_kind(job, steering)
+    if isinstance(job.operation, Backup):
+        _check_backup(job, steering)
+    else:
+        _check_kind(job, steering)
     run = jobs.run_of(job_id)
     allowed = _UNDER_WAY if steering.finish is None else (Phase.READY,)
     if run is None or job.state is not JobState.RUNNING or job.phase not in allowed:
@@ -52,6 +55,15 @@ def _check_kind(job: Job, steering: Steering) -> None:
         raise invalid("job_id", f"job {job.id} has no mirror to finish: it does {job.verb}")
     if steering.finish == "stop" and isinstance(job.operation, CommitBlock):
         raise invalid("finish", "a commit is finished by PIVOT; CancelJob breaks it off")
+
+
+def _check_backup(job: Job, steering: Steering) -> None:
+    if steering.finish is None:
+        raise invalid("job_id", f"job {job.id} has no speed that could be set: it does {job.verb}")
+    if job.backup is not None and not job.backup.pull:
+        raise invalid("job_id", f"job {job.id} writes its backup by itself: there is nothing to finish")
+    if steering.finish != "stop":
+        raise invalid("finish", "a pull backup is finished by STOP")
 
 
 def not_ready(job: Job, why: str) -> Refusal:

@@ -33,7 +33,7 @@ NEEDS_ACTIVE = frozenset({
     "Reset", "SendKey", "InjectNmi", "PowerManagementSuspend", "PowerManagementWakeup", "ResizeBlock",
     "Save", "DumpCore", "FreezeFilesystems", "ThawFilesystems", "TrimFilesystems", "SetGuestTime",
     "PullBlock", "CopyBlock", "CommitBlock",
-    "CreateCheckpoint", "SetGuestVcpus", "SetAuthorizedSshKeys",
+    "CreateCheckpoint", "Backup", "SetGuestVcpus", "SetAuthorizedSshKeys",
 })  # fmt: skip
 NEEDS_INACTIVE = {
     "Start": "the domain is already running",
@@ -48,6 +48,11 @@ NEEDS_PERSISTENT = {
 }
 
 
+ALONE = frozenset({
+    "ManagedSave", "Save", "DumpCore", "CreateSnapshot", "RevertToSnapshot", "DeleteSnapshot", "Migrate", "Backup",
+})  # fmt: skip
+"""What is an asynchronous job in libvirt's words, of which a domain has one: the others wait for the end of a backup."""
+_ALONE = "alone"
 _BACKGROUND = "background"
 _PASSWORD = re.compile(r"""\spasswd\s*=\s*("[^"]*"|'[^']*')""")
 """A screen's password in a definition or a device."""
@@ -143,19 +148,21 @@ def conditions(operation: AnyOperation, slot: Slot, host: str, destination: str 
         return [(host, operation.uuid, "agent")]
     if slot is Slot.BACKGROUND:
         # The slot first: who waits for it must not hold the domain meanwhile. Nobody who holds a domain waits for such a slot.
-        return [(host, operation.uuid, _BACKGROUND, getattr(operation, "disk", "")), (host, operation.uuid)]
+        slots: list[tuple[str, ...]] = [(host, operation.uuid, _BACKGROUND, getattr(operation, "disk", "")), (host, operation.uuid)]
+        return slots + ([(host, operation.uuid, _ALONE)] if operation.verb in ALONE else [])
     keys: list[tuple[str, ...]] = [(host, operation.uuid)]
     given = gives_name(operation)
     if given is not None:
         keys.append((host, "name", given))
     if isinstance(operation, Migrate) and destination:
         keys += [(destination, operation.uuid), (destination, "name", operation.new_name or name)]
-    return sorted(keys)
+    # Last: a job that has its turn on the domain waits here for nothing but what goes on without that.
+    return sorted(keys) + ([(host, operation.uuid, _ALONE)] if operation.verb in ALONE else [])
 
 
 def outlasts_call(key: object) -> bool:
-    """Whether a key is that of a slot which a background verb keeps after its call: one for each disk, and one for a job of the whole domain."""
-    return isinstance(key, tuple) and _BACKGROUND in key[2:3]
+    """Whether a key is that of a slot which a background verb keeps after its call: one for each disk, and two for a job of the whole domain."""
+    return isinstance(key, tuple) and key[2:3] in ((_BACKGROUND,), (_ALONE,))
 
 
 def without_secrets(operation: AnyOperation) -> AnyOperation:

@@ -68,6 +68,7 @@ EXAMPLES: dict[str, Callable[[str], ops.AnyOperation]] = {
     "DeleteCheckpoint": lambda uuid: ops.DeleteCheckpoint(uuid=uuid, name="x"),
     "PullBlock": lambda uuid: ops.PullBlock(uuid=uuid, disk="vda"),
     "CopyBlock": lambda uuid: ops.CopyBlock(uuid=uuid, disk="vda", xml="<disk/>"),
+    "Backup": lambda uuid: ops.Backup(uuid=uuid, xml="<domainbackup><disks><disk name='vda'><target file='/b'/></disk></disks></domainbackup>"),
     "CommitBlock": lambda uuid: ops.CommitBlock(uuid=uuid, disk="vda"),
     "ResizeBlock": lambda uuid: ops.ResizeBlock(uuid=uuid, device="vda", capacity_bytes=MIB),
     "Migrate": lambda uuid: ops.Migrate(uuid=uuid, destination_uri="sim://b/"),

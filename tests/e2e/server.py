@@ -170,6 +170,11 @@ class Channel:
         await self.channel.close()
 
 
+_WITH_ALL = (
+    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+)
+
+
 @dataclass
 class Guest:
     """A guest that was made by libvirt itself, and how to look at it past virtrpc."""
@@ -232,7 +237,7 @@ class Guest:
             domain = self.domain
             if domain.isActive():
                 domain.destroy()
-            self.domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA)
+            self.domain.undefineFlags(_WITH_ALL)
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                 raise

@@ -90,6 +90,7 @@ class Methods:
     revert_to_snapshot = Verb("JobService/RevertToSnapshot", for_domain(j.RevertToSnapshotRequest))
     create_checkpoint = Verb("JobService/CreateCheckpoint", for_domain(j.CreateCheckpointRequest))
     delete_checkpoint = Verb("JobService/DeleteCheckpoint", for_domain(j.DeleteCheckpointRequest))
+    backup_domain = Verb("JobService/BackupDomain", for_domain(j.BackupDomainRequest))
     migrate_domain = Verb("JobService/MigrateDomain", for_domain(j.MigrateDomainRequest))
 
     get_job = Read("JobService/GetJob", j.GetJobRequest, j.GetJobResponse, lambda a: a.job)

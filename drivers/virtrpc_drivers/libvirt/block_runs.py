@@ -15,7 +15,7 @@ from virtrpc_drivers.libvirt import blocks
 from virtrpc_drivers.libvirt.blocks import BlockLook
 from virtrpc_drivers.libvirt.connections import STUCK_SECONDS
 from virtrpc_drivers.libvirt.events import Ear, RawEvent
-from virtrpc_drivers.libvirt.progress import POLL_SECONDS
+from virtrpc_drivers.libvirt.progress import POLL_SECONDS, rate_between
 from virtrpc_drivers.libvirt.proofs.blocks import judged
 from virtrpc_drivers.libvirt.proofs.common import Verdict
 from virtrpc_drivers.libvirt.runs import Run, Runs
@@ -61,22 +61,13 @@ class BlockRun:
         self._tell(Phase.BACKGROUND, None)
         try:
             while True:
-                await self._heard()
+                for event in await self._ear.within(POLL_SECONDS):
+                    self._take(event)
                 seen = await self._seen()
                 if seen is not None and await self._is_over(seen):
                     return await self._outcome()
         finally:
             self.ended.set()
-
-    async def _heard(self) -> None:
-        """Listen until something was said, for one period at most."""
-        try:
-            async with asyncio.timeout(POLL_SECONDS):
-                self._take(await self._ear.heard.get())
-        except TimeoutError:
-            return
-        while not self._ear.heard.empty():
-            self._take(self._ear.heard.get_nowait())
 
     def _take(self, event: RawEvent) -> None:
         if event.name == "LIFECYCLE" and event.code in _OFF:
@@ -225,7 +216,7 @@ class BlockRun:
             self._runs.deliver(Report(call_id=self._run.call.id, phase=phase, abortable=True))
             return
         stamp, now = self._runs.clock.stamp(), asyncio.get_running_loop().time()
-        rate = _rate(self._last, (now, seen.done))
+        rate = rate_between(self._last, (now, seen.done))
         self._last = (now, seen.done)
         left = max(0, seen.total - seen.done)
         self._runs.deliver(
@@ -245,12 +236,6 @@ class BlockRun:
 
 def _answer(sent: bool) -> CancelAnswer:
     return CancelAnswer(sent=sent, message="" if sent else _OVER)
-
-
-def _rate(last: tuple[float, int] | None, now: tuple[float, int]) -> int | None:
-    if last is None or now[0] <= last[0]:
-        return None
-    return max(0, int((now[1] - last[1]) / (now[0] - last[0])))
 
 
 async def adopt(run: Run, runs: Runs) -> bool:

@@ -70,7 +70,7 @@ def find_free(domain: Any, disk: str) -> None:
         raise failure(Reason.DEVICE_NOT_FOUND, f"the domain has no disk {disk!r}")
     kind = job_of(domain, disk).kind
     if kind is not None:
-        raise failure(Reason.FOREIGN_JOB, f"another's {_NAMES.get(kind, 'block job')} runs on disk {disk}")
+        raise failure(Reason.FOREIGN_JOB, f"a {_NAMES.get(kind, 'block job')} runs on disk {disk}")
 
 
 def disk_of(domain: Any, target: str) -> ElementTree.Element | None:

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import libvirt
 from msgspec.structs import replace
 
+from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.values import Checkpoint, Checkpoints
 
 
@@ -29,6 +30,18 @@ def describe(handle: Any) -> Checkpoint:
         creation_time=int(root.findtext("creationTime") or 0) or None,
         disks=tuple(disk.get("name", "") for disk in disks),
     )
+
+
+def named(domain: Any, name: str) -> Checkpoint | None:
+    """The checkpoint of this name, where it is there."""
+    handles = {handle.getName(): handle for handle in domain.listAllCheckpoints(0)}
+    return describe(handles[name]) if name in handles else None
+
+
+def find_absent(domain: Any, name: str) -> None:
+    """Raises ALREADY_EXISTS: libvirt's own word for it is that of any failure."""
+    if name in [handle.getName() for handle in domain.listAllCheckpoints(0)]:
+        raise failure(Reason.ALREADY_EXISTS, f"the domain has a checkpoint {name!r} already")
 
 
 def xml(connection: Any, uuid: str, name: str, *, size: bool) -> str:

@@ -29,6 +29,7 @@ from virtrpc_drivers.libvirt import (
     snapshots,
     tracing,
 )
+from virtrpc_drivers.libvirt.backup_runs import BackupRun
 from virtrpc_drivers.libvirt.block_runs import BlockRun, adopt
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.events import Events
@@ -39,7 +40,7 @@ from virtrpc_drivers.libvirt.progress import can_be_aborted, clear_completed, fi
 from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.libvirt.stats import Sampler
 from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
-from virtrpc_drivers.operations import AnyBlocks, CreateSnapshot, Destroy, DumpCore, Migrate, Save, Scope
+from virtrpc_drivers.operations import AnyBlocks, Backup, CreateSnapshot, Destroy, DumpCore, Migrate, Save, Scope
 from virtrpc_drivers.operations.agent import AnyAgent
 from virtrpc_drivers.protocol import Call, Deliver, DriverSettings
 from virtrpc_drivers.resources import ResourceParameters
@@ -272,11 +273,13 @@ class _Started:
             self.runs.forget(run)
 
     async def _adopted(self, run: Run) -> Outcome | None:
-        """The outcome of a block job that goes on; None where there is none to follow."""
-        if not isinstance(run.call.operation, AnyBlocks):
-            return None
+        """The outcome of what goes on without its call; None where there is none to follow."""
         with self.events.listen(run.call.operation.uuid) as ear:
-            return await BlockRun(run, self.runs, ear).follow() if await adopt(run, self.runs) else None
+            if isinstance(run.call.operation, AnyBlocks):
+                return await BlockRun(run, self.runs, ear).follow() if await adopt(run, self.runs) else None
+            if isinstance(run.call.operation, Backup) and await proofs.Conclusion(run, self.runs, self.host.lanes).is_shown():
+                return await BackupRun(run, self.runs, ear).follow()
+        return None
 
     def _support(self, call: Call) -> VerbSupport:
         if self.host.info is None:
@@ -294,6 +297,9 @@ class _Started:
         paths.check(operation.files, self.settings.path_roots, local=self.host_is_local)
         if isinstance(operation, Save | DumpCore):
             paths.check_absent(operation.path, overwrite=operation.overwrite, local=self.host_is_local)
+        if isinstance(operation, Backup):
+            for path in operation.new_files:
+                paths.check_absent(path, overwrite=False, local=self.host_is_local)
         if isinstance(operation, CreateSnapshot):
             snapshots.check_paths(operation.xml, self.settings.path_roots, self.host_is_local)
         if isinstance(operation, Migrate):
@@ -310,7 +316,8 @@ class _Started:
             await self.runs.disks_settled(run)
         lane = self.host.lanes.destroy if isinstance(operation, Destroy) else self.host.lanes.work
         with self.events.listen(operation.uuid) as ear:
-            poller = self.keep(self.runs.follow(run)) if run.operation is not None else None
+            # What goes on without its call is followed by whoever takes it from there.
+            poller = self.keep(self.runs.follow(run)) if run.operation is not None and not isinstance(operation, Backup) else None
             try:
                 outcome, asked = await lane.call(lambda connection: _call(connection, run))
             finally:
@@ -320,6 +327,8 @@ class _Started:
                 self.runs.report_end(run, run.final)
             if isinstance(operation, AnyBlocks):
                 return await BlockRun(run, self.runs, ear).follow()
+            if isinstance(operation, Backup):
+                return await BackupRun(run, self.runs, ear, outcome).follow()
             if asked is not None:
                 run.gave_up = asyncio.get_running_loop().create_future()
                 self.runs.enter(run, Phase.WAITING_GUEST)

@@ -63,6 +63,8 @@ class RawEvent:
     text: str = ""
     status: int | None = None
     """Of a block job: how it is, or how it ended."""
+    fields: dict[str, Any] = field(default_factory=dict)
+    """Of a job that is over: its statistics."""
 
     @property
     def change(self) -> Change:
@@ -78,6 +80,18 @@ class Ear:
 
     uuid: str
     heard: asyncio.Queue[RawEvent] = field(default_factory=asyncio.Queue)
+
+    async def within(self, seconds: float) -> list[RawEvent]:
+        """All that was said up to now; where that is nothing, the first that is said within so many seconds."""
+        events: list[RawEvent] = []
+        try:
+            async with asyncio.timeout(seconds):
+                events.append(await self.heard.get())
+        except TimeoutError:
+            return events
+        while not self.heard.empty():
+            events.append(self.heard.get_nowait())
+        return events
 
 
 _implementation = threading.Lock()
@@ -159,7 +173,8 @@ class Events:
             code = details[0] if details and isinstance(details[0], int) else None
             text = details[0] if details and isinstance(details[0], str) else ""
             status = details[2] if name == "BLOCK_JOB_2" else None
-            self.push(RawEvent(uuid=domain.UUIDString(), name=name, stamp=stamp, code=code, text=text, status=status))
+            fields = details[0] if details and isinstance(details[0], dict) else {}
+            self.push(RawEvent(uuid=domain.UUIDString(), name=name, stamp=stamp, code=code, text=text, status=status, fields=fields))
 
         return heard
 

@@ -13,7 +13,7 @@ from virtrpc_drivers.libvirt import domain_xml, migration_stats
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.migration_stats import UNKNOWN, Limits
 from virtrpc_drivers.libvirt.readings import optional
-from virtrpc_drivers.operations import CreateSnapshot, DumpCore, ManagedSave, Migrate, Operation, Save
+from virtrpc_drivers.operations import Backup, CreateSnapshot, DumpCore, ManagedSave, Migrate, Operation, Save
 from virtrpc_drivers.protocol import Report
 from virtrpc_drivers.values import Phase, Stamp
 
@@ -78,9 +78,18 @@ def job_operation(operation: Operation) -> int | None:
         return int(libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT)
     if isinstance(operation, DumpCore):
         return int(libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP)
+    if isinstance(operation, Backup):
+        return int(libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP)
     if isinstance(operation, CreateSnapshot) and not operation.disk_only and domain_xml.saves_memory_to_file(operation.xml):
         return int(libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT)
     return None
+
+
+def rate_between(last: tuple[float, int] | None, now: tuple[float, int]) -> int | None:
+    """Bytes a second between two looks, each (seconds, bytes done); None where there was none before."""
+    if last is None or now[0] <= last[0]:
+        return None
+    return max(0, int((now[1] - last[1]) / (now[0] - last[0])))
 
 
 def can_be_aborted(operation: Operation) -> bool:

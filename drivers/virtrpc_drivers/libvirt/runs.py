@@ -74,7 +74,7 @@ class Run:
     gave_up: asyncio.Future[None] | None = None
     """Ends the wait for the guest of an asking verb."""
     block: Steered | None = None
-    """Its block job, once that goes on without the call."""
+    """Its block job or backup, once that goes on without the call."""
     check: asyncio.Task[bool] | None = None
     """The look at the statistics before an abort: while one hangs, there is no other."""
 
@@ -134,15 +134,13 @@ class Runs:
             return CancelAnswer(sent=False, message="the guest is being asked; its answer is not waited for yet")
         if not run.abortable:
             return CancelAnswer(sent=False, final=True, message=f"{run.call.operation.verb} cannot be aborted on this hypervisor")
-        if run.began is None:
-            return CancelAnswer(sent=False, message=NOT_YET)
-        return await self._abort(run, run.began)
+        return await self.abort(run)
 
     async def steer(self, call_id: str, steering: Steering) -> CancelAnswer:
-        """Tell one call's block job something. Raises what libvirt refuses."""
+        """Tell one call's block job or backup something. Raises what libvirt refuses."""
         run = self.by_id.get(call_id)
         if run is None or run.block is None:
-            return CancelAnswer(sent=False, message="no such block job is under way here")
+            return CancelAnswer(sent=False, message="no such background job is under way here")
         return await run.block.steer(steering)
 
     async def _is_shown(self, run: Run, began: float) -> bool:
@@ -153,7 +151,11 @@ class Runs:
             run.check.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.wait_for(asyncio.shield(run.check), STUCK_SECONDS)
 
-    async def _abort(self, run: Run, began: float) -> CancelAnswer:
+    async def abort(self, run: Run) -> CancelAnswer:
+        """virDomainAbortJob, only where the statistics show this very call."""
+        began = run.began
+        if began is None:
+            return CancelAnswer(sent=False, message=NOT_YET)
         try:
             if not await self._is_shown(run, began):
                 return CancelAnswer(sent=False, message=NOT_SHOWN)

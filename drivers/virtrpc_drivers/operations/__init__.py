@@ -15,6 +15,7 @@ from virtrpc_drivers.operations.agent import (
     ThawFilesystems,
     TrimFilesystems,
 )
+from virtrpc_drivers.operations.backup import AnyBackup, Backup
 from virtrpc_drivers.operations.base import Operation, Scope
 from virtrpc_drivers.operations.blocks import AnyBlocks, CommitBlock, CopyBlock, PullBlock
 from virtrpc_drivers.operations.checkpoints import AnyCheckpoints, CreateCheckpoint, DeleteCheckpoint
@@ -77,6 +78,7 @@ AnyOperation = (
     | AnyBlocks
     | AnyCheckpoints
     | AnyResources
+    | AnyBackup
 )
 VERBS: tuple[str, ...] = tuple(kind.__name__ for kind in AnyOperation.__args__)
 """The tags of all operations."""
@@ -87,6 +89,7 @@ __all__ = [
     "AnyBlocks",
     "AnyOperation",
     "AttachDevice",
+    "Backup",
     "Bandwidth",
     "CommitBlock",
     "CopyBlock",

@@ -28,7 +28,7 @@ Begun = Callable[[], Awaitable[Outcome]]
 
 @dataclass(eq=False)
 class SimBlockJob:
-    """The block job on one disk. Bytes, and bytes a second; no limit is as fast as the host goes."""
+    """The block job on one disk, or the backup of all. Bytes, and bytes a second; no limit is as fast as the host goes."""
 
     disk: str
     limit: int = 0
@@ -63,9 +63,9 @@ def _finish(operation: ops.AnyBlocks) -> str:
 async def _go_on(hypervisor: SimHypervisor, job: JobHandle, operation: ops.AnyBlocks, domain: SimDomain, block: SimBlockJob) -> Outcome:
     run = domain.id
     try:
-        await _copy(hypervisor, job, block)
+        await copy(hypervisor, job, block)
         if block.finish:
-            await _mirror(job, block)
+            await mirror(job, block)
         domain = active(hypervisor, operation.uuid, run)
         changed, path = _changed(domain, operation, block.finish)
         job.applied = True
@@ -78,7 +78,8 @@ async def _go_on(hypervisor: SimHypervisor, job: JobHandle, operation: ops.AnyBl
     return Outcome(path=path, finish=block.finish or None)
 
 
-async def _copy(hypervisor: SimHypervisor, job: JobHandle, block: SimBlockJob) -> None:
+async def copy(hypervisor: SimHypervisor, job: JobHandle, block: SimBlockJob) -> None:
+    """Copy what a host's disks have, no faster than the job's limit, with progress."""
     options = hypervisor.options
     total = options.block_mib << 20
     fastest, done = total / max(options.block_seconds, 1e-6), 0.0
@@ -94,7 +95,8 @@ async def _copy(hypervisor: SimHypervisor, job: JobHandle, block: SimBlockJob) -
     job.move(total, total, None)
 
 
-async def _mirror(job: JobHandle, block: SimBlockJob) -> None:
+async def mirror(job: JobHandle, block: SimBlockJob) -> None:
+    """Be ready until told how to finish."""
     block.ready = True
     job.enter(Phase.READY)
     while block.finish == "wait":
@@ -120,7 +122,7 @@ def steer(job: JobHandle, steering: Steering) -> CancelAnswer:
     """Finish a mirror that is ready, or set a speed."""
     block = job.block
     if block is None:
-        return CancelAnswer(sent=False, message="no such block job is under way here")
+        return CancelAnswer(sent=False, message="no such background job is under way here")
     if block.over or job.done:
         return CancelAnswer(sent=False, message="its block job is over")
     if steering.finish is None:

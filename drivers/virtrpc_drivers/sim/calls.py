@@ -77,6 +77,7 @@ def report(job: JobHandle, stamp: Stamp, *, percent: bool) -> Report:
         percent=100.0 * job.fraction if percent and job.fraction is not None else None,
         memory_iteration=None if percent or transfer is None else transfer.iteration,
         migration=None if percent or transfer is None else transfer.reading(),
+        backup=job.backup,
     )
 
 

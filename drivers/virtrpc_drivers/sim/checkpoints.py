@@ -73,24 +73,31 @@ def xml(domain: SimDomain, name: str, *, size: bool) -> str:
 
 async def create(hypervisor: SimHypervisor, job: JobHandle, operation: ops.CreateCheckpoint) -> Outcome:
     """Take a checkpoint of a running domain. Raises XML_INVALID, ALREADY_EXISTS, WRONG_STATE."""
-    asked = parse(operation.xml, "domaincheckpoint")
-    _check_name(active(hypervisor, operation.uuid), operation.name)
+    parse(operation.xml, "domaincheckpoint")
+    check_name(active(hypervisor, operation.uuid), operation.name)
     await hypervisor.monitor(operation.uuid)
     await job.strike(1)
     domain = active(hypervisor, operation.uuid)
-    _check_name(domain, operation.name)
+    check_name(domain, operation.name)
+    return Outcome(checkpoint=take(hypervisor, domain, operation.name, operation.xml))
+
+
+def take(hypervisor: SimHypervisor, domain: SimDomain, name: str, xml: str) -> Checkpoint:
+    """Take it, all at once."""
+    asked = parse(xml, "domaincheckpoint")
     left_out = {disk.get("name") for disk in asked.iterfind("disks/disk") if disk.get("checkpoint") == "no"}
-    domain.checkpoints[operation.name] = SimCheckpoint(
-        name=operation.name,
+    domain.checkpoints[name] = SimCheckpoint(
+        name=name,
         parent=next(reversed(domain.checkpoints), None),
         description=asked.findtext("description"),
         creation_time=int(hypervisor.wall()),
         disks=tuple(disk.target for disk in domain.definition.config.disks if disk.target not in left_out),
     )
-    return Outcome(checkpoint=value(domain, domain.checkpoints[operation.name]))
+    return value(domain, domain.checkpoints[name])
 
 
-def _check_name(domain: SimDomain, name: str) -> None:
+def check_name(domain: SimDomain, name: str) -> None:
+    """Raises ALREADY_EXISTS where there is one of this name."""
     if name in domain.checkpoints:
         raise sdk_error(Reason.ALREADY_EXISTS, f"domain checkpoint {name} already exists")
 

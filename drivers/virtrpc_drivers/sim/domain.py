@@ -81,6 +81,7 @@ class SimDomain:
     checkpoints: dict[str, SimCheckpoint] = field(default_factory=dict)
     block_jobs: dict[str, SimBlockJob] = field(default_factory=dict)
     """The block jobs that run, by the disk's target."""
+    backup: SimBlockJob | None = None
     stopped: asyncio.Event | None = None
     """Set when the guest's process may go on; None while nothing stopped it."""
     stuck_calls: int = 0

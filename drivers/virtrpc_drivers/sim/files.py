@@ -94,4 +94,4 @@ def memory_in(hypervisor: SimHypervisor, path: str) -> Memory:
 def absent(hypervisor: SimHypervisor, path: str, *, overwrite: bool) -> None:
     """Raises ALREADY_EXISTS where a file would be replaced that nobody said may be."""
     if path in hypervisor.files and not overwrite:
-        raise sdk_error(Reason.ALREADY_EXISTS, f"the file {path!r} exists, and overwrite is not set")
+        raise sdk_error(Reason.ALREADY_EXISTS, f"the file {path!r} exists already, and the request does not say that it may be written to")

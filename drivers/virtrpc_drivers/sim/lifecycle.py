@@ -159,6 +159,8 @@ async def undefine(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Und
         raise sdk_error(Reason.WRONG_STATE, "Requested operation is not valid: cannot undefine transient domain")
     if domain.image is not None and not operation.managed_save:
         raise sdk_error(Reason.WRONG_STATE, "Requested operation is not valid: Refusing to undefine while domain managed save image exists")
+    if domain.checkpoints and not domain.active and not operation.checkpoints_metadata:
+        raise sdk_error(Reason.WRONG_STATE, f"cannot delete inactive domain with {len(domain.checkpoints)} checkpoints")
     if domain.snapshots and not domain.active and not operation.snapshots_metadata:
         raise sdk_error(Reason.WRONG_STATE, f"Requested operation is not valid: cannot delete inactive domain with {len(domain.snapshots)} snapshots")
     effects.undefine(hypervisor, domain)

@@ -93,6 +93,9 @@ def _proof(hypervisor: SimHypervisor, call: Call, domain: SimDomain | None) -> O
             proven = operation.capacity_bytes in domain.capacities.values()
         case ops.SetSchedulerParameters() | ops.SetMemoryParameters() | ops.SetNumaParameters() | ops.SetBlkioParameters() as operation:
             proven = resources.is_set(domain, operation)
+        case ops.Backup() as operation:
+            whole = all(hypervisor.files.get(path, ("", None))[0] == domain.uuid for path in operation.new_files)
+            return Outcome(backup=operation.asked) if whole and not operation.asked.pull and operation.new_files else None
         case ops.PullBlock() | ops.CopyBlock() | ops.CommitBlock() as operation:
             proven = _chain_shows(domain, operation)
         case _:

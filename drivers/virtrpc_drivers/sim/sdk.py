@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from virtrpc_drivers.sim.blocks import SimBlockJob
     from virtrpc_drivers.sim.hypervisor import SimHypervisor
     from virtrpc_drivers.sim.transfer import Transfer
+    from virtrpc_drivers.values import BackupInfo
 
 _CODES = {
     Reason.FAILED: 9,
@@ -65,7 +66,9 @@ class JobHandle:
         self.transfer: Transfer | None = None
         """A migration on its way, which can be tuned."""
         self.block: SimBlockJob | None = None
-        """Its block job, once that runs."""
+        """Its block job or backup, once that runs."""
+        self.backup: BackupInfo | None = None
+        """What it backs up, once it does."""
         self.applied = False
         """Its effect is there; only the answer is missing."""
         self.carried_away = False

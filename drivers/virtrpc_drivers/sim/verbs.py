@@ -15,6 +15,7 @@ from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.protocol import Change
 from virtrpc_drivers.sim import (
     agent,
+    backup,
     blocks,
     checkpoints,
     devices,
@@ -166,4 +167,5 @@ _VERBS: dict[type[ops.Operation], Callable[[SimHypervisor, JobHandle, Any], Awai
     ops.PullBlock: blocks.begin,
     ops.CopyBlock: blocks.begin,
     ops.CommitBlock: blocks.begin,
+    ops.Backup: backup.begin,
 }

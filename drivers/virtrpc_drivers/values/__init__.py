@@ -7,6 +7,7 @@ newer one. `None` means "this reading does not say", never zero.
 from __future__ import annotations
 
 from virtrpc_drivers.values.agent import GuestFilesystem, GuestInfo, GuestInterface, GuestPart, GuestUser, GuestVcpu
+from virtrpc_drivers.values.backup import BackupDisk, BackupInfo, BackupServer
 from virtrpc_drivers.values.base import Stamp, Value, to_builtins
 from virtrpc_drivers.values.checkpoints import Checkpoint, Checkpoints
 from virtrpc_drivers.values.definition import Address, DomainConfig, Metadata, MetadataElement
@@ -34,6 +35,9 @@ from virtrpc_drivers.values.statistics import (
 __all__ = [
     "ACTIVE_STATES",
     "Address",
+    "BackupDisk",
+    "BackupInfo",
+    "BackupServer",
     "BlockStats",
     "CancelAnswer",
     "Checkpoint",

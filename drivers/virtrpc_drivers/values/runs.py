@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from virtrpc_drivers.values.backup import BackupInfo
 from virtrpc_drivers.values.base import Stamp, Value
 from virtrpc_drivers.values.checkpoints import Checkpoint
 from virtrpc_drivers.values.snapshots import Snapshot
@@ -31,6 +32,7 @@ class Outcome(Value, frozen=True):
     """The domain that it made or moved, where that is not the one it was sent to."""
     snapshot: Snapshot | None = None
     checkpoint: Checkpoint | None = None
+    backup: BackupInfo | None = None
     destination_uri: str | None = None
     path: str | None = None
     count: int | None = None
@@ -42,7 +44,8 @@ class Outcome(Value, frozen=True):
 
 
 class Steering(Value, frozen=True):
-    """What a block job that runs is told: how to finish its mirror ("pivot", "stop"), or how fast to go, in bytes a second; 0 is no limit."""
+    """What a background job that runs is told: how to finish its mirror ("pivot", "stop") or its pull ("stop"), or how fast to go, in bytes a second;
+    0 is no limit."""
 
     finish: str | None = None
     bandwidth_bytes_per_second: int | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from virtrpc.v1 import job_pb2, types_pb2
 from virtrpc_drivers.operations import (
     AnyBlocks,
+    Backup,
     CommitBlock,
     CopyBlock,
     CreateCheckpoint,
@@ -23,6 +24,7 @@ from virtrpc_drivers.operations import (
 from virtrpc_drivers.values import Outcome, Phase
 from virtrpc_server.errors import code_of
 from virtrpc_server.hosts import Hosts
+from virtrpc_server.messages.backup import backup_message
 from virtrpc_server.messages.checkpoints import checkpoint_message
 from virtrpc_server.messages.common import duration, enum_table, timestamp
 from virtrpc_server.messages.domains import domain_message
@@ -63,6 +65,7 @@ def _but_holders(job: Job, hosts: Hosts) -> types_pb2.Job:
         owner=job.owner,
         request_id=job.request_id,
         revision=job.revision,
+        backup=backup_message(job.backup) if job.backup is not None else None,
         block_job=_block_job(job.operation) if isinstance(job.operation, AnyBlocks) else None,
         **_standing(job),
         **_times(job),
@@ -192,6 +195,8 @@ def _result(job: Job, hosts: Hosts) -> dict[str, Any]:
             return {"migrate_domain_result": _migrated(job, job.operation)}
         case Save() | DumpCore() | DefineSaveImage():
             return {"file_result": types_pb2.FileResult(path=job.operation.path, domain=_domain(job, hosts))}
+        case Backup():
+            return {"backup_domain_result": types_pb2.BackupDomainResult(checkpoint=_checkpoint(job), domain=_domain(job, hosts))}
         case PullBlock() | CopyBlock() | CommitBlock():
             return {"block_job_result": _block_result(job, job.operation.disk, hosts)}
         case FreezeFilesystems() | ThawFilesystems():

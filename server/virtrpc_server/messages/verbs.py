@@ -9,7 +9,7 @@ from virtrpc_drivers.support import NAMES
 # An RPC is called like its operation, with the noun where the tag alone does not say it.
 WITH_NOUN = frozenset({
     "Suspend", "Resume", "Start", "Shutdown", "Reboot", "Destroy", "Define", "Create", "Undefine", "ManagedSave", "Migrate", "Reset", "Rename",
-    "Save", "Restore",
+    "Save", "Restore", "Backup",
 })  # fmt: skip
 
 _PATHS = {

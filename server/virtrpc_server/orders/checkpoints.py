@@ -17,13 +17,19 @@ ROOT = "domaincheckpoint"
 
 
 def create_checkpoint(request: job_pb2.CreateCheckpointRequest, uuid: str) -> op.CreateCheckpoint:
-    """CreateCheckpoint. One without a name gets one here, so that it can be looked for."""
+    """CreateCheckpoint."""
+    name, xml = checkpoint_of(request.xml or build(request.definition), "xml")
+    return op.CreateCheckpoint(uuid=uuid, name=name, xml=xml, quiesce=request.quiesce)
+
+
+def checkpoint_of(xml: str, field: str) -> tuple[str, str]:
+    """The name of a checkpoint to be, and its XML: one without a name gets one here, so that it can be looked for."""
     fallback = f"{time.strftime('checkpoint-%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
     try:
-        name, xml = named(request.xml or build(request.definition), fallback, ROOT)
+        name, xml = named(xml, fallback, ROOT)
     except DriverError as error:
-        raise Refusal(problem_of(error.fault, field="xml")) from None
-    return op.CreateCheckpoint(uuid=uuid, name=checkpoint_name(name), xml=xml, quiesce=request.quiesce)
+        raise Refusal(problem_of(error.fault, field=field)) from None
+    return checkpoint_name(name), xml
 
 
 def delete_checkpoint(request: job_pb2.DeleteCheckpointRequest, uuid: str) -> op.DeleteCheckpoint:

@@ -2,6 +2,7 @@
 
 from tests.hypervisors.cases import (
     agent,
+    backup,
     blocks,
     checkpoints,
     definition,
@@ -19,6 +20,7 @@ from tests.hypervisors.cases import (
 
 __all__ = [
     "agent",
+    "backup",
     "blocks",
     "checkpoints",
     "definition",

@@ -85,6 +85,20 @@ def migration(reading: t.MigrationProgress) -> list[str]:
     return words
 
 
+def backup(found: t.Backup) -> list[str]:
+    """Where each disk goes, or is fetched from."""
+    if found.mode == t.BACKUP_MODE_PULL:
+        return [f"fetch {disk.device} from {_nbd(found.server, disk.export_name or disk.device)}" for disk in found.disks]
+    return [f"{disk.device} to {disk.path}" for disk in found.disks]
+
+
+def _nbd(server: t.BackupServer, export: str) -> str:
+    scheme = "nbds" if server.tls else "nbd"
+    if server.socket:
+        return f"{scheme}+unix:///{export}?socket={server.socket}"
+    return f"{scheme}://{server.tcp.host}:{server.tcp.port}/{export}"
+
+
 def holder(who: t.JobHolder) -> str:
     """Who is in the way, whose it is, and for how long it has been."""
     ours = f"{text.enum(t.JobKind, who.kind)} {who.job_id}".strip(" -") or "another job"

@@ -10,7 +10,7 @@ import typer
 from virtrpc.aio import AsyncClient
 from virtrpc.cli import complete, follow, text
 from virtrpc.cli.command import command
-from virtrpc.cli.display import migration, progress, status
+from virtrpc.cli.display import backup, migration, progress, status
 from virtrpc.cli.panels import JOBS
 from virtrpc.cli.params import parse_size
 from virtrpc.cli.parts import Hosts
@@ -125,6 +125,8 @@ def _facts(job: t.Job) -> list[tuple[str, str]]:
     ]
     if words := migration(job.migration):
         pairs.append(("Migration", ", ".join(words)))
+    if words := backup(job.backup):
+        pairs.append(("Backup", ", ".join(words)))
     if job.HasField("error"):
         pairs.append(("Error", f"{job.error.message} [{job.error.reason}]"))
     if job.may_still_apply:
@@ -167,7 +169,7 @@ def finish(
     job_id: JobId,
     stop: Annotated[bool, typer.Option("--stop", help="Break the copy off and keep it, instead of moving the guest over.")] = False,
 ) -> None:
-    """Finish a block copy or commit whose mirror is ready: the guest moves over to it."""
+    """Finish a block copy or commit whose mirror is ready: the guest moves over to it. Or, with --stop, a backup whose data has been fetched."""
     how = t.BLOCK_JOB_FINISH_STOP if stop else t.BLOCK_JOB_FINISH_PIVOT
     with session.client() as client:
         _answered(session, client.finish_block_job(job_id=job_id, finish=how))

@@ -11,6 +11,7 @@ import typer
 
 from virtrpc.cli import (
     agent,
+    backup,
     blocks,
     changes,
     checkpoints,
@@ -73,6 +74,7 @@ for _commands in (
     agent,
     snapshots,
     checkpoints,
+    backup,
     migration,
     jobs,
     watches,

@@ -3537,3 +3537,102 @@ class DeleteCheckpointRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteCheckpointRequest: _TypeAlias = DeleteCheckpointRequest  # noqa: Y015
+
+@_typing.final
+class BackupDefinition(_message.Message):
+    """A backup to be made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    INCREMENTAL_FIELD_NUMBER: _builtins.int
+    DISKS_FIELD_NUMBER: _builtins.int
+    SERVER_FIELD_NUMBER: _builtins.int
+    mode: _types_pb2.BackupMode.ValueType
+    """Who moves the data."""
+    incremental: _builtins.str
+    """The checkpoint since which changes are taken. Empty: all of each disk."""
+    @_builtins.property
+    def disks(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.BackupDisk]:
+        """The disks that take part, each with a path. At least one."""
+
+    @_builtins.property
+    def server(self) -> _types_pb2.BackupServer:
+        """Of a PULL: where the hypervisor is to serve the data. Required there."""
+
+    def __init__(
+        self,
+        *,
+        mode: _types_pb2.BackupMode.ValueType = ...,
+        incremental: _builtins.str = ...,
+        disks: _abc.Iterable[_types_pb2.BackupDisk] | None = ...,
+        server: _types_pb2.BackupServer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["server", b"server"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disks", b"disks", "incremental", b"incremental", "mode", b"mode", "server", b"server"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackupDefinition: _TypeAlias = BackupDefinition  # noqa: Y015
+
+@_typing.final
+class BackupDomainRequest(_message.Message):
+    """Backs up disks of a running domain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    REUSE_EXTERNAL_FIELD_NUMBER: _builtins.int
+    XML_FIELD_NUMBER: _builtins.int
+    DEFINITION_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_XML_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    reuse_external: _builtins.bool
+    """Write into files that are there already, made beforehand with the right size and format."""
+    xml: _builtins.str
+    """As libvirt XML, a <domainbackup> that names a file for each disk: at most 1 MiB, no entities, no document type."""
+    checkpoint_xml: _builtins.str
+    """As libvirt XML, a <domaincheckpoint>, with the same limits."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def definition(self) -> Global___BackupDefinition:
+        """In typed form."""
+
+    @_builtins.property
+    def checkpoint(self) -> Global___CheckpointDefinition:
+        """In typed form."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        reuse_external: _builtins.bool = ...,
+        xml: _builtins.str = ...,
+        definition: Global___BackupDefinition | None = ...,
+        checkpoint_xml: _builtins.str = ...,
+        checkpoint: Global___CheckpointDefinition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "checkpoint_source", b"checkpoint_source", "checkpoint_xml", b"checkpoint_xml", "definition", b"definition", "domain", b"domain", "options", b"options", "source", b"source", "xml", b"xml"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "checkpoint_source", b"checkpoint_source", "checkpoint_xml", b"checkpoint_xml", "definition", b"definition", "domain", b"domain", "options", b"options", "reuse_external", b"reuse_external", "source", b"source", "xml", b"xml"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_checkpoint_source: _TypeAlias = _typing.Literal["checkpoint_xml", "checkpoint"]  # noqa: Y015
+    _WhichOneofArgType_checkpoint_source: _TypeAlias = _typing.Literal["checkpoint_source", b"checkpoint_source"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["xml", "definition"]  # noqa: Y015
+    _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_checkpoint_source) -> _WhichOneofReturnType_checkpoint_source | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
+
+Global___BackupDomainRequest: _TypeAlias = BackupDomainRequest  # noqa: Y015

@@ -343,6 +343,11 @@ class JobServiceStub:
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.DeleteCheckpointRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
                 _registered_method=True)
+        self.BackupDomain = channel.unary_stream(
+                '/virtrpc.v1.JobService/BackupDomain',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.BackupDomainRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
         self.MigrateDomain = channel.unary_stream(
                 '/virtrpc.v1.JobService/MigrateDomain',
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.MigrateDomainRequest.SerializeToString,
@@ -1069,6 +1074,25 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BackupDomain(self, request, context):
+        """Backs up disks of a running domain as they are at one moment, while the guest goes on: the hypervisor writes them to files (PUSH), or serves them
+        by NBD (PULL, phase READY, until FinishBlockJob with STOP). With `incremental` only what was written since that checkpoint; a checkpoint
+        that is taken at the same moment is what the next one builds on. For files that are consistent: FreezeFilesystems before it, ThawFilesystems
+        once it is in the phase BACKGROUND or READY. Holds the domain only to begin; then others go on, but saves, core dumps, snapshots,
+        migrations and other backups wait for its end. PUSH reports progress. Can be aborted at any time: what was written of it is removed
+        by the hypervisor, but a checkpoint that was taken with it stays. Who may call: admin.
+        INVALID_ARGUMENT     no disk, or one without a path; a PULL without a server, or one that anybody could read from; PATH_NOT_ALLOWED: outside
+        the configured roots; XML_INVALID, XML_TOO_LARGE
+        NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target; CHECKPOINT_NOT_FOUND: none of that name to build on
+        ALREADY_EXISTS       a file without reuse_external, or the checkpoint
+        FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: no space where it writes, say, or the guest ended before it
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def MigrateDomain(self, request, context):
         """Moves a domain to another host. Reports progress and phases (Job.migration has the details), and can be aborted until the guest runs at the
         destination (MIGRATION_POST_COPY) or the destination takes over (MIGRATION_FINISH). TuneMigration changes its limits while it runs, and
@@ -1150,8 +1174,9 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FinishBlockJob(self, request, context):
-        """Finishes a CopyBlock or CommitBlock whose mirror is READY: has the guest move over (PIVOT), or breaks the copy off (STOP). Sent at once, past
-        every queue. The job then ends; its last update says how. Who may call: operator; the job's owner and admin.
+        """Finishes a CopyBlock or CommitBlock whose mirror is READY: has the guest move over (PIVOT), or breaks the copy off (STOP); or a PULL backup whose
+        data has been fetched (STOP). Sent at once, past every queue. The job then ends; its last update says how. Who may call: operator; the job's
+        owner and admin.
         INVALID_ARGUMENT     a way to finish that is none, or a job of another kind
         NOT_FOUND            JOB_NOT_FOUND
         FAILED_PRECONDITION  NOT_READY: not READY yet, or over: wait for the phase; MONITOR_UNRESPONSIVE: retry later
@@ -1452,6 +1477,11 @@ def add_JobServiceServicer_to_server(servicer, server):
             'DeleteCheckpoint': grpc.unary_stream_rpc_method_handler(
                     servicer.DeleteCheckpoint,
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.DeleteCheckpointRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'BackupDomain': grpc.unary_stream_rpc_method_handler(
+                    servicer.BackupDomain,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.BackupDomainRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
             ),
             'MigrateDomain': grpc.unary_stream_rpc_method_handler(
@@ -3039,6 +3069,33 @@ class JobService:
             target,
             '/virtrpc.v1.JobService/DeleteCheckpoint',
             virtrpc_dot_v1_dot_job__pb2.DeleteCheckpointRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BackupDomain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/BackupDomain',
+            virtrpc_dot_v1_dot_job__pb2.BackupDomainRequest.SerializeToString,
             virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
             options,
             channel_credentials,

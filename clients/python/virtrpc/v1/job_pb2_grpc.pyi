@@ -486,6 +486,21 @@ class JobServiceStub:
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
+    BackupDomain: _grpc.UnaryStreamMultiCallable[_job_pb2.BackupDomainRequest, _types_pb2.JobUpdate]
+    """Backs up disks of a running domain as they are at one moment, while the guest goes on: the hypervisor writes them to files (PUSH), or serves them
+    by NBD (PULL, phase READY, until FinishBlockJob with STOP). With `incremental` only what was written since that checkpoint; a checkpoint
+    that is taken at the same moment is what the next one builds on. For files that are consistent: FreezeFilesystems before it, ThawFilesystems
+    once it is in the phase BACKGROUND or READY. Holds the domain only to begin; then others go on, but saves, core dumps, snapshots,
+    migrations and other backups wait for its end. PUSH reports progress. Can be aborted at any time: what was written of it is removed
+    by the hypervisor, but a checkpoint that was taken with it stays. Who may call: admin.
+      INVALID_ARGUMENT     no disk, or one without a path; a PULL without a server, or one that anybody could read from; PATH_NOT_ALLOWED: outside
+                           the configured roots; XML_INVALID, XML_TOO_LARGE
+      NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target; CHECKPOINT_NOT_FOUND: none of that name to build on
+      ALREADY_EXISTS       a file without reuse_external, or the checkpoint
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: no space where it writes, say, or the guest ended before it
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
     MigrateDomain: _grpc.UnaryStreamMultiCallable[_job_pb2.MigrateDomainRequest, _types_pb2.JobUpdate]
     """Moves a domain to another host. Reports progress and phases (Job.migration has the details), and can be aborted until the guest runs at the
     destination (MIGRATION_POST_COPY) or the destination takes over (MIGRATION_FINISH). TuneMigration changes its limits while it runs, and
@@ -539,8 +554,9 @@ class JobServiceStub:
       NOT_FOUND  JOB_NOT_FOUND
     """
     FinishBlockJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.FinishBlockJobRequest, _job_pb2.FinishBlockJobResponse]
-    """Finishes a CopyBlock or CommitBlock whose mirror is READY: has the guest move over (PIVOT), or breaks the copy off (STOP). Sent at once, past
-    every queue. The job then ends; its last update says how. Who may call: operator; the job's owner and admin.
+    """Finishes a CopyBlock or CommitBlock whose mirror is READY: has the guest move over (PIVOT), or breaks the copy off (STOP); or a PULL backup whose
+    data has been fetched (STOP). Sent at once, past every queue. The job then ends; its last update says how. Who may call: operator; the job's
+    owner and admin.
       INVALID_ARGUMENT     a way to finish that is none, or a job of another kind
       NOT_FOUND            JOB_NOT_FOUND
       FAILED_PRECONDITION  NOT_READY: not READY yet, or over: wait for the phase; MONITOR_UNRESPONSIVE: retry later
@@ -1010,6 +1026,21 @@ class JobServiceAsyncStub(JobServiceStub):
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
+    BackupDomain: _aio.UnaryStreamMultiCallable[_job_pb2.BackupDomainRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Backs up disks of a running domain as they are at one moment, while the guest goes on: the hypervisor writes them to files (PUSH), or serves them
+    by NBD (PULL, phase READY, until FinishBlockJob with STOP). With `incremental` only what was written since that checkpoint; a checkpoint
+    that is taken at the same moment is what the next one builds on. For files that are consistent: FreezeFilesystems before it, ThawFilesystems
+    once it is in the phase BACKGROUND or READY. Holds the domain only to begin; then others go on, but saves, core dumps, snapshots,
+    migrations and other backups wait for its end. PUSH reports progress. Can be aborted at any time: what was written of it is removed
+    by the hypervisor, but a checkpoint that was taken with it stays. Who may call: admin.
+      INVALID_ARGUMENT     no disk, or one without a path; a PULL without a server, or one that anybody could read from; PATH_NOT_ALLOWED: outside
+                           the configured roots; XML_INVALID, XML_TOO_LARGE
+      NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target; CHECKPOINT_NOT_FOUND: none of that name to build on
+      ALREADY_EXISTS       a file without reuse_external, or the checkpoint
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: no space where it writes, say, or the guest ended before it
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
     MigrateDomain: _aio.UnaryStreamMultiCallable[_job_pb2.MigrateDomainRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
     """Moves a domain to another host. Reports progress and phases (Job.migration has the details), and can be aborted until the guest runs at the
     destination (MIGRATION_POST_COPY) or the destination takes over (MIGRATION_FINISH). TuneMigration changes its limits while it runs, and
@@ -1063,8 +1094,9 @@ class JobServiceAsyncStub(JobServiceStub):
       NOT_FOUND  JOB_NOT_FOUND
     """
     FinishBlockJob: _aio.UnaryUnaryMultiCallable[_job_pb2.FinishBlockJobRequest, _job_pb2.FinishBlockJobResponse]  # type: ignore[assignment]
-    """Finishes a CopyBlock or CommitBlock whose mirror is READY: has the guest move over (PIVOT), or breaks the copy off (STOP). Sent at once, past
-    every queue. The job then ends; its last update says how. Who may call: operator; the job's owner and admin.
+    """Finishes a CopyBlock or CommitBlock whose mirror is READY: has the guest move over (PIVOT), or breaks the copy off (STOP); or a PULL backup whose
+    data has been fetched (STOP). Sent at once, past every queue. The job then ends; its last update says how. Who may call: operator; the job's
+    owner and admin.
       INVALID_ARGUMENT     a way to finish that is none, or a job of another kind
       NOT_FOUND            JOB_NOT_FOUND
       FAILED_PRECONDITION  NOT_READY: not READY yet, or over: wait for the phase; MONITOR_UNRESPONSIVE: retry later
@@ -1869,6 +1901,27 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def BackupDomain(
+        self,
+        request: _job_pb2.BackupDomainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Backs up disks of a running domain as they are at one moment, while the guest goes on: the hypervisor writes them to files (PUSH), or serves them
+        by NBD (PULL, phase READY, until FinishBlockJob with STOP). With `incremental` only what was written since that checkpoint; a checkpoint
+        that is taken at the same moment is what the next one builds on. For files that are consistent: FreezeFilesystems before it, ThawFilesystems
+        once it is in the phase BACKGROUND or READY. Holds the domain only to begin; then others go on, but saves, core dumps, snapshots,
+        migrations and other backups wait for its end. PUSH reports progress. Can be aborted at any time: what was written of it is removed
+        by the hypervisor, but a checkpoint that was taken with it stays. Who may call: admin.
+          INVALID_ARGUMENT     no disk, or one without a path; a PULL without a server, or one that anybody could read from; PATH_NOT_ALLOWED: outside
+                               the configured roots; XML_INVALID, XML_TOO_LARGE
+          NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target; CHECKPOINT_NOT_FOUND: none of that name to build on
+          ALREADY_EXISTS       a file without reuse_external, or the checkpoint
+          FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: no space where it writes, say, or the guest ended before it
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
     def MigrateDomain(
         self,
         request: _job_pb2.MigrateDomainRequest,
@@ -1968,8 +2021,9 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.FinishBlockJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.FinishBlockJobResponse, _abc.Awaitable[_job_pb2.FinishBlockJobResponse]]:
-        """Finishes a CopyBlock or CommitBlock whose mirror is READY: has the guest move over (PIVOT), or breaks the copy off (STOP). Sent at once, past
-        every queue. The job then ends; its last update says how. Who may call: operator; the job's owner and admin.
+        """Finishes a CopyBlock or CommitBlock whose mirror is READY: has the guest move over (PIVOT), or breaks the copy off (STOP); or a PULL backup whose
+        data has been fetched (STOP). Sent at once, past every queue. The job then ends; its last update says how. Who may call: operator; the job's
+        owner and admin.
           INVALID_ARGUMENT     a way to finish that is none, or a job of another kind
           NOT_FOUND            JOB_NOT_FOUND
           FAILED_PRECONDITION  NOT_READY: not READY yet, or over: wait for the phase; MONITOR_UNRESPONSIVE: retry later

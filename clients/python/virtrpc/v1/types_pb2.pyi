@@ -402,6 +402,8 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """CreateCheckpoint."""
     JOB_KIND_DELETE_CHECKPOINT: _JobKind.ValueType  # 104
     """DeleteCheckpoint."""
+    JOB_KIND_BACKUP_DOMAIN: _JobKind.ValueType  # 105
+    """JobService.BackupDomain."""
     JOB_KIND_MIGRATE_DOMAIN: _JobKind.ValueType  # 120
     """JobService.MigrateDomain."""
     JOB_KIND_PULL_BLOCK: _JobKind.ValueType  # 140
@@ -526,6 +528,8 @@ JOB_KIND_CREATE_CHECKPOINT: JobKind.ValueType  # 103
 """CreateCheckpoint."""
 JOB_KIND_DELETE_CHECKPOINT: JobKind.ValueType  # 104
 """DeleteCheckpoint."""
+JOB_KIND_BACKUP_DOMAIN: JobKind.ValueType  # 105
+"""JobService.BackupDomain."""
 JOB_KIND_MIGRATE_DOMAIN: JobKind.ValueType  # 120
 """JobService.MigrateDomain."""
 JOB_KIND_PULL_BLOCK: JobKind.ValueType  # 140
@@ -607,7 +611,7 @@ class _JobPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobPhase.Val
     JOB_PHASE_BACKGROUND: _JobPhase.ValueType  # 2
     """An operation goes on in the hypervisor by itself. The domain is free for other jobs."""
     JOB_PHASE_READY: _JobPhase.ValueType  # 3
-    """A background operation has all it needs and waits to be finished."""
+    """A background operation has all it needs and waits to be finished: a mirror has caught up, or a pull backup serves its data."""
     JOB_PHASE_REFRESHING: _JobPhase.ValueType  # 4
     """The call is over; the domain is being read again before the result is told."""
     JOB_PHASE_ABORTING: _JobPhase.ValueType  # 5
@@ -631,7 +635,7 @@ JOB_PHASE_WAITING_GUEST: JobPhase.ValueType  # 1
 JOB_PHASE_BACKGROUND: JobPhase.ValueType  # 2
 """An operation goes on in the hypervisor by itself. The domain is free for other jobs."""
 JOB_PHASE_READY: JobPhase.ValueType  # 3
-"""A background operation has all it needs and waits to be finished."""
+"""A background operation has all it needs and waits to be finished: a mirror has caught up, or a pull backup serves its data."""
 JOB_PHASE_REFRESHING: JobPhase.ValueType  # 4
 """The call is over; the domain is being read again before the result is told."""
 JOB_PHASE_ABORTING: JobPhase.ValueType  # 5
@@ -749,6 +753,30 @@ BLOCK_JOB_FINISH_STOP: BlockJobFinish.ValueType  # 2
 BLOCK_JOB_FINISH_WAIT: BlockJobFinish.ValueType  # 3
 """The mirror goes on until FinishBlockJob."""
 Global___BlockJobFinish: _TypeAlias = BlockJobFinish  # noqa: Y015
+
+class _BackupMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BackupModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BackupMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BACKUP_MODE_UNSPECIFIED: _BackupMode.ValueType  # 0
+    """PUSH."""
+    BACKUP_MODE_PUSH: _BackupMode.ValueType  # 1
+    """The hypervisor writes the disks to files."""
+    BACKUP_MODE_PULL: _BackupMode.ValueType  # 2
+    """The hypervisor serves the disks, as they were when the backup began, by NBD until it is told to stop."""
+
+class BackupMode(_BackupMode, metaclass=_BackupModeEnumTypeWrapper):
+    """Who moves the data of a backup."""
+
+BACKUP_MODE_UNSPECIFIED: BackupMode.ValueType  # 0
+"""PUSH."""
+BACKUP_MODE_PUSH: BackupMode.ValueType  # 1
+"""The hypervisor writes the disks to files."""
+BACKUP_MODE_PULL: BackupMode.ValueType  # 2
+"""The hypervisor serves the disks, as they were when the backup began, by NBD until it is told to stop."""
+Global___BackupMode: _TypeAlias = BackupMode  # noqa: Y015
 
 class _SnapshotKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -1947,6 +1975,7 @@ class Job(_message.Message):
     ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     MIGRATION_FIELD_NUMBER: _builtins.int
+    BACKUP_FIELD_NUMBER: _builtins.int
     BLOCK_JOB_FIELD_NUMBER: _builtins.int
     ABORTABLE_FIELD_NUMBER: _builtins.int
     ABORT_REASON_FIELD_NUMBER: _builtins.int
@@ -1962,6 +1991,7 @@ class Job(_message.Message):
     FILE_RESULT_FIELD_NUMBER: _builtins.int
     FILESYSTEMS_RESULT_FIELD_NUMBER: _builtins.int
     CREATE_CHECKPOINT_RESULT_FIELD_NUMBER: _builtins.int
+    BACKUP_DOMAIN_RESULT_FIELD_NUMBER: _builtins.int
     BLOCK_JOB_RESULT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The server's id for it, unique for ever. Also sent as initial metadata "virtrpc-job-id" before any hypervisor call."""
@@ -2036,6 +2066,10 @@ class Job(_message.Message):
         """Of MigrateDomain: how the move goes."""
 
     @_builtins.property
+    def backup(self) -> Global___Backup:
+        """Of BackupDomain: what is backed up, and where it is fetched from. Set once it has begun."""
+
+    @_builtins.property
     def block_job(self) -> Global___BlockJob:
         """More of a block job: PullBlock, CopyBlock, CommitBlock."""
 
@@ -2072,6 +2106,10 @@ class Job(_message.Message):
         """Of CreateCheckpoint."""
 
     @_builtins.property
+    def backup_domain_result(self) -> Global___BackupDomainResult:
+        """Of BackupDomain."""
+
+    @_builtins.property
     def block_job_result(self) -> Global___BlockJobResult:
         """Of PullBlock, CopyBlock and CommitBlock."""
 
@@ -2098,6 +2136,7 @@ class Job(_message.Message):
         on_disconnect: Global___OnDisconnect.ValueType = ...,
         progress: Global___JobProgress | None = ...,
         migration: Global___MigrationProgress | None = ...,
+        backup: Global___Backup | None = ...,
         block_job: Global___BlockJob | None = ...,
         abortable: _builtins.bool = ...,
         abort_reason: _builtins.str = ...,
@@ -2113,15 +2152,16 @@ class Job(_message.Message):
         file_result: Global___FileResult | None = ...,
         filesystems_result: Global___FilesystemsResult | None = ...,
         create_checkpoint_result: Global___CreateCheckpointResult | None = ...,
+        backup_domain_result: Global___BackupDomainResult | None = ...,
         block_job_result: Global___BlockJobResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "block_job", b"block_job", "block_job_result", b"block_job_result", "create_checkpoint_result", b"create_checkpoint_result", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "progress", b"progress", "queue_position", b"queue_position", "result", b"result", "run_timeout", b"run_timeout", "start_time", b"start_time", "update_time", b"update_time", "wait_timeout", b"wait_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "backup", b"backup", "backup_domain_result", b"backup_domain_result", "block_job", b"block_job", "block_job_result", b"block_job_result", "create_checkpoint_result", b"create_checkpoint_result", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "progress", b"progress", "queue_position", b"queue_position", "result", b"result", "run_timeout", b"run_timeout", "start_time", b"start_time", "update_time", b"update_time", "wait_timeout", b"wait_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "abort_reason", b"abort_reason", "abortable", b"abortable", "block_job", b"block_job", "block_job_result", b"block_job_result", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "create_checkpoint_result", b"create_checkpoint_result", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "evidence", b"evidence", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "holders", b"holders", "job_id", b"job_id", "kind", b"kind", "may_still_apply", b"may_still_apply", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "on_disconnect", b"on_disconnect", "owner", b"owner", "phase", b"phase", "progress", b"progress", "queue_position", b"queue_position", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run_timeout", b"run_timeout", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "wait_timeout", b"wait_timeout", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "abort_reason", b"abort_reason", "abortable", b"abortable", "backup", b"backup", "backup_domain_result", b"backup_domain_result", "block_job", b"block_job", "block_job_result", b"block_job_result", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "create_checkpoint_result", b"create_checkpoint_result", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "evidence", b"evidence", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "holders", b"holders", "job_id", b"job_id", "kind", b"kind", "may_still_apply", b"may_still_apply", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "on_disconnect", b"on_disconnect", "owner", b"owner", "phase", b"phase", "progress", b"progress", "queue_position", b"queue_position", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run_timeout", b"run_timeout", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "wait_timeout", b"wait_timeout", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__queue_position: _TypeAlias = _typing.Literal["queue_position"]  # noqa: Y015
     _WhichOneofArgType__queue_position: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position"]  # noqa: Y015
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["domain_result", "define_domain_result", "create_snapshot_result", "migrate_domain_result", "file_result", "filesystems_result", "create_checkpoint_result", "block_job_result"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["domain_result", "define_domain_result", "create_snapshot_result", "migrate_domain_result", "file_result", "filesystems_result", "create_checkpoint_result", "backup_domain_result", "block_job_result"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__queue_position) -> _WhichOneofReturnType__queue_position | None: ...
@@ -2244,6 +2284,193 @@ class CreateCheckpointResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateCheckpointResult: _TypeAlias = CreateCheckpointResult  # noqa: Y015
+
+@_typing.final
+class BackupDisk(_message.Message):
+    """One disk of a backup."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    BLOCK_DEVICE_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    INCREMENTAL_FIELD_NUMBER: _builtins.int
+    EXPORT_NAME_FIELD_NUMBER: _builtins.int
+    device: _builtins.str
+    """The disk's target: "vda"."""
+    path: _builtins.str
+    """The file that it is copied to (PUSH), or that keeps the blocks that the guest overwrites meanwhile and goes with the backup (PULL). Inside the
+    configured roots.
+    """
+    block_device: _builtins.bool
+    """That this is a block device, which is there already, rather than a file."""
+    format: _builtins.str
+    """The file's format: "qcow2" or "raw". Empty: qcow2."""
+    incremental: _builtins.str
+    """The checkpoint since which this disk's changes are taken. Empty: the backup's."""
+    export_name: _builtins.str
+    """By which name a PULL exports it. Empty: the disk's target."""
+    def __init__(
+        self,
+        *,
+        device: _builtins.str = ...,
+        path: _builtins.str = ...,
+        block_device: _builtins.bool = ...,
+        format: _builtins.str = ...,
+        incremental: _builtins.str = ...,
+        export_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_device", b"block_device", "device", b"device", "export_name", b"export_name", "format", b"format", "incremental", b"incremental", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackupDisk: _TypeAlias = BackupDisk  # noqa: Y015
+
+@_typing.final
+class BackupEndpoint(_message.Message):
+    """A host and a port."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """A name or an address of the hypervisor's host. Empty: "localhost"."""
+    port: _builtins.int
+    """From 1 to 65535."""
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        port: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackupEndpoint: _TypeAlias = BackupEndpoint  # noqa: Y015
+
+@_typing.final
+class BackupServer(_message.Message):
+    """Where the data of a PULL backup is fetched from, by NBD."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOCKET_FIELD_NUMBER: _builtins.int
+    TCP_FIELD_NUMBER: _builtins.int
+    TLS_FIELD_NUMBER: _builtins.int
+    socket: _builtins.str
+    """A Unix socket, inside the configured roots."""
+    tls: _builtins.bool
+    """With TLS, as the hypervisor is configured for it."""
+    @_builtins.property
+    def tcp(self) -> Global___BackupEndpoint:
+        """TCP: without TLS on a loopback address only, since whoever reaches it can read the disks."""
+
+    def __init__(
+        self,
+        *,
+        socket: _builtins.str = ...,
+        tcp: Global___BackupEndpoint | None = ...,
+        tls: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "socket", b"socket", "tcp", b"tcp"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "socket", b"socket", "tcp", b"tcp", "tls", b"tls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_address: _TypeAlias = _typing.Literal["socket", "tcp"]  # noqa: Y015
+    _WhichOneofArgType_address: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_address) -> _WhichOneofReturnType_address | None: ...
+
+Global___BackupServer: _TypeAlias = BackupServer  # noqa: Y015
+
+@_typing.final
+class Backup(_message.Message):
+    """A backup on its way, as the hypervisor describes it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    INCREMENTAL_FIELD_NUMBER: _builtins.int
+    DISKS_FIELD_NUMBER: _builtins.int
+    SERVER_FIELD_NUMBER: _builtins.int
+    SCRATCH_USED_BYTES_FIELD_NUMBER: _builtins.int
+    SCRATCH_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    mode: Global___BackupMode.ValueType
+    """Who moves the data."""
+    incremental: _builtins.str
+    """The checkpoint since which changes are taken. Empty: all of each disk."""
+    scratch_used_bytes: _builtins.int
+    """Of a PULL: how much of what the guest overwrites is kept."""
+    scratch_total_bytes: _builtins.int
+    """Of a PULL: how much there is room for."""
+    @_builtins.property
+    def disks(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackupDisk]:
+        """The disks that take part."""
+
+    @_builtins.property
+    def server(self) -> Global___BackupServer:
+        """Of a PULL: where the data is."""
+
+    def __init__(
+        self,
+        *,
+        mode: Global___BackupMode.ValueType = ...,
+        incremental: _builtins.str = ...,
+        disks: _abc.Iterable[Global___BackupDisk] | None = ...,
+        server: Global___BackupServer | None = ...,
+        scratch_used_bytes: _builtins.int | None = ...,
+        scratch_total_bytes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_scratch_total_bytes", b"_scratch_total_bytes", "_scratch_used_bytes", b"_scratch_used_bytes", "scratch_total_bytes", b"scratch_total_bytes", "scratch_used_bytes", b"scratch_used_bytes", "server", b"server"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_scratch_total_bytes", b"_scratch_total_bytes", "_scratch_used_bytes", b"_scratch_used_bytes", "disks", b"disks", "incremental", b"incremental", "mode", b"mode", "scratch_total_bytes", b"scratch_total_bytes", "scratch_used_bytes", b"scratch_used_bytes", "server", b"server"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__scratch_total_bytes: _TypeAlias = _typing.Literal["scratch_total_bytes"]  # noqa: Y015
+    _WhichOneofArgType__scratch_total_bytes: _TypeAlias = _typing.Literal["_scratch_total_bytes", b"_scratch_total_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__scratch_used_bytes: _TypeAlias = _typing.Literal["scratch_used_bytes"]  # noqa: Y015
+    _WhichOneofArgType__scratch_used_bytes: _TypeAlias = _typing.Literal["_scratch_used_bytes", b"_scratch_used_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scratch_total_bytes) -> _WhichOneofReturnType__scratch_total_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scratch_used_bytes) -> _WhichOneofReturnType__scratch_used_bytes | None: ...
+
+Global___Backup: _TypeAlias = Backup  # noqa: Y015
+
+@_typing.final
+class BackupDomainResult(_message.Message):
+    """What BackupDomain brought."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checkpoint(self) -> Global___Checkpoint:
+        """The checkpoint that was taken with it, where one was asked for."""
+
+    @_builtins.property
+    def domain(self) -> Global___Domain:
+        """The domain as read after the job."""
+
+    def __init__(
+        self,
+        *,
+        checkpoint: Global___Checkpoint | None = ...,
+        domain: Global___Domain | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "domain", b"domain"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "domain", b"domain"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackupDomainResult: _TypeAlias = BackupDomainResult  # noqa: Y015
 
 @_typing.final
 class BlockJobResult(_message.Message):

@@ -6,6 +6,7 @@ from virtrpc_drivers import operations as ops
 from virtrpc_drivers.libvirt import migration
 from virtrpc_drivers.libvirt.operations import (
     agent,
+    backup,
     blocks,
     checkpoints,
     definition,
@@ -33,6 +34,7 @@ VERBS: dict[str, Verb] = {
     **resize.VERBS,
     **resources.VERBS,
     **blocks.VERBS,
+    **backup.VERBS,
     **checkpoints.VERBS,
     **files.VERBS,
     **images.VERBS,
@@ -51,6 +53,7 @@ _FUNCTIONS: dict[str, str] = {
     **resize.FUNCTIONS,
     **resources.FUNCTIONS,
     **blocks.FUNCTIONS,
+    **backup.FUNCTIONS,
     **checkpoints.FUNCTIONS,
     **files.FUNCTIONS,
     **images.FUNCTIONS,

@@ -13,7 +13,9 @@ from virtrpc_drivers.values import Outcome
 
 def create_checkpoint(connection: Any, operation: ops.CreateCheckpoint) -> Outcome:
     """virDomainCheckpointCreateXML; the outcome carries the checkpoint as libvirt then describes it."""
-    made = domain_of(connection, operation).checkpointCreateXML(operation.xml, flags.create_checkpoint(operation))
+    domain = domain_of(connection, operation)
+    checkpoints.find_absent(domain, operation.name)
+    made = domain.checkpointCreateXML(operation.xml, flags.create_checkpoint(operation))
     return Outcome(checkpoint=optional(lambda: checkpoints.describe(made)))
 
 

@@ -13,9 +13,10 @@ from virtrpc_drivers.errors import DriverError, Reason, failure
 from virtrpc_drivers.libvirt import probing
 from virtrpc_drivers.libvirt.connections import Lanes
 from virtrpc_drivers.libvirt.errors import fault_of
-from virtrpc_drivers.libvirt.progress import NO_JOB, POLL_SECONDS, JobLook
+from virtrpc_drivers.libvirt.progress import NO_JOB, POLL_SECONDS, JobLook, is_ours
 from virtrpc_drivers.libvirt.proofs import (
     agent,
+    backup,
     blocks,
     checkpoints,
     definition,
@@ -69,6 +70,11 @@ class Conclusion:
             return verdict.outcome
         seen = "it was seen running after the restart; " if followed else ""
         raise failure(Reason.INTERRUPTED, f"no proof that {call.operation.verb} succeeded: {seen}{verdict.evidence}")
+
+    async def is_shown(self) -> bool:
+        """Whether the statistics show our job now. Raises OUTCOME_UNKNOWN where nobody can say."""
+        job, run = await self._look(), self._run
+        return run.began is not None and is_ours(job, run.operation, run.began, run.now(), run.within)
 
     async def _follow(self) -> bool:
         """While the statistics show our job, report it. Whether they ever did."""
@@ -171,6 +177,7 @@ PROOFS: dict[str, Proof] = {
     **resize.PROOFS,
     **resources.PROOFS,
     **blocks.PROOFS,
+    **backup.PROOFS,
     **checkpoints.PROOFS,
     **files.PROOFS,
     **images.PROOFS,

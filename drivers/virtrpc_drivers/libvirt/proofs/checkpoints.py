@@ -7,26 +7,21 @@ from typing import Any
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.libvirt import checkpoints
 from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict
-from virtrpc_drivers.values import Checkpoint, Outcome
+from virtrpc_drivers.values import Outcome
 
 
 def _checkpoint_there(domain: Any, operation: ops.CreateCheckpoint) -> Verdict:
-    found = _named(domain, operation.name)
+    found = checkpoints.named(domain, operation.name)
     if found is None:
         return Verdict(False, f"there is no checkpoint {operation.name!r}")
     return Verdict(True, f"checkpoint {operation.name!r} is there", Outcome(checkpoint=found))
 
 
 def _checkpoint_gone(domain: Any, operation: ops.DeleteCheckpoint) -> Verdict:
-    found = _named(domain, operation.name)
+    found = checkpoints.named(domain, operation.name)
     if operation.children_only:
         return Verdict(False, "the checkpoints that are there do not say what was")
     return Verdict(found is None, f"checkpoint {operation.name!r} is {'gone' if found is None else 'there'}")
-
-
-def _named(domain: Any, name: str) -> Checkpoint | None:
-    handles = {handle.getName(): handle for handle in domain.listAllCheckpoints(0)}
-    return checkpoints.describe(handles[name]) if name in handles else None
 
 
 PROOFS: dict[str, Proof] = {

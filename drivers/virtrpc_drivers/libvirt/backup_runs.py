@@ -1,0 +1,157 @@
+"""A backup that is under way: followed to its end by libvirt's event and by looks, finished, aborted. Never on a guess."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import libvirt
+from msgspec.structs import replace
+
+from virtrpc_drivers import operations as ops
+from virtrpc_drivers.errors import DriverError, Reason, failure
+from virtrpc_drivers.libvirt import backups
+from virtrpc_drivers.libvirt.backups import BackupEnd
+from virtrpc_drivers.libvirt.connections import STUCK_SECONDS
+from virtrpc_drivers.libvirt.events import Ear, RawEvent
+from virtrpc_drivers.libvirt.progress import POLL_SECONDS, JobLook, is_ours, rate_between
+from virtrpc_drivers.libvirt.runs import Run, Runs
+from virtrpc_drivers.protocol import Report
+from virtrpc_drivers.values import CancelAnswer, Outcome, Phase, Steering
+
+QUIET_SECONDS = 2.0
+"""How long the event of a backup that is gone is waited for before the completed statistics are asked."""
+_OFF = (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_CRASHED)
+
+
+class BackupRun:
+    """The backup of one call that has returned (`begun`), or of one that somebody before us sent."""
+
+    def __init__(self, run: Run, runs: Runs, ear: Ear, begun: Outcome | None = None) -> None:
+        operation = run.call.operation
+        assert isinstance(operation, ops.Backup)
+        self._run, self._runs, self._ear, self._operation = run, runs, ear, operation
+        self._begun = begun
+        self._info = operation.asked
+        self._finishing = False
+        """Its data was fetched, and it was told so: that breaks it off too."""
+        self._aborted = False
+        self._last: tuple[float, int] | None = None
+        self._end: BackupEnd | None = None
+        self._gone_since: float | None = None
+
+    async def follow(self) -> Outcome:
+        """Report it until it is over. Raises ABORTED, or OPERATION_FAILED where it failed or its guest ended."""
+        if self._begun is None:
+            self._begun = await self._found()
+        self._info = self._begun.backup or self._info
+        self._run.block = self
+        self._tell(None)
+        while True:
+            for event in await self._ear.within(POLL_SECONDS):
+                self._take(event)
+            if self._end is not None or await self._is_gone():
+                return self._outcome(self._end or await self._completed())
+
+    async def _found(self) -> Outcome:
+        """What a call brought whose answer nobody got."""
+        uuid, operation = self._operation.uuid, self._operation
+        try:
+            return await self._runs.lanes.reads.bounded(lambda connection: backups.begun(connection.lookupByUUIDString(uuid), operation))
+        except (DriverError, TimeoutError):
+            return Outcome()
+
+    def _take(self, event: RawEvent) -> None:
+        if event.name == "LIFECYCLE" and event.code in _OFF:
+            raise self._guest_ended()
+        if event.name == "JOB_COMPLETED" and not self._is_older(event):
+            self._end = backups.end(event.fields) or self._end
+
+    def _is_older(self, event: RawEvent) -> bool:
+        """Whether it tells of what was before our call; of a call that was adopted everything heard is later."""
+        began = self._run.began
+        return self._run.now is time.monotonic and began is not None and event.stamp.monotonic < began
+
+    def _guest_ended(self) -> DriverError:
+        return failure(Reason.FAILED, "the guest ended before its backup was over: what was written of it is not whole")
+
+    async def _is_gone(self) -> bool:
+        job = await self._seen()
+        if job is None:
+            return False
+        now = asyncio.get_running_loop().time()
+        began = self._run.began
+        if began is not None and is_ours(job, self._run.operation, began, self._run.now(), self._run.within):
+            self._gone_since = None
+            self._tell(job)
+            return False
+        self._gone_since = self._gone_since or now
+        return now - self._gone_since >= QUIET_SECONDS
+
+    async def _seen(self) -> JobLook | None:
+        """A look at the domain's job; None where nothing can be seen now."""
+        looking = self._runs.look(self._operation.uuid)
+        if not (await asyncio.wait({looking}, timeout=STUCK_SECONDS))[0]:
+            self._runs.deliver(Report(call_id=self._run.call.id, phase=self._run.phase, abortable=False))
+            return None
+        try:
+            return looking.result()
+        except DriverError as error:
+            if error.reason in (Reason.DOMAIN_NOT_FOUND, Reason.WRONG_STATE):
+                raise self._guest_ended() from None
+            return None
+
+    async def _completed(self) -> BackupEnd:
+        """How it ended, by the statistics that libvirt keeps of it, where its event was not heard."""
+        end = await self._runs.lanes.reads.bounded(lambda connection: backups.completed(connection.lookupByUUIDString(self._operation.uuid)))
+        return end or BackupEnd(False, "it is gone without a word")
+
+    def _outcome(self, end: BackupEnd) -> Outcome:
+        if not (self._finishing and end.canceled):
+            if end.canceled or (self._aborted and end.message):
+                raise failure(Reason.ABORTED, f"the backup was aborted: {end.message}")
+            if not end.whole:
+                raise failure(Reason.FAILED, f"the backup failed: {end.message}")
+        made = self._begun.checkpoint if self._begun is not None else None
+        return Outcome(backup=self._info, checkpoint=made)
+
+    async def cancel(self) -> CancelAnswer:
+        """Abort it, and no other."""
+        answer = await self._runs.abort(self._run)
+        self._aborted = self._aborted or answer.sent
+        return answer
+
+    async def steer(self, steering: Steering) -> CancelAnswer:
+        """End a pull whose data has been fetched."""
+        if steering.finish != "stop" or not self._info.pull:
+            return CancelAnswer(sent=False, message="a backup can only be told to stop serving its data")
+        self._finishing = True
+        answer = await self._runs.abort(self._run)
+        self._finishing = answer.sent
+        return answer
+
+    def _tell(self, job: JobLook | None) -> None:
+        self._run.phase = Phase.READY if self._info.pull else Phase.BACKGROUND
+        told = Report(call_id=self._run.call.id, phase=self._run.phase, abortable=True, backup=self._info)
+        self._runs.deliver(told if job is None else self._progress(told, job))
+
+    def _progress(self, told: Report, job: JobLook) -> Report:
+        fields = job.fields
+        if self._info.pull:
+            used, total = fields.get(libvirt.VIR_DOMAIN_JOB_DISK_TEMP_USED), fields.get(libvirt.VIR_DOMAIN_JOB_DISK_TEMP_TOTAL)
+            self._info = replace(self._info, scratch_used_bytes=used, scratch_total_bytes=total)
+            return replace(told, stamp=self._runs.clock.stamp(), backup=self._info, elapsed_seconds=job.elapsed)
+        done, left = fields.get(libvirt.VIR_DOMAIN_JOB_DISK_PROCESSED), fields.get(libvirt.VIR_DOMAIN_JOB_DISK_REMAINING)
+        now = asyncio.get_running_loop().time()
+        rate = rate_between(self._last, (now, done or 0))
+        self._last = (now, done or 0)
+        return replace(
+            told,
+            stamp=self._runs.clock.stamp(),
+            processed_bytes=done,
+            total_bytes=fields.get(libvirt.VIR_DOMAIN_JOB_DISK_TOTAL),
+            remaining_bytes=left,
+            rate_bytes_per_second=rate,
+            remaining_seconds=left / rate if rate and left is not None else None,
+            elapsed_seconds=job.elapsed,
+        )
