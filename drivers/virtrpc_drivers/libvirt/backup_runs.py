@@ -36,9 +36,15 @@ class BackupRun:
         self._finishing = False
         """Its data was fetched, and it was told so: that breaks it off too."""
         self._aborted = False
+        self.ended = asyncio.Event()
         self._last: tuple[float, int] | None = None
         self._end: BackupEnd | None = None
         self._gone_since: float | None = None
+
+    @property
+    def finishes(self) -> bool:
+        """Never so that others must wait: its end changes nothing in the domain."""
+        return False
 
     async def follow(self) -> Outcome:
         """Report it until it is over. Raises ABORTED, or OPERATION_FAILED where it failed or its guest ended."""
@@ -47,11 +53,14 @@ class BackupRun:
         self._info = self._begun.backup or self._info
         self._run.block = self
         self._tell(None)
-        while True:
-            for event in await self._ear.within(POLL_SECONDS):
-                self._take(event)
-            if self._end is not None or await self._is_gone():
-                return self._outcome(self._end or await self._completed())
+        try:
+            while True:
+                for event in await self._ear.within(POLL_SECONDS):
+                    self._take(event)
+                if self._end is not None or await self._is_gone():
+                    return self._outcome(self._end or await self._completed())
+        finally:
+            self.ended.set()
 
     async def _found(self) -> Outcome:
         """What a call brought whose answer nobody got."""
