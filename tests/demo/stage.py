@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.beds.domain import domain_xml
+from tests.beds.domain import domain_xml, make_disk
 from tests.beds.embed import PARENT, EmbedRoot
 from tests.beds.wait import wait_for_console
 
@@ -85,5 +85,6 @@ def stage(driver: str, parent: Path | None = None, cpus: frozenset[int] | None =
         console = root.console_log("demo")
         cpus = cpus or _upper_half()
         listed = ",".join(map(str, sorted(cpus)))
-        xml = domain_xml("demo", console_log=console, memory_mib=MEMORY_MIB, fill_mib=FILL_MIB, host_cpus=listed)
+        disk = make_disk(root.path / "demo.qcow2")
+        xml = domain_xml("demo", console_log=console, memory_mib=MEMORY_MIB, fill_mib=FILL_MIB, host_cpus=listed, disks=[disk])
         yield Stage(root.uri, root.path, "demo", xml, console, root, cpus)

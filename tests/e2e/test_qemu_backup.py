@@ -168,7 +168,7 @@ async def test_freeze_backup_thaw(client: AsyncClient, qemu_host: QemuHost, tmp_
 
 async def test_ends_before_its_time(client: AsyncClient, qemu_host: QemuHost) -> None:
     """A push is cancelled and leaves no file, a pull is cancelled, a destroy preempts one, and a guest that ends by itself fails it."""
-    with with_disk(qemu_host, "ended", mib=2048) as (guest, _, directory):
+    with with_disk(qemu_host, "ended", mib=1024) as (guest, _, directory):
         handle = await client.backup_domain(guest.name, definition=push(directory / "full"))
         job = await phase(handle, t.JOB_PHASE_BACKGROUND)
         assert job.abortable
