@@ -7,7 +7,7 @@ import sys
 from tests.model.explore import explore
 from tests.model.machine import Machine, VirtuozzoMachine
 
-HUNTS = ((Machine, 100, 60), (Machine, 102, 60), (VirtuozzoMachine, 101, 20))
+HUNTS = ((Machine, 100, 25), (Machine, 102, 25), (VirtuozzoMachine, 101, 10))
 """The machines, the numbers of their steps, and how many worlds each makes."""
 
 
