@@ -13,7 +13,8 @@ from tests.e2e.server import HostTable, Setting
 from tests.hypervisors.kind import Kind
 from virtrpc.v1 import types_pb2 as t
 
-SCREEN = "<video><model type='vga'/></video><graphics type='vnc' port='-1' autoport='yes'/>"
+# A screen on a socket: daemons beside each other do not know of each other's ports.
+SCREEN = "<video><model type='vga'/></video><graphics type='vnc'><listen type='socket'/></graphics>"
 UNSUPPORTED = "UNSUPPORTED_BY_HYPERVISOR"
 
 
