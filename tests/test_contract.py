@@ -98,6 +98,11 @@ WAITS_FOR = {
             "SetMemoryParameters",
             "SetNumaParameters",
             "SetBlkioParameters",
+            "SetIoThreadParameters",
+            "SetVcpu",
+            "SetPerfEvents",
+            "SetBlockThreshold",
+            "SendProcessSignal",
             "PullBlock",
             "CopyBlock",
             "CommitBlock",
@@ -150,7 +155,7 @@ STATISTICS = {
 UNITLESS = re.compile(
     r"(requests|screen_number|filesystems|vcpus|keycodes|prefix_bits|errors|faults|packets|drops|allocations|failures|cpus|domains|children|nodes|_per_(node|socket|core)|max_vcpus|restarts|places|used|waiting"
     r"|connections|threads|_level|_pages|_misses|_overflows|steps_taken"
-    r"|cpu_shares|weight"
+    r"|cpu_shares|weight|poll_grow|poll_shrink|helper_threads_minimum|helper_threads_maximum"
     r"|boot_order|port|tls_port|vlan_id"
     r"|live|config|maximum|maximum_config|id|pid|number|host_cpu|revision|queue_position|memory_iteration|page_size|total_size|code|libvirt_code|libvirt_domain)$"
 )

@@ -105,6 +105,7 @@ _SETTINGS = (
 _KEYS = (
     _row("SendKey", _names("qemu hyper-v vbox test")),
     _row("InjectNmi", _names("qemu test")),
+    _row("SendProcessSignal", _names("lxc test")),
 )
 _TUNING = (
     # Xen's driver has it, but libvirt-python counts the host's processors first, by virNodeGetCPUMap, which that driver lacks.
@@ -116,6 +117,9 @@ _TUNING = (
     _row("SetBlockIoTune", _names("qemu test")),
     _row("SetInterfaceParameters", _names("qemu test")),
     _row("SetLifecycleAction", _names("qemu test")),
+    _row("SetIoThreadParameters", _names("qemu test")),
+    _row("SetVcpu", _names("qemu")),
+    _row("SetPerfEvents", _names("qemu test")),
 )
 _RESOURCES = (
     _row("SetSchedulerParameters", _names("qemu xen lxc esx test")),
@@ -124,7 +128,7 @@ _RESOURCES = (
     _row("SetNumaParameters", _names("qemu ch test")),
     _row("SetBlkioParameters", _names("qemu lxc test")),
 )
-_RESIZE = (_row("ResizeBlock", _names("qemu vz")),)
+_RESIZE = (_row("ResizeBlock", _names("qemu vz")), _row("SetBlockThreshold", _names("qemu")))
 _BLOCKS = tuple(_row(name, _names("qemu"), Slot.BACKGROUND, progress="qemu", abortable="qemu") for name in ("PullBlock", "CopyBlock", "CommitBlock"))
 _AGENT = (
     _agent("SetUserPassword", "qemu vz test"),

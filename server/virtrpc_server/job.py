@@ -221,6 +221,26 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         """virDomainSetLifecycleAction."""
         return self._accept.existing(request, context, tuning.set_lifecycle_action)
 
+    def SetIoThreadParameters(self, request: job_pb2.SetIoThreadParametersRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSetIOThreadParams."""
+        return self._accept.existing(request, context, tuning.set_io_thread_parameters)
+
+    def SetVcpu(self, request: job_pb2.SetVcpuRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSetVcpu."""
+        return self._accept.existing(request, context, tuning.set_vcpu)
+
+    def SetPerfEvents(self, request: job_pb2.SetPerfEventsRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSetPerfEvents."""
+        return self._accept.existing(request, context, tuning.set_perf_events)
+
+    def SetBlockThreshold(self, request: job_pb2.SetBlockThresholdRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSetBlockThreshold."""
+        return self._accept.existing(request, context, settings.set_block_threshold)
+
+    def SendProcessSignal(self, request: job_pb2.SendProcessSignalRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainSendProcessSignal."""
+        return self._accept.existing(request, context, keys.send_process_signal)
+
     def ResizeBlock(self, request: job_pb2.ResizeBlockRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainBlockResize."""
         return self._accept.existing(request, context, settings.resize_block)

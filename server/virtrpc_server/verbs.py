@@ -33,7 +33,7 @@ NEEDS_ACTIVE = frozenset({
     "Reset", "SendKey", "InjectNmi", "PowerManagementSuspend", "PowerManagementWakeup", "ResizeBlock",
     "Save", "DumpCore", "FreezeFilesystems", "ThawFilesystems", "TrimFilesystems", "SetGuestTime",
     "PullBlock", "CopyBlock", "CommitBlock",
-    "CreateCheckpoint", "Backup", "SetGuestVcpus", "SetAuthorizedSshKeys",
+    "CreateCheckpoint", "Backup", "SetGuestVcpus", "SetAuthorizedSshKeys", "SendProcessSignal", "SetBlockThreshold",
 })  # fmt: skip
 NEEDS_INACTIVE = {
     "Start": "the domain is already running",

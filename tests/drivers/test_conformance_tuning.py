@@ -67,3 +67,59 @@ async def test_lifecycle_actions(bed: Bed) -> None:
     for action in ("preserve", "destroy"):
         await bed.run(ops.SetLifecycleAction(uuid=uuid, event="crash", action=action, scope=CONFIG))
         assert (await _definition(bed, uuid)).findtext("on_crash") == action
+
+
+async def test_io_thread_parameters(bed: Bed) -> None:
+    """How a running domain's thread for disks works is set; a thread that it does not have is refused."""
+    bed.need("AddIoThread", "SetIoThreadParameters")
+    uuid = await bed.started()
+    await bed.run(ops.AddIoThread(uuid=uuid, number=3))
+    await bed.run(ops.SetIoThreadParameters(uuid=uuid, number=3, parameters={"poll_max_ns": 1000, "poll_grow": 2}))
+    wrong = ops.SetIoThreadParameters(uuid=uuid, number=9, parameters={"poll_max_ns": 1000})
+    assert await bed.refused(wrong) is Reason.INVALID_ARGUMENT
+
+
+async def test_single_vcpus(bed: Bed) -> None:
+    """A virtual CPU is plugged in by its number and out again; one that the domain does not have is refused."""
+    bed.need("SetVcpu", "SetVcpus")
+    uuid = await bed.defined()
+    await bed.run(ops.SetVcpus(uuid=uuid, vcpus=3, maximum=True, scope=CONFIG))
+    await bed.run(ops.SetVcpus(uuid=uuid, vcpus=1, scope=CONFIG))
+    for enabled, word in ((True, "yes"), (False, "no")):
+        await bed.run(ops.SetVcpu(uuid=uuid, vcpus=(2,), enabled=enabled, scope=CONFIG))
+        assert (await _definition(bed, uuid)).find(f"vcpus/vcpu[@id='2'][@enabled='{word}']") is not None
+    assert await bed.refused(ops.SetVcpu(uuid=uuid, vcpus=(9,), enabled=True, scope=CONFIG)) is Reason.INVALID_ARGUMENT
+
+
+async def test_perf_events(bed: Bed) -> None:
+    """What is counted stands in the definition, and what is counted no longer too."""
+    bed.need("SetPerfEvents")
+    uuid = await bed.defined()
+    for enabled, word in ((True, "yes"), (False, "no")):
+        await bed.run(ops.SetPerfEvents(uuid=uuid, events={"cpu_clock": enabled}, scope=CONFIG))
+        event = (await _definition(bed, uuid)).find("perf/event[@name='cpu_clock']")
+        assert event is not None
+        assert event.get("enabled") == word
+
+
+async def test_block_threshold(bed: Bed) -> None:
+    """An offset that is watched for stands in the disk's statistics, until it is watched for no longer; a strange disk is refused."""
+    bed.need("SetBlockThreshold")
+    uuid = await bed.started()
+    for offset in (MIB, 0):
+        await bed.run(ops.SetBlockThreshold(uuid=uuid, device="vda", threshold_bytes=offset))
+        (reading,) = (await bed.driver.sample([uuid])).stats
+        assert reading.block is not None
+        assert [disk.threshold_bytes for disk in reading.block] == [offset or None]
+    assert await bed.refused(ops.SetBlockThreshold(uuid=uuid, device="vdz", threshold_bytes=MIB)) is Reason.INVALID_ARGUMENT
+
+
+async def test_signals(bed: Bed) -> None:
+    """A signal reaches a running domain's first process, and is refused of one that is off."""
+    bed.need("SendProcessSignal")
+    uuid = await bed.started()
+    await bed.run(ops.SendProcessSignal(uuid=uuid, pid=1, signal=10))
+    off = await bed.defined()
+    if bed.info.hypervisor == "test":  # the mock takes it
+        return
+    assert await bed.refused(ops.SendProcessSignal(uuid=off, pid=1, signal=10)) is Reason.WRONG_STATE

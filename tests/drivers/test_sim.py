@@ -284,6 +284,15 @@ async def test_vz_waits_can_be_aborted() -> None:
 
 
 @on_virtual_time
+async def test_signals_of_a_container() -> None:
+    """LXC's shape: a signal reaches the first process of a running container, and nothing else."""
+    async with world(shape="lxc") as sim:
+        await sim.run(ops.SendProcessSignal(uuid=sim.uuid, pid=1, signal=10))
+        assert sim.hypervisor.domains[sim.uuid].signals == (10,)
+        assert await sim.refused(ops.SendProcessSignal(uuid=sim.uuid, pid=2, signal=10)) is Reason.UNSUPPORTED
+        assert await sim.refused(ops.SendProcessSignal(uuid=sim.off, pid=1, signal=10)) is Reason.WRONG_STATE
+
+
 async def test_esx_shape() -> None:
     """ESX's shape: no events, no progress, verbs missing, and calls that end with the process that carries them."""
     async with world(shape="esx", start_seconds=60) as sim:

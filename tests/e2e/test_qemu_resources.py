@@ -13,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from tests.e2e.server import Guest, QemuHost, ended, running
 from virtrpc import AsyncClient, InvalidArgument, Unsupported, WrongState
+from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import resources_pb2 as r
 from virtrpc.v1 import types_pb2 as t
 
@@ -27,7 +28,7 @@ UNLIMITED_KIB = 9_007_199_254_740_991
 @pytest.fixture(scope="module")
 def shared_guest(qemu_host: QemuHost) -> Iterator[Guest]:
     """A guest that all tests here share."""
-    with qemu_host.guest(name="uses", disk_mib=16) as guest:
+    with qemu_host.guest(name="uses", disk_mib=16, max_vcpus=3) as guest:
         yield guest
 
 
@@ -108,6 +109,59 @@ async def test_scheduler_parameters(client: AsyncClient, guest: Guest) -> None:
     ):
         with pytest.raises(InvalidArgument):
             await ended(client.set_scheduler_parameters(guest.name, scheduler=wrong))
+
+
+async def test_io_thread_parameters(client: AsyncClient, guest: Guest, direct: libvirt.virConnect) -> None:
+    """How long a running guest's thread for disks looks for work is set; nothing at all, and another thread, are refused."""
+    await ended(client.add_io_thread(guest.name, number=5, scope=LIVE))
+    await ended(
+        client.set_io_thread_parameters(guest.name, number=5, poll_max=Duration(nanos=4000), poll_grow=3, helper_threads_maximum=4, scope=LIVE)
+    )
+    ((_, found),) = direct.domainListGetStats([guest.domain], libvirt.VIR_DOMAIN_STATS_IOTHREAD)
+    assert (found["iothread.5.poll-max-ns"], found["iothread.5.poll-grow"]) == (4000, 3)
+    for wrong in (
+        client.set_io_thread_parameters(guest.name, number=5),
+        client.set_io_thread_parameters(guest.name, number=6, poll_grow=1),
+        client.set_io_thread_parameters(guest.name, number=5, poll_grow=-1),
+    ):
+        with pytest.raises(InvalidArgument):
+            await ended(wrong)
+    await ended(client.delete_io_thread(guest.name, number=5, scope=LIVE))
+
+
+async def test_set_vcpu(client: AsyncClient, guest: Guest) -> None:
+    """A virtual CPU is plugged into a running guest by its number; twice, and one that it does not have, are refused."""
+    await ended(client.set_vcpu(guest.name, vcpus=[2], enabled=True, scope=LIVE))
+    assert [row[0] for row in guest.domain.vcpus()[0]] == [0, 2]
+    for numbers in ([2], [7], []):
+        with pytest.raises(InvalidArgument):
+            await ended(client.set_vcpu(guest.name, vcpus=numbers, enabled=True, scope=LIVE))
+    with pytest.raises(Unsupported):
+        await ended(client.set_vcpu(guest.name, vcpus=[0], enabled=False, scope=LIVE))
+
+
+async def test_block_threshold(client: AsyncClient, guest: Guest, direct: libvirt.virConnect) -> None:
+    """An offset in a disk is watched for and stands in the statistics, until it is watched for no longer; a strange disk is refused."""
+    for offset in (8 * MIB, 0):
+        await ended(client.set_block_threshold(guest.name, device="vda", threshold_bytes=offset))
+        ((_, found),) = direct.domainListGetStats([guest.domain], libvirt.VIR_DOMAIN_STATS_BLOCK)
+        assert found.get("block.0.threshold", 0) == offset
+    for device, offset in (("vdz", MIB), ("", MIB), ("vda", -1)):
+        with pytest.raises(InvalidArgument):
+            await ended(client.set_block_threshold(guest.name, device=device, threshold_bytes=offset))
+
+
+async def test_perf_events(client: AsyncClient, guest: Guest) -> None:
+    """An event is counted for a running guest, and no longer; one that is to be both is refused, and so are signals, which QEMU does not have."""
+    event = j.PERF_EVENT_CPU_CLOCK
+    for counted in (True, False):
+        on, off = ([event], []) if counted else ([], [event])
+        await ended(client.set_perf_events(guest.name, enable=on, disable=off, scope=LIVE))
+        assert guest.domain.perfEvents(libvirt.VIR_DOMAIN_AFFECT_LIVE)["cpu_clock"] is counted
+    with pytest.raises(InvalidArgument):
+        await ended(client.set_perf_events(guest.name, enable=[event], disable=[event]))
+    with pytest.raises(Unsupported):
+        await ended(client.send_process_signal(guest.name, pid=1, signal=j.PROCESS_SIGNAL_TERM))
 
 
 async def test_off(client: AsyncClient, guest: Guest, qemu_host: QemuHost) -> None:

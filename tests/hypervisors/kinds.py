@@ -18,7 +18,7 @@ class TestDriver(Kind):
     name = "test"
     title = "libvirt's test driver (test:///default)"
     # The mock forgets what it is given.
-    vague = frozenset({"SetSchedulerParameters"})
+    vague = frozenset({"SetSchedulerParameters", "SendProcessSignal"})
 
     @property
     def hosts(self) -> Mapping[str, str | HostTable]:

@@ -57,6 +57,7 @@ _BLOCK = (
     ("flush_time_ns", "fl.times"),
     ("errors", "errors"),
     ("allocation_bytes", "allocation"),
+    ("threshold_bytes", "threshold"),
     ("capacity_bytes", "capacity"),
     ("physical_bytes", "physical"),
 )

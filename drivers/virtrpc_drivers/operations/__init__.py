@@ -23,7 +23,7 @@ from virtrpc_drivers.operations.definition import AnyDefinition, Create, Define,
 from virtrpc_drivers.operations.devices import AnyDevices, AttachDevice, DetachDevice, UpdateDevice
 from virtrpc_drivers.operations.files import AnyFiles, DumpCore, Restore, Save
 from virtrpc_drivers.operations.images import AnyImages, DefineManagedSaveImage, DefineSaveImage
-from virtrpc_drivers.operations.keys import AnyKeys, InjectNmi, SendKey
+from virtrpc_drivers.operations.keys import AnyKeys, InjectNmi, SendKey, SendProcessSignal
 from virtrpc_drivers.operations.lifecycle import (
     AnyLifecycle,
     Destroy,
@@ -39,7 +39,7 @@ from virtrpc_drivers.operations.lifecycle import (
     Suspend,
 )
 from virtrpc_drivers.operations.migration import AnyMigration, Migrate
-from virtrpc_drivers.operations.resize import AnyResize, ResizeBlock
+from virtrpc_drivers.operations.resize import AnyResize, ResizeBlock, SetBlockThreshold
 from virtrpc_drivers.operations.resources import (
     AnyResources,
     SetBlkioParameters,
@@ -59,7 +59,10 @@ from virtrpc_drivers.operations.tuning import (
     PinVcpu,
     SetBlockIoTune,
     SetInterfaceParameters,
+    SetIoThreadParameters,
     SetLifecycleAction,
+    SetPerfEvents,
+    SetVcpu,
 )
 
 AnyOperation = (
@@ -127,21 +130,26 @@ __all__ = [
     "Save",
     "Scope",
     "SendKey",
+    "SendProcessSignal",
     "SetAuthorizedSshKeys",
     "SetAutostart",
     "SetBlkioParameters",
     "SetBlockIoTune",
+    "SetBlockThreshold",
     "SetGuestTime",
     "SetGuestVcpus",
     "SetInterfaceParameters",
+    "SetIoThreadParameters",
     "SetLifecycleAction",
     "SetMemory",
     "SetMemoryParameters",
     "SetMemoryStatsPeriod",
     "SetMetadata",
     "SetNumaParameters",
+    "SetPerfEvents",
     "SetSchedulerParameters",
     "SetUserPassword",
+    "SetVcpu",
     "SetVcpus",
     "Shutdown",
     "Start",

@@ -1,4 +1,4 @@
-"""Operations: what reaches a guest from outside, keys and interrupts."""
+"""Operations: what reaches a guest from outside, keys, interrupts and signals."""
 
 from __future__ import annotations
 
@@ -17,4 +17,11 @@ class InjectNmi(Operation, frozen=True):
     """virDomainInjectNMI."""
 
 
-AnyKeys = SendKey | InjectNmi
+class SendProcessSignal(Operation, frozen=True):
+    """virDomainSendProcessSignal, by Linux's number."""
+
+    pid: int
+    signal: int
+
+
+AnyKeys = SendKey | InjectNmi | SendProcessSignal

@@ -1,4 +1,4 @@
-"""Operations: the size of disks."""
+"""Operations: the size of disks, and when they need more."""
 
 from __future__ import annotations
 
@@ -12,4 +12,11 @@ class ResizeBlock(Operation, frozen=True):
     capacity_bytes: int
 
 
-AnyResize = ResizeBlock
+class SetBlockThreshold(Operation, frozen=True):
+    """virDomainSetBlockThreshold: of a disk ("vda") or one of its layers ("vda[2]"); 0 watches no longer."""
+
+    device: str
+    threshold_bytes: int
+
+
+AnyResize = ResizeBlock | SetBlockThreshold

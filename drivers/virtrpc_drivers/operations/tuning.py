@@ -82,4 +82,39 @@ class SetLifecycleAction(Operation, frozen=True):
     scope: Scope = Scope.CURRENT
 
 
-AnyTuning = PinVcpu | PinEmulator | AddIoThread | DeleteIoThread | PinIoThread | SetBlockIoTune | SetInterfaceParameters | SetLifecycleAction
+class SetIoThreadParameters(Operation, frozen=True):
+    """virDomainSetIOThreadParams. `parameters` by libvirt's names (poll_max_ns, poll_grow, poll_shrink, thread_pool_min, thread_pool_max)."""
+
+    number: int
+    parameters: dict[str, int]
+    scope: Scope = Scope.CURRENT
+
+
+class SetVcpu(Operation, frozen=True):
+    """virDomainSetVcpu: plug these in or out."""
+
+    vcpus: tuple[int, ...]
+    enabled: bool
+    scope: Scope = Scope.CURRENT
+
+
+class SetPerfEvents(Operation, frozen=True):
+    """virDomainSetPerfEvents, by libvirt's names."""
+
+    events: dict[str, bool]
+    scope: Scope = Scope.CURRENT
+
+
+AnyTuning = (
+    PinVcpu
+    | PinEmulator
+    | AddIoThread
+    | DeleteIoThread
+    | PinIoThread
+    | SetBlockIoTune
+    | SetInterfaceParameters
+    | SetLifecycleAction
+    | SetIoThreadParameters
+    | SetVcpu
+    | SetPerfEvents
+)

@@ -76,6 +76,10 @@ class SimDomain:
     """By user."""
     clock_offset: float = 0.0
     """Seconds by which the guest's clock is ahead."""
+    thresholds: dict[str, int] = field(default_factory=dict)
+    """Offsets in bytes that are watched for, by target."""
+    signals: tuple[int, ...] = ()
+    """Signals that its first process was sent."""
     capacities: dict[str, int] = field(default_factory=dict)
     """The sizes in bytes of disks that were resized, by target."""
     checkpoints: dict[str, SimCheckpoint] = field(default_factory=dict)

@@ -75,6 +75,7 @@ async def boot(
     options = hypervisor.options
     if image is None:
         domain.frozen, domain.offline_vcpus = False, frozenset()
+        domain.thresholds.clear()
     run = effects.begin_start(hypervisor, domain, live or (image.document if image else domain.document))
     try:
         await job.strike(1)

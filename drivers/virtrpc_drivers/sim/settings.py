@@ -105,6 +105,26 @@ async def set_memory_stats_period(hypervisor: SimHypervisor, job: JobHandle, ope
     await edit(hypervisor, job, operation.uuid, operation.scope, lambda document: document.with_stats_period(operation.seconds))
 
 
+async def send_process_signal(hypervisor: SimHypervisor, job: JobHandle, operation: ops.SendProcessSignal) -> None:
+    """Signal the first process; no other can be reached. Raises UNSUPPORTED."""
+    active(hypervisor, operation.uuid)
+    await job.strike(1)
+    if operation.pid != 1:
+        raise sdk_error(Reason.UNSUPPORTED, "Only the init process may be killed")
+    active(hypervisor, operation.uuid).signals += (operation.signal,)
+
+
+async def set_block_threshold(hypervisor: SimHypervisor, job: JobHandle, operation: ops.SetBlockThreshold) -> None:
+    """Watch how far a disk of a running guest is written. Raises INVALID_ARGUMENT."""
+    active(hypervisor, operation.uuid)
+    await hypervisor.monitor(operation.uuid)
+    await job.strike(1)
+    domain = active(hypervisor, operation.uuid)
+    if operation.device not in {disk.target for disk in domain.definition.config.disks}:
+        raise sdk_error(Reason.INVALID_ARGUMENT, f"failed to find disk '{operation.device}'")
+    domain.thresholds[operation.device] = operation.threshold_bytes
+
+
 async def resize_block(hypervisor: SimHypervisor, job: JobHandle, operation: ops.ResizeBlock) -> None:
     """Give a disk of a running guest another size. Raises DEVICE_NOT_FOUND."""
     active(hypervisor, operation.uuid)

@@ -32,9 +32,7 @@ def reading(hypervisor: SimHypervisor, domain: SimDomain, stamp: Stamp, *, parti
         stamp=stamp,
         cpu=CpuStats(time_ns=domain.cpu_time_ns),
         memory=_memory(hypervisor, domain, ran, rate) if has("GetMemoryStats") else None,
-        block=tuple(_disk(disk.target, disk.source, int(ran * rate), domain.capacities.get(disk.target, 8 << 30)) for disk in config.disks)
-        if has("GetBlockStats")
-        else None,
+        block=tuple(_disk(disk.target, disk.source, int(ran * rate), domain) for disk in config.disks) if has("GetBlockStats") else None,
         interfaces=tuple(_interface(card.target or card.mac, card.mac, int(ran * rate)) for card in config.interfaces)
         if has("GetInterfaceStats")
         else None,
@@ -83,10 +81,10 @@ def _memory(hypervisor: SimHypervisor, domain: SimDomain, ran: float, rate: int)
 
 
 def _disks(domain: SimDomain, units: int) -> tuple[BlockStats, ...]:
-    return tuple(_disk(disk.target, disk.source, units, domain.capacities.get(disk.target, 8 << 30)) for disk in domain.definition.config.disks)
+    return tuple(_disk(disk.target, disk.source, units, domain) for disk in domain.definition.config.disks)
 
 
-def _disk(target: str, path: str | None, units: int, capacity: int) -> BlockStats:
+def _disk(target: str, path: str | None, units: int, domain: SimDomain) -> BlockStats:
     return BlockStats(
         target=target,
         path=path,
@@ -100,7 +98,8 @@ def _disk(target: str, path: str | None, units: int, capacity: int) -> BlockStat
         flush_time_ns=units * 10_000,
         errors=0,
         allocation_bytes=1 << 30,
-        capacity_bytes=capacity,
+        capacity_bytes=domain.capacities.get(target, 8 << 30),
+        threshold_bytes=domain.thresholds.get(target) or None,
         physical_bytes=1 << 30,
     )
 

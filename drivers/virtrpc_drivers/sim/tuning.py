@@ -98,6 +98,45 @@ async def set_lifecycle_action(hypervisor: SimHypervisor, job: JobHandle, operat
     await _edit(hypervisor, job, operation, change)
 
 
+async def set_io_thread_parameters(hypervisor: SimHypervisor, job: JobHandle, operation: ops.SetIoThreadParameters) -> None:
+    """Set how a thread for disks works. Raises INVALID_ARGUMENT where there is none of that number."""
+
+    def change(root: Element) -> None:
+        _found(root, operation.number).attrib.update({name: str(number) for name, number in operation.parameters.items()})
+
+    await _edit(hypervisor, job, operation, change)
+
+
+async def set_vcpu(hypervisor: SimHypervisor, job: JobHandle, operation: ops.SetVcpu) -> None:
+    """Plug virtual CPUs in or out. Raises INVALID_ARGUMENT for one that there is not, or that is so already; UNSUPPORTED for the first."""
+
+    def change(root: Element) -> None:
+        vcpu = _child(root, "vcpu")
+        maximum = int(vcpu.text or 1)
+        rows = _child(root, "vcpus")
+        plugged = {int(row.get("id", 0)) for row in rows if row.get("enabled") == "yes"} or set(range(int(vcpu.get("current", maximum))))
+        after = plugged | set(operation.vcpus) if operation.enabled else plugged - set(operation.vcpus)
+        if max(operation.vcpus) >= maximum or after == plugged:
+            raise sdk_error(Reason.INVALID_ARGUMENT, "vcpu is not present, or already in requested state")
+        if 0 not in after:
+            raise sdk_error(Reason.UNSUPPORTED, "vcpu '0' can't be unplugged")
+        rows[:] = [Element("vcpu", id=str(number), enabled="yes" if number in after else "no") for number in range(maximum)]
+        vcpu.set("current", str(len(after)))
+
+    await _edit(hypervisor, job, operation, change)
+
+
+async def set_perf_events(hypervisor: SimHypervisor, job: JobHandle, operation: ops.SetPerfEvents) -> None:
+    """Count events, or no longer."""
+
+    def change(root: Element) -> None:
+        perf = _child(root, "perf")
+        there = {event.get("name", ""): event.get("enabled") == "yes" for event in perf} | operation.events
+        perf[:] = [Element("event", name=name, enabled="yes" if enabled else "no") for name, enabled in there.items()]
+
+    await _edit(hypervisor, job, operation, change)
+
+
 async def _edit(hypervisor: SimHypervisor, job: JobHandle, operation: AnyTuning, change: Callable[[Element], None]) -> None:
     await edit(hypervisor, job, operation.uuid, operation.scope, lambda document: document.edited(change))
 

@@ -39,6 +39,7 @@ class BlockStats(Value, frozen=True):
     flush_time_ns: int | None = None
     errors: int | None = None
     allocation_bytes: int | None = None
+    threshold_bytes: int | None = None
     capacity_bytes: int | None = None
     physical_bytes: int | None = None
     error: str | None = None

@@ -120,6 +120,7 @@ def _block(stats: values.BlockStats) -> query_pb2.BlockDeviceStats:
             errors=stats.errors,
             capacity_bytes=stats.capacity_bytes,
             allocation_bytes=stats.allocation_bytes,
+            threshold_bytes=stats.threshold_bytes,
             physical_bytes=stats.physical_bytes,
         ),
         disk_error=DISK_ERRORS.get(stats.error or "", query_pb2.DISK_ERROR_UNSPECIFIED),

@@ -1,4 +1,4 @@
-"""Orders: keys and interrupts. One function a verb, each refusing what can be seen to be wrong."""
+"""Orders: keys, interrupts and signals. One function a verb, each refusing what can be seen to be wrong."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from virtrpc_server.orders.common import invalid
 MAX_KEYS = 16
 MAX_KEYCODE = (1 << 16) - 1
 MAX_HOLD_MS = 60_000
+MAX_PID = 1 << 22
 KEYCODE_SETS = {
     number: name.removeprefix("KEYCODE_SET_").lower() for name, number in job_pb2.KeycodeSet.items() if number != job_pb2.KEYCODE_SET_UNSPECIFIED
 }
@@ -29,3 +30,12 @@ def send_key(request: job_pb2.SendKeyRequest, uuid: str) -> op.SendKey:
 def inject_nmi(_request: job_pb2.InjectNmiRequest, uuid: str) -> op.InjectNmi:
     """InjectNmi."""
     return op.InjectNmi(uuid=uuid)
+
+
+def send_process_signal(request: job_pb2.SendProcessSignalRequest, uuid: str) -> op.SendProcessSignal:
+    """SendProcessSignal."""
+    if not 0 < request.pid <= MAX_PID:
+        raise invalid("pid", f"must be 1 to {MAX_PID}, not {request.pid}")
+    if not request.signal or request.signal not in job_pb2.ProcessSignal.values():
+        raise invalid("signal", "is required")
+    return op.SendProcessSignal(uuid=uuid, pid=request.pid, signal=int(request.signal))

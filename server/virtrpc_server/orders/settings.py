@@ -43,6 +43,15 @@ def set_memory_stats_period(request: job_pb2.SetMemoryStatsPeriodRequest, uuid: 
     return op.SetMemoryStatsPeriod(uuid=uuid, seconds=seconds, scope=scope_of(request.scope))
 
 
+def set_block_threshold(request: job_pb2.SetBlockThresholdRequest, uuid: str) -> op.SetBlockThreshold:
+    """SetBlockThreshold."""
+    if not request.device:
+        raise invalid("device", "a disk is required, by its target")
+    if request.threshold_bytes < 0:
+        raise invalid("threshold_bytes", "must not be negative; 0 watches no longer")
+    return op.SetBlockThreshold(uuid=uuid, device=request.device, threshold_bytes=request.threshold_bytes)
+
+
 def resize_block(request: job_pb2.ResizeBlockRequest, uuid: str) -> op.ResizeBlock:
     """ResizeBlock."""
     if not request.device:

@@ -21,6 +21,17 @@ EVENTS = {number: name.removeprefix("LIFECYCLE_EVENT_").lower() for name, number
 ACTIONS = {number: name.removeprefix("LIFECYCLE_ACTION_").lower().replace("_", "-") for name, number in spec_pb2.LifecycleAction.items() if number}
 
 
+PERF_EVENTS = {number: name.removeprefix("PERF_EVENT_").lower() for name, number in job_pb2.PerfEvent.items() if number}
+
+_IO_THREAD = {
+    "poll_grow": "poll_grow",
+    "poll_shrink": "poll_shrink",
+    "thread_pool_min": "helper_threads_minimum",
+    "thread_pool_max": "helper_threads_maximum",
+}
+"""libvirt's name and the contract's."""
+
+
 def pin_vcpu(request: job_pb2.PinVcpuRequest, uuid: str) -> op.PinVcpu:
     """PinVcpu."""
     if not 0 <= request.number < MAX_VCPUS:
@@ -79,6 +90,38 @@ def set_lifecycle_action(request: job_pb2.SetLifecycleActionRequest, uuid: str) 
     if action.startswith("coredump") and event != "crash":
         raise invalid("action", "a core is dumped only of a guest that crashed")
     return op.SetLifecycleAction(uuid=uuid, event=event, action=action, scope=scope_of(request.scope))
+
+
+def set_io_thread_parameters(request: job_pb2.SetIoThreadParametersRequest, uuid: str) -> op.SetIoThreadParameters:
+    """SetIoThreadParameters."""
+    given = {field.name: value for field, value in request.ListFields()}
+    parameters = {name: given[field] for name, field in _IO_THREAD.items() if field in given}
+    if request.HasField("poll_max"):
+        parameters["poll_max_ns"] = request.poll_max.seconds * 1_000_000_000 + request.poll_max.nanos
+    if not parameters:
+        raise invalid("poll_max", "something to set is required")
+    for name, number in parameters.items():
+        if not 0 <= number <= MAX_INT:
+            raise invalid(_IO_THREAD.get(name, "poll_max"), f"must be 0 to {MAX_INT}{' ns' if name == 'poll_max_ns' else ''}")
+    return op.SetIoThreadParameters(uuid=uuid, number=_io_thread(request.number), parameters=parameters, scope=scope_of(request.scope))
+
+
+def set_vcpu(request: job_pb2.SetVcpuRequest, uuid: str) -> op.SetVcpu:
+    """SetVcpu."""
+    wanted = tuple(sorted(set(request.vcpus)))
+    if not wanted or wanted[0] < 0 or wanted[-1] >= MAX_VCPUS:
+        raise invalid("vcpus", f"at least one is required, each 0 to {MAX_VCPUS - 1}")
+    return op.SetVcpu(uuid=uuid, vcpus=wanted, enabled=request.enabled, scope=scope_of(request.scope))
+
+
+def set_perf_events(request: job_pb2.SetPerfEventsRequest, uuid: str) -> op.SetPerfEvents:
+    """SetPerfEvents."""
+    if set(request.enable) & set(request.disable) or not all(event in PERF_EVENTS for event in (*request.enable, *request.disable)):
+        raise invalid("enable", "each event is known, and is to be enabled or disabled")
+    events = {PERF_EVENTS[event]: True for event in request.enable} | {PERF_EVENTS[event]: False for event in request.disable}
+    if not events:
+        raise invalid("enable", "an event to enable or to disable is required")
+    return op.SetPerfEvents(uuid=uuid, events=events, scope=scope_of(request.scope))
 
 
 def _host_cpus(numbers: Iterable[int]) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from xml.etree import ElementTree
 
-from tests.e2e.server import ended
+from tests.e2e.server import ended, eventually
 from tests.hypervisors.case import case
 from tests.hypervisors.stage import Stage
 from virtrpc.v1 import job_pb2 as j
@@ -109,3 +109,52 @@ async def set_lifecycle_action(s: Stage) -> None:
     async with _own(s) as ref:
         await s.done(s.client.set_lifecycle_action(ref, event=EVENT, action=ACTION, scope=CONFIG))
         assert (await _definition(s, ref)).findtext("on_crash") == "preserve"
+
+
+@case("JobService/SetIoThreadParameters", lambda s: ended(s.client.set_io_thread_parameters(s.ref, number=1, poll_grow=2)))
+async def set_io_thread_parameters(s: Stage) -> None:
+    """How a running domain's thread for disks works is set; of a thread that it does not have it is refused."""
+    ref = await s.running()
+    await s.done(s.client.add_io_thread(ref, number=7))
+    await s.done(s.client.set_io_thread_parameters(ref, number=7, poll_grow=2))
+    await s.refused(s.client.set_io_thread_parameters(ref, number=8, poll_grow=2), "INVALID_ARGUMENT")
+    await s.done(s.client.delete_io_thread(ref, number=7))
+
+
+@case("JobService/SetVcpu", lambda s: ended(s.client.set_vcpu(s.ref, vcpus=[1], enabled=True, scope=CONFIG)))
+async def set_vcpu(s: Stage) -> None:
+    """A virtual CPU is plugged into the stored definition by its number."""
+    async with _own(s) as ref:
+        await s.done(s.client.set_vcpus(ref, vcpus=2, maximum=True, scope=CONFIG))
+        await s.done(s.client.set_vcpus(ref, vcpus=1, scope=CONFIG))
+        await s.done(s.client.set_vcpu(ref, vcpus=[1], enabled=True, scope=CONFIG))
+        assert (await _definition(s, ref)).find("vcpus/vcpu[@id='1'][@enabled='yes']") is not None
+
+
+@case("JobService/SetPerfEvents", lambda s: ended(s.client.set_perf_events(s.ref, enable=[j.PERF_EVENT_CPU_CLOCK], scope=CONFIG)))
+async def set_perf_events(s: Stage) -> None:
+    """What is to be counted is stored."""
+    async with _own(s) as ref:
+        await s.done(s.client.set_perf_events(ref, enable=[j.PERF_EVENT_CPU_CLOCK], scope=CONFIG))
+        assert (await _definition(s, ref)).find("perf/event[@name='cpu_clock'][@enabled='yes']") is not None
+
+
+@case("JobService/SetBlockThreshold", lambda s: ended(s.client.set_block_threshold(s.ref, device="vda", threshold_bytes=MIB)))
+async def set_block_threshold(s: Stage) -> None:
+    """An offset in a running domain's disk is watched for, as its statistics tell."""
+    ref = await s.running()
+    await s.done(s.client.set_block_threshold(ref, device="vda", threshold_bytes=8 * MIB))
+
+    async def told() -> bool:
+        return (await s.client.get_block_stats(ref, device="vda")).stats.devices[0].threshold_bytes == 8 * MIB
+
+    await eventually(told, "the statistics to tell the threshold")
+
+
+@case("JobService/SendProcessSignal", lambda s: ended(s.client.send_process_signal(s.ref, pid=1, signal=j.PROCESS_SIGNAL_USR1)))
+async def send_process_signal(s: Stage) -> None:
+    """The first process of a container ends when it is told to, and the container with it; a mock only takes the signal."""
+    ref = await s.booted()
+    await s.done(s.client.send_process_signal(ref, pid=1, signal=j.PROCESS_SIGNAL_TERM))
+    if "SendProcessSignal" not in s.kind.vague:
+        await s.until(lambda domain: not domain.active, "the container to end")

@@ -1,4 +1,4 @@
-"""Commands that reach a guest from outside: keys and interrupts."""
+"""Commands that reach a guest from outside: keys, interrupts and signals."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from virtrpc.cli.params import as_duration, parse_seconds
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import types_pb2 as t
 
+_SIGNALS = {name.removeprefix("PROCESS_SIGNAL_"): number for name, number in j.ProcessSignal.items() if number}
 _SETS = {name.removeprefix("KEYCODE_SET_").lower(): number for name, number in j.KeycodeSet.items() if number}
 
 # Linux's input event codes of the keys that people press by name: the first of each row, and those that follow it.
@@ -49,6 +50,7 @@ def add_to(app: typer.Typer) -> None:
     """Adds this module's commands."""
     verb(app, "send-key", panel=LIFECYCLE)(send_key)
     verb(app, "inject-nmi", panel=LIFECYCLE)(inject_nmi)
+    verb(app, "send-process-signal", panel=LIFECYCLE)(send_process_signal)
 
 
 def send_key(
@@ -67,3 +69,17 @@ def send_key(
 def inject_nmi(client: AsyncClient, domain: t.DomainRef, options: t.JobOptions) -> Begun:
     """Send a non-maskable interrupt: many guests write a crash dump then."""
     return client.inject_nmi(domain, options=options)
+
+
+def send_process_signal(
+    client: AsyncClient,
+    domain: t.DomainRef,
+    pid: Annotated[int, typer.Argument(metavar="PID", help="By its id inside the container: 1 is the first.")],
+    signal: Annotated[str, typer.Argument(metavar="SIGNAL", help=", ".join(_SIGNALS))],
+    options: t.JobOptions,
+) -> Begun:
+    """Send a signal to a process inside a container."""
+    name = signal.upper().removeprefix("SIG")
+    if name not in _SIGNALS:
+        raise typer.BadParameter(f"{signal!r} is no signal: say one of {', '.join(_SIGNALS)}")
+    return client.send_process_signal(domain, options=options, pid=pid, signal=_SIGNALS[name])

@@ -11,7 +11,7 @@ from virtrpc.aio import AsyncClient
 from virtrpc.cli.command import verb
 from virtrpc.cli.lifecycle import Begun
 from virtrpc.cli.panels import TUNING
-from virtrpc.cli.params import parse_numbers, parse_size
+from virtrpc.cli.params import as_duration, parse_numbers, parse_seconds, parse_size
 from virtrpc.cli.parts import Scope
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import spec_pb2
@@ -27,6 +27,8 @@ def _one_of(table: Mapping[str, Value], value: str, what: str) -> Value:
         raise typer.BadParameter(f"{value!r} is no {what}: say one of {', '.join(table)}")
     return table[value]
 
+
+_PERF = {name.removeprefix("PERF_EVENT_").lower(): number for name, number in j.PerfEvent.items() if number}
 
 Cpus = Annotated[str, typer.Argument(metavar="CPUS", help="The host's processors: 0-3,8.")]
 Number = Annotated[int, typer.Argument(metavar="NUMBER", help="The thread's number.")]
@@ -45,6 +47,10 @@ def add_to(app: typer.Typer) -> None:
     verb(app, "pin-io-thread", panel=TUNING, aliases=("iothreadpin",))(pin_io_thread)
     verb(app, "set-block-io-tune", panel=TUNING, aliases=("blkdeviotune",))(set_block_io_tune)
     verb(app, "set-interface", panel=TUNING, aliases=("domiftune",))(set_interface)
+    verb(app, "set-io-thread", panel=TUNING, aliases=("iothreadset",))(set_io_thread)
+    verb(app, "set-vcpu", panel=TUNING, aliases=("setvcpu",))(set_vcpu)
+    verb(app, "set-perf-events", panel=TUNING, aliases=("perf",))(set_perf_events)
+    verb(app, "set-block-threshold", panel=TUNING, aliases=("domblkthreshold",))(set_block_threshold)
     verb(app, "set-lifecycle-action", panel=TUNING)(set_lifecycle_action)
 
 
@@ -116,6 +122,68 @@ def set_block_io_tune(
     )
     limits = {field.name: value for field, value in request.ListFields()}
     return client.set_block_io_tune(domain, options=options, scope=scope.value, device=device, **limits)
+
+
+def set_io_thread(
+    client: AsyncClient,
+    domain: t.DomainRef,
+    number: Number,
+    options: t.JobOptions,
+    scope: Scope,
+    poll_max: Annotated[str, typer.Option(metavar="TIME", help="How long it may look for work before it sleeps: 1ms.")] = "",
+    poll_grow: Operations = None,
+    poll_shrink: Operations = None,
+    helpers_minimum: Operations = None,
+    helpers_maximum: Operations = None,
+) -> Begun:
+    """Set how a thread for disks looks for work, and how many helpers it has."""
+    return client.set_io_thread_parameters(
+        domain,
+        options=options,
+        scope=scope.value,
+        number=number,
+        poll_max=as_duration(parse_seconds(poll_max)) if poll_max else None,
+        poll_grow=poll_grow,
+        poll_shrink=poll_shrink,
+        helper_threads_minimum=helpers_minimum,
+        helper_threads_maximum=helpers_maximum,
+    )
+
+
+def set_vcpu(
+    client: AsyncClient,
+    domain: t.DomainRef,
+    vcpus: Annotated[str, typer.Argument(metavar="VCPUS", help="By their numbers: 1-3.")],
+    options: t.JobOptions,
+    scope: Scope,
+    enabled: Annotated[bool, typer.Option("--enable/--disable", help="Plug them in, or out.")] = True,
+) -> Begun:
+    """Plug some of a domain's virtual CPUs in or out."""
+    return client.set_vcpu(domain, options=options, scope=scope.value, vcpus=parse_numbers(vcpus), enabled=enabled)
+
+
+def set_perf_events(
+    client: AsyncClient,
+    domain: t.DomainRef,
+    options: t.JobOptions,
+    scope: Scope,
+    enable: Annotated[list[str], typer.Option(metavar="EVENT", help="Such as cpu_cycles; may be repeated.")] = [],  # noqa: B006 # Typer makes the list
+    disable: Annotated[list[str], typer.Option(metavar="EVENT", help="May be repeated.")] = [],  # noqa: B006 # as above
+) -> Begun:
+    """Have the host's performance counters count for a domain, or no longer."""
+    count, leave = [_one_of(_PERF, word, "event") for word in enable], [_one_of(_PERF, word, "event") for word in disable]
+    return client.set_perf_events(domain, options=options, scope=scope.value, enable=count, disable=leave)
+
+
+def set_block_threshold(
+    client: AsyncClient,
+    domain: t.DomainRef,
+    device: Annotated[str, typer.Argument(metavar="DISK", help="vda, or vda[2] for one of its backing files.")],
+    threshold: Annotated[int, typer.Argument(parser=parse_size, metavar="SIZE", help="The offset in its image: 8GiB; 0B watches no longer.")],
+    options: t.JobOptions,
+) -> Begun:
+    """Watch for a disk being written beyond an offset; block-stats tells until then."""
+    return client.set_block_threshold(domain, options=options, device=device, threshold_bytes=threshold)
 
 
 def set_interface(

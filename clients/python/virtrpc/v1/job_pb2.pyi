@@ -205,6 +205,170 @@ SUSPEND_TARGET_HYBRID: SuspendTarget.ValueType  # 3
 """In memory, with a copy on disk."""
 Global___SuspendTarget: _TypeAlias = SuspendTarget  # noqa: Y015
 
+class _PerfEvent:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PerfEventEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PerfEvent.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PERF_EVENT_UNSPECIFIED: _PerfEvent.ValueType  # 0
+    """Not said: an error."""
+    PERF_EVENT_CMT: _PerfEvent.ValueType  # 1
+    """Use of the last-level cache."""
+    PERF_EVENT_MBMT: _PerfEvent.ValueType  # 2
+    """All bandwidth to memory."""
+    PERF_EVENT_MBML: _PerfEvent.ValueType  # 3
+    """Bandwidth to local memory."""
+    PERF_EVENT_CPU_CYCLES: _PerfEvent.ValueType  # 4
+    """Cycles."""
+    PERF_EVENT_INSTRUCTIONS: _PerfEvent.ValueType  # 5
+    """Instructions."""
+    PERF_EVENT_CACHE_REFERENCES: _PerfEvent.ValueType  # 6
+    """Uses of caches."""
+    PERF_EVENT_CACHE_MISSES: _PerfEvent.ValueType  # 7
+    """What caches did not have."""
+    PERF_EVENT_BRANCH_INSTRUCTIONS: _PerfEvent.ValueType  # 8
+    """Branches."""
+    PERF_EVENT_BRANCH_MISSES: _PerfEvent.ValueType  # 9
+    """Branches that were guessed wrong."""
+    PERF_EVENT_BUS_CYCLES: _PerfEvent.ValueType  # 10
+    """Cycles of the bus."""
+    PERF_EVENT_STALLED_CYCLES_FRONTEND: _PerfEvent.ValueType  # 11
+    """Cycles lost in the frontend."""
+    PERF_EVENT_STALLED_CYCLES_BACKEND: _PerfEvent.ValueType  # 12
+    """Cycles lost in the backend."""
+    PERF_EVENT_REF_CPU_CYCLES: _PerfEvent.ValueType  # 13
+    """Cycles at the nominal frequency."""
+    PERF_EVENT_CPU_CLOCK: _PerfEvent.ValueType  # 14
+    """The processor's clock."""
+    PERF_EVENT_TASK_CLOCK: _PerfEvent.ValueType  # 15
+    """Time of tasks."""
+    PERF_EVENT_PAGE_FAULTS: _PerfEvent.ValueType  # 16
+    """Page faults."""
+    PERF_EVENT_CONTEXT_SWITCHES: _PerfEvent.ValueType  # 17
+    """Switches between tasks."""
+    PERF_EVENT_CPU_MIGRATIONS: _PerfEvent.ValueType  # 18
+    """Moves to another processor."""
+    PERF_EVENT_PAGE_FAULTS_MIN: _PerfEvent.ValueType  # 19
+    """Page faults without reading from disk."""
+    PERF_EVENT_PAGE_FAULTS_MAJ: _PerfEvent.ValueType  # 20
+    """Page faults with reading from disk."""
+    PERF_EVENT_ALIGNMENT_FAULTS: _PerfEvent.ValueType  # 21
+    """Accesses that were not aligned."""
+    PERF_EVENT_EMULATION_FAULTS: _PerfEvent.ValueType  # 22
+    """Instructions that had to be emulated."""
+
+class PerfEvent(_PerfEvent, metaclass=_PerfEventEnumTypeWrapper):
+    """What the host's performance counters can count for a domain."""
+
+PERF_EVENT_UNSPECIFIED: PerfEvent.ValueType  # 0
+"""Not said: an error."""
+PERF_EVENT_CMT: PerfEvent.ValueType  # 1
+"""Use of the last-level cache."""
+PERF_EVENT_MBMT: PerfEvent.ValueType  # 2
+"""All bandwidth to memory."""
+PERF_EVENT_MBML: PerfEvent.ValueType  # 3
+"""Bandwidth to local memory."""
+PERF_EVENT_CPU_CYCLES: PerfEvent.ValueType  # 4
+"""Cycles."""
+PERF_EVENT_INSTRUCTIONS: PerfEvent.ValueType  # 5
+"""Instructions."""
+PERF_EVENT_CACHE_REFERENCES: PerfEvent.ValueType  # 6
+"""Uses of caches."""
+PERF_EVENT_CACHE_MISSES: PerfEvent.ValueType  # 7
+"""What caches did not have."""
+PERF_EVENT_BRANCH_INSTRUCTIONS: PerfEvent.ValueType  # 8
+"""Branches."""
+PERF_EVENT_BRANCH_MISSES: PerfEvent.ValueType  # 9
+"""Branches that were guessed wrong."""
+PERF_EVENT_BUS_CYCLES: PerfEvent.ValueType  # 10
+"""Cycles of the bus."""
+PERF_EVENT_STALLED_CYCLES_FRONTEND: PerfEvent.ValueType  # 11
+"""Cycles lost in the frontend."""
+PERF_EVENT_STALLED_CYCLES_BACKEND: PerfEvent.ValueType  # 12
+"""Cycles lost in the backend."""
+PERF_EVENT_REF_CPU_CYCLES: PerfEvent.ValueType  # 13
+"""Cycles at the nominal frequency."""
+PERF_EVENT_CPU_CLOCK: PerfEvent.ValueType  # 14
+"""The processor's clock."""
+PERF_EVENT_TASK_CLOCK: PerfEvent.ValueType  # 15
+"""Time of tasks."""
+PERF_EVENT_PAGE_FAULTS: PerfEvent.ValueType  # 16
+"""Page faults."""
+PERF_EVENT_CONTEXT_SWITCHES: PerfEvent.ValueType  # 17
+"""Switches between tasks."""
+PERF_EVENT_CPU_MIGRATIONS: PerfEvent.ValueType  # 18
+"""Moves to another processor."""
+PERF_EVENT_PAGE_FAULTS_MIN: PerfEvent.ValueType  # 19
+"""Page faults without reading from disk."""
+PERF_EVENT_PAGE_FAULTS_MAJ: PerfEvent.ValueType  # 20
+"""Page faults with reading from disk."""
+PERF_EVENT_ALIGNMENT_FAULTS: PerfEvent.ValueType  # 21
+"""Accesses that were not aligned."""
+PERF_EVENT_EMULATION_FAULTS: PerfEvent.ValueType  # 22
+"""Instructions that had to be emulated."""
+Global___PerfEvent: _TypeAlias = PerfEvent  # noqa: Y015
+
+class _ProcessSignal:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ProcessSignalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProcessSignal.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROCESS_SIGNAL_UNSPECIFIED: _ProcessSignal.ValueType  # 0
+    """Not said: an error."""
+    PROCESS_SIGNAL_HUP: _ProcessSignal.ValueType  # 1
+    """Hangup: many read their configuration again."""
+    PROCESS_SIGNAL_INT: _ProcessSignal.ValueType  # 2
+    """Interrupt."""
+    PROCESS_SIGNAL_QUIT: _ProcessSignal.ValueType  # 3
+    """Quit."""
+    PROCESS_SIGNAL_KILL: _ProcessSignal.ValueType  # 9
+    """The end, which no process can refuse."""
+    PROCESS_SIGNAL_USR1: _ProcessSignal.ValueType  # 10
+    """The process's own meaning."""
+    PROCESS_SIGNAL_USR2: _ProcessSignal.ValueType  # 12
+    """The process's own meaning."""
+    PROCESS_SIGNAL_TERM: _ProcessSignal.ValueType  # 15
+    """Please end."""
+    PROCESS_SIGNAL_CONT: _ProcessSignal.ValueType  # 18
+    """Go on."""
+    PROCESS_SIGNAL_STOP: _ProcessSignal.ValueType  # 19
+    """Stop."""
+    PROCESS_SIGNAL_WINCH: _ProcessSignal.ValueType  # 28
+    """The terminal has another size."""
+    PROCESS_SIGNAL_PWR: _ProcessSignal.ValueType  # 30
+    """Power fails."""
+
+class ProcessSignal(_ProcessSignal, metaclass=_ProcessSignalEnumTypeWrapper):
+    """A signal, by Linux's numbers."""
+
+PROCESS_SIGNAL_UNSPECIFIED: ProcessSignal.ValueType  # 0
+"""Not said: an error."""
+PROCESS_SIGNAL_HUP: ProcessSignal.ValueType  # 1
+"""Hangup: many read their configuration again."""
+PROCESS_SIGNAL_INT: ProcessSignal.ValueType  # 2
+"""Interrupt."""
+PROCESS_SIGNAL_QUIT: ProcessSignal.ValueType  # 3
+"""Quit."""
+PROCESS_SIGNAL_KILL: ProcessSignal.ValueType  # 9
+"""The end, which no process can refuse."""
+PROCESS_SIGNAL_USR1: ProcessSignal.ValueType  # 10
+"""The process's own meaning."""
+PROCESS_SIGNAL_USR2: ProcessSignal.ValueType  # 12
+"""The process's own meaning."""
+PROCESS_SIGNAL_TERM: ProcessSignal.ValueType  # 15
+"""Please end."""
+PROCESS_SIGNAL_CONT: ProcessSignal.ValueType  # 18
+"""Go on."""
+PROCESS_SIGNAL_STOP: ProcessSignal.ValueType  # 19
+"""Stop."""
+PROCESS_SIGNAL_WINCH: ProcessSignal.ValueType  # 28
+"""The terminal has another size."""
+PROCESS_SIGNAL_PWR: ProcessSignal.ValueType  # 30
+"""Power fails."""
+Global___ProcessSignal: _TypeAlias = ProcessSignal  # noqa: Y015
+
 class _LifecycleEvent:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -2271,6 +2435,247 @@ class SetBlkioParametersRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetBlkioParametersRequest: _TypeAlias = SetBlkioParametersRequest  # noqa: Y015
+
+@_typing.final
+class SetIoThreadParametersRequest(_message.Message):
+    """Sets how a thread for disks works. What is unset stays as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    POLL_MAX_FIELD_NUMBER: _builtins.int
+    POLL_GROW_FIELD_NUMBER: _builtins.int
+    POLL_SHRINK_FIELD_NUMBER: _builtins.int
+    HELPER_THREADS_MINIMUM_FIELD_NUMBER: _builtins.int
+    HELPER_THREADS_MAXIMUM_FIELD_NUMBER: _builtins.int
+    scope: _types_pb2.ChangeScope.ValueType
+    """Where it takes effect. How it looks for work (poll_...) is the running domain's alone."""
+    number: _builtins.int
+    """Its number."""
+    poll_grow: _builtins.int
+    """By which factor that grows while there is work; 0: as the hypervisor thinks."""
+    poll_shrink: _builtins.int
+    """By which divisor that shrinks while there is none; 0: as the hypervisor thinks."""
+    helper_threads_minimum: _builtins.int
+    """How many helpers it has at least."""
+    helper_threads_maximum: _builtins.int
+    """How many helpers it has at most."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def poll_max(self) -> _duration_pb2.Duration:
+        """For how long it may look for work before it sleeps; zero: not at all."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        scope: _types_pb2.ChangeScope.ValueType = ...,
+        number: _builtins.int = ...,
+        poll_max: _duration_pb2.Duration | None = ...,
+        poll_grow: _builtins.int | None = ...,
+        poll_shrink: _builtins.int | None = ...,
+        helper_threads_minimum: _builtins.int | None = ...,
+        helper_threads_maximum: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_helper_threads_maximum", b"_helper_threads_maximum", "_helper_threads_minimum", b"_helper_threads_minimum", "_poll_grow", b"_poll_grow", "_poll_shrink", b"_poll_shrink", "domain", b"domain", "helper_threads_maximum", b"helper_threads_maximum", "helper_threads_minimum", b"helper_threads_minimum", "options", b"options", "poll_grow", b"poll_grow", "poll_max", b"poll_max", "poll_shrink", b"poll_shrink"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_helper_threads_maximum", b"_helper_threads_maximum", "_helper_threads_minimum", b"_helper_threads_minimum", "_poll_grow", b"_poll_grow", "_poll_shrink", b"_poll_shrink", "domain", b"domain", "helper_threads_maximum", b"helper_threads_maximum", "helper_threads_minimum", b"helper_threads_minimum", "number", b"number", "options", b"options", "poll_grow", b"poll_grow", "poll_max", b"poll_max", "poll_shrink", b"poll_shrink", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__helper_threads_maximum: _TypeAlias = _typing.Literal["helper_threads_maximum"]  # noqa: Y015
+    _WhichOneofArgType__helper_threads_maximum: _TypeAlias = _typing.Literal["_helper_threads_maximum", b"_helper_threads_maximum"]  # noqa: Y015
+    _WhichOneofReturnType__helper_threads_minimum: _TypeAlias = _typing.Literal["helper_threads_minimum"]  # noqa: Y015
+    _WhichOneofArgType__helper_threads_minimum: _TypeAlias = _typing.Literal["_helper_threads_minimum", b"_helper_threads_minimum"]  # noqa: Y015
+    _WhichOneofReturnType__poll_grow: _TypeAlias = _typing.Literal["poll_grow"]  # noqa: Y015
+    _WhichOneofArgType__poll_grow: _TypeAlias = _typing.Literal["_poll_grow", b"_poll_grow"]  # noqa: Y015
+    _WhichOneofReturnType__poll_shrink: _TypeAlias = _typing.Literal["poll_shrink"]  # noqa: Y015
+    _WhichOneofArgType__poll_shrink: _TypeAlias = _typing.Literal["_poll_shrink", b"_poll_shrink"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__helper_threads_maximum) -> _WhichOneofReturnType__helper_threads_maximum | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__helper_threads_minimum) -> _WhichOneofReturnType__helper_threads_minimum | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__poll_grow) -> _WhichOneofReturnType__poll_grow | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__poll_shrink) -> _WhichOneofReturnType__poll_shrink | None: ...
+
+Global___SetIoThreadParametersRequest: _TypeAlias = SetIoThreadParametersRequest  # noqa: Y015
+
+@_typing.final
+class SetVcpuRequest(_message.Message):
+    """Plugs virtual CPUs in or out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    VCPUS_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    scope: _types_pb2.ChangeScope.ValueType
+    """Where it takes effect."""
+    enabled: _builtins.bool
+    """Plug them in; false: out."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def vcpus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Their numbers, from 0; at least one. While the domain runs QEMU takes those of one socket or core that can be plugged together."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        scope: _types_pb2.ChangeScope.ValueType = ...,
+        vcpus: _abc.Iterable[_builtins.int] | None = ...,
+        enabled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "enabled", b"enabled", "options", b"options", "scope", b"scope", "vcpus", b"vcpus"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetVcpuRequest: _TypeAlias = SetVcpuRequest  # noqa: Y015
+
+@_typing.final
+class SetBlockThresholdRequest(_message.Message):
+    """Watches how far a disk is written."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    THRESHOLD_BYTES_FIELD_NUMBER: _builtins.int
+    device: _builtins.str
+    """The disk, by its name in the domain ("vda"), or one of its backing files ("vda[2]")."""
+    threshold_bytes: _builtins.int
+    """The offset in its image. 0: watch no longer."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        device: _builtins.str = ...,
+        threshold_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "domain", b"domain", "options", b"options", "threshold_bytes", b"threshold_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetBlockThresholdRequest: _TypeAlias = SetBlockThresholdRequest  # noqa: Y015
+
+@_typing.final
+class SetPerfEventsRequest(_message.Message):
+    """Sets what is counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    ENABLE_FIELD_NUMBER: _builtins.int
+    DISABLE_FIELD_NUMBER: _builtins.int
+    scope: _types_pb2.ChangeScope.ValueType
+    """Where it takes effect."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def enable(self) -> _containers.RepeatedScalarFieldContainer[Global___PerfEvent.ValueType]:
+        """What to count from now on."""
+
+    @_builtins.property
+    def disable(self) -> _containers.RepeatedScalarFieldContainer[Global___PerfEvent.ValueType]:
+        """What to count no longer."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        scope: _types_pb2.ChangeScope.ValueType = ...,
+        enable: _abc.Iterable[Global___PerfEvent.ValueType] | None = ...,
+        disable: _abc.Iterable[Global___PerfEvent.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disable", b"disable", "domain", b"domain", "enable", b"enable", "options", b"options", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPerfEventsRequest: _TypeAlias = SetPerfEventsRequest  # noqa: Y015
+
+@_typing.final
+class SendProcessSignalRequest(_message.Message):
+    """Sends a signal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    SIGNAL_FIELD_NUMBER: _builtins.int
+    pid: _builtins.int
+    """The process by its id inside the container: 1 is the first."""
+    signal: Global___ProcessSignal.ValueType
+    """The signal."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        pid: _builtins.int = ...,
+        signal: Global___ProcessSignal.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options", "pid", b"pid", "signal", b"signal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendProcessSignalRequest: _TypeAlias = SendProcessSignalRequest  # noqa: Y015
 
 @_typing.final
 class SetLifecycleActionRequest(_message.Message):

@@ -268,6 +268,26 @@ class JobServiceStub:
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.SetBlkioParametersRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
                 _registered_method=True)
+        self.SetIoThreadParameters = channel.unary_stream(
+                '/virtrpc.v1.JobService/SetIoThreadParameters',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SetIoThreadParametersRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.SetVcpu = channel.unary_stream(
+                '/virtrpc.v1.JobService/SetVcpu',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SetVcpuRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.SetBlockThreshold = channel.unary_stream(
+                '/virtrpc.v1.JobService/SetBlockThreshold',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SetBlockThresholdRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.SetPerfEvents = channel.unary_stream(
+                '/virtrpc.v1.JobService/SetPerfEvents',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SetPerfEventsRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
         self.ResizeBlock = channel.unary_stream(
                 '/virtrpc.v1.JobService/ResizeBlock',
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.ResizeBlockRequest.SerializeToString,
@@ -286,6 +306,11 @@ class JobServiceStub:
         self.CommitBlock = channel.unary_stream(
                 '/virtrpc.v1.JobService/CommitBlock',
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.CommitBlockRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
+        self.SendProcessSignal = channel.unary_stream(
+                '/virtrpc.v1.JobService/SendProcessSignal',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.SendProcessSignalRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
                 _registered_method=True)
         self.SetUserPassword = channel.unary_stream(
@@ -893,6 +918,52 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetIoThreadParameters(self, request, context):
+        """Sets how a thread for disks looks for work, and how many helpers it has. Who may call: admin.
+        INVALID_ARGUMENT     nothing to set, a number out of its range; a thread that the domain does not have
+        FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetVcpu(self, request, context):
+        """Plugs some of a domain's virtual CPUs in or out, by their numbers; SetVcpus does so by how many there are. Who may call: operator.
+        INVALID_ARGUMENT     no number, or one that the domain does not have; one that is plugged, or out, already
+        FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: it cannot be unplugged; OPERATION_FAILED
+        ABORTED              RUN_TIMEOUT: as SetVcpus
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetBlockThreshold(self, request, context):
+        """Has the hypervisor watch for a disk of a running domain being written beyond an offset, so that it can be given more room in time.
+        BlockDeviceStats.threshold_bytes tells it until then, and no longer afterwards. Who may call: operator.
+        INVALID_ARGUMENT     negative; no disk of that name
+        FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPerfEvents(self, request, context):
+        """Has the host's performance counters count for a domain, or no longer. Its definition tells which do. Who may call: admin.
+        INVALID_ARGUMENT     nothing to enable or disable; one of them in both
+        FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: the host lacks one of them
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResizeBlock(self, request, context):
         """Gives a disk of a running domain another size. The guest sees it at once; what it makes of it is the guest's affair, and shrinking loses data.
         Who may call: admin.
@@ -941,6 +1012,17 @@ class JobServiceServicer:
         INVALID_ARGUMENT     base or top is none of the disk's images; negative bandwidth
         NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
         FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, or the guest ended before it
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SendProcessSignal(self, request, context):
+        """Sends a signal to a process inside a container. LXC reaches the first process alone. What it makes of the signal is its affair. Who may call: admin.
+        INVALID_ARGUMENT     no signal; a process id that is not positive
+        FAILED_PRECONDITION  WRONG_STATE: it is off; UNSUPPORTED_BY_HYPERVISOR: it cannot reach that process; OPERATION_FAILED
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
         """
@@ -1404,6 +1486,26 @@ def add_JobServiceServicer_to_server(servicer, server):
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetBlkioParametersRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
             ),
+            'SetIoThreadParameters': grpc.unary_stream_rpc_method_handler(
+                    servicer.SetIoThreadParameters,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetIoThreadParametersRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'SetVcpu': grpc.unary_stream_rpc_method_handler(
+                    servicer.SetVcpu,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetVcpuRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'SetBlockThreshold': grpc.unary_stream_rpc_method_handler(
+                    servicer.SetBlockThreshold,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetBlockThresholdRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'SetPerfEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.SetPerfEvents,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetPerfEventsRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
             'ResizeBlock': grpc.unary_stream_rpc_method_handler(
                     servicer.ResizeBlock,
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.ResizeBlockRequest.FromString,
@@ -1422,6 +1524,11 @@ def add_JobServiceServicer_to_server(servicer, server):
             'CommitBlock': grpc.unary_stream_rpc_method_handler(
                     servicer.CommitBlock,
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.CommitBlockRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'SendProcessSignal': grpc.unary_stream_rpc_method_handler(
+                    servicer.SendProcessSignal,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.SendProcessSignalRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
             ),
             'SetUserPassword': grpc.unary_stream_rpc_method_handler(
@@ -2676,6 +2783,114 @@ class JobService:
             _registered_method=True)
 
     @staticmethod
+    def SetIoThreadParameters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SetIoThreadParameters',
+            virtrpc_dot_v1_dot_job__pb2.SetIoThreadParametersRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetVcpu(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SetVcpu',
+            virtrpc_dot_v1_dot_job__pb2.SetVcpuRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetBlockThreshold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SetBlockThreshold',
+            virtrpc_dot_v1_dot_job__pb2.SetBlockThresholdRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPerfEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SetPerfEvents',
+            virtrpc_dot_v1_dot_job__pb2.SetPerfEventsRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ResizeBlock(request,
             target,
             options=(),
@@ -2772,6 +2987,33 @@ class JobService:
             target,
             '/virtrpc.v1.JobService/CommitBlock',
             virtrpc_dot_v1_dot_job__pb2.CommitBlockRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendProcessSignal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/SendProcessSignal',
+            virtrpc_dot_v1_dot_job__pb2.SendProcessSignalRequest.SerializeToString,
             virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
             options,
             channel_credentials,

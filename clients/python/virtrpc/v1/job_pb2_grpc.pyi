@@ -365,6 +365,36 @@ class JobServiceStub:
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
+    SetIoThreadParameters: _grpc.UnaryStreamMultiCallable[_job_pb2.SetIoThreadParametersRequest, _types_pb2.JobUpdate]
+    """Sets how a thread for disks looks for work, and how many helpers it has. Who may call: admin.
+      INVALID_ARGUMENT     nothing to set, a number out of its range; a thread that the domain does not have
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetVcpu: _grpc.UnaryStreamMultiCallable[_job_pb2.SetVcpuRequest, _types_pb2.JobUpdate]
+    """Plugs some of a domain's virtual CPUs in or out, by their numbers; SetVcpus does so by how many there are. Who may call: operator.
+      INVALID_ARGUMENT     no number, or one that the domain does not have; one that is plugged, or out, already
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: it cannot be unplugged; OPERATION_FAILED
+      ABORTED              RUN_TIMEOUT: as SetVcpus
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetBlockThreshold: _grpc.UnaryStreamMultiCallable[_job_pb2.SetBlockThresholdRequest, _types_pb2.JobUpdate]
+    """Has the hypervisor watch for a disk of a running domain being written beyond an offset, so that it can be given more room in time.
+    BlockDeviceStats.threshold_bytes tells it until then, and no longer afterwards. Who may call: operator.
+      INVALID_ARGUMENT     negative; no disk of that name
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetPerfEvents: _grpc.UnaryStreamMultiCallable[_job_pb2.SetPerfEventsRequest, _types_pb2.JobUpdate]
+    """Has the host's performance counters count for a domain, or no longer. Its definition tells which do. Who may call: admin.
+      INVALID_ARGUMENT     nothing to enable or disable; one of them in both
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: the host lacks one of them
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
     ResizeBlock: _grpc.UnaryStreamMultiCallable[_job_pb2.ResizeBlockRequest, _types_pb2.JobUpdate]
     """Gives a disk of a running domain another size. The guest sees it at once; what it makes of it is the guest's affair, and shrinking loses data.
     Who may call: admin.
@@ -401,6 +431,13 @@ class JobServiceStub:
       INVALID_ARGUMENT     base or top is none of the disk's images; negative bandwidth
       NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
       FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, or the guest ended before it
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SendProcessSignal: _grpc.UnaryStreamMultiCallable[_job_pb2.SendProcessSignalRequest, _types_pb2.JobUpdate]
+    """Sends a signal to a process inside a container. LXC reaches the first process alone. What it makes of the signal is its affair. Who may call: admin.
+      INVALID_ARGUMENT     no signal; a process id that is not positive
+      FAILED_PRECONDITION  WRONG_STATE: it is off; UNSUPPORTED_BY_HYPERVISOR: it cannot reach that process; OPERATION_FAILED
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
@@ -905,6 +942,36 @@ class JobServiceAsyncStub(JobServiceStub):
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
+    SetIoThreadParameters: _aio.UnaryStreamMultiCallable[_job_pb2.SetIoThreadParametersRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Sets how a thread for disks looks for work, and how many helpers it has. Who may call: admin.
+      INVALID_ARGUMENT     nothing to set, a number out of its range; a thread that the domain does not have
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetVcpu: _aio.UnaryStreamMultiCallable[_job_pb2.SetVcpuRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Plugs some of a domain's virtual CPUs in or out, by their numbers; SetVcpus does so by how many there are. Who may call: operator.
+      INVALID_ARGUMENT     no number, or one that the domain does not have; one that is plugged, or out, already
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: it cannot be unplugged; OPERATION_FAILED
+      ABORTED              RUN_TIMEOUT: as SetVcpus
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetBlockThreshold: _aio.UnaryStreamMultiCallable[_job_pb2.SetBlockThresholdRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Has the hypervisor watch for a disk of a running domain being written beyond an offset, so that it can be given more room in time.
+    BlockDeviceStats.threshold_bytes tells it until then, and no longer afterwards. Who may call: operator.
+      INVALID_ARGUMENT     negative; no disk of that name
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SetPerfEvents: _aio.UnaryStreamMultiCallable[_job_pb2.SetPerfEventsRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Has the host's performance counters count for a domain, or no longer. Its definition tells which do. Who may call: admin.
+      INVALID_ARGUMENT     nothing to enable or disable; one of them in both
+      FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: the host lacks one of them
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
     ResizeBlock: _aio.UnaryStreamMultiCallable[_job_pb2.ResizeBlockRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
     """Gives a disk of a running domain another size. The guest sees it at once; what it makes of it is the guest's affair, and shrinking loses data.
     Who may call: admin.
@@ -941,6 +1008,13 @@ class JobServiceAsyncStub(JobServiceStub):
       INVALID_ARGUMENT     base or top is none of the disk's images; negative bandwidth
       NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
       FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, or the guest ended before it
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    SendProcessSignal: _aio.UnaryStreamMultiCallable[_job_pb2.SendProcessSignalRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Sends a signal to a process inside a container. LXC reaches the first process alone. What it makes of the signal is its affair. Who may call: admin.
+      INVALID_ARGUMENT     no signal; a process id that is not positive
+      FAILED_PRECONDITION  WRONG_STATE: it is off; UNSUPPORTED_BY_HYPERVISOR: it cannot reach that process; OPERATION_FAILED
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
@@ -1690,6 +1764,60 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def SetIoThreadParameters(
+        self,
+        request: _job_pb2.SetIoThreadParametersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Sets how a thread for disks looks for work, and how many helpers it has. Who may call: admin.
+          INVALID_ARGUMENT     nothing to set, a number out of its range; a thread that the domain does not have
+          FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def SetVcpu(
+        self,
+        request: _job_pb2.SetVcpuRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Plugs some of a domain's virtual CPUs in or out, by their numbers; SetVcpus does so by how many there are. Who may call: operator.
+          INVALID_ARGUMENT     no number, or one that the domain does not have; one that is plugged, or out, already
+          FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: it cannot be unplugged; OPERATION_FAILED
+          ABORTED              RUN_TIMEOUT: as SetVcpus
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def SetBlockThreshold(
+        self,
+        request: _job_pb2.SetBlockThresholdRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Has the hypervisor watch for a disk of a running domain being written beyond an offset, so that it can be given more room in time.
+        BlockDeviceStats.threshold_bytes tells it until then, and no longer afterwards. Who may call: operator.
+          INVALID_ARGUMENT     negative; no disk of that name
+          FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def SetPerfEvents(
+        self,
+        request: _job_pb2.SetPerfEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Has the host's performance counters count for a domain, or no longer. Its definition tells which do. Who may call: admin.
+          INVALID_ARGUMENT     nothing to enable or disable; one of them in both
+          FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: the host lacks one of them
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
     def ResizeBlock(
         self,
         request: _job_pb2.ResizeBlockRequest,
@@ -1748,6 +1876,19 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
           INVALID_ARGUMENT     base or top is none of the disk's images; negative bandwidth
           NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
           FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, or the guest ended before it
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def SendProcessSignal(
+        self,
+        request: _job_pb2.SendProcessSignalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Sends a signal to a process inside a container. LXC reaches the first process alone. What it makes of the signal is its affair. Who may call: admin.
+          INVALID_ARGUMENT     no signal; a process id that is not positive
+          FAILED_PRECONDITION  WRONG_STATE: it is off; UNSUPPORTED_BY_HYPERVISOR: it cannot reach that process; OPERATION_FAILED
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
         """

@@ -807,6 +807,7 @@ class BlockDeviceStats(_message.Message):
     ALLOCATION_BYTES_FIELD_NUMBER: _builtins.int
     PHYSICAL_BYTES_FIELD_NUMBER: _builtins.int
     DISK_ERROR_FIELD_NUMBER: _builtins.int
+    THRESHOLD_BYTES_FIELD_NUMBER: _builtins.int
     device: _builtins.str
     """The disk's name in the domain: "vda"."""
     path: _builtins.str
@@ -831,6 +832,8 @@ class BlockDeviceStats(_message.Message):
     """Space that the image takes on its file system, or the size of the device that holds it."""
     disk_error: Global___DiskError.ValueType
     """What stopped the guest at this disk. UNSPECIFIED where nothing did: it is asked for only while the guest is paused by an I/O error."""
+    threshold_bytes: _builtins.int
+    """The offset that SetBlockThreshold has the hypervisor watch for. Unset where it does not, or no longer since it was written."""
     @_builtins.property
     def read_time(self) -> _duration_pb2.Duration:
         """Time that reads took, added up."""
@@ -861,10 +864,11 @@ class BlockDeviceStats(_message.Message):
         allocation_bytes: _builtins.int | None = ...,
         physical_bytes: _builtins.int | None = ...,
         disk_error: Global___DiskError.ValueType = ...,
+        threshold_bytes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_allocation_bytes", b"_allocation_bytes", "_capacity_bytes", b"_capacity_bytes", "_errors", b"_errors", "_flush_requests", b"_flush_requests", "_path", b"_path", "_physical_bytes", b"_physical_bytes", "_read_bytes", b"_read_bytes", "_read_requests", b"_read_requests", "_write_bytes", b"_write_bytes", "_write_requests", b"_write_requests", "allocation_bytes", b"allocation_bytes", "capacity_bytes", b"capacity_bytes", "errors", b"errors", "flush_requests", b"flush_requests", "flush_time", b"flush_time", "path", b"path", "physical_bytes", b"physical_bytes", "read_bytes", b"read_bytes", "read_requests", b"read_requests", "read_time", b"read_time", "write_bytes", b"write_bytes", "write_requests", b"write_requests", "write_time", b"write_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_allocation_bytes", b"_allocation_bytes", "_capacity_bytes", b"_capacity_bytes", "_errors", b"_errors", "_flush_requests", b"_flush_requests", "_path", b"_path", "_physical_bytes", b"_physical_bytes", "_read_bytes", b"_read_bytes", "_read_requests", b"_read_requests", "_threshold_bytes", b"_threshold_bytes", "_write_bytes", b"_write_bytes", "_write_requests", b"_write_requests", "allocation_bytes", b"allocation_bytes", "capacity_bytes", b"capacity_bytes", "errors", b"errors", "flush_requests", b"flush_requests", "flush_time", b"flush_time", "path", b"path", "physical_bytes", b"physical_bytes", "read_bytes", b"read_bytes", "read_requests", b"read_requests", "read_time", b"read_time", "threshold_bytes", b"threshold_bytes", "write_bytes", b"write_bytes", "write_requests", b"write_requests", "write_time", b"write_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allocation_bytes", b"_allocation_bytes", "_capacity_bytes", b"_capacity_bytes", "_errors", b"_errors", "_flush_requests", b"_flush_requests", "_path", b"_path", "_physical_bytes", b"_physical_bytes", "_read_bytes", b"_read_bytes", "_read_requests", b"_read_requests", "_write_bytes", b"_write_bytes", "_write_requests", b"_write_requests", "allocation_bytes", b"allocation_bytes", "capacity_bytes", b"capacity_bytes", "device", b"device", "disk_error", b"disk_error", "errors", b"errors", "flush_requests", b"flush_requests", "flush_time", b"flush_time", "path", b"path", "physical_bytes", b"physical_bytes", "read_bytes", b"read_bytes", "read_requests", b"read_requests", "read_time", b"read_time", "write_bytes", b"write_bytes", "write_requests", b"write_requests", "write_time", b"write_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allocation_bytes", b"_allocation_bytes", "_capacity_bytes", b"_capacity_bytes", "_errors", b"_errors", "_flush_requests", b"_flush_requests", "_path", b"_path", "_physical_bytes", b"_physical_bytes", "_read_bytes", b"_read_bytes", "_read_requests", b"_read_requests", "_threshold_bytes", b"_threshold_bytes", "_write_bytes", b"_write_bytes", "_write_requests", b"_write_requests", "allocation_bytes", b"allocation_bytes", "capacity_bytes", b"capacity_bytes", "device", b"device", "disk_error", b"disk_error", "errors", b"errors", "flush_requests", b"flush_requests", "flush_time", b"flush_time", "path", b"path", "physical_bytes", b"physical_bytes", "read_bytes", b"read_bytes", "read_requests", b"read_requests", "read_time", b"read_time", "threshold_bytes", b"threshold_bytes", "write_bytes", b"write_bytes", "write_requests", b"write_requests", "write_time", b"write_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allocation_bytes: _TypeAlias = _typing.Literal["allocation_bytes"]  # noqa: Y015
     _WhichOneofArgType__allocation_bytes: _TypeAlias = _typing.Literal["_allocation_bytes", b"_allocation_bytes"]  # noqa: Y015
@@ -882,6 +886,8 @@ class BlockDeviceStats(_message.Message):
     _WhichOneofArgType__read_bytes: _TypeAlias = _typing.Literal["_read_bytes", b"_read_bytes"]  # noqa: Y015
     _WhichOneofReturnType__read_requests: _TypeAlias = _typing.Literal["read_requests"]  # noqa: Y015
     _WhichOneofArgType__read_requests: _TypeAlias = _typing.Literal["_read_requests", b"_read_requests"]  # noqa: Y015
+    _WhichOneofReturnType__threshold_bytes: _TypeAlias = _typing.Literal["threshold_bytes"]  # noqa: Y015
+    _WhichOneofArgType__threshold_bytes: _TypeAlias = _typing.Literal["_threshold_bytes", b"_threshold_bytes"]  # noqa: Y015
     _WhichOneofReturnType__write_bytes: _TypeAlias = _typing.Literal["write_bytes"]  # noqa: Y015
     _WhichOneofArgType__write_bytes: _TypeAlias = _typing.Literal["_write_bytes", b"_write_bytes"]  # noqa: Y015
     _WhichOneofReturnType__write_requests: _TypeAlias = _typing.Literal["write_requests"]  # noqa: Y015
@@ -902,6 +908,8 @@ class BlockDeviceStats(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__read_bytes) -> _WhichOneofReturnType__read_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__read_requests) -> _WhichOneofReturnType__read_requests | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold_bytes) -> _WhichOneofReturnType__threshold_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__write_bytes) -> _WhichOneofReturnType__write_bytes | None: ...
     @_typing.overload

@@ -378,6 +378,14 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """JobService.SetInterfaceParameters."""
     JOB_KIND_SET_LIFECYCLE_ACTION: _JobKind.ValueType  # 74
     """JobService.SetLifecycleAction."""
+    JOB_KIND_SET_IO_THREAD_PARAMETERS: _JobKind.ValueType  # 75
+    """JobService.SetIoThreadParameters."""
+    JOB_KIND_SET_VCPU: _JobKind.ValueType  # 76
+    """JobService.SetVcpu."""
+    JOB_KIND_SET_BLOCK_THRESHOLD: _JobKind.ValueType  # 77
+    """JobService.SetBlockThreshold."""
+    JOB_KIND_SET_PERF_EVENTS: _JobKind.ValueType  # 78
+    """JobService.SetPerfEvents."""
     JOB_KIND_SET_USER_PASSWORD: _JobKind.ValueType  # 80
     """JobService.SetUserPassword."""
     JOB_KIND_FREEZE_FILESYSTEMS: _JobKind.ValueType  # 81
@@ -392,6 +400,8 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """JobService.SetGuestVcpus."""
     JOB_KIND_SET_AUTHORIZED_SSH_KEYS: _JobKind.ValueType  # 86
     """JobService.SetAuthorizedSshKeys."""
+    JOB_KIND_SEND_PROCESS_SIGNAL: _JobKind.ValueType  # 87
+    """JobService.SendProcessSignal."""
     JOB_KIND_CREATE_SNAPSHOT: _JobKind.ValueType  # 100
     """JobService.CreateSnapshot."""
     JOB_KIND_REVERT_TO_SNAPSHOT: _JobKind.ValueType  # 101
@@ -504,6 +514,14 @@ JOB_KIND_SET_INTERFACE_PARAMETERS: JobKind.ValueType  # 73
 """JobService.SetInterfaceParameters."""
 JOB_KIND_SET_LIFECYCLE_ACTION: JobKind.ValueType  # 74
 """JobService.SetLifecycleAction."""
+JOB_KIND_SET_IO_THREAD_PARAMETERS: JobKind.ValueType  # 75
+"""JobService.SetIoThreadParameters."""
+JOB_KIND_SET_VCPU: JobKind.ValueType  # 76
+"""JobService.SetVcpu."""
+JOB_KIND_SET_BLOCK_THRESHOLD: JobKind.ValueType  # 77
+"""JobService.SetBlockThreshold."""
+JOB_KIND_SET_PERF_EVENTS: JobKind.ValueType  # 78
+"""JobService.SetPerfEvents."""
 JOB_KIND_SET_USER_PASSWORD: JobKind.ValueType  # 80
 """JobService.SetUserPassword."""
 JOB_KIND_FREEZE_FILESYSTEMS: JobKind.ValueType  # 81
@@ -518,6 +536,8 @@ JOB_KIND_SET_GUEST_VCPUS: JobKind.ValueType  # 85
 """JobService.SetGuestVcpus."""
 JOB_KIND_SET_AUTHORIZED_SSH_KEYS: JobKind.ValueType  # 86
 """JobService.SetAuthorizedSshKeys."""
+JOB_KIND_SEND_PROCESS_SIGNAL: JobKind.ValueType  # 87
+"""JobService.SendProcessSignal."""
 JOB_KIND_CREATE_SNAPSHOT: JobKind.ValueType  # 100
 """JobService.CreateSnapshot."""
 JOB_KIND_REVERT_TO_SNAPSHOT: JobKind.ValueType  # 101

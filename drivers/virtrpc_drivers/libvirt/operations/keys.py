@@ -1,4 +1,4 @@
-"""The libvirt calls of operations: keys and interrupts."""
+"""The libvirt calls of operations: keys, interrupts and signals."""
 
 from __future__ import annotations
 
@@ -23,9 +23,16 @@ def inject_nmi(connection: Any, operation: ops.InjectNmi) -> Outcome:
     return DONE
 
 
+def send_process_signal(connection: Any, operation: ops.SendProcessSignal) -> Outcome:
+    """virDomainSendProcessSignal, whose numbers are Linux's."""
+    domain_of(connection, operation).sendProcessSignal(operation.pid, operation.signal, 0)
+    return DONE
+
+
 VERBS: dict[str, Verb] = {
     "SendKey": send_key,
     "InjectNmi": inject_nmi,
+    "SendProcessSignal": send_process_signal,
 }
 FUNCTIONS: dict[str, str] = {
     "InjectNmi": "virDomainInjectNMI",

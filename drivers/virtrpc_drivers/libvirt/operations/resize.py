@@ -1,4 +1,4 @@
-"""The libvirt calls of operations: the size of disks."""
+"""The libvirt calls of operations: the size of disks, and when they need more."""
 
 from __future__ import annotations
 
@@ -17,8 +17,15 @@ def resize_block(connection: Any, operation: ops.ResizeBlock) -> Outcome:
     return DONE
 
 
+def set_block_threshold(connection: Any, operation: ops.SetBlockThreshold) -> Outcome:
+    """virDomainSetBlockThreshold."""
+    domain_of(connection, operation).setBlockThreshold(operation.device, operation.threshold_bytes, 0)
+    return DONE
+
+
 VERBS: dict[str, Verb] = {
     "ResizeBlock": resize_block,
+    "SetBlockThreshold": set_block_threshold,
 }
 FUNCTIONS: dict[str, str] = {
     "ResizeBlock": "virDomainBlockResize",

@@ -70,6 +70,24 @@ def set_lifecycle_action(connection: Any, operation: ops.SetLifecycleAction) -> 
     return DONE
 
 
+def set_io_thread_parameters(connection: Any, operation: ops.SetIoThreadParameters) -> Outcome:
+    """virDomainSetIOThreadParams."""
+    domain_of(connection, operation).setIOThreadParams(operation.number, operation.parameters, flags.scope(operation.scope))
+    return DONE
+
+
+def set_vcpu(connection: Any, operation: ops.SetVcpu) -> Outcome:
+    """virDomainSetVcpu."""
+    domain_of(connection, operation).setVcpu(",".join(map(str, operation.vcpus)), int(operation.enabled), flags.scope(operation.scope))
+    return DONE
+
+
+def set_perf_events(connection: Any, operation: ops.SetPerfEvents) -> Outcome:
+    """virDomainSetPerfEvents."""
+    domain_of(connection, operation).setPerfEvents(operation.events, flags.scope(operation.scope))
+    return DONE
+
+
 def _map(connection: Any, host_cpus: tuple[int, ...]) -> tuple[bool, ...]:
     """The processors as libvirt-python takes them. It would leave out those that the host does not have, so they are refused here."""
     answer = optional(connection.getCPUMap)
@@ -87,10 +105,14 @@ VERBS: dict[str, Verb] = {
     "SetBlockIoTune": set_block_io_tune,
     "SetInterfaceParameters": set_interface_parameters,
     "SetLifecycleAction": set_lifecycle_action,
+    "SetIoThreadParameters": set_io_thread_parameters,
+    "SetVcpu": set_vcpu,
+    "SetPerfEvents": set_perf_events,
 }
 FUNCTIONS: dict[str, str] = {
     "PinVcpu": "virDomainPinVcpuFlags",
     "AddIoThread": "virDomainAddIOThread",
     "DeleteIoThread": "virDomainDelIOThread",
     "PinIoThread": "virDomainPinIOThread",
+    "SetIoThreadParameters": "virDomainSetIOThreadParams",
 }

@@ -1,11 +1,11 @@
-"""What proves operations: where threads run, what devices may carry, what becomes of a domain. All of it stands in the definition."""
+"""What proves operations: where threads run, what devices may carry, what becomes of a domain. Nearly all of it stands in the definition."""
 
 from __future__ import annotations
 
 from xml.etree.ElementTree import Element
 
 from virtrpc_drivers import operations as ops
-from virtrpc_drivers.libvirt.proofs.common import Proof, shows
+from virtrpc_drivers.libvirt.proofs.common import Proof, not_provable, shows
 from virtrpc_drivers.resources import numbers
 
 
@@ -57,6 +57,16 @@ def _carries(interface: Element, direction: str, wanted: ops.Bandwidth | None) -
     return all(int(found.get(name, "0")) == number for name, number in wanted.in_kib.items())
 
 
+def _plugged(root: Element, operation: ops.SetVcpu) -> bool:
+    there = {vcpu.get("id"): vcpu.get("enabled") == "yes" for vcpu in root.iterfind("vcpus/vcpu")}
+    return all(there.get(str(number)) is operation.enabled for number in operation.vcpus)
+
+
+def _counted(root: Element, operation: ops.SetPerfEvents) -> bool:
+    there = {event.get("name"): event.get("enabled") == "yes" for event in root.iterfind("perf/event")}
+    return all(there.get(name, False) is enabled for name, enabled in operation.events.items())
+
+
 PROOFS: dict[str, Proof] = {
     "PinVcpu": shows(_vcpu_pinned),
     "PinEmulator": shows(_emulator_pinned),
@@ -66,4 +76,7 @@ PROOFS: dict[str, Proof] = {
     "SetBlockIoTune": shows(_tuned),
     "SetInterfaceParameters": shows(_limited),
     "SetLifecycleAction": shows(_action_set),
+    "SetIoThreadParameters": not_provable,
+    "SetVcpu": shows(_plugged),
+    "SetPerfEvents": shows(_counted),
 }
