@@ -146,7 +146,7 @@ async def set_block_threshold(s: Stage) -> None:
     await s.done(s.client.set_block_threshold(ref, device="vda", threshold_bytes=8 * MIB))
 
     async def told() -> bool:
-        return (await s.client.get_block_stats(ref, device="vda")).stats.devices[0].threshold_bytes == 8 * MIB
+        return any(disk.threshold_bytes == 8 * MIB for disk in (await s.client.get_block_stats(ref, device="vda")).stats.devices)
 
     await eventually(told, "the statistics to tell the threshold")
 
