@@ -31,11 +31,19 @@ class EmbedRoot:
         (self.path / "etc").mkdir()
         (self.path / "etc/qemu.conf").write_text(QEMU_CONF)
         capabilities.seed(self.path / "cache")
+        (self.path / "bin").mkdir()
+        for tool in ("qemu-system-x86_64", "qemu-img"):
+            (self.path / "bin" / tool).symlink_to(f"/usr/bin/{tool}")
 
     @property
     def uri(self) -> str:
         """What to open, in one process at a time."""
         return f"qemu:///embed?root={self.path}"
+
+    @property
+    def search_path(self) -> str:
+        """$PATH for the process that opens it: libvirt probes every emulator that it finds there, and where many are installed it takes a minute."""
+        return f"{self.path / 'bin'}:/usr/sbin"
 
     def console_log(self, name: str) -> Path:
         """Where a guest's console can be written to."""

@@ -230,6 +230,9 @@ class EmbedHost:
 @contextmanager
 def embed_host() -> Iterator[EmbedHost]:
     """A server with a root of its own for `qemu:///embed`."""
-    with EmbedRoot() as root, Server({"emb": root.uri, "calm": "sim:///"}, path_roots=[str(root.path)]) as server:
-        server.wait_live()
-        yield EmbedHost(server, root)
+    with EmbedRoot() as root:
+        server = Server({"emb": root.uri, "calm": "sim:///"}, path_roots=[str(root.path)])
+        server.search_path = root.search_path
+        with server:
+            server.wait_live()
+            yield EmbedHost(server, root)

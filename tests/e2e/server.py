@@ -59,6 +59,8 @@ class Server:
         self._config.write_text(_toml(hosts, {"drain_timeout": 10, **settings}))
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
+        self.search_path = os.environ["PATH"]
+        """$PATH for it and its driver processes."""
 
     @property
     def address(self) -> str:
@@ -90,7 +92,7 @@ class Server:
         """Start it, and return once it listens."""
         program = Path(sys.executable).with_name("virtrpcd")
         command = [str(word) for word in (program, "serve", "--socket", self.socket, "--config", self._config, *self._options)]
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("VIRTRPC_")}
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("VIRTRPC_")} | {"PATH": self.search_path}
         heard = len(self.log) if self.log_file.exists() else 0
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
