@@ -94,9 +94,9 @@ async def test_single_vcpus(bed: Bed) -> None:
 async def test_perf_events(bed: Bed) -> None:
     """What is counted stands in the definition, and what is counted no longer too."""
     bed.need("SetPerfEvents")
-    uuid = await bed.defined()
+    uuid = await bed.started()
     for enabled, word in ((True, "yes"), (False, "no")):
-        await bed.run(ops.SetPerfEvents(uuid=uuid, events={"cpu_clock": enabled}, scope=CONFIG))
+        await bed.run(ops.SetPerfEvents(uuid=uuid, events={"cpu_clock": enabled}, scope=ops.Scope.BOTH))
         event = (await _definition(bed, uuid)).find("perf/event[@name='cpu_clock']")
         assert event is not None
         assert event.get("enabled") == word

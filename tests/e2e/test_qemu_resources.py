@@ -97,8 +97,11 @@ async def test_scheduler_parameters(client: AsyncClient, guest: Guest) -> None:
     for scope in (LIVE, CONFIG):
         with pytest.raises(Unsupported):
             await ended(client.set_scheduler_parameters(guest.name, scheduler=half, scope=scope))
-    with pytest.raises(Unsupported):
-        await ended(client.set_memory_parameters(guest.name, memory=r.MemoryParameters(hard_limit_bytes=512 * MIB), scope=LIVE))
+    for scope in (LIVE, BOTH):
+        with pytest.raises(Unsupported):
+            await ended(client.set_memory_parameters(guest.name, memory=r.MemoryParameters(hard_limit_bytes=512 * MIB), scope=scope))
+    # What the running guest does not take is not stored either.
+    assert guest.domain.memoryParameters(STORED)["hard_limit"] == UNLIMITED_KIB
     told = await client.get_resource_parameters(guest.name)
     assert [told.HasField(group) for group in ("scheduler", "memory", "numa", "blkio")] == [False, False, True, False]
     for wrong in (
@@ -152,12 +155,12 @@ async def test_block_threshold(client: AsyncClient, guest: Guest, direct: libvir
 
 
 async def test_perf_events(client: AsyncClient, guest: Guest) -> None:
-    """An event is counted for a running guest, and no longer; one that is to be both is refused, and so are signals, which QEMU does not have."""
+    """An event is counted for a running guest and its next start, and no longer; one that is to be both, and signals, are refused."""
     event = j.PERF_EVENT_CPU_CLOCK
     for counted in (True, False):
         on, off = ([event], []) if counted else ([], [event])
-        await ended(client.set_perf_events(guest.name, enable=on, disable=off, scope=LIVE))
-        assert guest.domain.perfEvents(libvirt.VIR_DOMAIN_AFFECT_LIVE)["cpu_clock"] is counted
+        await ended(client.set_perf_events(guest.name, enable=on, disable=off, scope=BOTH))
+        assert [guest.domain.perfEvents(kind)["cpu_clock"] for kind in (libvirt.VIR_DOMAIN_AFFECT_LIVE, STORED)] == [counted, counted]
     with pytest.raises(InvalidArgument):
         await ended(client.set_perf_events(guest.name, enable=[event], disable=[event]))
     with pytest.raises(Unsupported):
@@ -173,6 +176,7 @@ async def test_off(client: AsyncClient, guest: Guest, qemu_host: QemuHost) -> No
     found = guest.domain.schedulerParametersFlags(STORED)
     assert (found["cpu_shares"], found["vcpu_period"], found["vcpu_quota"]) == (2048, 100_000, 50_000)
     told = await client.get_resource_parameters(guest.name)
+    assert not told.scheduler.HasField("emulator_period")
     assert (told.scheduler_type, told.scheduler.cpu_shares, told.scheduler.vcpu_quota) == ("posix", 2048, half.vcpu_quota)
     await ended(client.set_scheduler_parameters(guest.name, scheduler=r.SchedulerParameters(vcpu_quota=Duration())))
     assert guest.domain.schedulerParametersFlags(STORED)["vcpu_quota"] == -1

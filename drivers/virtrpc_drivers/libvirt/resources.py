@@ -31,6 +31,7 @@ Numbers = dict[str, Any]
 
 SHARES = {"xen": "weight", "test": "weight", "hyper-v": "weight", "esx": "shares"}
 """What a hypervisor calls `cpu_shares`, where it calls it otherwise."""
+_MAY_BE_NONE = QUOTAS | {"cap", "reservation", "limit"}
 ONE_SCHEDULER = frozenset({"esx", "hyper-v", "test", "xen"})
 """Whose scheduler has one set of values for a domain, and whose calls take no flags."""
 CRASHES_WHEN_OFF = frozenset({"lxc"})
@@ -79,7 +80,9 @@ def _scheduler(connection: Any, domain: Any, scope: Scope) -> dict[str, int]:
     else:
         told = domain.schedulerParametersFlags(flags.scope(scope))
     told["cpu_shares"] = told.pop(SHARES.get(hypervisor, "cpu_shares"), None)
-    return {name: _limit(name, number) for name in SCHEDULER if (number := told.get(name)) is not None and (name != "cpu_shares" or number > 0)}
+    said = {name: number for name in SCHEDULER if (number := told.get(name)) is not None}
+    # Of a share or a period 0 is not said: the stored definition leaves it to the next start.
+    return {name: _limit(name, number) for name, number in said.items() if number > 0 or name in _MAY_BE_NONE}
 
 
 def _form(domain: Any, scope: Scope) -> int:

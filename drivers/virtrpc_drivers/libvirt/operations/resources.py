@@ -6,10 +6,10 @@ from typing import Any
 
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason, failure
-from virtrpc_drivers.libvirt import capabilities, flags
+from virtrpc_drivers.libvirt import capabilities
 from virtrpc_drivers.libvirt.operations.common import DONE, Verb, domain_of
 from virtrpc_drivers.libvirt.resources import CRASHES_WHEN_OFF, ONE_SCHEDULER, SHARES, UNLIMITED_KIB
-from virtrpc_drivers.libvirt.scopes import check_one
+from virtrpc_drivers.libvirt.scopes import check_one, in_turn
 from virtrpc_drivers.resources import BLKIO_LIMITS, NUMA_MODES, QUOTAS, in_kib
 from virtrpc_drivers.values import Outcome
 
@@ -28,9 +28,9 @@ def set_scheduler_parameters(connection: Any, operation: ops.SetSchedulerParamet
         return DONE
     if hypervisor in CRASHES_WHEN_OFF and not domain.isActive():
         raise failure(Reason.WRONG_STATE, "this hypervisor takes it while the domain runs")
-    scope = flags.scope(operation.scope)
-    _check_names(domain.schedulerParametersFlags(scope if operation.scope is not ops.Scope.BOTH else 0), wanted)
-    domain.setSchedulerParametersFlags(wanted, scope)
+    _check_names(domain.schedulerParametersFlags(0), wanted)
+    for scope in in_turn(operation.scope):
+        domain.setSchedulerParametersFlags(wanted, scope)
     return DONE
 
 
@@ -48,7 +48,9 @@ def _check_names(known: dict[str, Any], wanted: dict[str, Any]) -> None:
 def set_memory_parameters(connection: Any, operation: ops.SetMemoryParameters) -> Outcome:
     """virDomainSetMemoryParameters; libvirt counts in KiB."""
     wanted = {name: in_kib(limit) if limit else UNLIMITED_KIB for name, limit in operation.limits.items()}
-    domain_of(connection, operation).setMemoryParameters(wanted, flags.scope(operation.scope))
+    domain = domain_of(connection, operation)
+    for scope in in_turn(operation.scope):
+        domain.setMemoryParameters(wanted, scope)
     return DONE
 
 
@@ -59,7 +61,9 @@ def set_numa_parameters(connection: Any, operation: ops.SetNumaParameters) -> Ou
         wanted["numa_mode"] = NUMA_MODES.index(operation.mode)
     if operation.nodes:
         wanted["numa_nodeset"] = ",".join(map(str, operation.nodes))
-    domain_of(connection, operation).setNumaParameters(wanted, flags.scope(operation.scope))
+    domain = domain_of(connection, operation)
+    for scope in in_turn(operation.scope):
+        domain.setNumaParameters(wanted, scope)
     return DONE
 
 
@@ -70,7 +74,9 @@ def set_blkio_parameters(connection: Any, operation: ops.SetBlkioParameters) -> 
         said = [f"{device.path},{device.limits[name]}" for device in operation.devices if name in device.limits]
         if said:
             wanted[f"device_{name}"] = ",".join(said)
-    domain_of(connection, operation).setBlkioParameters(wanted, flags.scope(operation.scope))
+    domain = domain_of(connection, operation)
+    for scope in in_turn(operation.scope):
+        domain.setBlkioParameters(wanted, scope)
     return DONE
 
 

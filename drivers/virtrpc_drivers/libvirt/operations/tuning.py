@@ -9,6 +9,7 @@ from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.libvirt import flags
 from virtrpc_drivers.libvirt.operations.common import DONE, Verb, domain_of
 from virtrpc_drivers.libvirt.readings import optional
+from virtrpc_drivers.libvirt.scopes import in_turn
 from virtrpc_drivers.values import Outcome
 
 
@@ -59,7 +60,9 @@ def set_interface_parameters(connection: Any, operation: ops.SetInterfaceParamet
         # Only what is received has a floor.
         if name != "floor" or number
     }
-    domain_of(connection, operation).setInterfaceParameters(operation.device, parameters, flags.scope(operation.scope))
+    domain = domain_of(connection, operation)
+    for scope in in_turn(operation.scope):
+        domain.setInterfaceParameters(operation.device, parameters, scope)
     return DONE
 
 
@@ -84,7 +87,9 @@ def set_vcpu(connection: Any, operation: ops.SetVcpu) -> Outcome:
 
 def set_perf_events(connection: Any, operation: ops.SetPerfEvents) -> Outcome:
     """virDomainSetPerfEvents."""
-    domain_of(connection, operation).setPerfEvents(operation.events, flags.scope(operation.scope))
+    domain = domain_of(connection, operation)
+    for scope in in_turn(operation.scope):
+        domain.setPerfEvents(operation.events, scope)
     return DONE
 
 
