@@ -127,6 +127,8 @@ COMMANDS: list[tuple[str, str]] = [
     ("set-perf-events web --enable cpu_cycles", "SetPerfEvents"),
     ("set-block-threshold web vda 8GiB", "SetBlockThreshold"),
     ("send-process-signal web 1 TERM", "SendProcessSignal"),
+    ("start-dirty-rate web --period 2s", "StartDirtyRateCalculation"),
+    ("dirty-rate web", "GetDirtyRate"),
     ("set-lifecycle-action web crash coredump-restart", "SetLifecycleAction"),
     ("pull-block web vda --base /images/base.qcow2", "PullBlock"),
     ("copy-block web vda --to /images/copy.qcow2 --pivot --bandwidth 10MiB", "CopyBlock"),

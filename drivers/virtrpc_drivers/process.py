@@ -102,6 +102,8 @@ async def dispatch(driver: Driver, request: wire.AnyRequest) -> object:
             return await driver.authorized_ssh_keys(request.uuid, request.user)
         case wire.ReadResourceParameters():
             return await driver.resource_parameters(request.uuid, request.scope)
+        case wire.ReadDirtyRate():
+            return await driver.dirty_rate(request.uuid)
         case wire.TakeScreenshot():
             return await driver.screenshot(request.uuid, request.screen)
         case wire.ReadDomainCapabilities():

@@ -21,6 +21,7 @@ from virtrpc_drivers.values import (
     BackupInfo,
     CancelAnswer,
     Checkpoints,
+    DirtyRate,
     Group,
     GuestInfo,
     GuestPart,
@@ -250,6 +251,9 @@ class Driver(Protocol):
 
     async def resource_parameters(self, uuid: str, scope: Scope) -> ResourceParameters:
         """What it may use of its host (virDomainGetSchedulerParametersFlags and its neighbours). Raises WRONG_STATE. Scope BOTH is not asked."""
+
+    async def dirty_rate(self, uuid: str) -> DirtyRate:
+        """How fast its memory changes, as last measured (virDomainListGetStats). Raises WRONG_STATE. Can hang as the monitor does."""
 
     async def screenshot(self, uuid: str, screen: int) -> Screenshot:
         """A picture of a screen, of 64 MiB at most (virDomainScreenshot)."""

@@ -21,6 +21,7 @@ from virtrpc_drivers.resources import ResourceParameters
 from virtrpc_drivers.values import (
     CancelAnswer,
     Checkpoints,
+    DirtyRate,
     Group,
     GuestInfo,
     GuestPart,
@@ -215,6 +216,11 @@ class ProcessDriver:
     async def resource_parameters(self, uuid: str, scope: Scope) -> ResourceParameters:
         """See Driver.resource_parameters."""
         answer: ResourceParameters = await self._ask(wire.ReadResourceParameters, uuid=uuid, scope=scope)
+        return answer
+
+    async def dirty_rate(self, uuid: str) -> DirtyRate:
+        """See Driver.dirty_rate."""
+        answer: DirtyRate = await self._ask(wire.ReadDirtyRate, uuid=uuid)
         return answer
 
     async def screenshot(self, uuid: str, screen: int) -> Screenshot:

@@ -120,6 +120,7 @@ _TUNING = (
     _row("SetIoThreadParameters", _names("qemu test")),
     _row("SetVcpu", _names("qemu")),
     _row("SetPerfEvents", _names("qemu test")),
+    _row("StartDirtyRateCalculation", _names("qemu")),
 )
 _RESOURCES = (
     _row("SetSchedulerParameters", _names("qemu xen lxc esx test")),
@@ -175,6 +176,7 @@ _READS = (
     _read("GetGuestVcpus", "qemu"),
     _read("GetAuthorizedSshKeys", "qemu"),
     _read("GetResourceParameters", "qemu xen lxc ch esx hyper-v test"),
+    _read("GetDirtyRate", "qemu"),
 )
 _ROWS = (
     *_LIFECYCLE,

@@ -18,6 +18,7 @@ from virtrpc_drivers.resources import ResourceParameters
 from virtrpc_drivers.values import (
     CancelAnswer,
     Checkpoints,
+    DirtyRate,
     Failed,
     Group,
     GuestInfo,
@@ -191,6 +192,12 @@ class ReadResourceParameters(Request, frozen=True):
     scope: Scope
 
 
+class ReadDirtyRate(Request, frozen=True):
+    """Driver.dirty_rate."""
+
+    uuid: str
+
+
 class TakeScreenshot(Request, frozen=True):
     """Driver.screenshot."""
 
@@ -257,6 +264,7 @@ AnyRequest = (
     | ReadGuestVcpus
     | ReadAuthorizedSshKeys
     | ReadResourceParameters
+    | ReadDirtyRate
     | TakeScreenshot
     | ReadDomainCapabilities
     | Simulate
@@ -289,6 +297,7 @@ ANSWERS: dict[type[Request], Any] = {
     ReadGuestVcpus: tuple[GuestVcpu, ...],
     ReadAuthorizedSshKeys: tuple[str, ...],
     ReadResourceParameters: ResourceParameters,
+    ReadDirtyRate: DirtyRate,
     TakeScreenshot: Screenshot,
     ReadDomainCapabilities: str,
     Simulate: Any,

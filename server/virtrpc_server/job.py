@@ -241,6 +241,10 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         """virDomainSendProcessSignal."""
         return self._accept.existing(request, context, keys.send_process_signal)
 
+    def StartDirtyRateCalculation(self, request: job_pb2.StartDirtyRateCalculationRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
+        """virDomainStartDirtyRateCalc."""
+        return self._accept.existing(request, context, tuning.start_dirty_rate_calculation)
+
     def ResizeBlock(self, request: job_pb2.ResizeBlockRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainBlockResize."""
         return self._accept.existing(request, context, settings.resize_block)

@@ -16,7 +16,7 @@ from virtrpc_server.domains import Entry
 from virtrpc_server.errors import refuse
 from virtrpc_server.hosts import Hosts
 from virtrpc_server.lookup import Lookup
-from virtrpc_server.messages.common import identity_message
+from virtrpc_server.messages.common import duration, identity_message, numbers
 from virtrpc_server.messages.guest import PARTS, guest_info_message
 from virtrpc_server.messages.resources import resource_parameters_message
 from virtrpc_server.messages.snapshots import snapshot_message
@@ -167,6 +167,13 @@ class SnapshotService(snapshot_pb2_grpc.SnapshotServiceServicer):
         entry, scope = self._lookup.domain(request.domain, needs="GetResourceParameters"), asked_scope(request.scope)
         found = await self._slow.ask(entry, lambda: self._hosts[entry.host].driver.resource_parameters(entry.uuid, scope))
         return resource_parameters_message(entry, found)
+
+    async def GetDirtyRate(self, request: snapshot_pb2.GetDirtyRateRequest, context: Unary) -> snapshot_pb2.GetDirtyRateResponse:
+        """virDomainListGetStats, of the one group."""
+        entry = self._lookup.domain(request.domain, needs="GetDirtyRate")
+        told = await self._slow.ask(entry, lambda: self._hosts[entry.host].driver.dirty_rate(entry.uuid))
+        measured = numbers(dirty_bytes_per_second=told.bytes_per_second)
+        return snapshot_pb2.GetDirtyRateResponse(domain=identity_message(entry), measuring=told.measuring, period=duration(told.seconds), **measured)
 
     async def PlanMigration(self, request: snapshot_pb2.PlanMigrationRequest, context: Unary) -> snapshot_pb2.PlanMigrationResponse:
         """libvirt has no call of its own for it: what can be read at either end."""

@@ -34,6 +34,7 @@ NEEDS_ACTIVE = frozenset({
     "Save", "DumpCore", "FreezeFilesystems", "ThawFilesystems", "TrimFilesystems", "SetGuestTime",
     "PullBlock", "CopyBlock", "CommitBlock",
     "CreateCheckpoint", "Backup", "SetGuestVcpus", "SetAuthorizedSshKeys", "SendProcessSignal", "SetBlockThreshold",
+    "StartDirtyRateCalculation",
 })  # fmt: skip
 NEEDS_INACTIVE = {
     "Start": "the domain is already running",

@@ -66,6 +66,7 @@ EXAMPLES: dict[str, Callable[[str], ops.AnyOperation]] = {
     "SetBlkioParameters": lambda uuid: ops.SetBlkioParameters(uuid=uuid, weight=100),
     "SetIoThreadParameters": lambda uuid: ops.SetIoThreadParameters(uuid=uuid, number=1, parameters={"poll_grow": 1}),
     "SetVcpu": lambda uuid: ops.SetVcpu(uuid=uuid, vcpus=(1,), enabled=True),
+    "StartDirtyRateCalculation": lambda uuid: ops.StartDirtyRateCalculation(uuid=uuid, seconds=1),
     "SetPerfEvents": lambda uuid: ops.SetPerfEvents(uuid=uuid, events={"cpu_clock": True}),
     "SetBlockThreshold": lambda uuid: ops.SetBlockThreshold(uuid=uuid, device="vda", threshold_bytes=MIB),
     "SendProcessSignal": lambda uuid: ops.SendProcessSignal(uuid=uuid, pid=1, signal=15),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.drivers.bed import Bed, call_of
+from tests.drivers.bed import Bed, call_of, eventually
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.resources import BlkioDevice
@@ -98,4 +98,25 @@ async def test_what_runs_is_asked_of_what_runs(bed: Bed) -> None:
     uuid = await bed.defined()
     with pytest.raises(DriverError) as caught:
         await bed.driver.resource_parameters(uuid, ops.Scope.LIVE)
+    assert caught.value.reason is Reason.WRONG_STATE
+
+
+async def test_dirty_rate(bed: Bed) -> None:
+    """How fast memory changes is measured in the background, once at a time, and told afterwards; of a domain that is off it is not."""
+    bed.need("StartDirtyRateCalculation", "GetDirtyRate")
+    uuid = await bed.started()
+    before = await bed.driver.dirty_rate(uuid)
+    assert (before.measuring, before.seconds, before.bytes_per_second) == (False, None, None)
+    await bed.run(ops.StartDirtyRateCalculation(uuid=uuid, seconds=1))
+
+    async def measured() -> bool:
+        return (await bed.driver.dirty_rate(uuid)).bytes_per_second is not None
+
+    await eventually(measured, "the rate to be measured")
+    after = await bed.driver.dirty_rate(uuid)
+    assert (after.measuring, after.seconds) == (False, 1)
+    off = await bed.defined()
+    assert await bed.refused(ops.StartDirtyRateCalculation(uuid=off, seconds=1)) is Reason.WRONG_STATE
+    with pytest.raises(DriverError) as caught:
+        await bed.driver.dirty_rate(off)
     assert caught.value.reason is Reason.WRONG_STATE

@@ -11,8 +11,8 @@ import libvirt
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from tests.e2e.server import Guest, QemuHost, ended, running
-from virtrpc import AsyncClient, InvalidArgument, Unsupported, WrongState
+from tests.e2e.server import Guest, QemuHost, ended, eventually, running
+from virtrpc import AsyncClient, InvalidArgument, OperationFailed, Unsupported, WrongState
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import resources_pb2 as r
 from virtrpc.v1 import types_pb2 as t
@@ -165,6 +165,25 @@ async def test_perf_events(client: AsyncClient, guest: Guest) -> None:
         await ended(client.set_perf_events(guest.name, enable=[event], disable=[event]))
     with pytest.raises(Unsupported):
         await ended(client.send_process_signal(guest.name, pid=1, signal=j.PROCESS_SIGNAL_TERM))
+
+
+async def test_dirty_rate(client: AsyncClient, guest: Guest, direct: libvirt.virConnect) -> None:
+    """How fast a guest changes its memory is measured and told; a second measurement beside it, and too long a one, are refused."""
+    await ended(client.start_dirty_rate_calculation(guest.name, period=Duration(seconds=2)))
+    with pytest.raises(OperationFailed):
+        await ended(client.start_dirty_rate_calculation(guest.name))
+
+    async def measured() -> bool:
+        return (await client.get_dirty_rate(guest.name)).HasField("dirty_bytes_per_second")
+
+    await eventually(measured, "the rate to be measured")
+    told = await client.get_dirty_rate(guest.name)
+    ((_, found),) = direct.domainListGetStats([guest.domain], libvirt.VIR_DOMAIN_STATS_DIRTYRATE)
+    assert told.dirty_bytes_per_second == found["dirtyrate.megabytes_per_second"] * MIB
+    assert (told.measuring, told.period.seconds) == (False, 2)
+    for period in (Duration(seconds=61), Duration(), Duration(nanos=1)):
+        with pytest.raises(InvalidArgument):
+            await ended(client.start_dirty_rate_calculation(guest.name, period=period))
 
 
 async def test_off(client: AsyncClient, guest: Guest, qemu_host: QemuHost) -> None:

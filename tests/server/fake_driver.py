@@ -15,6 +15,7 @@ from virtrpc_drivers.resources import ResourceParameters
 from virtrpc_drivers.values import (
     CancelAnswer,
     Checkpoints,
+    DirtyRate,
     DomainConfig,
     DomainReading,
     DomainState,
@@ -154,6 +155,10 @@ class FakeDriver:
     async def resource_parameters(self, uuid: str, scope: Scope) -> ResourceParameters:
         """It counts nothing."""
         return ResourceParameters()
+
+    async def dirty_rate(self, uuid: str) -> DirtyRate:
+        """It measures nothing."""
+        return DirtyRate()
 
     async def screenshot(self, uuid: str, screen: int) -> Screenshot:
         """It has no screens."""

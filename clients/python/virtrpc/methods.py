@@ -80,6 +80,7 @@ class Methods:
     set_perf_events = Verb("JobService/SetPerfEvents", for_domain(j.SetPerfEventsRequest))
     set_block_threshold = Verb("JobService/SetBlockThreshold", for_domain(j.SetBlockThresholdRequest))
     send_process_signal = Verb("JobService/SendProcessSignal", for_domain(j.SendProcessSignalRequest))
+    start_dirty_rate_calculation = Verb("JobService/StartDirtyRateCalculation", for_domain(j.StartDirtyRateCalculationRequest))
     resize_block = Verb("JobService/ResizeBlock", for_domain(j.ResizeBlockRequest))
     pull_block = Verb("JobService/PullBlock", for_domain(j.PullBlockRequest))
     copy_block = Verb("JobService/CopyBlock", for_domain(j.CopyBlockRequest))
@@ -136,4 +137,5 @@ class Methods:
     get_resource_parameters = Read(
         "SnapshotService/GetResourceParameters", for_domain(s.GetResourceParametersRequest), s.GetResourceParametersResponse, lambda a: a
     )
+    get_dirty_rate = Read("SnapshotService/GetDirtyRate", for_domain(s.GetDirtyRateRequest), s.GetDirtyRateResponse, lambda a: a)
     plan_migration = Read("SnapshotService/PlanMigration", for_domain(s.PlanMigrationRequest), s.PlanMigrationResponse, lambda a: a)

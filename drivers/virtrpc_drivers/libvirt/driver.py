@@ -35,7 +35,7 @@ from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.events import Events
 from virtrpc_drivers.libvirt.host import NOT_YET, Host
 from virtrpc_drivers.libvirt.migration_stats import completed
-from virtrpc_drivers.libvirt.operations import files, images
+from virtrpc_drivers.libvirt.operations import dirty_rate, files, images
 from virtrpc_drivers.libvirt.progress import can_be_aborted, clear_completed, find_free
 from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.libvirt.stats import Sampler
@@ -47,6 +47,7 @@ from virtrpc_drivers.resources import ResourceParameters
 from virtrpc_drivers.values import (
     CancelAnswer,
     Checkpoints,
+    DirtyRate,
     Group,
     GuestInfo,
     GuestPart,
@@ -196,6 +197,10 @@ class LibvirtDriver:
     async def resource_parameters(self, uuid: str, scope: Scope) -> ResourceParameters:
         """virDomainGetSchedulerParametersFlags, GetMemoryParameters, GetNumaParameters, GetBlkioParameters."""
         return await self._look(lambda connection: resources.resource_parameters(connection, uuid, scope))
+
+    async def dirty_rate(self, uuid: str) -> DirtyRate:
+        """virDomainListGetStats, of the one group."""
+        return await self._look(lambda connection: dirty_rate.dirty_rate(connection, uuid))
 
     async def screenshot(self, uuid: str, screen: int) -> Screenshot:
         """virDomainScreenshot."""

@@ -21,6 +21,7 @@ from virtrpc_drivers.operations.blocks import AnyBlocks, CommitBlock, CopyBlock,
 from virtrpc_drivers.operations.checkpoints import AnyCheckpoints, CreateCheckpoint, DeleteCheckpoint
 from virtrpc_drivers.operations.definition import AnyDefinition, Create, Define, Rename, SetAutostart, SetMetadata, Undefine
 from virtrpc_drivers.operations.devices import AnyDevices, AttachDevice, DetachDevice, UpdateDevice
+from virtrpc_drivers.operations.dirty_rate import AnyDirtyRate, StartDirtyRateCalculation
 from virtrpc_drivers.operations.files import AnyFiles, DumpCore, Restore, Save
 from virtrpc_drivers.operations.images import AnyImages, DefineManagedSaveImage, DefineSaveImage
 from virtrpc_drivers.operations.keys import AnyKeys, InjectNmi, SendKey, SendProcessSignal
@@ -81,6 +82,7 @@ AnyOperation = (
     | AnyBlocks
     | AnyCheckpoints
     | AnyResources
+    | AnyDirtyRate
     | AnyBackup
 )
 VERBS: tuple[str, ...] = tuple(kind.__name__ for kind in AnyOperation.__args__)
@@ -153,6 +155,7 @@ __all__ = [
     "SetVcpus",
     "Shutdown",
     "Start",
+    "StartDirtyRateCalculation",
     "Suspend",
     "ThawFilesystems",
     "TrimFilesystems",

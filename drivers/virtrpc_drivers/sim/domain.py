@@ -78,6 +78,8 @@ class SimDomain:
     """Seconds by which the guest's clock is ahead."""
     thresholds: dict[str, int] = field(default_factory=dict)
     """Offsets in bytes that are watched for, by target."""
+    measured: tuple[float, int] | None = None
+    """Since when (loop time), and for how many seconds, the changes of its memory are or were measured."""
     signals: tuple[int, ...] = ()
     """Signals that its first process was sent."""
     capacities: dict[str, int] = field(default_factory=dict)

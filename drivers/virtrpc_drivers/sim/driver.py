@@ -17,7 +17,21 @@ from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tun
 from virtrpc_drivers.operations import CreateSnapshot, Migrate, Scope
 from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DomainChanged, DriverSettings, HostDown, HostUp
 from virtrpc_drivers.resources import ResourceParameters
-from virtrpc_drivers.sim import agent, calls, checkpoints, control, files, images, migration, proofs, readings, resources, snapshots, stats
+from virtrpc_drivers.sim import (
+    agent,
+    calls,
+    checkpoints,
+    control,
+    dirty_rate,
+    files,
+    images,
+    migration,
+    proofs,
+    readings,
+    resources,
+    snapshots,
+    stats,
+)
 from virtrpc_drivers.sim.faults import ANY
 from virtrpc_drivers.sim.host import host_info
 from virtrpc_drivers.sim.hypervisor import SimHypervisor
@@ -29,6 +43,7 @@ from virtrpc_drivers.sim.tracing import traced
 from virtrpc_drivers.values import (
     CancelAnswer,
     Checkpoints,
+    DirtyRate,
     DomainReading,
     Group,
     GuestInfo,
@@ -145,6 +160,10 @@ class SimDriver:
     async def resource_parameters(self, uuid: str, scope: Scope) -> ResourceParameters:
         """See Driver.resource_parameters."""
         return await self._query("resource_parameters", uuid, lambda _: resources.resource_parameters(self.hypervisor, uuid, scope))
+
+    async def dirty_rate(self, uuid: str) -> DirtyRate:
+        """See Driver.dirty_rate."""
+        return await self._query("dirty_rate", uuid, lambda _: dirty_rate.dirty_rate(self.hypervisor, uuid))
 
     async def screenshot(self, uuid: str, screen: int) -> Screenshot:
         """See Driver.screenshot: one black point."""

@@ -76,6 +76,7 @@ async def boot(
     if image is None:
         domain.frozen, domain.offline_vcpus = False, frozenset()
         domain.thresholds.clear()
+        domain.measured = None
     run = effects.begin_start(hypervisor, domain, live or (image.document if image else domain.document))
     try:
         await job.strike(1)

@@ -22,6 +22,7 @@ from virtrpc_drivers.values.state import ACTIVE_STATES, Control, DomainState, St
 from virtrpc_drivers.values.statistics import (
     BlockStats,
     CpuStats,
+    DirtyRate,
     HostStats,
     InterfaceStats,
     MemoryStats,
@@ -44,6 +45,7 @@ __all__ = [
     "Checkpoints",
     "Control",
     "CpuStats",
+    "DirtyRate",
     "DiskConfig",
     "DiskPlace",
     "DomainConfig",

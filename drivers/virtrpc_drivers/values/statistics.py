@@ -124,3 +124,11 @@ class HostStats(Value, frozen=True):
     free_bytes: int | None = None
     buffers_bytes: int | None = None
     cached_bytes: int | None = None
+
+
+class DirtyRate(Value, frozen=True):
+    """How fast a guest changes its memory: whether that is being measured, for how long it is or was, and the last result."""
+
+    measuring: bool = False
+    seconds: int | None = None
+    bytes_per_second: int | None = None

@@ -9,6 +9,7 @@ from virtrpc_drivers import operations as op
 from virtrpc_server.orders.common import invalid, scope_of
 from virtrpc_server.orders.settings import MAX_INT, MAX_VCPUS
 
+MAX_DIRTY_RATE_SECONDS = 60
 MAX_HOST_CPUS = 1 << 16
 MAX_INT64 = (1 << 63) - 1
 MAX_BANDWIDTH = MAX_INT << 10
@@ -112,6 +113,14 @@ def set_vcpu(request: job_pb2.SetVcpuRequest, uuid: str) -> op.SetVcpu:
     if not wanted or wanted[0] < 0 or wanted[-1] >= MAX_VCPUS:
         raise invalid("vcpus", f"at least one is required, each 0 to {MAX_VCPUS - 1}")
     return op.SetVcpu(uuid=uuid, vcpus=wanted, enabled=request.enabled, scope=scope_of(request.scope))
+
+
+def start_dirty_rate_calculation(request: job_pb2.StartDirtyRateCalculationRequest, uuid: str) -> op.StartDirtyRateCalculation:
+    """StartDirtyRateCalculation."""
+    seconds = request.period.seconds if request.HasField("period") else 1
+    if not 1 <= seconds <= MAX_DIRTY_RATE_SECONDS or request.period.nanos:
+        raise invalid("period", f"must be 1 to {MAX_DIRTY_RATE_SECONDS} whole seconds")
+    return op.StartDirtyRateCalculation(uuid=uuid, seconds=seconds)
 
 
 def set_perf_events(request: job_pb2.SetPerfEventsRequest, uuid: str) -> op.SetPerfEvents:

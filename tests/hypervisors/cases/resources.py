@@ -63,3 +63,18 @@ async def get_resource_parameters(s: Stage) -> None:
     told = await _told(s, ref)
     assert told.domain.uuid == s.guest.uuid
     assert any(told.HasField(group) for group in ("scheduler", "memory", "numa", "blkio"))
+
+
+@case("JobService/StartDirtyRateCalculation", lambda s: ended(s.client.start_dirty_rate_calculation(s.ref)))
+async def start_dirty_rate_calculation(s: Stage) -> None:
+    """How fast a running guest changes its memory begins to be measured."""
+    ref = await s.running()
+    await s.done(s.client.start_dirty_rate_calculation(ref))
+    assert (await s.client.get_dirty_rate(ref)).period.seconds == 1
+
+
+@case("SnapshotService/GetDirtyRate", lambda s: s.client.get_dirty_rate(s.ref))
+async def get_dirty_rate(s: Stage) -> None:
+    """How fast a running guest changes its memory is told, whether or not it was measured."""
+    ref = await s.running()
+    assert (await s.client.get_dirty_rate(ref)).domain.uuid == s.guest.uuid

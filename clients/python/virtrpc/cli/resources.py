@@ -38,6 +38,8 @@ def add_to(app: typer.Typer) -> None:
     verb(app, "set-numa", panel=TUNING, aliases=("numatune",))(set_numa)
     verb(app, "set-blkio", panel=TUNING, aliases=("blkiotune",))(set_blkio)
     command(app, "resources", panel=TUNING)(resources)
+    verb(app, "start-dirty-rate", panel=TUNING, aliases=("domdirtyrate-calc",))(start_dirty_rate)
+    command(app, "dirty-rate", panel=TUNING)(dirty_rate)
 
 
 def set_scheduler(
@@ -170,3 +172,28 @@ def _nodes(place: r.NumaParameters) -> str:
 
 def _limits(device: r.BlkioDevice) -> str:
     return ", ".join(f"{field.name} {value}" for field, value in device.ListFields() if field.name != "path")
+
+
+def start_dirty_rate(
+    client: AsyncClient,
+    domain: t.DomainRef,
+    options: t.JobOptions,
+    period: Annotated[str, typer.Option(metavar="TIME", help="For how long: 1s to 60s.")] = "1s",
+) -> Begun:
+    """Begin to measure how fast a guest changes its memory."""
+    return client.start_dirty_rate_calculation(domain, options=options, period=_time(period))
+
+
+def dirty_rate(session: Session, domain: t.DomainRef) -> None:
+    """Show how fast a guest changes its memory, as last measured."""
+    with session.client() as client:
+        told = client.get_dirty_rate(domain)
+    if session.json:
+        session.document(told)
+        return
+    session.facts(
+        [
+            ("Measured for", text.duration(told, "period")),
+            ("Changed", "being measured" if told.measuring else text.rate(text.optional(told, "dirty_bytes_per_second"))),
+        ]
+    )

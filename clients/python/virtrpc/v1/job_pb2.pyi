@@ -2678,6 +2678,42 @@ class SendProcessSignalRequest(_message.Message):
 Global___SendProcessSignalRequest: _TypeAlias = SendProcessSignalRequest  # noqa: Y015
 
 @_typing.final
+class StartDirtyRateCalculationRequest(_message.Message):
+    """Begins to measure how fast memory changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.JobOptions:
+        """How to run the job."""
+
+    @_builtins.property
+    def period(self) -> _duration_pb2.Duration:
+        """For how long: 1 to 60 whole seconds. Unset: 1 s."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+        options: _types_pb2.JobOptions | None = ...,
+        period: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options", "period", b"period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options", "period", b"period"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartDirtyRateCalculationRequest: _TypeAlias = StartDirtyRateCalculationRequest  # noqa: Y015
+
+@_typing.final
 class SetLifecycleActionRequest(_message.Message):
     """Sets a lifecycle action."""
 

@@ -288,6 +288,11 @@ class JobServiceStub:
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.SetPerfEventsRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
                 _registered_method=True)
+        self.StartDirtyRateCalculation = channel.unary_stream(
+                '/virtrpc.v1.JobService/StartDirtyRateCalculation',
+                request_serializer=virtrpc_dot_v1_dot_job__pb2.StartDirtyRateCalculationRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+                _registered_method=True)
         self.ResizeBlock = channel.unary_stream(
                 '/virtrpc.v1.JobService/ResizeBlock',
                 request_serializer=virtrpc_dot_v1_dot_job__pb2.ResizeBlockRequest.SerializeToString,
@@ -964,6 +969,18 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartDirtyRateCalculation(self, request, context):
+        """Begins to measure how fast a running guest changes its memory, which decides whether it can be migrated. SUCCEEDED means that it has begun:
+        GetDirtyRate tells the result once the period has passed. Who may call: operator.
+        INVALID_ARGUMENT     a period that is not 1 to 60 whole seconds
+        FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: it is being measured already
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResizeBlock(self, request, context):
         """Gives a disk of a running domain another size. The guest sees it at once; what it makes of it is the guest's affair, and shrinking loses data.
         Who may call: admin.
@@ -1504,6 +1521,11 @@ def add_JobServiceServicer_to_server(servicer, server):
             'SetPerfEvents': grpc.unary_stream_rpc_method_handler(
                     servicer.SetPerfEvents,
                     request_deserializer=virtrpc_dot_v1_dot_job__pb2.SetPerfEventsRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
+            ),
+            'StartDirtyRateCalculation': grpc.unary_stream_rpc_method_handler(
+                    servicer.StartDirtyRateCalculation,
+                    request_deserializer=virtrpc_dot_v1_dot_job__pb2.StartDirtyRateCalculationRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_types__pb2.JobUpdate.SerializeToString,
             ),
             'ResizeBlock': grpc.unary_stream_rpc_method_handler(
@@ -2879,6 +2901,33 @@ class JobService:
             target,
             '/virtrpc.v1.JobService/SetPerfEvents',
             virtrpc_dot_v1_dot_job__pb2.SetPerfEventsRequest.SerializeToString,
+            virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartDirtyRateCalculation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtrpc.v1.JobService/StartDirtyRateCalculation',
+            virtrpc_dot_v1_dot_job__pb2.StartDirtyRateCalculationRequest.SerializeToString,
             virtrpc_dot_v1_dot_types__pb2.JobUpdate.FromString,
             options,
             channel_credentials,

@@ -395,6 +395,14 @@ class JobServiceStub:
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
+    StartDirtyRateCalculation: _grpc.UnaryStreamMultiCallable[_job_pb2.StartDirtyRateCalculationRequest, _types_pb2.JobUpdate]
+    """Begins to measure how fast a running guest changes its memory, which decides whether it can be migrated. SUCCEEDED means that it has begun:
+    GetDirtyRate tells the result once the period has passed. Who may call: operator.
+      INVALID_ARGUMENT     a period that is not 1 to 60 whole seconds
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: it is being measured already
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
     ResizeBlock: _grpc.UnaryStreamMultiCallable[_job_pb2.ResizeBlockRequest, _types_pb2.JobUpdate]
     """Gives a disk of a running domain another size. The guest sees it at once; what it makes of it is the guest's affair, and shrinking loses data.
     Who may call: admin.
@@ -969,6 +977,14 @@ class JobServiceAsyncStub(JobServiceStub):
     """Has the host's performance counters count for a domain, or no longer. Its definition tells which do. Who may call: admin.
       INVALID_ARGUMENT     nothing to enable or disable; one of them in both
       FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: the host lacks one of them
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+    """
+    StartDirtyRateCalculation: _aio.UnaryStreamMultiCallable[_job_pb2.StartDirtyRateCalculationRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
+    """Begins to measure how fast a running guest changes its memory, which decides whether it can be migrated. SUCCEEDED means that it has begun:
+    GetDirtyRate tells the result once the period has passed. Who may call: operator.
+      INVALID_ARGUMENT     a period that is not 1 to 60 whole seconds
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: it is being measured already
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
@@ -1813,6 +1829,20 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """Has the host's performance counters count for a domain, or no longer. Its definition tells which do. Who may call: admin.
           INVALID_ARGUMENT     nothing to enable or disable; one of them in both
           FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state; UNSUPPORTED_BY_HYPERVISOR: the host lacks one of them
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
+        """
+
+    @_abc_1.abstractmethod
+    def StartDirtyRateCalculation(
+        self,
+        request: _job_pb2.StartDirtyRateCalculationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
+        """Begins to measure how fast a running guest changes its memory, which decides whether it can be migrated. SUCCEEDED means that it has begun:
+        GetDirtyRate tells the result once the period has passed. Who may call: operator.
+          INVALID_ARGUMENT     a period that is not 1 to 60 whole seconds
+          FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: it is being measured already
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
         """

@@ -5,6 +5,7 @@ Calls that need a slow answer of the hypervisor, and hold nobody up while they w
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -1409,3 +1410,67 @@ class GetResourceParametersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetResourceParametersResponse: _TypeAlias = GetResourceParametersResponse  # noqa: Y015
+
+@_typing.final
+class GetDirtyRateRequest(_message.Message):
+    """Asks how fast memory changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainRef:
+        """The domain."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainRef | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDirtyRateRequest: _TypeAlias = GetDirtyRateRequest  # noqa: Y015
+
+@_typing.final
+class GetDirtyRateResponse(_message.Message):
+    """Answers GetDirtyRate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    MEASURING_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    DIRTY_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    measuring: _builtins.bool
+    """It is being measured: ask again when the period has passed."""
+    dirty_bytes_per_second: _builtins.int
+    """What was measured, in whole MiB. Unset before there is a result."""
+    @_builtins.property
+    def domain(self) -> _types_pb2.DomainIdentity:
+        """The domain."""
+
+    @_builtins.property
+    def period(self) -> _duration_pb2.Duration:
+        """For how long it is or was measured. Unset where it never was since the guest started."""
+
+    def __init__(
+        self,
+        *,
+        domain: _types_pb2.DomainIdentity | None = ...,
+        measuring: _builtins.bool = ...,
+        period: _duration_pb2.Duration | None = ...,
+        dirty_bytes_per_second: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dirty_bytes_per_second", b"_dirty_bytes_per_second", "dirty_bytes_per_second", b"dirty_bytes_per_second", "domain", b"domain", "period", b"period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dirty_bytes_per_second", b"_dirty_bytes_per_second", "dirty_bytes_per_second", b"dirty_bytes_per_second", "domain", b"domain", "measuring", b"measuring", "period", b"period"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dirty_bytes_per_second: _TypeAlias = _typing.Literal["dirty_bytes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__dirty_bytes_per_second: _TypeAlias = _typing.Literal["_dirty_bytes_per_second", b"_dirty_bytes_per_second"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dirty_bytes_per_second) -> _WhichOneofReturnType__dirty_bytes_per_second | None: ...
+
+Global___GetDirtyRateResponse: _TypeAlias = GetDirtyRateResponse  # noqa: Y015

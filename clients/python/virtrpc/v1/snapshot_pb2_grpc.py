@@ -133,6 +133,11 @@ class SnapshotServiceStub:
                 request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetResourceParametersRequest.SerializeToString,
                 response_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetResourceParametersResponse.FromString,
                 _registered_method=True)
+        self.GetDirtyRate = channel.unary_unary(
+                '/virtrpc.v1.SnapshotService/GetDirtyRate',
+                request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetDirtyRateRequest.SerializeToString,
+                response_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetDirtyRateResponse.FromString,
+                _registered_method=True)
         self.PlanMigration = channel.unary_unary(
                 '/virtrpc.v1.SnapshotService/PlanMigration',
                 request_serializer=virtrpc_dot_v1_dot_snapshot__pb2.PlanMigrationRequest.SerializeToString,
@@ -311,6 +316,14 @@ class SnapshotServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetDirtyRate(self, request, context):
+        """How fast a running guest changes its memory, as StartDirtyRateCalculation last measured it. Asks the hypervisor's monitor. Who may call: viewer.
+        FAILED_PRECONDITION  WRONG_STATE: it is off
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PlanMigration(self, request, context):
         """Says what would stand in the way of a migration, at the source and at the destination, and changes nothing. Obstacles are an answer, not an
         error: also that the destination cannot be reached. A destination given by URI is opened read-only from the source's driver process. Who may
@@ -409,6 +422,11 @@ def add_SnapshotServiceServicer_to_server(servicer, server):
                     servicer.GetResourceParameters,
                     request_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetResourceParametersRequest.FromString,
                     response_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetResourceParametersResponse.SerializeToString,
+            ),
+            'GetDirtyRate': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDirtyRate,
+                    request_deserializer=virtrpc_dot_v1_dot_snapshot__pb2.GetDirtyRateRequest.FromString,
+                    response_serializer=virtrpc_dot_v1_dot_snapshot__pb2.GetDirtyRateResponse.SerializeToString,
             ),
             'PlanMigration': grpc.unary_unary_rpc_method_handler(
                     servicer.PlanMigration,
@@ -888,6 +906,33 @@ class SnapshotService:
             '/virtrpc.v1.SnapshotService/GetResourceParameters',
             virtrpc_dot_v1_dot_snapshot__pb2.GetResourceParametersRequest.SerializeToString,
             virtrpc_dot_v1_dot_snapshot__pb2.GetResourceParametersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDirtyRate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virtrpc.v1.SnapshotService/GetDirtyRate',
+            virtrpc_dot_v1_dot_snapshot__pb2.GetDirtyRateRequest.SerializeToString,
+            virtrpc_dot_v1_dot_snapshot__pb2.GetDirtyRateResponse.FromString,
             options,
             channel_credentials,
             insecure,

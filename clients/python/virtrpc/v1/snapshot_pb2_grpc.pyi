@@ -134,6 +134,10 @@ class SnapshotServiceStub:
       INVALID_ARGUMENT     scope is BOTH: running and stored values are two answers
       FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state
     """
+    GetDirtyRate: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetDirtyRateRequest, _snapshot_pb2.GetDirtyRateResponse]
+    """How fast a running guest changes its memory, as StartDirtyRateCalculation last measured it. Asks the hypervisor's monitor. Who may call: viewer.
+      FAILED_PRECONDITION  WRONG_STATE: it is off
+    """
     PlanMigration: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.PlanMigrationRequest, _snapshot_pb2.PlanMigrationResponse]
     """Says what would stand in the way of a migration, at the source and at the destination, and changes nothing. Obstacles are an answer, not an
     error: also that the destination cannot be reached. A destination given by URI is opened read-only from the source's driver process. Who may
@@ -246,6 +250,10 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     """What a domain may use of its host: processors, memory, NUMA nodes, block devices. What the hypervisor or the host lacks is unset. Who may call: viewer.
       INVALID_ARGUMENT     scope is BOTH: running and stored values are two answers
       FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state
+    """
+    GetDirtyRate: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetDirtyRateRequest, _snapshot_pb2.GetDirtyRateResponse]  # type: ignore[assignment]
+    """How fast a running guest changes its memory, as StartDirtyRateCalculation last measured it. Asks the hypervisor's monitor. Who may call: viewer.
+      FAILED_PRECONDITION  WRONG_STATE: it is off
     """
     PlanMigration: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.PlanMigrationRequest, _snapshot_pb2.PlanMigrationResponse]  # type: ignore[assignment]
     """Says what would stand in the way of a migration, at the source and at the destination, and changes nothing. Obstacles are an answer, not an
@@ -458,6 +466,16 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         """What a domain may use of its host: processors, memory, NUMA nodes, block devices. What the hypervisor or the host lacks is unset. Who may call: viewer.
           INVALID_ARGUMENT     scope is BOTH: running and stored values are two answers
           FAILED_PRECONDITION  WRONG_STATE: scope does not fit the state
+        """
+
+    @_abc_1.abstractmethod
+    def GetDirtyRate(
+        self,
+        request: _snapshot_pb2.GetDirtyRateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_snapshot_pb2.GetDirtyRateResponse, _abc.Awaitable[_snapshot_pb2.GetDirtyRateResponse]]:
+        """How fast a running guest changes its memory, as StartDirtyRateCalculation last measured it. Asks the hypervisor's monitor. Who may call: viewer.
+          FAILED_PRECONDITION  WRONG_STATE: it is off
         """
 
     @_abc_1.abstractmethod

@@ -386,6 +386,8 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """JobService.SetBlockThreshold."""
     JOB_KIND_SET_PERF_EVENTS: _JobKind.ValueType  # 78
     """JobService.SetPerfEvents."""
+    JOB_KIND_START_DIRTY_RATE_CALCULATION: _JobKind.ValueType  # 79
+    """JobService.StartDirtyRateCalculation."""
     JOB_KIND_SET_USER_PASSWORD: _JobKind.ValueType  # 80
     """JobService.SetUserPassword."""
     JOB_KIND_FREEZE_FILESYSTEMS: _JobKind.ValueType  # 81
@@ -522,6 +524,8 @@ JOB_KIND_SET_BLOCK_THRESHOLD: JobKind.ValueType  # 77
 """JobService.SetBlockThreshold."""
 JOB_KIND_SET_PERF_EVENTS: JobKind.ValueType  # 78
 """JobService.SetPerfEvents."""
+JOB_KIND_START_DIRTY_RATE_CALCULATION: JobKind.ValueType  # 79
+"""JobService.StartDirtyRateCalculation."""
 JOB_KIND_SET_USER_PASSWORD: JobKind.ValueType  # 80
 """JobService.SetUserPassword."""
 JOB_KIND_FREEZE_FILESYSTEMS: JobKind.ValueType  # 81
