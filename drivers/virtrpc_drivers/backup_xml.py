@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 from virtrpc_drivers.values import BackupDisk, BackupInfo, BackupServer
@@ -39,6 +40,11 @@ def _disk(disk: Element, *, pull: bool) -> BackupDisk:
 def _server(server: Element | None) -> BackupServer:
     if server is None:
         return BackupServer()
-    port = server.get("port", "")
-    tls = server.get("tls") == "yes"
-    return BackupServer(socket=server.get("socket", ""), host=server.get("name", ""), port=int(port) if port.isdecimal() else 0, tls=tls)
+    return BackupServer(
+        socket=server.get("socket", ""), host=server.get("name", ""), port=_port(server.get("port", "")), tls=server.get("tls") == "yes"
+    )
+
+
+def _port(text: str) -> int:
+    """Not yet known to be a port, but no larger than any field: 0 is none."""
+    return int(text) if re.fullmatch("[0-9]{1,5}", text) else 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from virtrpc_drivers.values import DiskConfig, DiskPlace, GraphicsConfig, InterfaceConfig, NetworkHost
+from virtrpc_drivers.xml import integer
 
 Element = ElementTree.Element
 
@@ -58,8 +59,8 @@ def disk(element: Element) -> DiskConfig:
         cache=attribute(element, "driver", "cache") or "",
         io=attribute(element, "driver", "io") or "",
         discard=attribute(element, "driver", "discard") or "",
-        boot_order=_integer(attribute(element, "boot", "order")),
-        limits={name: limit for name in LIMITS if (limit := _integer(element.findtext(f"iotune/{name}"))) is not None},
+        boot_order=integer(attribute(element, "boot", "order")),
+        limits={name: limit for name in LIMITS if (limit := integer(element.findtext(f"iotune/{name}"))) is not None},
         backing_chain=tuple(_backing(element)),
     )
 
@@ -79,7 +80,7 @@ def _place(kind: str, source: Element | None, format: str = "") -> DiskPlace:
 
 
 def _host(host: Element) -> NetworkHost:
-    return NetworkHost(name=host.get("name", ""), port=_integer(host.get("port")), transport=host.get("transport", ""), socket=host.get("socket", ""))
+    return NetworkHost(name=host.get("name", ""), port=integer(host.get("port")), transport=host.get("transport", ""), socket=host.get("socket", ""))
 
 
 def _backing(disk: Element) -> Iterator[DiskPlace]:
@@ -102,10 +103,10 @@ def interface(element: Element) -> InterfaceConfig:
         kind=element.get("type", ""),
         mode=source.get("mode", "") if source is not None else "",
         model=attribute(element, "model", "type") or "",
-        mtu_bytes=_integer(attribute(element, "mtu", "size")),
+        mtu_bytes=integer(attribute(element, "mtu", "size")),
         link=attribute(element, "link", "state") or "",
-        vlan_id=_integer(tags[0].get("id")) if len(tags) == 1 else None,
-        boot_order=_integer(attribute(element, "boot", "order")),
+        vlan_id=integer(tags[0].get("id")) if len(tags) == 1 else None,
+        boot_order=integer(attribute(element, "boot", "order")),
     )
 
 
@@ -131,12 +132,5 @@ def _first(element: Element | None, names: tuple[str, ...]) -> str | None:
 
 
 def _port(text: str | None) -> int | None:
-    port = _integer(text)
+    port = integer(text)
     return port if port is not None and port > 0 else None
-
-
-def _integer(text: str | None) -> int | None:
-    try:
-        return int((text or "").strip())
-    except ValueError:
-        return None

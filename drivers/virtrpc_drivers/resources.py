@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from xml.etree.ElementTree import Element, SubElement
 
+from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.values import Value
+from virtrpc_drivers.xml import integer, memory_bytes
 
 GROUPS = ("vcpu", "emulator", "global", "iothread")
 QUOTAS = frozenset(f"{group}_quota" for group in GROUPS)
@@ -20,9 +23,12 @@ NUMA_MODES = ("strict", "preferred", "interleave", "restrictive")
 """In libvirt's order (virDomainNumatuneMemMode)."""
 BLKIO_LIMITS = ("weight", "read_bytes_sec", "write_bytes_sec", "read_iops_sec", "write_iops_sec")
 
-_ELEMENTS = {"cpu_shares": "shares", "vcpu_period": "period", "vcpu_quota": "quota"}
+ELEMENTS = {"cpu_shares": "shares", "vcpu_period": "period", "vcpu_quota": "quota"}
 """What <cputune> calls otherwise than libvirt's parameters."""
 _KIB = 1024
+MAX_NUMBERS = 1 << 16
+"""How many a set has at most: no host has more processors, nor nodes."""
+_SPAN = re.compile(r"(\^?)([0-9]{1,5})(?:-([0-9]{1,5}))?")
 
 
 class Numa(Value, frozen=True):
@@ -58,27 +64,28 @@ class ResourceParameters(Value, frozen=True):
 
 def scheduler(root: Element) -> dict[str, int]:
     """What <cputune> says, by SCHEDULER's names; what it does not say is missing."""
-    found = {name: root.findtext(f"cputune/{_ELEMENTS.get(name, name)}") for name in SCHEDULER}
-    return {name: max(int(text), 0) for name, text in found.items() if text is not None}
+    found = {name: integer(root.findtext(f"cputune/{ELEMENTS.get(name, name)}")) for name in SCHEDULER}
+    return {name: max(number, 0) for name, number in found.items() if number is not None}
 
 
 def put_scheduler(root: Element, parameters: Mapping[str, int]) -> None:
     """Say it in <cputune>."""
     tune = child(root, "cputune")
     for name, number in parameters.items():
-        child(tune, _ELEMENTS.get(name, name)).text = str(number)
+        child(tune, ELEMENTS.get(name, name)).text = str(number)
 
 
 def memory(root: Element) -> dict[str, int]:
     """What <memtune> says, in bytes; all of MEMORY's names."""
-    return {name: int(root.findtext(f"memtune/{name}", "0")) * _KIB for name in MEMORY}
+    return {name: memory_bytes(root.find(f"memtune/{name}")) or 0 for name in MEMORY}
 
 
 def put_memory(root: Element, limits: Mapping[str, int]) -> None:
     """Say it in <memtune>."""
     tune = child(root, "memtune")
     for name, limit in limits.items():
-        child(tune, name).text = str(in_kib(limit))
+        said = child(tune, name)
+        said.text, said.attrib = str(in_kib(limit)), {"unit": "KiB"}
 
 
 def numa(root: Element) -> Numa:
@@ -100,10 +107,9 @@ def put_numa(root: Element, wanted: Numa) -> None:
 
 def blkio(root: Element) -> Blkio:
     """What <blkiotune> says."""
-    weight = root.findtext("blkiotune/weight")
-    found = ((device.findtext("path", ""), {name: int(device.findtext(name, "0")) for name in BLKIO_LIMITS}) for device in _devices(root))
+    found = ((device.findtext("path", ""), {name: integer(device.findtext(name)) for name in BLKIO_LIMITS}) for device in _devices(root))
     devices = tuple(BlkioDevice(path=path, limits={name: limit for name, limit in limits.items() if limit}) for path, limits in found)
-    return Blkio(weight=int(weight) if weight else None, devices=tuple(device for device in devices if device.limits))
+    return Blkio(weight=integer(root.findtext("blkiotune/weight")), devices=tuple(device for device in devices if device.limits))
 
 
 def put_blkio(root: Element, wanted: Blkio) -> None:
@@ -133,9 +139,17 @@ def in_kib(size: int) -> int:
 
 
 def numbers(text: str) -> frozenset[int]:
-    """The numbers of libvirt's text of a set: "0-3,8"."""
-    bounds = [part.split("-") for part in text.split(",") if part]
-    return frozenset(number for first, *last in bounds for number in range(int(first), int(last[0] if last else first) + 1))
+    """The numbers of libvirt's text of a set: "0-3,^2,8". Raises XML_INVALID where it is none, or one of more than MAX_NUMBERS."""
+    found: set[int] = set()
+    left = MAX_NUMBERS
+    for part in filter(None, text.split(",")):
+        span = _SPAN.fullmatch(part.strip())
+        among = range(int(span[2]), int(span[3] or span[2]) + 1) if span is not None else range(0)
+        left -= len(among)
+        if span is None or not among or left < 0:
+            raise failure(Reason.XML_INVALID, f"{text[:64]!r} is not a set of at most {MAX_NUMBERS} numbers, such as 0-3,8")
+        (found.difference_update if span[1] else found.update)(among)
+    return frozenset(found)
 
 
 def child(root: Element, tag: str) -> Element:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid as uuids
 from xml.etree import ElementTree
 
@@ -16,9 +17,14 @@ MAX_XML_BYTES = 1 << 20
 MAX_XML_DEPTH = 256
 """How deep elements may be nested: ElementTree writes XML recursively, and no definition comes near."""
 
+LARGEST = (1 << 63) - 1
+"""The largest number that the contract's fields hold."""
+
+_NUMBER = re.compile(r"[+-]?[0-9]{1,19}")
 _UNITS = {
     "b": 1, "bytes": 1, "kb": 10**3, "k": 2**10, "kib": 2**10, "mb": 10**6, "m": 2**20, "mib": 2**20,
     "gb": 10**9, "g": 2**30, "gib": 2**30, "tb": 10**12, "t": 2**40, "tib": 2**40,
+    "pb": 10**15, "p": 2**50, "pib": 2**50, "eb": 10**18, "e": 2**60, "eib": 2**60,
 }  # fmt: skip
 
 
@@ -96,11 +102,22 @@ def _with_uuid(root: ElementTree.Element, name: str) -> Definition:
     return Definition(uuid=fresh, name=name, xml=ElementTree.tostring(root, encoding="unicode"))
 
 
+def integer(text: str | None) -> int | None:
+    """The whole number that an element or an attribute holds; None where it is none, or one that no field holds."""
+    plain = (text or "").strip()
+    return _fitting(int(plain)) if _NUMBER.fullmatch(plain) else None
+
+
 def memory_bytes(element: ElementTree.Element | None) -> int | None:
-    """An element such as <memory unit='KiB'>, in bytes; None where it states no size. libvirt's unit where none is named is KiB."""
+    """An element such as <memory unit='KiB'>, in bytes; None where it states no size, or one that no field holds.
+
+    libvirt's unit where none is named is KiB.
+    """
     if element is None:
         return None
-    try:
-        return int(element.text or "") * _UNITS[element.get("unit", "KiB").strip().lower()]
-    except (ValueError, KeyError):
-        return None
+    number, unit = integer(element.text), _UNITS.get(element.get("unit", "KiB").strip().lower())
+    return None if number is None or unit is None else _fitting(number * unit)
+
+
+def _fitting(number: int) -> int | None:
+    return number if -LARGEST <= number <= LARGEST else None

@@ -63,3 +63,11 @@ def test_a_long_chain_is_cut() -> None:
     link = "<backingStore type='file'><source file='/x'/>"
     deep = f"<domain><devices><disk><source file='/a'/><target dev='a'/>{link * 200}{'</backingStore>' * 200}</disk></devices></domain>"
     assert len(devices(deep).disks[0].backing_chain) == 64
+
+
+def test_numbers_that_no_field_holds() -> None:
+    """They are unset, and the rest is told."""
+    huge = "9" * 30
+    found = devices(DOMAIN.replace("5900", huge).replace("9000", huge).replace("order='1'", f"order='{huge}'").replace(">1000<", f">{huge}<"))
+    assert (found.graphics[0].port, found.interfaces[0].mtu_bytes, found.disks[0].boot_order) == (None, None, None)
+    assert found.disks[0].limits == {"total_iops_sec": 5}

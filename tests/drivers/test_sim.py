@@ -17,6 +17,7 @@ from virtrpc_drivers.sim.options import from_uri
 from virtrpc_drivers.values import Group, Phase, Slot, State
 from virtrpc_drivers.xml import MAX_XML_DEPTH
 
+HUGE = "9" * 5000
 DISK = "<disk type='file' device='disk'><source file='/b.img'/><target dev='vda'/></disk>"
 
 
@@ -51,6 +52,29 @@ async def test_different_domains_do_not_race() -> None:
         pytest.param("<memory>x</memory>", id="memory that is no number"),
         pytest.param("<memory>-1</memory>", id="negative memory"),
         pytest.param(f"<memory unit='TiB'>{2**40}</memory>", id="too much memory"),
+        *(
+            pytest.param(f"<memory>1024</memory>{text.format(HUGE)}", id=text[:40])
+            for text in (
+                "<memtune><hard_limit unit='EiB'>{}</hard_limit></memtune>",
+                "<memtune><soft_limit>-{}</soft_limit></memtune>",
+                "<numatune><memory nodeset='0-{}'/></numatune>",
+                "<vcpu cpuset='0-{}'>1</vcpu>",
+                "<cputune><emulatorpin cpuset='0-{}'/></cputune>",
+                "<cputune><shares>{}</shares></cputune>",
+                "<cputune><quota>-{}</quota></cputune>",
+                "<blkiotune><weight>{}</weight></blkiotune>",
+                "<blkiotune><device><path>/dev/sda</path><read_bytes_sec>{}</read_bytes_sec></device></blkiotune>",
+                "<iothreads>{}</iothreads>",
+                "<vcpus><vcpu id='{}' enabled='yes'/></vcpus>",
+                "<devices><graphics type='vnc' port='{}'/></devices>",
+                "<devices><disk><boot order='{}'/></disk></devices>",
+                "<devices><disk><iotune><total_bytes_sec>{}</total_bytes_sec></iotune></disk></devices>",
+                "<devices><disk><source><host name='h' port='{}'/></source></disk></devices>",
+                "<devices><interface><mtu size='{}'/></interface></devices>",
+                "<devices><interface><bandwidth><inbound average='{}'/></bandwidth></interface></devices>",
+                "<devices><memballoon><stats period='{}'/></memballoon></devices>",
+            )
+        ),
     ],
 )
 @on_virtual_time
@@ -62,6 +86,15 @@ async def test_odd_numbers_in_a_definition(odd: str) -> None:
         assert await sim.refused(ops.Define(uuid="odd", name="odd", xml=xml)) is Reason.XML_INVALID
         assert await sim.refused(ops.Create(uuid="odd", name="odd", xml=xml)) is Reason.XML_INVALID
         assert set(sim.hypervisor.domains) == before
+
+
+@on_virtual_time
+async def test_a_device_with_odd_numbers() -> None:
+    """It is refused when it is attached, and the domain stays readable."""
+    async with world() as sim:
+        device = DISK.replace("<target dev='vda'", f"<boot order='{HUGE}'/><target dev='vdb'")
+        assert await sim.refused(ops.AttachDevice(uuid=sim.uuid, xml=device)) is Reason.XML_INVALID
+        assert (await sim.driver.read([sim.uuid], Group.CONFIG)).found
 
 
 @on_virtual_time

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from virtrpc_drivers.errors import DriverError, Reason
-from virtrpc_drivers.xml import MAX_XML_DEPTH, definition, memory_bytes, parse
+from virtrpc_drivers.xml import LARGEST, MAX_XML_DEPTH, definition, integer, memory_bytes, parse
 
 
 def nested(levels: int) -> str:
@@ -53,3 +53,18 @@ def test_a_text_that_was_read_is_freed_without_a_collection(end: str) -> None:
 def test_units(text: str, size: int | None) -> None:
     """libvirt's units; KiB where none is named."""
     assert memory_bytes(parse(text)) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "1.5", "1_0", "0x10", "\N{ARABIC-INDIC DIGIT THREE}", str(LARGEST + 1), "9" * 5000, None], ids=lambda text: str(text)[:24]
+)
+def test_what_is_no_number_is_none(text: str | None) -> None:
+    """Neither is one that no field of the contract holds, nor a size of so many bytes."""
+    assert integer(text) is None
+    assert memory_bytes(parse(f"<m unit='b'>{text}</m>")) is None
+
+
+def test_numbers() -> None:
+    """Up to the largest that fits, signs and blanks around them included."""
+    assert [integer(text) for text in ("0", " 7\n", "-1", "+3", str(LARGEST))] == [0, 7, -1, 3, LARGEST]
+    assert memory_bytes(parse(f"<m>{LARGEST}</m>")) is None

@@ -112,6 +112,10 @@ async def test_what_it_cannot_be_told() -> None:
     [
         t.BackupServer(),
         t.BackupServer(tcp=t.BackupEndpoint(host="localhost")),
+        t.BackupServer(tcp=t.BackupEndpoint(port=-1)),
+        t.BackupServer(tcp=t.BackupEndpoint(port=65536)),
+        t.BackupServer(tcp=t.BackupEndpoint(port=99999)),
+        t.BackupServer(tcp=t.BackupEndpoint(port=(1 << 63) - 1)),
         t.BackupServer(tcp=t.BackupEndpoint(host="0.0.0.0", port=10809)),  # refused: that is the point
         t.BackupServer(tcp=t.BackupEndpoint(host="host.example", port=10809)),
         t.BackupServer(socket="relative"),
@@ -126,6 +130,28 @@ def test_a_pull_that_anybody_could_read_from_is_refused(server: t.BackupServer) 
     with pytest.raises(Refusal):
         backup_domain(j.BackupDomainRequest(xml=xml), "u")
     assert backup_domain(j.BackupDomainRequest(xml=xml.replace("<server", "<server tls='yes'")), "u").asked.pull
+
+
+PORTS = ("", "0", "-1", "65536", "99999", str(1 << 63), str(10**22), "9" * 5000, "\N{ARABIC-INDIC DIGIT THREE}", "1e3", " 1")
+
+
+@pytest.mark.parametrize("port", PORTS, ids=lambda port: port[:20])
+def test_a_port_that_is_none_is_refused(port: str) -> None:
+    """INVALID_ARGUMENT before there is a job, however long the number that XML has for it."""
+    disks = "<disks><disk name='vda'><scratch file='/s'/></disk></disks>"
+    xml = f"<domainbackup mode='pull'><server name='localhost' port='{port}'/>{disks}</domainbackup>"
+    with pytest.raises(Refusal) as caught:
+        backup_domain(j.BackupDomainRequest(xml=xml), "u")
+    assert caught.value.problem.reason == "INVALID_ARGUMENT"
+    assert backup_domain(j.BackupDomainRequest(xml=xml.replace(f"port='{port}'", "port='65535'")), "u").asked.pull
+
+
+def test_a_relative_path_names_its_disk() -> None:
+    """The field says which disk's it is."""
+    definition = j.BackupDefinition(disks=[DISK, t.BackupDisk(device="vdb", path="full.qcow2")])
+    with pytest.raises(Refusal, match=r"'full\.qcow2'") as caught:
+        backup_domain(j.BackupDomainRequest(definition=definition), "u")
+    assert caught.value.problem.metadata["field"] == "definition.disks[1].path"
 
 
 @pytest.mark.parametrize(

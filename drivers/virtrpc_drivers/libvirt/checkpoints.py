@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.values import Checkpoint, Checkpoints
+from virtrpc_drivers.xml import integer
 
 
 def of_domain(connection: Any, uuid: str) -> Checkpoints:
@@ -27,7 +28,7 @@ def describe(handle: Any) -> Checkpoint:
         name=root.findtext("name") or handle.getName(),
         parent=root.findtext("parent/name"),
         description=root.findtext("description"),
-        creation_time=int(root.findtext("creationTime") or 0) or None,
+        creation_time=integer(root.findtext("creationTime")) or None,
         disks=tuple(disk.get("name", "") for disk in disks),
     )
 

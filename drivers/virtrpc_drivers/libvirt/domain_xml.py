@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from virtrpc_drivers.merging import ANY_DEVICE
-from virtrpc_drivers.xml import memory_bytes, parse
+from virtrpc_drivers.xml import integer, memory_bytes, parse
 
 Element = ElementTree.Element
 
@@ -41,8 +41,8 @@ def sizes(xml: str) -> Sizes:
     root = ElementTree.fromstring(xml)
     maximum = memory_bytes(root.find("memory"))
     vcpu = root.find("vcpu")
-    vcpus_maximum = _integer(vcpu.text) if vcpu is not None else None
-    current = _integer(vcpu.get("current")) if vcpu is not None else None
+    vcpus_maximum = integer(vcpu.text) if vcpu is not None else None
+    current = integer(vcpu.get("current")) if vcpu is not None else None
     return Sizes(
         domain_type=root.get("type"),
         os_type=(root.findtext("os/type") or "").strip() or None,
@@ -164,10 +164,3 @@ def _alias(device: Element) -> str | None:
 def _attribute(element: Element, child: str, name: str) -> str | None:
     found = element.find(child)
     return found.get(name) if found is not None else None
-
-
-def _integer(text: str | None) -> int | None:
-    try:
-        return int((text or "").strip())
-    except ValueError:
-        return None

@@ -25,6 +25,7 @@ from virtrpc_drivers.resources import (
     numbers,
     scheduler,
 )
+from virtrpc_drivers.xml import LARGEST, integer
 
 T = TypeVar("T")
 Numbers = dict[str, Any]
@@ -80,7 +81,7 @@ def _scheduler(connection: Any, domain: Any, scope: Scope) -> dict[str, int]:
     else:
         told = domain.schedulerParametersFlags(flags.scope(scope))
     told["cpu_shares"] = told.pop(SHARES.get(hypervisor, "cpu_shares"), None)
-    said = {name: number for name in SCHEDULER if (number := told.get(name)) is not None}
+    said = {name: number for name in SCHEDULER if (number := told.get(name)) is not None and number <= LARGEST}
     # Of a share or a period 0 is not said: the stored definition leaves it to the next start.
     return {name: _limit(name, number) for name, number in said.items() if number > 0 or name in _MAY_BE_NONE}
 
@@ -109,5 +110,6 @@ def _blkio(told: Numbers) -> Blkio:
     for name in BLKIO_LIMITS:
         words = [word for word in str(told.get(f"device_{name}") or "").split(",") if word]
         for path, number in zip(words[::2], words[1::2], strict=True):
-            devices.setdefault(path, {})[name] = int(number)
+            if (limit := integer(number)) is not None:
+                devices.setdefault(path, {})[name] = limit
     return Blkio(weight=told.get("weight") or None, devices=tuple(BlkioDevice(path=path, limits=limits) for path, limits in sorted(devices.items())))

@@ -13,6 +13,7 @@ from virtrpc_drivers import paths
 from virtrpc_drivers.libvirt import domain_xml
 from virtrpc_drivers.libvirt.readings import optional
 from virtrpc_drivers.values import Snapshot, Snapshots
+from virtrpc_drivers.xml import integer
 
 
 def of_domain(connection: Any, uuid: str) -> Snapshots:
@@ -82,7 +83,7 @@ def describe(handle: Any, current: str | None = None) -> Snapshot:
         has_metadata=optional(lambda: handle.hasMetadata(0)) != 0,
         description=root.findtext("description"),
         state=state,
-        creation_time=int(root.findtext("creationTime") or 0) or None,
+        creation_time=integer(root.findtext("creationTime")) or None,
         external="external" in places,
         disk_only=state == "disk-snapshot",
     )

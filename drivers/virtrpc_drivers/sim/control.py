@@ -176,7 +176,7 @@ def _change(driver: SimDriver, change: Stranger) -> None:
     hypervisor = driver.hypervisor
     if change.action == "define":
         claimed = definition(change.xml)
-        effects.define(hypervisor, claimed.uuid, claimed.name, Document(claimed.xml))
+        effects.define(hypervisor, claimed.uuid, claimed.name, Document.given(claimed.xml))
         return
     domain = hypervisor.domain(change.uuid)
     match change.action:

@@ -25,7 +25,7 @@ async def save(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Save) -
     absent(hypervisor, operation.path, overwrite=operation.overwrite)
     domain, ran = await lifecycle.written(hypervisor, job, operation.uuid, "Save")
     paused = operation.after_restore == "paused" or (operation.after_restore != "running" and not ran)
-    document = Document(operation.xml) if operation.xml else domain.definition
+    document = Document.given(operation.xml) if operation.xml else domain.definition
     hypervisor.files[operation.path] = domain.uuid, Memory(paused=paused, document=document, saved_at=hypervisor.wall())
     effects.stop(hypervisor, domain, "saved")
     hypervisor.emit(domain.uuid, Change.JOB, "completed")
@@ -41,7 +41,7 @@ async def restore(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Rest
     domain = hypervisor.domains.get(operation.uuid)
     if domain is not None and domain.active:
         raise sdk_error(Reason.WRONG_STATE, f"Requested operation is not valid: domain is already active as '{domain.name}'")
-    document = Document(operation.xml) if operation.xml else memory.document
+    document = Document.given(operation.xml) if operation.xml else memory.document
     made = domain or hypervisor.remember(SimDomain(uuid=operation.uuid, name=operation.name, document=document, persistent=False))
     paused = operation.after == "paused" or (operation.after != "running" and memory.paused)
     try:

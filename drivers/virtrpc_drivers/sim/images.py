@@ -46,7 +46,7 @@ def _image(hypervisor: SimHypervisor, uuid: str) -> Memory:
 
 
 def _changed(memory: Memory, operation: ops.DefineSaveImage | ops.DefineManagedSaveImage) -> Memory:
-    document, paused = Document(operation.xml), operation.after_restore == "paused" or (memory.paused and not operation.after_restore)
+    document, paused = Document.given(operation.xml), operation.after_restore == "paused" or (memory.paused and not operation.after_restore)
     if document.name != memory.document.name:
         raise sdk_error(Reason.INVALID_ARGUMENT, f"Target domain name '{document.name}' does not match source '{memory.document.name}'")
     return replace(memory, document=document, paused=paused)

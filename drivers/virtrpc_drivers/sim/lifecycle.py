@@ -209,7 +209,7 @@ def _with_present(hypervisor: SimHypervisor, operation: ops.Define) -> str:
 
 def _document(xml: str) -> Document:
     definition(xml)
-    document = Document(xml)
+    document = Document.given(xml)
     if not document.config.max_memory_bytes:
         raise sdk_error(Reason.XML_INVALID, "the definition has no <memory>")
     return document

@@ -11,6 +11,7 @@ from virtrpc_drivers.operations.tuning import AnyTuning
 from virtrpc_drivers.sim.editing import edit
 from virtrpc_drivers.sim.host import CPUS
 from virtrpc_drivers.sim.sdk import JobHandle, sdk_error
+from virtrpc_drivers.xml import integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,9 +113,9 @@ async def set_vcpu(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Set
 
     def change(root: Element) -> None:
         vcpu = _child(root, "vcpu")
-        maximum = int(vcpu.text or 1)
+        maximum = integer(vcpu.text) or 1
         rows = _child(root, "vcpus")
-        plugged = {int(row.get("id", 0)) for row in rows if row.get("enabled") == "yes"} or set(range(int(vcpu.get("current", maximum))))
+        plugged = {integer(row.get("id")) for row in rows if row.get("enabled") == "yes"} or set(range(integer(vcpu.get("current")) or maximum))
         after = plugged | set(operation.vcpus) if operation.enabled else plugged - set(operation.vcpus)
         if max(operation.vcpus) >= maximum or after == plugged:
             raise sdk_error(Reason.INVALID_ARGUMENT, "vcpu is not present, or already in requested state")

@@ -11,13 +11,13 @@ from virtrpc_drivers import merging
 from virtrpc_drivers.device_xml import of_domain
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.metadata import metadata, with_metadata
+from virtrpc_drivers.sim import bounds
 from virtrpc_drivers.sim.sdk import sdk_error
 from virtrpc_drivers.values import DomainConfig, Metadata
-from virtrpc_drivers.xml import memory_bytes, parse
+from virtrpc_drivers.xml import integer, memory_bytes, parse
 
 Element = ElementTree.Element
 
-_MOST_MEMORY = 2**63 - 1
 _MOST_VCPUS = 2**16 - 1
 
 _TEMPLATE = """<domain type='sim'>
@@ -60,6 +60,13 @@ class Document:
     def of(cls, root: Element) -> Document:
         """The definition with this root, which its maker changes no more."""
         return _document(root)
+
+    @classmethod
+    def given(cls, text: str) -> Document:
+        """A definition as somebody wrote it. Raises DriverError (XML_INVALID), also for numbers that cannot be."""
+        document = cls(text)
+        bounds.check(document._root)
+        return document
 
     @cached_property
     def _root(self) -> Element:
@@ -194,9 +201,7 @@ def _document(root: Element) -> Document:
 
 def _checked(root: Element) -> Document:
     """Read at once: what grew too large or too deep is refused now, not where somebody looks inside later."""
-    document = _document(root)
-    parse(document.text, "domain")
-    return document
+    return Document.given(ElementTree.tostring(root, encoding="unicode"))
 
 
 def _child(root: Element, tag: str) -> Element:
@@ -209,16 +214,13 @@ def _memory(root: Element, tag: str) -> int | None:
     if element is None or not (element.text or "").strip():
         return None
     size = memory_bytes(element)
-    if size is None or not 0 <= size <= _MOST_MEMORY:
+    if size is None or size < 0:
         raise sdk_error(Reason.XML_INVALID, f"<{tag}> is not a memory size")
     return size
 
 
 def _vcpus(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
+    number = integer(text) or 0
     if not 1 <= number <= _MOST_VCPUS:
         raise sdk_error(Reason.XML_INVALID, "<vcpu> is not a number of virtual CPUs")
     return number

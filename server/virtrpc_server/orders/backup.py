@@ -15,6 +15,7 @@ from virtrpc_server.orders.common import invalid
 from virtrpc_server.orders.files import path_of
 
 PULL = types_pb2.BACKUP_MODE_PULL
+MAX_PORT = (1 << 16) - 1
 
 
 def backup_domain(request: job_pb2.BackupDomainRequest, uuid: str) -> op.Backup:
@@ -53,7 +54,7 @@ def _check(asked: BackupInfo) -> None:
 def _check_server(server: BackupServer) -> None:
     if server.socket:
         return
-    if not server.port:
+    if not 1 <= server.port <= MAX_PORT:
         raise invalid("definition.server", "a pull needs a socket, or a TCP port from 1 to 65535, to serve its data")
     if not server.tls and not _is_loopback(server.host):
         raise invalid("definition.server", f"whoever reaches {server.host} could read the disks: use TLS, a loopback address or a socket")
@@ -75,15 +76,15 @@ def build(definition: job_pb2.BackupDefinition) -> str:
     if pull:
         root.append(_server(definition.server))
     disks = ElementTree.SubElement(root, "disks")
-    for disk in definition.disks:
-        disks.append(_disk(disk, pull=pull))
+    for number, disk in enumerate(definition.disks):
+        disks.append(_disk(disk, f"definition.disks[{number}].path", pull=pull))
     return ElementTree.tostring(root, encoding="unicode")
 
 
 def _server(server: types_pb2.BackupServer) -> ElementTree.Element:
     element = ElementTree.Element("server", transport="unix" if server.socket else "tcp")
     if server.socket:
-        element.set("socket", path_of(server.socket))
+        element.set("socket", path_of(server.socket, "definition.server.socket"))
     else:
         element.set("name", server.tcp.host or "localhost")
         element.set("port", str(server.tcp.port))
@@ -92,7 +93,7 @@ def _server(server: types_pb2.BackupServer) -> ElementTree.Element:
     return element
 
 
-def _disk(disk: types_pb2.BackupDisk, *, pull: bool) -> ElementTree.Element:
+def _disk(disk: types_pb2.BackupDisk, field: str, *, pull: bool) -> ElementTree.Element:
     element = ElementTree.Element("disk", name=disk.device, type="block" if disk.block_device else "file")
     if disk.incremental:
         element.set("backupmode", "incremental")
@@ -100,7 +101,7 @@ def _disk(disk: types_pb2.BackupDisk, *, pull: bool) -> ElementTree.Element:
     if disk.export_name and pull:
         element.set("exportname", disk.export_name)
     store = ElementTree.SubElement(element, "scratch" if pull else "target")
-    store.set("dev" if disk.block_device else "file", path_of(disk.path))
+    store.set("dev" if disk.block_device else "file", path_of(disk.path, field))
     if disk.format:
         ElementTree.SubElement(element, "driver", type=disk.format)
     return element

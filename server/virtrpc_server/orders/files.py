@@ -64,10 +64,10 @@ def dump_core(request: job_pb2.DumpCoreRequest, uuid: str) -> op.DumpCore:
     )
 
 
-def path_of(path: str) -> str:
+def path_of(path: str, field: str = "path") -> str:
     """A file on the host; the driver looks whether it lies inside the configured roots."""
     if not path.startswith("/") or len(path) > MAX_PATH or "\0" in path:
-        raise invalid("path", f"an absolute path of at most {MAX_PATH} characters is required")
+        raise invalid(field, f"an absolute path of at most {MAX_PATH} characters is required, not {path[:64]!r}")
     return path
 
 
