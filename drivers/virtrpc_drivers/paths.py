@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -23,6 +24,12 @@ def check_absent(path: str, *, overwrite: bool, local: bool) -> None:
     """Raises ALREADY_EXISTS where a file would be replaced that nobody said may be."""
     if local and not overwrite and os.path.lexists(path):
         raise failure(Reason.ALREADY_EXISTS, f"the file {path!r} exists already, and the request does not say that it may be written to")
+
+
+def check_socket(path: str, *, local: bool) -> None:
+    """Raises ALREADY_EXISTS where something else than a socket would be removed, so that somebody can listen there."""
+    if local and os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise failure(Reason.ALREADY_EXISTS, f"{path!r} is there already, and is no socket")
 
 
 def _allowed(path: str, roots: Sequence[str], *, local: bool) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from virtrpc.v1 import job_pb2
-from virtrpc_drivers.errors import DriverError
+from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.migration import Tuning
 from virtrpc_drivers.operations import Migrate
 from virtrpc_drivers.values import Phase
@@ -55,6 +55,8 @@ async def tune(jobs: Jobs, job_id: str, tuning: Tuning) -> Job:
     try:
         answer = sending.result()
     except DriverError as error:
+        if error.reason is Reason.FOREIGN_JOB:
+            raise refuse("MONITOR_UNRESPONSIVE", f"the hypervisor does not answer for domain {job.name}", domain=job.uuid) from None
         raise Refusal(problem_of(error.fault, host=job.host, domain=job.uuid)) from None
     if not answer.sent:
         raise not_ready(jobs.known(job_id), answer.message)

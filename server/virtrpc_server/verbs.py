@@ -9,6 +9,7 @@ import msgspec
 
 from virtrpc_drivers.operations import (
     AnyOperation,
+    Backup,
     Create,
     Define,
     DefineSaveImage,
@@ -149,8 +150,8 @@ def conditions(operation: AnyOperation, slot: Slot, host: str, destination: str 
         return [(host, operation.uuid, "agent")]
     if slot is Slot.BACKGROUND:
         # The slot first: who waits for it must not hold the domain meanwhile. Nobody who holds a domain waits for such a slot.
-        slots: list[tuple[str, ...]] = [(host, operation.uuid, _BACKGROUND, getattr(operation, "disk", "")), (host, operation.uuid)]
-        return slots + ([(host, operation.uuid, _ALONE)] if operation.verb in ALONE else [])
+        slots: list[tuple[str, ...]] = [(host, operation.uuid, _BACKGROUND, slot) for slot in _background_slots(operation)]
+        return [*slots, (host, operation.uuid), *([(host, operation.uuid, _ALONE)] if operation.verb in ALONE else [])]
     keys: list[tuple[str, ...]] = [(host, operation.uuid)]
     given = gives_name(operation)
     if given is not None:
@@ -161,8 +162,15 @@ def conditions(operation: AnyOperation, slot: Slot, host: str, destination: str 
     return sorted(keys) + ([(host, operation.uuid, _ALONE)] if operation.verb in ALONE else [])
 
 
+def _background_slots(operation: AnyOperation) -> list[str]:
+    """That of its disk; a backup's is that of the whole domain, and those of its disks: one has one block job."""
+    if isinstance(operation, Backup):
+        return ["", *sorted({disk.device for disk in operation.asked.disks})]
+    return [getattr(operation, "disk", "")]
+
+
 def outlasts_call(key: object) -> bool:
-    """Whether a key is that of a slot which a background verb keeps after its call: one for each disk, and two for a job of the whole domain."""
+    """Whether a key is that of a slot which a background verb keeps after its call: one for each disk, and two more for a backup."""
     return isinstance(key, tuple) and key[2:3] in ((_BACKGROUND,), (_ALONE,))
 
 

@@ -58,7 +58,8 @@ async def until(handle: AsyncJobHandle, holds: Callable[[t.Job], bool]) -> t.Job
         async for job in handle:
             if holds(job):
                 return job
-    raise AssertionError("the job ended before that")
+    assert handle.job is not None
+    raise AssertionError(f"the job ended before that: {handle.job.state} {handle.job.error}")
 
 
 async def end(client: AsyncClient, job_id: str) -> list[t.Job]:

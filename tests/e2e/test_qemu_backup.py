@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from virtrpc import (
     AsyncClient,
     AsyncJobHandle,
     Cancelled,
+    Interrupted,
     InvalidArgument,
     NotFound,
     NotReady,
@@ -262,3 +264,49 @@ async def test_driver_process_is_lost(client: AsyncClient, qemu_host: QemuHost) 
 
         await eventually(finished, "the new driver process to follow it")
         assert (await handle.wait()).backup_domain_result.checkpoint.name == "one"
+
+
+async def test_a_call_that_never_reached_libvirt_is_not_proven(client: AsyncClient, qemu_host: QemuHost) -> None:
+    """Its driver process is killed with the call in its hands: the statistics of the backup before it do not make it a success."""
+    with with_disk(qemu_host, "unsent") as (guest, _, directory):
+        await ended(client.backup_domain(guest.name, definition=push(directory / "first")))
+        old = (await client.get_host(host=qemu_host.name)).driver_process.pid
+        os.kill(old, signal.SIGSTOP)
+        handle = await client.backup_domain(guest.name, definition=push(directory / "second"))
+
+        async def sent() -> bool:
+            return (await client.get_job(job_id=handle.job_id)).state == t.JOB_STATE_RUNNING
+
+        await eventually(sent, "the call to be sent")
+        os.kill(old, signal.SIGKILL)
+        with pytest.raises(Interrupted):
+            await handle.wait()
+        assert not (directory / "second").exists()
+
+
+async def test_it_takes_the_slots_of_its_disks(client: AsyncClient, qemu_host: QemuHost) -> None:
+    """A block job on a disk that is backed up waits and names the backup; to detach the disk waits too; a socket where a file stands is refused."""
+    with with_disk(qemu_host, "slots") as (guest, _, directory):
+        (directory / "nbd").write_text("precious")
+        with pytest.raises(AlreadyExists):
+            await ended(client.backup_domain(guest.name, definition=pull(directory)))
+        assert (directory / "nbd").read_text() == "precious"
+        (directory / "nbd").unlink()
+        backup = await client.backup_domain(guest.name, definition=pull(directory))
+        await phase(backup, t.JOB_PHASE_READY)
+        block_pull = await client.pull_block(guest.name, disk="vda")
+
+        async def waits() -> bool:
+            return [holder.job_id for holder in (await client.get_job(job_id=block_pull.job_id)).holders] == [backup.job_id]
+
+        await eventually(waits, "the block job to wait for the backup")
+        detach = await client.detach_device(guest.name, alias="virtio-disk0")
+
+        async def blocked() -> bool:
+            return (await client.get_job(job_id=detach.job_id)).waiting_for == t.JOB_WAITING_FOR_BLOCKED_BY_OTHER
+
+        await eventually(blocked, "the disk to be busy")
+        await detach.cancel()
+        await client.finish_block_job(job_id=backup.job_id, finish=STOP)
+        await backup.wait()
+        await block_pull.wait()

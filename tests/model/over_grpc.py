@@ -34,6 +34,9 @@ class _FastSelector(selectors.DefaultSelector):
 class FastLoop(asyncio.SelectorEventLoop):
     """Real time, faster: what takes its time in a socket or a thread seems to take longer, and nothing else is different."""
 
+    moment = 3.0
+    """See `tests.model.border.moment`: a tenth of a real second."""
+
     def __init__(self) -> None:
         self._began = time.monotonic()
         super().__init__(_FastSelector())

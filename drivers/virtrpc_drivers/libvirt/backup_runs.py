@@ -15,13 +15,12 @@ from virtrpc_drivers.libvirt.backups import BackupEnd
 from virtrpc_drivers.libvirt.connections import STUCK_SECONDS
 from virtrpc_drivers.libvirt.events import Ear, RawEvent
 from virtrpc_drivers.libvirt.progress import POLL_SECONDS, JobLook, is_ours, rate_between
-from virtrpc_drivers.libvirt.runs import Run, Runs
+from virtrpc_drivers.libvirt.runs import SILENT, Run, Runs
 from virtrpc_drivers.protocol import Report
 from virtrpc_drivers.values import CancelAnswer, Outcome, Phase, Steering
 
 QUIET_SECONDS = 2.0
 """How long the event of a backup that is gone is waited for before the completed statistics are asked."""
-_OFF = (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_CRASHED)
 
 
 class BackupRun:
@@ -57,8 +56,14 @@ class BackupRun:
             while True:
                 for event in await self._ear.within(POLL_SECONDS):
                     self._take(event)
-                if self._end is not None or await self._is_gone():
-                    return self._outcome(self._end or await self._completed())
+                if self._end is not None and self._is_success(self._end):
+                    break
+                # The look says too whether the guest is there at all: then that is what ended it.
+                gone = await self._is_gone()
+                self._end = self._end or (await self._completed() if gone else None)
+                if self._end is not None:
+                    break
+            return self._outcome(self._end)
         finally:
             self.ended.set()
 
@@ -71,8 +76,7 @@ class BackupRun:
             return Outcome()
 
     def _take(self, event: RawEvent) -> None:
-        if event.name == "LIFECYCLE" and event.code in _OFF:
-            raise self._guest_ended()
+        # That the guest ended is for the look to say, which every event brings about: one may tell of an earlier run.
         if event.name == "JOB_COMPLETED" and not self._is_older(event):
             self._end = backups.end(event.fields) or self._end
 
@@ -89,13 +93,19 @@ class BackupRun:
         if job is None:
             return False
         now = asyncio.get_running_loop().time()
-        began = self._run.began
-        if began is not None and is_ours(job, self._run.operation, began, self._run.now(), self._run.within):
+        if job.present and job.operation == self._run.operation:
             self._gone_since = None
+            self._keep_time(job)
             self._tell(job)
             return False
         self._gone_since = self._gone_since or now
         return now - self._gone_since >= QUIET_SECONDS
+
+    def _keep_time(self, job: JobLook) -> None:
+        """It was ours at the last look and has not ended since: where clocks say otherwise, one was set, or a daemon began to count anew."""
+        run = self._run
+        if run.began is None or not is_ours(job, run.operation, run.began, run.now(), run.within):
+            run.began = run.now() - job.elapsed
 
     async def _seen(self) -> JobLook | None:
         """A look at the domain's job; None where nothing can be seen now."""
@@ -110,17 +120,25 @@ class BackupRun:
                 raise self._guest_ended() from None
             return None
 
-    async def _completed(self) -> BackupEnd:
-        """How it ended, by the statistics that libvirt keeps of it, where its event was not heard."""
-        end = await self._runs.lanes.reads.bounded(lambda connection: backups.completed(connection.lookupByUUIDString(self._operation.uuid)))
-        return end or BackupEnd(False, "it is gone without a word")
+    async def _completed(self) -> BackupEnd | None:
+        """How it ended, by the statistics that libvirt keeps of it, where its event was not heard; None where it cannot be asked now."""
+        uuid = self._operation.uuid
+        try:
+            end = await self._runs.lanes.reads.bounded(lambda connection: backups.completed(connection.lookupByUUIDString(uuid)))
+        except TimeoutError:
+            return None
+        if end is None:
+            raise failure(Reason.INTERRUPTED, "the backup is gone, and nothing says how it ended")
+        return end
+
+    def _is_success(self, end: BackupEnd) -> bool:
+        """Whole, or broken off since its data was fetched."""
+        return end.whole or (self._finishing and end.canceled)
 
     def _outcome(self, end: BackupEnd) -> Outcome:
-        if not (self._finishing and end.canceled):
-            if end.canceled or (self._aborted and end.message):
-                raise failure(Reason.ABORTED, f"the backup was aborted: {end.message}")
-            if not end.whole:
-                raise failure(Reason.FAILED, f"the backup failed: {end.message}")
+        if not self._is_success(end):
+            aborted = end.canceled or self._aborted
+            raise failure(Reason.ABORTED if aborted else Reason.FAILED, f"the backup {'was aborted' if aborted else 'failed'}: {end.message}")
         made = self._begun.checkpoint if self._begun is not None else None
         return Outcome(backup=self._info, checkpoint=made)
 
@@ -134,9 +152,14 @@ class BackupRun:
         """End a pull whose data has been fetched."""
         if steering.finish != "stop" or not self._info.pull:
             return CancelAnswer(sent=False, message="a backup can only be told to stop serving its data")
-        self._finishing = True
-        answer = await self._runs.abort(self._run)
-        self._finishing = answer.sent
+        self._finishing, sent = True, False
+        try:
+            answer = await self._runs.break_off(self._run)
+            sent = answer.sent
+        except TimeoutError:
+            raise failure(Reason.FOREIGN_JOB, SILENT) from None
+        finally:
+            self._finishing = sent
         return answer
 
     def _tell(self, job: JobLook | None) -> None:

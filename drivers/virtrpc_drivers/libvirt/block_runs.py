@@ -27,7 +27,6 @@ QUIET_SECONDS = 2.0
 _PIVOT = libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT | libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC
 _BREAK_OFF = libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC
 _ENDS = (libvirt.VIR_DOMAIN_BLOCK_JOB_COMPLETED, libvirt.VIR_DOMAIN_BLOCK_JOB_FAILED, libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED)
-_OFF = (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_CRASHED)
 _SILENT = "the hypervisor does not answer for this disk"
 _OVER = "its block job is over"
 
@@ -48,6 +47,8 @@ class BlockRun:
         """The last end that an event told of."""
         self._gone_since: float | None = None
         self._mirrors = isinstance(operation, ops.CopyBlock)
+        self._aborted = False
+        """Whether it was us who broke it off."""
         self.ended = asyncio.Event()
 
     @property
@@ -70,8 +71,7 @@ class BlockRun:
             self.ended.set()
 
     def _take(self, event: RawEvent) -> None:
-        if event.name == "LIFECYCLE" and event.code in _OFF:
-            raise failure(Reason.FAILED, f"the guest ended before the block job on disk {self._operation.disk} was over")
+        # That the guest ended is for the look to say, which every event brings about: one may tell of an earlier run.
         mine = event.name == "BLOCK_JOB_2" and event.text == self._operation.disk and not self._is_older(event)
         if mine and event.status in _ENDS:
             self._end = event.status
@@ -156,7 +156,9 @@ class BlockRun:
         return _answer(sent)
 
     async def _abort(self) -> bool:
-        return await self._tell_job(lambda domain: domain.blockJobAbort(self._operation.disk, _BREAK_OFF))
+        sent = await self._tell_job(lambda domain: domain.blockJobAbort(self._operation.disk, _BREAK_OFF))
+        self._aborted = self._aborted or sent
+        return sent
 
     async def steer(self, steering: Steering) -> CancelAnswer:
         """Finish its mirror, or set its speed. Raises what libvirt refuses."""
@@ -182,6 +184,9 @@ class BlockRun:
             case libvirt.VIR_DOMAIN_BLOCK_JOB_FAILED:
                 raise failure(Reason.FAILED, f"the block job on disk {disk} failed: an input or output error, or no space where it writes")
             case libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED if self._finishing != "stop":
+                if not self._aborted and (verdict := await self._runs.lanes.reads.bounded(self._judge)).proven:
+                    # That was the end of another's job which ours has followed.
+                    return verdict.outcome
                 raise failure(Reason.ABORTED, f"the block job on disk {disk} was aborted")
             case None:
                 return await self._proven()

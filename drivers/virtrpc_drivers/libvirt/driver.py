@@ -273,16 +273,17 @@ class _Started:
         self.runs.remember(run)
         try:
             with tracing.span(self.deliver, self.settings.tracing, f"resume {call.operation.verb}", call.traceparent, _attributes(call)):
-                return await self._adopted(run) or await proofs.Conclusion(run, self.runs, self.host.lanes).conclude()
+                conclusion = proofs.Conclusion(run, self.runs, self.host.lanes, local=self.host_is_local)
+                return await self._adopted(run, conclusion) or await conclusion.conclude()
         finally:
             self.runs.forget(run)
 
-    async def _adopted(self, run: Run) -> Outcome | None:
+    async def _adopted(self, run: Run, conclusion: proofs.Conclusion) -> Outcome | None:
         """The outcome of what goes on without its call; None where there is none to follow."""
         with self.events.listen(run.call.operation.uuid) as ear:
             if isinstance(run.call.operation, AnyBlocks):
                 return await BlockRun(run, self.runs, ear).follow() if await adopt(run, self.runs) else None
-            if isinstance(run.call.operation, Backup) and await proofs.Conclusion(run, self.runs, self.host.lanes).is_shown():
+            if isinstance(run.call.operation, Backup) and await conclusion.is_shown():
                 return await BackupRun(run, self.runs, ear).follow()
         return None
 
@@ -305,6 +306,8 @@ class _Started:
         if isinstance(operation, Backup):
             for path in operation.new_files:
                 paths.check_absent(path, overwrite=False, local=self.host_is_local)
+            for path in operation.sockets:
+                paths.check_socket(path, local=self.host_is_local)
         if isinstance(operation, CreateSnapshot):
             snapshots.check_paths(operation.xml, self.settings.path_roots, self.host_is_local)
         if isinstance(operation, Migrate):

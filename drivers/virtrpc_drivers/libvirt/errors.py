@@ -53,6 +53,9 @@ _STATES = ("not running", "is not in running state", "is not in suspend state", 
 _QEMU_UNSUPPORTED = "this feature or command is not currently supported"
 """How QEMU's monitor refuses what the machine has not, such as an NMI of arm64; libvirt passes it on as an internal error."""
 
+_BLOCK_JOB = "already in active block job"
+"""How libvirt refuses a change of a disk that a block job or a backup is at, with the code of what it cannot do at all."""
+
 _NO_CGROUP = ("controller is not mounted", "cgroup isn't mounted")
 """How libvirt's messages end where the host gives it no cgroups for what was asked: no state of the domain will change that."""
 
@@ -81,6 +84,8 @@ def _reason(code: int, domain: int, message: str) -> Reason:
         return Reason.HOST_UNREACHABLE
     if code in (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_ERR_OPERATION_DENIED) and message.endswith(_STATES):
         return Reason.WRONG_STATE
+    if _BLOCK_JOB in message:
+        return Reason.FOREIGN_JOB
     if code == libvirt.VIR_ERR_OPERATION_INVALID and message.endswith(_NO_CGROUP):
         return Reason.UNSUPPORTED
     if code == libvirt.VIR_ERR_OPERATION_FAILED and ("already exists" in message or "is already defined" in message):

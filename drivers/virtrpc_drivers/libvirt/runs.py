@@ -33,6 +33,7 @@ _RETURNED = (Phase.WAITING_GUEST, Phase.BACKGROUND, Phase.READY)
 """Phases in which what was begun goes on, and its call is over."""
 NOT_YET = "the call has not reached the hypervisor yet"
 IN_POST_COPY = "the guest runs at the destination already: a migration in post-copy cannot be aborted"
+SILENT = "the hypervisor does not answer for this domain's job"
 NOT_SHOWN = "the hypervisor does not show this operation's job now"
 
 
@@ -152,18 +153,22 @@ class Runs:
         return await asyncio.wait_for(asyncio.shield(run.check), STUCK_SECONDS)
 
     async def abort(self, run: Run) -> CancelAnswer:
-        """virDomainAbortJob, only where the statistics show this very call."""
+        """virDomainAbortJob, only where the statistics show this very call; what stands in its way is told."""
+        try:
+            return await self.break_off(run)
+        except TimeoutError:
+            return CancelAnswer(sent=False, message=SILENT)
+        except DriverError as error:
+            return CancelAnswer(sent=False, final=error.reason is Reason.UNSUPPORTED, message=error.fault.message)
+
+    async def break_off(self, run: Run) -> CancelAnswer:
+        """The same. Raises TimeoutError, FOREIGN_JOB where the domain could not be asked, and what libvirt refuses."""
         began = run.began
         if began is None:
             return CancelAnswer(sent=False, message=NOT_YET)
-        try:
-            if not await self._is_shown(run, began):
-                return CancelAnswer(sent=False, message=NOT_SHOWN)
-            refusal = await self.lanes.abort.call(lambda connection: self._abort_shown(connection, run, began))
-        except TimeoutError:
-            return CancelAnswer(sent=False, message="the hypervisor does not answer for this domain's job")
-        except DriverError as error:
-            return CancelAnswer(sent=False, final=error.reason is Reason.UNSUPPORTED, message=error.fault.message)
+        if not await self._is_shown(run, began):
+            return CancelAnswer(sent=False, message=NOT_SHOWN)
+        refusal = await self.lanes.abort.call(lambda connection: self._abort_shown(connection, run, began))
         return CancelAnswer(sent=refusal is None, message=refusal or "")
 
     def _abort_shown(self, connection: Any, run: Run, began: float) -> str | None:
@@ -189,7 +194,7 @@ class Runs:
                 return TuneAnswer(sent=False, message=NOT_SHOWN)
             return await self.lanes.abort.bounded(lambda connection: self._tune_shown(connection, run, began, tuning))
         except TimeoutError:
-            return TuneAnswer(sent=False, message="the hypervisor does not answer for this domain's job")
+            raise failure(Reason.FOREIGN_JOB, SILENT) from None
 
     def _tune_shown(self, connection: Any, run: Run, began: float, tuning: Tuning) -> TuneAnswer:
         """As `_abort_shown`."""
@@ -272,13 +277,13 @@ def _shows(connection: Any, run: Run, began: float) -> bool:
 
 
 def _shown(connection: Any, run: Run, began: float) -> JobLook | None:
-    """This call's job, under way, as the statistics show it; None where they do not. Blocks."""
+    """This call's job, under way, as the statistics show it; None where they do not. Blocks. Raises FOREIGN_JOB where nothing could be asked."""
     for _ in range(BRIEF_LOOKS):
         job = look(connection, run.call.operation.uuid)
         if job is not None:
             return job if job.live and is_ours(job, run.operation, began, run.now(), run.within) else None
         time.sleep(BRIEF_SECONDS)
-    return None
+    raise failure(Reason.FOREIGN_JOB, SILENT)
 
 
 def given_up(verb: str) -> DriverError:

@@ -23,9 +23,13 @@ class Backup(Operation, frozen=True, kw_only=True):
 
     @property
     def files(self) -> tuple[str, ...]:
-        asked = self.asked
-        socket = (asked.server.socket,) if asked.server is not None and asked.server.socket else ()
-        return (*(disk.path for disk in asked.disks if disk.path), *socket)
+        return (*(disk.path for disk in self.asked.disks if disk.path), *self.sockets)
+
+    @property
+    def sockets(self) -> tuple[str, ...]:
+        """Where the hypervisor is to listen; it removes what stands there."""
+        server = self.asked.server
+        return (server.socket,) if server is not None and server.socket else ()
 
     @property
     def new_files(self) -> tuple[str, ...]:

@@ -95,7 +95,7 @@ def _proof(hypervisor: SimHypervisor, call: Call, domain: SimDomain | None) -> O
             proven = resources.is_set(domain, operation)
         case ops.Backup() as operation:
             whole = all(hypervisor.files.get(path, ("", None))[0] == domain.uuid for path in operation.new_files)
-            return Outcome(backup=operation.asked) if whole and not operation.asked.pull and operation.new_files else None
+            return Outcome(backup=operation.asked) if whole and operation.new_files and not operation.asked.pull else None
         case ops.PullBlock() | ops.CopyBlock() | ops.CommitBlock() as operation:
             proven = _chain_shows(domain, operation)
         case _:

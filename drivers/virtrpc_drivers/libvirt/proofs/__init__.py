@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -52,7 +53,8 @@ def resumed(call: Call, abortable: bool) -> Run:
 class Conclusion:
     """Finds out what became of one call."""
 
-    def __init__(self, run: Run, runs: Runs, lanes: Lanes) -> None:
+    def __init__(self, run: Run, runs: Runs, lanes: Lanes, *, local: bool) -> None:
+        self._local = local
         self._run = run
         self._runs = runs
         self._lanes = lanes
@@ -64,7 +66,7 @@ class Conclusion:
         await self._job_can_be_taken()
         call = self._run.call
         try:
-            verdict = await self._lanes.reads.bounded(lambda connection: prove(connection, call), 3 * BOUND_SECONDS)
+            verdict = await self._lanes.reads.bounded(lambda connection: prove(connection, call, local=self._local), 3 * BOUND_SECONDS)
         except TimeoutError:
             raise failure(Reason.OUTCOME_UNKNOWN, "the hypervisor did not say in time what state the domain is in") from None
         if verdict.proven:
@@ -131,8 +133,8 @@ class Conclusion:
         return failure(Reason.OUTCOME_UNKNOWN, "the domain's job cannot be taken: the call may still be on its way in the hypervisor")
 
 
-def prove(connection: Any, call: Call) -> Verdict:
-    """What can be read of the domain now, judged for this call. A domain that is not there is judged too."""
+def prove(connection: Any, call: Call, *, local: bool = True) -> Verdict:
+    """What can be read of the domain now, judged for this call. A domain that is not there is judged too. `local`: the host is this machine."""
     operation = call.operation
     try:
         domain = connection.lookupByUUIDString(operation.uuid)
@@ -144,7 +146,26 @@ def prove(connection: Any, call: Call) -> Verdict:
         if fault.reason is Reason.HOST_UNREACHABLE:
             raise
         return Verdict(False, fault.message)
-    return _not_older(verdict, call.began)
+    return _not_older(_written(verdict, call, local=local), call.began)
+
+
+def _written(verdict: Verdict, call: Call, *, local: bool) -> Verdict:
+    """Statistics alone prove nothing: a call that never reached the hypervisor has those of one before it. What a call wrote is not older than it."""
+    operation = call.operation
+    if not verdict.proven or not isinstance(operation, ops.Backup | ops.DumpCore):
+        return verdict
+    files = [operation.path] if isinstance(operation, ops.DumpCore) else [disk.path for disk in operation.asked.disks]
+    if not local:
+        return Verdict(False, f"{verdict.evidence}; whether its files are new cannot be seen from here")
+    old = [path for path in files if not _is_new(path, call.began)]
+    return Verdict(False, f"{verdict.evidence}; but {', '.join(old)} is not there, or older than the call") if old else verdict
+
+
+def _is_new(path: str, began: float) -> bool:
+    try:
+        return Path(path).stat().st_mtime >= int(began)
+    except OSError:
+        return False
 
 
 def _gone(operation: ops.Operation) -> Verdict:

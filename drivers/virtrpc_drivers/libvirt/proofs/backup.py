@@ -13,7 +13,7 @@ def _backed_up(domain: Any, operation: ops.Backup) -> Verdict:
     end = backups.completed(domain)
     if end is None:
         return Verdict(False, f"{state_text(domain)}, and its completed statistics are not those of a backup")
-    # They were cleared before ours was sent, and none but one at a time runs on a domain.
+    # Whether it is ours its files tell, as `_written` looks at them: these statistics may be those of an earlier one.
     return Verdict(end.whole, f"its backup ended: {end.message or 'whole'}", backups.begun(domain, operation))
 
 

@@ -37,7 +37,7 @@ def _dumped(domain: Any, operation: ops.DumpCore) -> Verdict:
     stats = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
     ours = stats.get(libvirt.VIR_DOMAIN_JOB_OPERATION) == libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP and stats.get("success", True)
     text = "its completed statistics are those of a core dump" if ours else "its completed statistics are not those of a core dump"
-    # They were cleared before ours was sent, and none but one at a time runs on a domain.
+    # Whether it is ours its file tells, as `_written` looks at it: these statistics may be those of an earlier one.
     return Verdict(bool(ours), f"{text}; {operation.path!r} may be incomplete", Outcome(path=operation.path))
 
 
