@@ -14,6 +14,7 @@ import libvirt
 import pytest
 
 from tests.beds.domain import Disk
+from tests.beds.listener import listening
 from tests.e2e.server import Guest, QemuHost, ended, eventually, xml_of
 from virtrpc import AsyncClient, AsyncJobHandle, Cancelled, InvalidArgument, NotFound, NotReady, OperationFailed, Preempted, VirtrpcError, WrongState
 from virtrpc.v1 import job_pb2 as j
@@ -154,6 +155,23 @@ async def test_commit_block(client: AsyncClient, qemu_host: QemuHost) -> None:
         assert images(guest) == [str(paths[2]), str(paths[0])]
         job = await ended(client.commit_block(guest.name, disk="vda"))
         assert (job.block_job_result.finish, job.block_job_result.path) == (PIVOT, str(paths[0]))
+        assert images(guest) == [str(paths[0])]
+
+
+HOST = "<host transport='unix' socket='{}'/>"
+
+
+@pytest.mark.parametrize("kind", ["network", "file"])
+async def test_copy_to_a_socket_outside(client: AsyncClient, qemu_host: QemuHost, tmp_path: Path, kind: str) -> None:
+    """A copy that would go out by a socket is refused, with what to name instead; nobody connects, and no block job is begun."""
+    xml = f"<disk type='{kind}'><driver type='raw'/><source protocol='nbd' name='x'>{HOST.format(tmp_path / 'socket')}</source></disk>"
+    with chained(qemu_host, f"out-{kind}", layers=1) as (guest, paths):
+        async with listening(tmp_path / "socket") as reached:
+            with pytest.raises(InvalidArgument, match="name a file or block device below") as caught:
+                await ended(client.copy_block(guest.name, disk="vda", xml=xml, transient_job=True, reuse_external=True))
+            assert caught.value.reason == "PATH_NOT_ALLOWED"
+            assert reached == []
+        assert guest.domain.blockJobInfo("vda") == {}
         assert images(guest) == [str(paths[0])]
 
 

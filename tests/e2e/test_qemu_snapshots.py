@@ -9,6 +9,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
+from tests.beds.listener import listening
 from tests.e2e.server import Guest, QemuHost, ended, running, xml_of
 from virtrpc import AlreadyExists, AsyncClient, InvalidArgument, NotFound
 from virtrpc.v1 import job_pb2 as j
@@ -130,6 +131,33 @@ async def test_create_snapshot_outside_the_roots(client: AsyncClient, tree: Gues
         assert caught.value.reason == "PATH_NOT_ALLOWED"
     assert tree.domain.snapshotNum() == before
     assert list(tmp_path.iterdir()) == []
+
+
+NBD = "<source protocol='nbd' name='x'><host transport='unix' socket='{outside}/socket'/></source>"
+EXTERNAL = "<domainsnapshot><name>out</name><disks>{}</disks></domainsnapshot>"
+
+
+@pytest.mark.parametrize(
+    ("disk", "reason"),
+    [
+        ("<evil name='vda' snapshot='external'><source file='{outside}/made'/></evil>", "XML_INVALID"),
+        ("<disk name='vda' snapshot='external'><source xmlns:x='u' x:file='{outside}/made'/></disk>", "XML_INVALID"),
+        ("<disk name='vda' snapshot='external' type='network'>" + NBD + "</disk>", "PATH_NOT_ALLOWED"),
+    ],
+)
+async def test_create_snapshot_from_hostile_xml(client: AsyncClient, guest: Guest, tmp_path: Path, disk: str, reason: str) -> None:
+    """What libvirt would take for a disk whatever it is called, or connect to, is refused: nothing is made or reached."""
+    before = source_of(guest)
+    async with listening(tmp_path / "socket") as reached:
+        for reuse in (False, True):
+            with pytest.raises(InvalidArgument) as caught:
+                await ended(
+                    client.create_snapshot(guest.name, xml=EXTERNAL.format(disk.format(outside=tmp_path)), disk_only=True, reuse_external=reuse)
+                )
+            assert caught.value.reason == reason
+        assert reached == []
+    assert not (tmp_path / "made").exists()
+    assert (source_of(guest), guest.domain.snapshotNum()) == (before, 0)
 
 
 async def test_revert_to_snapshot(client: AsyncClient, guest: Guest) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
@@ -137,18 +136,6 @@ def _same_text(whole: Element, part: Element) -> bool:
     if not wanted or wanted == (whole.text or "").strip():
         return True
     return part.tag.lower().endswith("memory") and memory_bytes(part) is not None and memory_bytes(part) == memory_bytes(whole)
-
-
-def snapshot_files(snapshot_xml: str) -> Iterator[str]:
-    """The file paths that a <domainsnapshot> names: memory file, and the source of each disk."""
-    root = parse(snapshot_xml, "domainsnapshot")
-    memory = root.find("memory")
-    if memory is not None and memory.get("file"):
-        yield memory.get("file", "")
-    for source in root.iterfind("disks/disk//source"):
-        for name in ("file", "dev", "dir", "path"):
-            if source.get(name) is not None:
-                yield source.get(name, "")
 
 
 def saves_memory_to_file(snapshot_xml: str) -> bool:

@@ -40,7 +40,7 @@ from virtrpc_drivers.libvirt.progress import can_be_aborted, clear_completed, fi
 from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.libvirt.stats import Sampler
 from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
-from virtrpc_drivers.operations import AnyBlocks, Backup, CreateSnapshot, Destroy, DumpCore, Migrate, Save, Scope
+from virtrpc_drivers.operations import AnyBlocks, Backup, Destroy, DumpCore, Migrate, Save, Scope
 from virtrpc_drivers.operations.agent import AnyAgent
 from virtrpc_drivers.protocol import Call, Deliver, DriverSettings
 from virtrpc_drivers.resources import ResourceParameters
@@ -308,8 +308,6 @@ class _Started:
                 paths.check_absent(path, overwrite=False, local=self.host_is_local)
             for path in operation.sockets:
                 paths.check_socket(path, local=self.host_is_local)
-        if isinstance(operation, CreateSnapshot):
-            snapshots.check_paths(operation.xml, self.settings.path_roots, self.host_is_local)
         if isinstance(operation, Migrate):
             migration.check_target(operation, self.settings.migration_schemes)
 

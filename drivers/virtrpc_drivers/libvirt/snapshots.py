@@ -1,16 +1,13 @@
-"""Snapshots: what libvirt keeps of them, and which files a new one may write."""
+"""Snapshots: what libvirt keeps of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 
 import libvirt
 from msgspec.structs import replace
 
-from virtrpc_drivers import paths
-from virtrpc_drivers.libvirt import domain_xml
 from virtrpc_drivers.libvirt.readings import optional
 from virtrpc_drivers.values import Snapshot, Snapshots
 from virtrpc_drivers.xml import integer
@@ -87,12 +84,3 @@ def describe(handle: Any, current: str | None = None) -> Snapshot:
         external="external" in places,
         disk_only=state == "disk-snapshot",
     )
-
-
-def check_paths(snapshot_xml: str, roots: Sequence[str], local: bool) -> None:
-    """Refuse a snapshot that would write or open a file outside the allowed directories, before libvirt hears of it.
-
-    On this machine the real path counts, links resolved; on another one only the path's text can be looked at.
-    Raises PATH_NOT_ALLOWED, and as `virtrpc_drivers.xml.parse`.
-    """
-    paths.check(domain_xml.snapshot_files(snapshot_xml), roots, local=local)

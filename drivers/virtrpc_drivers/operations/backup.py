@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from virtrpc_drivers import image_xml
 from virtrpc_drivers.backup_xml import described
 from virtrpc_drivers.operations.base import Operation
 from virtrpc_drivers.values import BackupInfo
@@ -23,7 +24,7 @@ class Backup(Operation, frozen=True, kw_only=True):
 
     @property
     def files(self) -> tuple[str, ...]:
-        return (*(disk.path for disk in self.asked.disks if disk.path), *self.sockets)
+        return image_xml.files(self.xml, "domainbackup")
 
     @property
     def sockets(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files on the host that it names: each must lie inside the configured roots."""
+        """The files on the host that it names: each must lie inside the configured roots. Raises DriverError for XML that must not be sent."""
         return ()
 
     @property

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from virtrpc_drivers import image_xml
 from virtrpc_drivers.operations.base import Operation
-from virtrpc_drivers.xml import parse
-
-_FILES = ("file", "dev", "dir", "path")
 
 
 class _BlockJob(Operation, frozen=True, kw_only=True):
@@ -33,8 +31,7 @@ class CopyBlock(_BlockJob, frozen=True, kw_only=True):
 
     @property
     def files(self) -> tuple[str, ...]:
-        sources = parse(self.xml, "disk").iter("source")
-        return tuple(value for source in sources for name in _FILES if (value := source.get(name)) is not None)
+        return image_xml.files(self.xml, "disk")
 
 
 class CommitBlock(_BlockJob, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from virtrpc_drivers import image_xml
 from virtrpc_drivers.operations.base import Operation
 
 
@@ -18,6 +19,10 @@ class CreateSnapshot(Operation, frozen=True):
     reuse_external: bool = False
     no_metadata: bool = False
     validate: bool = False
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return image_xml.files(self.xml, "domainsnapshot")
 
 
 class RevertToSnapshot(Operation, frozen=True):

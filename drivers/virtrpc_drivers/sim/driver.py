@@ -14,7 +14,7 @@ import msgspec
 from virtrpc_drivers import paths
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
-from virtrpc_drivers.operations import CreateSnapshot, Migrate, Scope
+from virtrpc_drivers.operations import Migrate, Scope
 from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DomainChanged, DriverSettings, HostDown, HostUp
 from virtrpc_drivers.resources import ResourceParameters
 from virtrpc_drivers.sim import (
@@ -36,7 +36,6 @@ from virtrpc_drivers.sim.faults import ANY
 from virtrpc_drivers.sim.host import host_info
 from virtrpc_drivers.sim.hypervisor import SimHypervisor
 from virtrpc_drivers.sim.options import from_uri
-from virtrpc_drivers.sim.paths import check_paths
 from virtrpc_drivers.sim.sdk import JobHandle
 from virtrpc_drivers.sim.shapes import row
 from virtrpc_drivers.sim.tracing import traced
@@ -313,8 +312,6 @@ class SimDriver:
         if self._settings.read_only:
             raise failure(Reason.HOST_READ_ONLY, "this host is configured read-only")
         paths.check(call.operation.files, self._settings.path_roots, local=True)
-        if isinstance(call.operation, CreateSnapshot):
-            check_paths(call.operation.xml, self._settings.path_roots)
 
     async def _follow(self, job: JobHandle) -> Outcome:
         """Pass on a job's reports until it ends, or the connection does: not only while its caller waits."""

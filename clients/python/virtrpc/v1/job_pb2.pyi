@@ -2979,7 +2979,9 @@ class CreateSnapshotRequest(_message.Message):
     reuse_external: _builtins.bool
     """Use files that exist already as they are, instead of making them."""
     xml: _builtins.str
-    """As libvirt XML: at most 1 MiB, no entities, no document type. Paths in it must lie inside the configured roots."""
+    """As libvirt XML: at most 1 MiB, no entities, no document type. Disks are files and block devices, and all paths
+    in it lie inside the configured roots.
+    """
     @_builtins.property
     def domain(self) -> _types_pb2.DomainRef:
         """The domain."""
@@ -3632,7 +3634,9 @@ class CopyBlockRequest(_message.Message):
     buffer_bytes: _builtins.int
     """How much may be on its way. Zero: the hypervisor's choice."""
     xml: _builtins.str
-    """As libvirt XML, a <disk>: at most 1 MiB, no entities, no document type. Files inside the configured roots."""
+    """As libvirt XML, a <disk>: at most 1 MiB, no entities, no document type. A file or block device; all paths in it inside the
+    configured roots.
+    """
     @_builtins.property
     def domain(self) -> _types_pb2.DomainRef:
         """The domain."""
@@ -4033,7 +4037,9 @@ class BackupDomainRequest(_message.Message):
     reuse_external: _builtins.bool
     """Write into files that are there already, made beforehand with the right size and format."""
     xml: _builtins.str
-    """As libvirt XML, a <domainbackup> that names a file for each disk: at most 1 MiB, no entities, no document type."""
+    """As libvirt XML, a <domainbackup> that names a file or block device for each disk: at most 1 MiB, no entities, no document type. All paths in it
+    inside the configured roots.
+    """
     checkpoint_xml: _builtins.str
     """As libvirt XML, a <domaincheckpoint>, with the same limits."""
     @_builtins.property

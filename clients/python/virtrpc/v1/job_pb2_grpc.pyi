@@ -426,7 +426,8 @@ class JobServiceStub:
     """Copies a disk to another file while the guest runs, and mirrors it from then on (phase READY) until it is finished: the guest moves over to the copy
     (PIVOT), or the copy is broken off and kept as of then (STOP). `finish` says which, or WAIT for FinishBlockJob. Otherwise like PullBlock;
     aborted, the guest keeps its disk and the copy is not whole. Who may call: admin.
-      INVALID_ARGUMENT     no destination; PATH_NOT_ALLOWED: outside the configured roots; XML_INVALID, XML_TOO_LARGE
+      INVALID_ARGUMENT     no destination; PATH_NOT_ALLOWED: outside the configured roots, or XML that names no file or block device of the host (a
+                           network, a storage pool); XML_INVALID: also for namespaces; XML_TOO_LARGE
       NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
       FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed (its destination is full, say), or the guest ended before it
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
@@ -501,7 +502,9 @@ class JobServiceStub:
     """
     CreateSnapshot: _grpc.UnaryStreamMultiCallable[_job_pb2.CreateSnapshotRequest, _types_pb2.JobUpdate]
     """Takes a snapshot. Reports progress and can be aborted only where memory goes to a file of its own. Who may call: operator.
-      INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; PATH_NOT_ALLOWED: a file outside the configured roots; flags that exclude each other
+      INVALID_ARGUMENT     PATH_NOT_ALLOWED: a file outside the configured roots, or a disk that is no file or block device of the host (a network, a
+                           storage pool); XML_INVALID: also for what is no <disk> in <disks>, and for namespaces; XML_TOO_LARGE; flags that
+                           exclude each other
       ALREADY_EXISTS       there is one of that name
       FAILED_PRECONDITION  AGENT_UNRESPONSIVE: with quiesce; WRONG_STATE; OPERATION_FAILED
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
@@ -539,7 +542,8 @@ class JobServiceStub:
     migrations and other backups wait for its end. PUSH reports progress. Can be aborted at any time: what was written of it is removed
     by the hypervisor, but a checkpoint that was taken with it stays. Who may call: admin.
       INVALID_ARGUMENT     no disk, or one without a path; a PULL without a server, or one that anybody could read from; PATH_NOT_ALLOWED: outside
-                           the configured roots; XML_INVALID, XML_TOO_LARGE
+                           the configured roots, or a disk that goes to no file or block device of the host (a network, a storage pool);
+                           XML_INVALID: also for what is no <disk> in <disks>, and for namespaces; XML_TOO_LARGE
       NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target; CHECKPOINT_NOT_FOUND: none of that name to build on
       ALREADY_EXISTS       a file without reuse_external, or the checkpoint
       FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: no space where it writes, say, or the guest ended before it
@@ -1011,7 +1015,8 @@ class JobServiceAsyncStub(JobServiceStub):
     """Copies a disk to another file while the guest runs, and mirrors it from then on (phase READY) until it is finished: the guest moves over to the copy
     (PIVOT), or the copy is broken off and kept as of then (STOP). `finish` says which, or WAIT for FinishBlockJob. Otherwise like PullBlock;
     aborted, the guest keeps its disk and the copy is not whole. Who may call: admin.
-      INVALID_ARGUMENT     no destination; PATH_NOT_ALLOWED: outside the configured roots; XML_INVALID, XML_TOO_LARGE
+      INVALID_ARGUMENT     no destination; PATH_NOT_ALLOWED: outside the configured roots, or XML that names no file or block device of the host (a
+                           network, a storage pool); XML_INVALID: also for namespaces; XML_TOO_LARGE
       NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
       FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed (its destination is full, say), or the guest ended before it
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
@@ -1086,7 +1091,9 @@ class JobServiceAsyncStub(JobServiceStub):
     """
     CreateSnapshot: _aio.UnaryStreamMultiCallable[_job_pb2.CreateSnapshotRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
     """Takes a snapshot. Reports progress and can be aborted only where memory goes to a file of its own. Who may call: operator.
-      INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; PATH_NOT_ALLOWED: a file outside the configured roots; flags that exclude each other
+      INVALID_ARGUMENT     PATH_NOT_ALLOWED: a file outside the configured roots, or a disk that is no file or block device of the host (a network, a
+                           storage pool); XML_INVALID: also for what is no <disk> in <disks>, and for namespaces; XML_TOO_LARGE; flags that
+                           exclude each other
       ALREADY_EXISTS       there is one of that name
       FAILED_PRECONDITION  AGENT_UNRESPONSIVE: with quiesce; WRONG_STATE; OPERATION_FAILED
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
@@ -1124,7 +1131,8 @@ class JobServiceAsyncStub(JobServiceStub):
     migrations and other backups wait for its end. PUSH reports progress. Can be aborted at any time: what was written of it is removed
     by the hypervisor, but a checkpoint that was taken with it stays. Who may call: admin.
       INVALID_ARGUMENT     no disk, or one without a path; a PULL without a server, or one that anybody could read from; PATH_NOT_ALLOWED: outside
-                           the configured roots; XML_INVALID, XML_TOO_LARGE
+                           the configured roots, or a disk that goes to no file or block device of the host (a network, a storage pool);
+                           XML_INVALID: also for what is no <disk> in <disks>, and for namespaces; XML_TOO_LARGE
       NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target; CHECKPOINT_NOT_FOUND: none of that name to build on
       ALREADY_EXISTS       a file without reuse_external, or the checkpoint
       FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: no space where it writes, say, or the guest ended before it
@@ -1887,7 +1895,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """Copies a disk to another file while the guest runs, and mirrors it from then on (phase READY) until it is finished: the guest moves over to the copy
         (PIVOT), or the copy is broken off and kept as of then (STOP). `finish` says which, or WAIT for FinishBlockJob. Otherwise like PullBlock;
         aborted, the guest keeps its disk and the copy is not whole. Who may call: admin.
-          INVALID_ARGUMENT     no destination; PATH_NOT_ALLOWED: outside the configured roots; XML_INVALID, XML_TOO_LARGE
+          INVALID_ARGUMENT     no destination; PATH_NOT_ALLOWED: outside the configured roots, or XML that names no file or block device of the host (a
+                               network, a storage pool); XML_INVALID: also for namespaces; XML_TOO_LARGE
           NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
           FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed (its destination is full, say), or the guest ended before it
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
@@ -2022,7 +2031,9 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
         """Takes a snapshot. Reports progress and can be aborted only where memory goes to a file of its own. Who may call: operator.
-          INVALID_ARGUMENT     XML_INVALID, XML_TOO_LARGE; PATH_NOT_ALLOWED: a file outside the configured roots; flags that exclude each other
+          INVALID_ARGUMENT     PATH_NOT_ALLOWED: a file outside the configured roots, or a disk that is no file or block device of the host (a network, a
+                               storage pool); XML_INVALID: also for what is no <disk> in <disks>, and for namespaces; XML_TOO_LARGE; flags that
+                               exclude each other
           ALREADY_EXISTS       there is one of that name
           FAILED_PRECONDITION  AGENT_UNRESPONSIVE: with quiesce; WRONG_STATE; OPERATION_FAILED
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
@@ -2084,7 +2095,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         migrations and other backups wait for its end. PUSH reports progress. Can be aborted at any time: what was written of it is removed
         by the hypervisor, but a checkpoint that was taken with it stays. Who may call: admin.
           INVALID_ARGUMENT     no disk, or one without a path; a PULL without a server, or one that anybody could read from; PATH_NOT_ALLOWED: outside
-                               the configured roots; XML_INVALID, XML_TOO_LARGE
+                               the configured roots, or a disk that goes to no file or block device of the host (a network, a storage pool);
+                               XML_INVALID: also for what is no <disk> in <disks>, and for namespaces; XML_TOO_LARGE
           NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target; CHECKPOINT_NOT_FOUND: none of that name to build on
           ALREADY_EXISTS       a file without reuse_external, or the checkpoint
           FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: no space where it writes, say, or the guest ended before it

@@ -905,7 +905,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_RESUME_TOKEN_INVALID: _ErrorReason.ValueType  # 5
     """INVALID_ARGUMENT: the text is not a resume token of this watch. A token that is merely old is no error: it brings a reset."""
     ERROR_REASON_PATH_NOT_ALLOWED: _ErrorReason.ValueType  # 6
-    """INVALID_ARGUMENT: a file path resolves outside the configured roots; metadata "path"."""
+    """INVALID_ARGUMENT: a file path resolves outside the configured roots, or XML names a disk image that is no file or block device of the host; the
+    message says which.
+    """
     ERROR_REASON_MIGRATION_TARGET_NOT_ALLOWED: _ErrorReason.ValueType  # 7
     """INVALID_ARGUMENT: the destination is not a configured host, and its URI has a query or is not on the allow-list."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 8
@@ -1009,7 +1011,9 @@ ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 4
 ERROR_REASON_RESUME_TOKEN_INVALID: ErrorReason.ValueType  # 5
 """INVALID_ARGUMENT: the text is not a resume token of this watch. A token that is merely old is no error: it brings a reset."""
 ERROR_REASON_PATH_NOT_ALLOWED: ErrorReason.ValueType  # 6
-"""INVALID_ARGUMENT: a file path resolves outside the configured roots; metadata "path"."""
+"""INVALID_ARGUMENT: a file path resolves outside the configured roots, or XML names a disk image that is no file or block device of the host; the
+message says which.
+"""
 ERROR_REASON_MIGRATION_TARGET_NOT_ALLOWED: ErrorReason.ValueType  # 7
 """INVALID_ARGUMENT: the destination is not a configured host, and its URI has a query or is not on the allow-list."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 8
