@@ -41,7 +41,7 @@ def _storage(root: Element) -> Iterator[Element]:
 
 
 def _check(element: Element) -> None:
-    # libvirt's parser and this one need not agree on names with a prefix.
+    # libvirt takes the first attribute of a name whatever its prefix: x:file before file.
     if any(name.startswith("{") for name in (element.tag, *element.attrib)):
         raise failure(Reason.XML_INVALID, f"leave out XML namespaces, such as that of {element.tag!r}: nothing of a disk image has one")
     if element.tag == "disks" and any(child.tag != "disk" for child in element):
