@@ -146,7 +146,7 @@ COMMANDS: list[tuple[str, str]] = [
     ("checkpoint show web c1", "GetCheckpoint"),
     ("checkpoint xml web c1 --size", "GetCheckpointXml"),
     ("checkpoint delete web c1", "DeleteCheckpoint"),
-    ("backup web --disk vda=/backups/vda.qcow2 --checkpoint c1", "BackupDomain"),
+    ("backup web --disk vda=/var/lib/libvirt/backups/vda.qcow2 --checkpoint c1", "BackupDomain"),
     ("migrate web other", "MigrateDomain"),
     ("plan-migration web other", "PlanMigration"),
     ("tune-migration job-1 --downtime 500ms", "TuneMigration"),
@@ -469,6 +469,41 @@ def test_progress_as_lines(fake: Fake, run: Run) -> None:
     assert lines[1] == "virtrpc: managed save web: running, 1.00 MiB of 100 MiB, 10.0 MiB/s, 9.0 s left 1 %"
     assert len(lines) == 1 + 10 + 1
     assert "\x1b" not in result.output
+
+
+SERVED = t.Backup(
+    mode=t.BACKUP_MODE_PULL,
+    disks=[t.BackupDisk(device="vda", path="/scratch"), t.BackupDisk(device="vdb", path="/other", export_name="data")],
+    server=t.BackupServer(socket="/run/nbd"),
+)
+
+
+def test_a_backup_that_is_served(fake: Fake, run: Run) -> None:
+    """Once it is READY it is said, one time, where each disk is fetched from and what ends it; also to who watches, and not as JSON."""
+    ready = [job(RUNNING, revision, phase=t.JOB_PHASE_READY, backup=SERVED) for revision in (2, 3)]
+    fake.on["BackupDomain"] = fake.on["WatchJob"] = then(job(RUNNING, 1), *ready, job(SUCCEEDED, 4))
+    words = ("backup", "web", "--disk", "vda=/scratch", "--socket", "/run/nbd")
+    for result in (run(*words), run("job", "watch", "job-1")):
+        assert [line for line in result.stderr.splitlines() if "note" in line] == [
+            "virtrpc: note: fetch vda from nbd+unix:///vda?socket=/run/nbd",
+            "virtrpc: note: fetch vdb from nbd+unix:///data?socket=/run/nbd",
+            "virtrpc: note: `virtrpc job finish job-1 --stop` ends the backup when all is fetched",
+        ]
+    assert not run(*words, "--json").stderr
+
+
+@pytest.mark.parametrize(("finish", "notes"), [(t.BLOCK_JOB_FINISH_WAIT, 1), (t.BLOCK_JOB_FINISH_PIVOT, 0)])
+def test_a_copy_that_is_ready(fake: Fake, run: Run, finish: t.BlockJobFinish.ValueType, notes: int) -> None:
+    """The command that moves the guest over is named where the copy waits for it, and not where it does so by itself."""
+    ready = job(RUNNING, 2, phase=t.JOB_PHASE_READY, block_job=t.BlockJob(disk="vda", finish=finish))
+    fake.on["WatchJob"] = then(ready, job(SUCCEEDED, 3))
+    assert run("job", "watch", "job-1").stderr.count("`virtrpc job finish job-1` moves the guest over") == notes
+
+
+def test_a_job_that_is_ready_in_the_list(fake: Fake, run: Run) -> None:
+    """`jobs` says which of the running ones wait to be finished."""
+    fake.on["ListJobs"] = lambda *_: j.ListJobsResponse(jobs=[job(RUNNING, 1, phase=t.JOB_PHASE_READY), job(RUNNING, 1)])
+    assert run("jobs").stdout.count("running, ready") == 1
 
 
 def test_json_lines_of_a_job(fake: Fake, run: Run) -> None:

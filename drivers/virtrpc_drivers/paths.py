@@ -17,7 +17,8 @@ def check(paths: Iterable[str], roots: Sequence[str], *, local: bool) -> None:
     """
     for path in paths:
         if not _allowed(path, roots, local=local):
-            raise failure(Reason.PATH_NOT_ALLOWED, f"the path {path!r} is not below a directory that this server allows")
+            allowed = ", ".join(roots) or "none"
+            raise failure(Reason.PATH_NOT_ALLOWED, f"the path {path!r} is not below a directory that this server allows (path_roots: {allowed})")
 
 
 def check_absent(path: str, *, overwrite: bool, local: bool) -> None:

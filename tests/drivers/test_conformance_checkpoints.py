@@ -35,9 +35,11 @@ async def test_checkpoints(bed: Bed) -> None:
 
 
 async def test_checkpoint_refusals(bed: Bed) -> None:
-    """A name that is taken, and one that is not there."""
+    """A name that is taken, one that is not there, and a disk that the domain does not have."""
     bed.need("CreateCheckpoint")
     uuid = await bed.started()
+    odd = "<domaincheckpoint><name>odd</name><disks><disk name='vdz' checkpoint='bitmap'/></disks></domaincheckpoint>"
+    assert await bed.refused(ops.CreateCheckpoint(uuid=uuid, name="odd", xml=odd)) is Reason.UNSUPPORTED
     await bed.run(create(uuid, "a"))
     assert await bed.refused(create(uuid, "a")) in (Reason.ALREADY_EXISTS, Reason.FAILED)
     assert await bed.refused(ops.DeleteCheckpoint(uuid=uuid, name="none")) is Reason.CHECKPOINT_NOT_FOUND

@@ -60,8 +60,8 @@ async def test_dump_core(bed: Bed, root: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/etc/one.save", "one.save", "/tmp/../etc/one.save"])
-async def test_files_outside_the_roots(bed: Bed, path: str) -> None:
-    """A file outside the configured directories is neither written nor read."""
+async def test_files_outside_the_roots(bed: Bed, root: Path, path: str) -> None:
+    """A file outside the configured directories is neither written nor read, and the message names the directories and the setting."""
     bed.need("Save", "GetSaveImage")
     uuid = await bed.started()
     assert await bed.refused(ops.Save(uuid=uuid, path=path)) is Reason.PATH_NOT_ALLOWED
@@ -69,6 +69,7 @@ async def test_files_outside_the_roots(bed: Bed, path: str) -> None:
     with pytest.raises(DriverError) as caught:
         await bed.driver.save_image(path)
     assert caught.value.reason is Reason.PATH_NOT_ALLOWED
+    assert f"(path_roots: {root.parent}/roots" in caught.value.fault.message
 
 
 async def test_freeze_and_thaw(bed: Bed) -> None:

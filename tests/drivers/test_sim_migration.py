@@ -75,9 +75,9 @@ async def test_bandwidth_decides_how_long_it_takes() -> None:
 
 @on_virtual_time
 async def test_a_destination_that_is_not_there() -> None:
-    """An unknown host is HOST_UNREACHABLE; the source itself INVALID_ARGUMENT; nothing changes."""
+    """A host of another process is UNSUPPORTED; the source itself INVALID_ARGUMENT; nothing changes."""
     async with two_hosts() as (a, _):
-        assert await a.refused(ops.Migrate(uuid=a.uuid, destination_uri="sim://c/")) is Reason.HOST_UNREACHABLE
+        assert await a.refused(ops.Migrate(uuid=a.uuid, destination_uri="sim://c/")) is Reason.UNSUPPORTED
         assert await a.refused(ops.Migrate(uuid=a.uuid, destination_uri="sim://a/")) is Reason.INVALID_ARGUMENT
         assert (await a.state()).state is State.RUNNING
 

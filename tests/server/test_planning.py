@@ -49,7 +49,7 @@ async def test_the_destination() -> None:
     async with World(*HOSTS) as world:
         assert await plan(world, host="c") == [("c", "HOST_NOT_CONFIGURED", True)]
         assert await plan(world, uri="qemu+ext://b/?command=x") == [("", "MIGRATION_TARGET_NOT_ALLOWED", True)]
-        assert await plan(world, uri="sim://nowhere/") == [("", "HOST_UNREACHABLE", True)]
+        assert await plan(world, uri="sim://nowhere/") == [("", "UNSUPPORTED_BY_HYPERVISOR", True)]
         world.drivers["b"].lose(stay_down=True)
         await until(lambda: not world.hosts["b"].connected)
         assert await plan(world, host="b") == [("b", "HOST_UNREACHABLE", True)]

@@ -10,7 +10,7 @@ ADVICE: Mapping[str, str] = {
     "XML_TOO_LARGE": "1 MiB of XML is the most",
     "PAGE_TOKEN_INVALID": "list again from the first page",
     "RESUME_TOKEN_INVALID": "watch again without a token",
-    "PATH_NOT_ALLOWED": "use a path inside the roots that the server is configured with",
+    "PATH_NOT_ALLOWED": "use a path below one of these directories, or have the server's administrator add one (path_roots)",
     "MIGRATION_TARGET_NOT_ALLOWED": "name a configured host (see `virtrpc hosts`)",
     "REQUEST_ID_REUSED": "repeat it with a new request id",
     "HOST_NOT_CONFIGURED": "`virtrpc hosts` names the configured hosts",

@@ -39,7 +39,7 @@ def _check(hypervisor: SimHypervisor, operation: ops.Backup) -> SimDomain:
     if asked.incremental:
         checkpoints.find(domain, asked.incremental)
     if operation.checkpoint:
-        checkpoints.check_name(domain, operation.checkpoint)
+        checkpoints.check(domain, operation.checkpoint, operation.checkpoint_xml)
     for disk in asked.disks:
         chains.disk_of(domain.definition.copy(), disk.device)
         if disk.device in domain.block_jobs:

@@ -72,13 +72,12 @@ def xml(domain: SimDomain, name: str, *, size: bool) -> str:
 
 
 async def create(hypervisor: SimHypervisor, job: JobHandle, operation: ops.CreateCheckpoint) -> Outcome:
-    """Take a checkpoint of a running domain. Raises XML_INVALID, ALREADY_EXISTS, WRONG_STATE."""
-    parse(operation.xml, "domaincheckpoint")
-    check_name(active(hypervisor, operation.uuid), operation.name)
+    """Take a checkpoint of a running domain. Raises XML_INVALID, UNSUPPORTED, ALREADY_EXISTS, WRONG_STATE."""
+    check(active(hypervisor, operation.uuid), operation.name, operation.xml)
     await hypervisor.monitor(operation.uuid)
     await job.strike(1)
     domain = active(hypervisor, operation.uuid)
-    check_name(domain, operation.name)
+    check(domain, operation.name, operation.xml)
     return Outcome(checkpoint=take(hypervisor, domain, operation.name, operation.xml))
 
 
@@ -91,13 +90,17 @@ def take(hypervisor: SimHypervisor, domain: SimDomain, name: str, xml: str) -> C
         parent=next(reversed(domain.checkpoints), None),
         description=asked.findtext("description"),
         creation_time=int(hypervisor.wall()),
-        disks=tuple(disk.target for disk in domain.definition.config.disks if disk.target not in left_out),
+        disks=tuple(disk.target for disk in domain.definition.config.disks if left_out.isdisjoint((disk.target, disk.source))),
     )
     return value(domain, domain.checkpoints[name])
 
 
-def check_name(domain: SimDomain, name: str) -> None:
-    """Raises ALREADY_EXISTS where there is one of this name."""
+def check(domain: SimDomain, name: str, xml: str) -> None:
+    """Raises XML_INVALID; UNSUPPORTED, as libvirt, for a disk that the domain does not have; ALREADY_EXISTS where there is one of this name."""
+    disks = {name for disk in domain.definition.config.disks for name in (disk.target, disk.source)}
+    for disk in parse(xml, "domaincheckpoint").iterfind("disks/disk"):
+        if (named := disk.get("name", "")) not in disks:
+            raise sdk_error(Reason.UNSUPPORTED, f"unsupported configuration: no disk named '{named}'")
     if name in domain.checkpoints:
         raise sdk_error(Reason.ALREADY_EXISTS, f"domain checkpoint {name} already exists")
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def destination(hypervisor: SimHypervisor, uri: str) -> SimHypervisor:
-    """The host that a migration URI names. Raises HOST_UNREACHABLE; INVALID_ARGUMENT where it is the source itself."""
+    """The host that a migration URI names. Raises UNSUPPORTED for one of another process; INVALID_ARGUMENT where it is the source itself."""
     other = hypervisor.network.get(urlsplit(uri).hostname or "")
     if urlsplit(uri).scheme != "sim" or other is None:
-        raise sdk_error(Reason.HOST_UNREACHABLE, f"no simulated host of this process is the destination '{uri}'")
+        raise sdk_error(Reason.UNSUPPORTED, f"simulated hosts reach each other only in one process, and '{uri}' is none of this one")
     if other is hypervisor:
         raise sdk_error(Reason.INVALID_ARGUMENT, "Attempt to migrate guest to the same host")
     return other
@@ -35,7 +35,7 @@ def destination(hypervisor: SimHypervisor, uri: str) -> SimHypervisor:
 async def migrate(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Migrate) -> Outcome:
     """Move a running guest. Faults at step 1 (before memory is sent), 2 (memory is there), 3 (the destination runs, the source does not know).
 
-    Raises HOST_UNREACHABLE, ALREADY_EXISTS, WRONG_STATE, ABORTED; a destination that dies makes it fail, the guest running on.
+    Raises UNSUPPORTED, ALREADY_EXISTS, WRONG_STATE, ABORTED; a destination that dies makes it fail, the guest running on.
     """
     domain = active(hypervisor, operation.uuid)
     await hypervisor.monitor(operation.uuid)

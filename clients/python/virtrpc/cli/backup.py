@@ -60,7 +60,7 @@ def backup(
 def _disk(text: str, image_format: str) -> t.BackupDisk:
     device, _, path = text.partition("=")
     if not (device and path):
-        raise typer.BadParameter(f"--disk is a disk and a file, such as vda=/backups/vda.qcow2, not {text!r}")
+        raise typer.BadParameter(f"--disk is a disk and a file, such as vda=/var/lib/libvirt/backups/vda.qcow2, not {text!r}")
     return t.BackupDisk(device=device, path=path, format=image_format)
 
 

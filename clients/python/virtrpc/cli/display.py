@@ -92,6 +92,18 @@ def backup(found: t.Backup) -> list[str]:
     return [f"{disk.device} to {disk.path}" for disk in found.disks]
 
 
+def ready(job: t.Job) -> list[str]:
+    """What can be done with a job that is READY and goes on until it is told to finish; empty for one that does not wait for that."""
+    if job.phase != t.JOB_PHASE_READY or job.state != t.JOB_STATE_RUNNING:
+        return []
+    finish = f"`virtrpc job finish {job.job_id}"
+    if job.backup.mode == t.BACKUP_MODE_PULL:
+        return [*backup(job.backup), f"{finish} --stop` ends the backup when all is fetched"]
+    if job.block_job.finish == t.BLOCK_JOB_FINISH_WAIT:
+        return [f"{finish}` moves the guest over, and with --stop leaves it where it is"]
+    return []
+
+
 def _nbd(server: t.BackupServer, export: str) -> str:
     scheme = "nbds" if server.tls else "nbd"
     if server.socket:

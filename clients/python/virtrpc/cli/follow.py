@@ -11,7 +11,7 @@ from typing import Any
 from virtrpc import errors
 from virtrpc.aio import AsyncClient
 from virtrpc.cli import text
-from virtrpc.cli.display import Display, display, title
+from virtrpc.cli.display import Display, display, ready, title
 from virtrpc.cli.session import FAILED, INTERRUPTED, OK, Session, complain, explain
 from virtrpc.jobs import AsyncJobHandle, is_final
 from virtrpc.v1 import job_pb2 as j
@@ -46,6 +46,7 @@ class _Follower:
         self._interrupted = False
         self._left = False
         self._cancelling: asyncio.Task[None] | None = None
+        self._told_ready = False
 
     async def run(self, start: Start, detach: bool) -> int:
         async with AsyncClient(self._session.address, listen_timeout=self._session.timeout) as client:
@@ -70,10 +71,17 @@ class _Follower:
         async for job in self._handle:
             if not detach or self._session.json:
                 self._screen.show(job)
+                self._tell_ready(job)
             if detach:
                 break
         if detach:
             self._handle.close()
+
+    def _tell_ready(self, job: t.Job) -> None:
+        words = ready(job) if not (self._told_ready or self._session.json) else []
+        for line in words:
+            self._screen.note(line)
+        self._told_ready = self._told_ready or bool(words)
 
     @contextmanager
     def _interrupts(self, task: asyncio.Task[Any] | None) -> Iterator[None]:

@@ -89,7 +89,7 @@ def _row(job: t.Job) -> tuple[str, ...]:
         text.enum(t.JobKind, job.kind).removesuffix(" domain"),
         job.domain.host,
         job.domain.name or job.domain.uuid,
-        text.enum(t.JobState, job.state),
+        text.enum(t.JobState, job.state) + ", ready" * (job.phase == t.JOB_PHASE_READY),
         f"{job.progress.percent:.0f} %" if job.progress.HasField("percent") else text.NONE,
         job.owner,
         text.today(job, "create_time"),
