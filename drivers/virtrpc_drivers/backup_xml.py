@@ -24,13 +24,14 @@ def described(root: Element) -> BackupInfo:
 def _disk(disk: Element, *, pull: bool) -> BackupDisk:
     device = disk.get("name", "")
     store, driver = disk.find("scratch" if pull else "target"), disk.find("driver")
-    path, device_path = (store.get(name, "") if store is not None else "" for name in ("file", "dev"))
+    block_device = disk.get("type") == "block"
+    path = store.get("dev" if block_device else "file", "") if store is not None else ""
     image_format = driver.get("type", "") if driver is not None else ""
     export = disk.get("exportname", device) if pull else ""
     return BackupDisk(
         device=device,
-        path=path or device_path,
-        block_device=not path and bool(device_path),
+        path=path,
+        block_device=block_device,
         format=image_format,
         incremental=disk.get("incremental", ""),
         export_name=export,
