@@ -22,7 +22,7 @@ demo: ## a managed save of a real guest while every query answers (DRIVER=sim ne
 	@$(PYTHON) -m tests.demo.run --driver $(DRIVER) $(if $(DIRECTORY),--directory $(DIRECTORY)) $(if $(CPUS),--cpus $(CPUS))
 
 test: setup ## every test, real guests included (ARGS='-k name' for some)
-	@$(PYTHON) -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(PYTHON) -m pytest -n 2 $(ARGS)
 
 test-fast: setup ## the tests that start no hypervisor
 	@$(PYTHON) -m pytest -m 'not hypervisor and not matrix' $(ARGS)

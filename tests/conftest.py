@@ -1,21 +1,32 @@
 """What every test shares."""
 
 import os
-from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+BESIDE = ("tests/model/", "tests/mutants/", "tests/server/", "tests/clients/", "tests/structure/", "tests/test_")
+"""Tests that may run beside those that start guests: they start none, or one for themselves."""
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a hypervisor where none can be started, and say why; keep together what must not run side by side."""
-    with_guests = {item.path for item in items if item.get_closest_marker("hypervisor")}
+    """Skip what needs a hypervisor where none can be started, and say why."""
+    if os.geteuid() == 0:
+        return
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item.path, with_guests)))
-        if os.geteuid() != 0 and item.get_closest_marker("hypervisor"):
+        if item.get_closest_marker("hypervisor"):
             item.add_marker(pytest.mark.skip(reason="guests and private daemons are started as root only"))
 
 
-def _group(file: Path, with_guests: set[Path]) -> str:
-    """All that starts guests is one group, and so in one process, one after the other; else a file is one."""
-    return "guests" if file in with_guests else str(file)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """How `make test` shares the tests out. (Marks for `--dist loadgroup` get lost with pytest 9.2.)"""
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = _scope
+    return scheduler
+
+
+def _scope(nodeid: str) -> str:
+    """All that starts guests goes to one process, one after the other; else a file goes as a whole to whoever is free."""
+    file = nodeid.partition("::")[0]
+    return file if file.startswith(BESIDE) else "guests"
