@@ -62,7 +62,7 @@ def differences(ran: Sequence[type[Kind]]) -> list[str]:
         f"{rpc} on {kind.name}: the page says {page.get((kind.name, rpc.partition('/')[2]), 'nothing')!r}, found {_cell(kind, rpc)!r}"
         for kind in ran
         for rpc in CASES
-        if page.get((kind.name, rpc.partition("/")[2])) != _cell(kind, rpc)
+        if _cell(kind, rpc) not in ("not run", page.get((kind.name, rpc.partition("/")[2])))
     ]
 
 
@@ -91,7 +91,9 @@ def main() -> int:
     """Write the page, or compare it; 1 where something failed, was not run, or differs."""
     assert subjects  # importing the package has registered the cases
     ran = [kind for kind in KINDS if ledger.read(kind.name)]
-    bad = [f"{rpc} on {kind.name}: {_cell(kind, rpc)}" for kind in ran for rpc in CASES if _cell(kind, rpc) in ("FAILED", "not run")]
+    # A check is of what was run: of Xen CI runs a few RPCs only.
+    wanting = ("FAILED",) if "--check" in sys.argv[1:] else ("FAILED", "not run")
+    bad = [f"{rpc} on {kind.name}: {_cell(kind, rpc)}" for kind in ran for rpc in CASES if _cell(kind, rpc) in wanting]
     if "--at-hand" in sys.argv[1:]:
         print(*(kind.name for kind in KINDS if kind.at_hand() and kind.missing() is None))
         return 0
