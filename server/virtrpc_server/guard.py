@@ -43,6 +43,7 @@ class Guard(aio.ServerInterceptor):
         self._guarded: dict[str, Handler] = {}
         self._calls: set[asyncio.Task[Any]] = set()
         self._ended: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def calls(self) -> int:
@@ -67,6 +68,13 @@ class Guard(aio.ServerInterceptor):
         for task in self._calls - self._ended:
             self._ended.add(task)
             task.cancel()
+
+    async def over(self, seconds: float) -> None:
+        """Wait until no handler runs any more, for so long at most: gRPC's own server may be down before they are."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        if self._tasks:
+            log.warning("%s RPCs have not ended %g s after they were told to", len(self._tasks), seconds)
 
     def _guard(self, method: str, handler: Any) -> Handler:
         if handler.request_streaming:
@@ -107,6 +115,9 @@ class Guard(aio.ServerInterceptor):
         task = asyncio.current_task()
         assert task is not None
         self._calls.add(task)
+        # grpc sends the status in the same task, after this.
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         try:
             return await work()
         except aio.AbortError:

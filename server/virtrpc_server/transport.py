@@ -44,6 +44,8 @@ OPTIONS = (
 SOCKET_PATH_BYTES = 107
 ENDING_SECONDS = 1.0
 """How long RPCs that were told to end are waited for."""
+HANDLERS_SECONDS = 20.0
+"""How long their handlers are waited for after that: one that takes so long has a fault."""
 
 
 class ListenError(Exception):
@@ -106,6 +108,7 @@ class Transport:
         await asyncio.wait({stopping}, timeout=grace)
         self._guard.end_calls()
         await stopping
+        await self._guard.over(HANDLERS_SECONDS)
         self.remove_socket()
 
     async def stop(self) -> None:

@@ -81,8 +81,6 @@ class Kind:
     name = "sim"
     in_process = False
     can_foreign = True
-    vague = frozenset[str]()
-    """Verbs whose refusal in the wrong state it does not name."""
 
     def driver(self, **settings: Any) -> Driver:
         """A driver for it, not started."""
@@ -130,7 +128,6 @@ class LibvirtTest(Kind):
 
     name = "test"
     can_foreign = False
-    vague = frozenset({"Start", "Resume"})  # the mock calls both an internal error
 
     @property
     def uri(self) -> str:

@@ -47,8 +47,14 @@ REASONS: dict[int, Reason] = {
 }
 """Codes that mean the same wherever they come from. A code that is not here is FAILED."""
 
-_STATES = ("not running", "is not in running state", "is not in suspend state", "is not in shutoff state")
+_STATES = (
+    "not running", "not paused", "already running", "for inactive domain",
+    "is not in running state", "is not in suspend state", "is not in shutoff state",
+)  # fmt: skip
 """How messages end that refuse a domain's state; the last three are the vmware and openvz drivers'."""
+
+_STATE_CODES = (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_ERR_OPERATION_DENIED, libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
+"""The codes that they come with."""
 
 _QEMU_UNSUPPORTED = "this feature or command is not currently supported"
 """How QEMU's monitor refuses what the machine has not, such as an NMI of arm64; libvirt passes it on as an internal error."""
@@ -82,7 +88,7 @@ def _reason(code: int, domain: int, message: str) -> Reason:
     # libvirt spends vague codes on these; its words tell them apart.
     if domain == libvirt.VIR_FROM_ESX and "curl_easy_perform() returned an error" in message:
         return Reason.HOST_UNREACHABLE
-    if code in (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_ERR_OPERATION_DENIED) and message.endswith(_STATES):
+    if code in _STATE_CODES and message.endswith(_STATES):
         return Reason.WRONG_STATE
     if _BLOCK_JOB in message:
         return Reason.FOREIGN_JOB

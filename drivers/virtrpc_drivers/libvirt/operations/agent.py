@@ -11,7 +11,7 @@ from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.libvirt import flags
 from virtrpc_drivers.libvirt.errors import fault_of
-from virtrpc_drivers.libvirt.operations.common import DONE, Verb, domain_of
+from virtrpc_drivers.libvirt.operations.common import DONE, Verb, domain_of, running_domain
 from virtrpc_drivers.values import Outcome
 
 
@@ -39,9 +39,9 @@ def trim(connection: Any, operation: ops.TrimFilesystems) -> Outcome:
 
 
 def set_guest_time(connection: Any, operation: ops.SetGuestTime) -> Outcome:
-    """virDomainSetTime."""
+    """virDomainSetTime, of a domain that runs: of one that is off libvirt knows not even what its QEMU can do, and says that."""
     wanted = flags.union((operation.synchronise, libvirt.VIR_DOMAIN_TIME_SYNC))
-    domain_of(connection, operation).setTime({"seconds": operation.seconds, "nseconds": operation.nanoseconds}, wanted)
+    running_domain(connection, operation.uuid).setTime({"seconds": operation.seconds, "nseconds": operation.nanoseconds}, wanted)
     return DONE
 
 

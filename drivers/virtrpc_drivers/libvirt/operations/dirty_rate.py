@@ -7,8 +7,7 @@ from typing import Any
 import libvirt
 
 from virtrpc_drivers import operations as ops
-from virtrpc_drivers.errors import Reason, failure
-from virtrpc_drivers.libvirt.operations.common import DONE, Verb, domain_of
+from virtrpc_drivers.libvirt.operations.common import DONE, Verb, domain_of, running_domain
 from virtrpc_drivers.values import DirtyRate, Outcome
 
 MIB = 1 << 20
@@ -22,9 +21,7 @@ def start_dirty_rate_calculation(connection: Any, operation: ops.StartDirtyRateC
 
 def dirty_rate(connection: Any, uuid: str) -> DirtyRate:
     """virDomainListGetStats, of this group alone. Raises WRONG_STATE."""
-    domain = connection.lookupByUUIDString(uuid)
-    if not domain.isActive():
-        raise failure(Reason.WRONG_STATE, "the domain is not running")
+    domain = running_domain(connection, uuid)
     ((_, told),) = connection.domainListGetStats([domain], libvirt.VIR_DOMAIN_STATS_DIRTYRATE)
     rate = told.get("dirtyrate.megabytes_per_second")
     status = told.get("dirtyrate.calc_status")
