@@ -20,11 +20,8 @@ TICK = 1e-5
 """Seconds that wall time may be wrong by for its many digits."""
 RETRY = 1.0
 """Seconds after which a job that a foreign one was in the way of tries again."""
-
-
-def moment() -> float:
-    """Seconds that a timer may be late: on a loop of real time, what a busy machine makes of it."""
-    return float(getattr(asyncio.get_running_loop(), "moment", 0.01))
+MOMENT = 0.01
+"""Seconds that a timer may be early or late."""
 
 
 class AtTheBorder:
@@ -117,7 +114,7 @@ class AtTheBorder:
     def _blocked(self, job: Job, before: Out) -> Iterator[str]:
         """A job that met a foreign one is not sent again before somebody has looked whether that is over."""
         now, looked = asyncio.get_running_loop().time(), self._world().record.probed.get((job.host, job.uuid), -1.0)
-        if now < before.over + RETRY - moment() or looked < before.over:
+        if now < before.over + RETRY - MOMENT or looked < before.over:
             yield f"[blocked] {named(job)} was sent again {now - before.over:.2f} s after it met a foreign job, and nobody had looked for that"
 
     def abort_sent(self, call_id: str) -> None:
@@ -138,7 +135,7 @@ def first_key(job: Job, shape: str) -> tuple[str, ...] | None:
 
 def ran_out(job: Job, out: Out, now: float) -> bool:
     """Whether a job's run_timeout has passed."""
-    return job.run_limit is not None and now >= out.began + job.run_limit - moment()
+    return job.run_limit is not None and now >= out.began + job.run_limit - MOMENT
 
 
 def named(job: Job) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from tests.model.border import moment, named
+from tests.model.border import MOMENT, named
 from tests.model.channel import LocalChannel
 from tests.model.record import Out
 from tests.model.wishes import Wishes
@@ -53,7 +53,7 @@ class Endings:
         """Whether a domain was read after a call, as far as it could be."""
         record, now = self._world.record, asyncio.get_running_loop().time()
         host = record.hosts[place[0]]
-        if not host.connected or host.down > out.answered or now > out.back + REFRESH_SECONDS - moment():
+        if not host.connected or host.down > out.answered or now > out.back + REFRESH_SECONDS - MOMENT:
             return True
         return all(record.read.get((*place, group), 0) > out.answered for group in Group)
 
@@ -85,7 +85,7 @@ class Endings:
 
     def _is_off(self, job: Job) -> bool | None:
         """Whether a domain is off or gone by what is told of it as the end is decided; None where that is not known for certain."""
-        if job.ended is None or asyncio.get_running_loop().time() > job.ended - EPOCH + moment():
+        if job.ended is None or asyncio.get_running_loop().time() > job.ended - EPOCH + MOMENT:
             return None  # it waited for the store
         reference = types_pb2.DomainRef(host=job.host, uuid=job.uuid)
         answer = self._channel.ask("GetDomain", query_pb2.GetDomainRequest(domain=reference))

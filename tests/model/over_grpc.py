@@ -25,25 +25,32 @@ A_MOMENT = 0.3
 
 
 class _FastSelector(selectors.DefaultSelector):
-    """Waits for a fraction of the time."""
+    """Waits for a fraction of the time, and counts what was waited."""
+
+    waited = 0.0
+    """Seconds of the loop's time."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        return super().select(timeout / SPEED if timeout is not None and timeout > 0 else timeout)
+        began = time.monotonic()
+        found = super().select(timeout / SPEED if timeout is not None and timeout > 0 else timeout)
+        took = (time.monotonic() - began) * SPEED
+        self.waited += took if timeout is None else min(took, max(0.0, timeout))
+        return found
 
 
 class FastLoop(asyncio.SelectorEventLoop):
-    """Real time, faster: what takes its time in a socket or a thread seems to take longer, and nothing else is different."""
+    """Real time, faster: what takes its time in a socket or a thread seems to take longer, and nothing else is different.
 
-    moment = 3.0
-    """See `tests.model.border.moment`: a tenth of a real second."""
+    Time passes while the loop waits, and no longer than it meant to: a machine that is busy with something else makes nothing late.
+    """
 
     def __init__(self) -> None:
-        self._began = time.monotonic()
-        super().__init__(_FastSelector())
+        self._fast = _FastSelector()
+        super().__init__(self._fast)
 
     def time(self) -> float:
-        """Seconds since the loop was made, each a fraction of a real one."""
-        return (time.monotonic() - self._began) * SPEED
+        """Seconds that the loop has waited, each a fraction of a real one."""
+        return self._fast.waited
 
 
 class GrpcRpc:

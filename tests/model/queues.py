@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.model.border import KEPT_PLACES, RETRY, TICK, AtTheBorder, moment, named, ran_out
+from tests.model.border import KEPT_PLACES, MOMENT, RETRY, TICK, AtTheBorder, named, ran_out
 from tests.model.endings import REFRESH_SECONDS, Endings
 from tests.model.holding import keys_of
 from tests.model.record import Out
@@ -72,7 +72,7 @@ class Queues:
         now = asyncio.get_running_loop().time()
         for job in queued:
             late = now - (job.created - EPOCH) - job.wait_limit
-            assert late < moment(), f"[waits too long] {named(job)} waits {late:.2f} s longer than it wanted to"
+            assert late < MOMENT, f"[waits too long] {named(job)} waits {late:.2f} s longer than it wanted to"
             self._not_after_destroy(job, unfinished)
         if any(self._world.journal.behind(job.id) for job in unfinished) or self._world.journal.unborn:
             return
@@ -135,6 +135,6 @@ class Queues:
             case WaitingFor.BLOCKED_BY_OTHER:
                 record, at = self._world.record, (job.host, job.uuid)
                 looked = max(self._world.journal.taken[job.id], record.probed.get(at, 0.0))
-                resting = asyncio.get_running_loop().time() - looked < RETRY + moment()
+                resting = asyncio.get_running_loop().time() - looked < RETRY + MOMENT
                 return resting or record.probes_out.get(at, 0) > 0 or not record.hosts[job.host].connected
         return False
