@@ -48,7 +48,9 @@ class Lookup:
             return self._one(_running_first(self._with_uuid(uuid, ref.host)), ref.host, uuid)
         if not ref.name:
             raise refuse("INVALID_ARGUMENT", "no domain is named: give a uuid or a name", field="domain")
-        return self._one(self._domains.by_name(ref.name, ref.host), ref.host, ref.name)
+        found = self._domains.by_name(ref.name, ref.host)
+        one = len({entry.uuid for entry in found}) == 1
+        return self._one(_running_first(found) if one else found, ref.host, ref.name)
 
     def by_id(self, target: query_pb2.HostDomainId) -> Entry:
         """The running domain that has this number on its host; raises as `domain` does."""

@@ -69,8 +69,9 @@ async def test_migrate_domain(client: AsyncClient, first: QemuHost, second: Qemu
             assert guest.domain.state() == [libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED]
             result = seen[-1].migrate_domain_result
             assert (result.host, result.uuid, result.name) == ("second", guest.uuid, guest.name)
-            told = await client.get_domain(guest.uuid)
-            assert (told.host, told.state, told.state_reason) == ("second", t.DOMAIN_STATE_RUNNING, "migrated")
+            for ref in (guest.uuid, guest.name):
+                told = await client.get_domain(ref)
+                assert (told.host, told.state, told.state_reason) == ("second", t.DOMAIN_STATE_RUNNING, "migrated")
             assert (await client.get_domain(f"first/{guest.name}")).state == t.DOMAIN_STATE_SHUTOFF
         finally:
             moved.remove()

@@ -114,12 +114,13 @@ async def test_a_name_on_two_hosts_is_ambiguous() -> None:
 
 
 @pytest.mark.parametrize(("on_a", "on_b", "meant"), [("shutoff", "running", "b"), ("running", "paused", "a"), ("paused", "shutoff", "a")])
-async def test_a_uuid_on_two_hosts_means_the_active_one(on_a: str, on_b: str, meant: str) -> None:
-    """During a migration the half that runs; the incoming one waits paused."""
+async def test_a_domain_on_two_hosts_means_the_active_one(on_a: str, on_b: str, meant: str) -> None:
+    """By uuid and by name, during a migration the half that runs, and after it where it went; the incoming one waits paused."""
     cache = Cache()
     cache.domains.read("a", reading(1, 1.0, state=State(on_a)))
     cache.domains.read("b", reading(1, 1.0, state=State(on_b)))
     assert cache.lookup.domain(Ref(uuid=uuid(1))).host == meant
+    assert cache.lookup.domain(Ref(name=cache.domains.by_uuid(uuid(1))[0].name)).host == meant
 
 
 async def test_a_uuid_off_on_two_hosts_is_ambiguous() -> None:

@@ -107,9 +107,13 @@ class BlockRun:
         self._tell(Phase.READY if seen.ready else Phase.BACKGROUND, seen)
         # Between two calls, never beside one: libvirt would let it wait for that one's job, for 30 s and with a place of the lane for aborts; and
         # a change that merges what it has read must not find another disk in place when it is sent.
-        if seen.ready and self._finish in ("pivot", "stop") and not self._finishing and self._runs.alone(self._run):
+        if seen.ready and self._finishes_by_itself and self._runs.alone(self._run):
             await self._finish_by_itself()
         return False
+
+    @property
+    def _finishes_by_itself(self) -> bool:
+        return self._finish in ("pivot", "stop") and not self._finishing and not self._run.unwanted
 
     async def _finish_by_itself(self) -> None:
         try:

@@ -19,7 +19,7 @@ from virtrpc_drivers.libvirt.connections import STUCK_SECONDS, Lanes
 from virtrpc_drivers.libvirt.progress import POLL_SECONDS, JobLook, is_ours, job_operation, look, report
 from virtrpc_drivers.libvirt.readings import Clock
 from virtrpc_drivers.migration import Reading, TuneAnswer, Tuning
-from virtrpc_drivers.operations import Migrate
+from virtrpc_drivers.operations import AnyBlocks, Migrate
 from virtrpc_drivers.operations.agent import AnyAgent
 from virtrpc_drivers.protocol import Call, Deliver, Report
 from virtrpc_drivers.values import CancelAnswer, Phase, Stamp, Steering
@@ -76,6 +76,8 @@ class Run:
     """Ends the wait for the guest of an asking verb."""
     block: Steered | None = None
     """Its block job or backup, once that goes on without the call."""
+    unwanted: bool = False
+    """Whether a cancel was asked for, be it too early to be sent: then nothing is finished by itself any more."""
     check: asyncio.Task[bool] | None = None
     """The look at the statistics before an abort: while one hangs, there is no other."""
 
@@ -125,8 +127,11 @@ class Runs:
         run = self.by_id.get(call_id)
         if run is None:
             return CancelAnswer(sent=False, message="no such call is out here")
+        run.unwanted = True
         if run.block is not None:
             return await run.block.cancel()
+        if isinstance(run.call.operation, AnyBlocks):
+            return CancelAnswer(sent=False, message=NOT_YET)
         if run.gave_up is not None:
             if not run.gave_up.done():
                 run.gave_up.set_result(None)

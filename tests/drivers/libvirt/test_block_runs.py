@@ -108,6 +108,19 @@ async def test_a_mirror_finishes_between_two_calls() -> None:
     assert domain.told == ["abort"]
 
 
+async def test_a_mirror_whose_cancel_came_too_early_is_not_finished_by_itself() -> None:
+    """A cancel that comes before there is a block job cannot be sent; the mirror is left for the next try, which breaks it off."""
+    domain = Domain({})
+    block = block_run(domain, "pivot")
+    block._runs.remember(block._run)
+    assert not (await block._runs.cancel("c")).sent
+    domain.info, block._run.block = OURS, block
+    assert not await block._is_over(READY)
+    assert domain.told == []
+    assert (await block._runs.cancel("c")).sent
+    assert domain.told == ["abort"]
+
+
 @pytest.mark.parametrize("steering", [Steering(finish="pivot"), Steering(finish="stop"), Steering(bandwidth_bytes_per_second=1)])
 @pytest.mark.parametrize("info", [pytest.param({}, id="none"), pytest.param(PULL, id="another's")])
 async def test_what_is_over_is_told_nothing(info: dict[str, int], steering: Steering) -> None:

@@ -1149,7 +1149,7 @@ class DomainRef(_message.Message):
     uuid: _builtins.str
     """The UUID, as 8-4-4-4-12 hexadecimal digits in either case. On two hosts at once (during a migration) it means the active one."""
     name: _builtins.str
-    """The name, case-sensitive and whole. Unique on a host, not across hosts."""
+    """The name, case-sensitive and whole. Unique on a host, not across hosts: several fit, but for one domain (one UUID) on two hosts, as above."""
     def __init__(
         self,
         *,
