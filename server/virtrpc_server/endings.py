@@ -42,7 +42,8 @@ def stopped(job: Job, message: str = "") -> Ending:
     """The end of a job that was stopped, by the reason for which it was asked to; without one, somebody else aborted it."""
     match job.cancel_reason:
         case CancelReason.RUN_TIMEOUT:
-            return failed("RUN_TIMEOUT", message or f"it had not finished after {job.run_limit:g} s", domain=job.uuid)
+            words = f"it had not finished after {job.run_limit:g} s"
+            return failed("RUN_TIMEOUT", f"{words}: {message}" if message else words, domain=job.uuid)
         case CancelReason.DRAIN:
             return Ending(JobState.INTERRUPTED, Problem("INTERRUPTED", "the server went down before the job began; nothing was sent"))
         case reason:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from virtrpc_drivers.errors import DriverError, Reason
@@ -15,7 +16,7 @@ from virtrpc_drivers.migration import Step
 from virtrpc_drivers.operations import AnyOperation, Migrate
 from virtrpc_drivers.protocol import Call, Report
 from virtrpc_drivers.values import DomainReading, Outcome, Phase, Slot, VerbSupport
-from virtrpc_server import schedule, tracing, verbs
+from virtrpc_server import schedule, starting, tracing, verbs
 from virtrpc_server.calls import Lost, OutstandingCall, foreign_job_over
 from virtrpc_server.domains import Entry
 from virtrpc_server.endings import Ending, Over, failed, in_vain, preempted, stated, stopped
@@ -291,7 +292,8 @@ class Run:
         )
         self._out = OutstandingCall(self._host, call, lambda: self._enter(Phase.ABORTING))
         try:
-            outcome = await self._out.finish(self._stop, limit, self._ran_out)
+            with starting.read_meanwhile(self._host, self._operation):
+                outcome = await self._out.finish(self._stop, limit, self._ran_out)
         except Lost as lost:
             return Ending(JobState.OUTCOME_UNKNOWN, Problem("OUTCOME_UNKNOWN", str(lost)), evidence=str(lost), ghost=True)
         except DriverError as error:
@@ -318,7 +320,7 @@ class Run:
                 return stopped(self.job, error.fault.message)
             case Reason.INTERRUPTED if self._out is not None and self._out.aborted:
                 # Its driver was lost, so nobody heard libvirt say it: but the abort went to this very call, which is over and did not succeed.
-                return stopped(self.job, error.fault.message)
+                return replace(stopped(self.job), evidence=error.fault.message)
             case Reason.INTERRUPTED:
                 return Ending(JobState.INTERRUPTED, problem_of(error.fault), evidence=error.fault.message)
         # A host that could not be reached while ours can is the destination.

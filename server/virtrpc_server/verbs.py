@@ -43,6 +43,8 @@ NEEDS_INACTIVE = {
     "DefineManagedSaveImage": "it has no managed-save image while it runs",
     "Rename": "a domain is renamed only while it is off",
 }
+STARTS = frozenset({"Start", "Create", "Restore", "RevertToSnapshot"})
+"""At their end a guest may run that did not before; none of them can be aborted on QEMU."""
 NEEDS_PERSISTENT = {
     "ManagedSave": "the domain is transient: it has no place for a managed save image",
     "Rename": "the domain is transient: its name cannot be changed",

@@ -213,6 +213,7 @@ async def test_run_timeout_cancels_and_fails() -> None:
         assert ended.state is JobState.FAILED
         assert ended.problem is not None
         assert ended.problem.reason == "RUN_TIMEOUT"
+        assert ended.problem.message.startswith("it had not finished after 3 s: ")
         assert ended.cancel_reason is CancelReason.RUN_TIMEOUT
 
 

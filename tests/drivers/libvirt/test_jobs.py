@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import libvirt
@@ -11,6 +12,7 @@ from virtrpc_drivers import operations as ops
 from virtrpc_drivers.libvirt import runs as runs_module
 from virtrpc_drivers.libvirt.connections import Lanes
 from virtrpc_drivers.libvirt.progress import JobLook, is_ours, job_operation, report
+from virtrpc_drivers.libvirt.proofs import Conclusion, resumed
 from virtrpc_drivers.libvirt.readings import Clock
 from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.protocol import Call
@@ -121,6 +123,23 @@ def test_what_may_hang_beside_the_budget_is_bounded() -> None:
     """The sum of all lanes whose calls can block a daemon's worker for good is what the server reckons with; reads do not, nor destroys."""
     lanes = Lanes(lambda: None)
     assert sum(lane.most or 0 for lane in (lanes.abort, lanes.progress, lanes.stats, lanes.probe)) == BESIDE
+
+
+@pytest.mark.parametrize("over", [libvirt.VIR_DOMAIN_JOB_FAILED, libvirt.VIR_DOMAIN_JOB_CANCELLED])
+async def test_an_adopted_job_that_is_about_to_be_gone_is_no_others(over: int) -> None:
+    """libvirt does not say for how long a job ran that failed or was aborted: it is followed until it is gone, and then judged by what is there."""
+    ago = 100.0
+    looks = [(LIVE, SAVE, ago), (over, SAVE, 0.0), (NONE, 0, 0.0)]
+
+    class Ending(Domain):
+        def jobStats(self, _flags: int) -> dict[str, Any]:  # noqa: N802 - libvirt's name
+            kind, operation, elapsed = looks.pop(0)
+            return {"type": kind, "operation": operation, "time_elapsed": int(elapsed * 1000)}
+
+    lanes = Lanes(lambda: Ending(NONE, 0, 0))
+    run = resumed(Call(id="c", operation=ops.Save(uuid="u", path="/images/s"), began=time.time() - ago), abortable=True)
+    assert await Conclusion(run, Runs(lanes, Clock(0), lambda _: None), lanes, local=True)._follow()
+    assert not looks
 
 
 async def test_our_job_is_aborted() -> None:

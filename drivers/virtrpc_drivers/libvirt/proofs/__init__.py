@@ -87,9 +87,11 @@ class Conclusion:
             job = await self._look()
             if not job.present:
                 break
-            if not self._runs.report(self._run, job, stamp):
+            if self._runs.report(self._run, job, stamp):
+                followed = True
+            elif job.live:
                 raise failure(Reason.OUTCOME_UNKNOWN, "another job runs on the domain; the call may be waiting behind it")
-            followed = True
+            # Else it is about to be gone, whosever it is: of a job that failed or was aborted libvirt no longer counts the time.
             await asyncio.sleep(POLL_SECONDS)
         return followed
 
