@@ -58,6 +58,13 @@ async def test_what_needs_a_running_domain_says_so(bed: Bed, root: Path) -> None
     assert list(root.iterdir()) == []
 
 
+async def test_a_snapshot_of_memory_needs_a_running_domain(bed: Bed, root: Path) -> None:
+    """The memory of a domain that is off cannot go to a file: that is a matter of its state, and not of the XML."""
+    xml = f"<domainsnapshot><name>s</name><memory snapshot='external' file='{root / 'memory'}'/></domainsnapshot>"
+    assert await _refusal(bed, ops.CreateSnapshot(uuid=await bed.defined(), name="s", xml=xml)) == "WRONG_STATE"
+    assert list(root.iterdir()) == []
+
+
 async def _refusal(bed: Bed, operation: ops.AnyOperation) -> str:
     try:
         await bed.run(operation)

@@ -31,6 +31,8 @@ class Question:
     verb: str
     answered_by: Callable[[RawEvent], bool]
     """Whether this event says that the guest did it."""
+    hinted_by: Callable[[RawEvent], bool]
+    """Whether this event makes a look worth while. It says nothing by itself: it may have been long in coming, and tell of an earlier run."""
     shown_by: Callable[[Any], bool]
     """Whether a look through a connection shows that it did."""
 
@@ -48,27 +50,26 @@ def question(connection: Any, operation: ops.Operation) -> Question | None:
     if not domain.isActive() or not waits(operation, active=True):
         return None
     if isinstance(operation, ops.Shutdown):
-        return Question("shut down", _stopped, lambda conn: _is_off(conn, operation.uuid))
+        return Question("shut down", _never, _stopped, _run_over(operation.uuid, domain.ID()))
     if isinstance(operation, ops.Reboot):
-        return Question("reboot", _restarted, _new_id(operation.uuid, domain.ID(), REBOOT_LOOKS.get(hypervisor_of(connection), 2)))
+        shown = _new_id(operation.uuid, domain.ID(), REBOOT_LOOKS.get(hypervisor_of(connection), 2))
+        return Question("reboot", _rebooted, _started, shown)
     assert isinstance(operation, ops.DetachDevice)
     return _detach_question(domain, operation)
 
 
 async def wait(run: Run, asked: Question, ear: Ear, lanes: Lanes) -> None:
     """Wait until the guest did it. Raises GUEST_TIMEOUT, ABORTED where the wait was cancelled, or the guest's refusal."""
-    gave_up = run.gave_up
-    assert gave_up is not None
     try:
         async with asyncio.timeout(run.call.wait_guest):
-            while not await _one_look(asked, ear, lanes, gave_up):
+            while not await _one_look(run, asked, ear, lanes):
                 pass
     except TimeoutError:
         raise failure(Reason.GUEST_TIMEOUT, f"the guest did not {asked.verb} within {run.call.wait_guest:g} s") from None
 
 
-async def _one_look(asked: Question, ear: Ear, lanes: Lanes, gave_up: asyncio.Future[None]) -> bool:
-    if await _heard(asked, ear, gave_up):
+async def _one_look(run: Run, asked: Question, ear: Ear, lanes: Lanes) -> bool:
+    if await _heard(run, asked, ear):
         return True
     try:
         return await lanes.reads.bounded(asked.shown_by)
@@ -78,15 +79,21 @@ async def _one_look(asked: Question, ear: Ear, lanes: Lanes, gave_up: asyncio.Fu
         return False  # a look that failed says nothing: the next one may
 
 
-async def _heard(asked: Question, ear: Ear, gave_up: asyncio.Future[None]) -> bool:
-    """Listen for one period. Whether an event said yes."""
+async def _heard(run: Run, asked: Question, ear: Ear) -> bool:
+    """Listen for one period, or until a hint. Whether an event said yes."""
+    gave_up = run.gave_up
+    assert gave_up is not None
     end = asyncio.get_running_loop().time() + REREAD_SECONDS
     while (left := end - asyncio.get_running_loop().time()) > 0:
         event = await _next(ear, gave_up, left)
         if gave_up.done():
             raise given_up(asked.verb)
-        if event is not None and asked.answered_by(event):
+        if event is None or (run.began is not None and event.stamp.monotonic < run.began):
+            continue
+        if asked.answered_by(event):
             return True
+        if asked.hinted_by(event):
+            return False
     return False
 
 
@@ -104,9 +111,31 @@ def _stopped(event: RawEvent) -> bool:
     return event.name == "LIFECYCLE" and event.code in (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_CRASHED)
 
 
-def _restarted(event: RawEvent) -> bool:
-    # Xen has no reboot event: there a reboot is a new guest under the same uuid.
-    return event.name == "REBOOT" or (event.name == "LIFECYCLE" and event.code == libvirt.VIR_DOMAIN_EVENT_STARTED)
+def _rebooted(event: RawEvent) -> bool:
+    return event.name == "REBOOT"
+
+
+def _started(event: RawEvent) -> bool:
+    # Xen has no reboot event: there a reboot is a new guest under the same uuid. A guest that stops has not rebooted.
+    return event.name == "LIFECYCLE" and event.code == libvirt.VIR_DOMAIN_EVENT_STARTED
+
+
+def _never(_event: RawEvent) -> bool:
+    return False
+
+
+def _run_over(uuid: str, old: int) -> Callable[[Any], bool]:
+    """Whether the run of a domain with this id is over, be it that it was started again since."""
+
+    def shown(connection: Any) -> bool:
+        return _is_off(connection, uuid) or _id(connection, uuid) not in (old, -1)
+
+    return shown
+
+
+def _id(connection: Any, uuid: str) -> int:
+    number: int = connection.lookupByUUIDString(uuid).ID()
+    return number
 
 
 def _is_off(connection: Any, uuid: str) -> bool:
@@ -143,9 +172,13 @@ def _detach_question(domain: Any, operation: ops.DetachDevice) -> Question | Non
     def answered(event: RawEvent) -> bool:
         if event.name == "DEVICE_REMOVAL_FAILED" and event.text == alias:
             raise failure(Reason.FAILED, f"the guest refused to let the device {alias} go")
-        return _stopped(event) or (event.name == "DEVICE_REMOVED" and event.text == alias)
+        return event.name == "DEVICE_REMOVED" and event.text == alias
+
+    over = _run_over(operation.uuid, domain.ID())
 
     def shown(connection: Any) -> bool:
+        if over(connection):
+            return True
         try:
             now = connection.lookupByUUIDString(operation.uuid).XMLDesc(0)
         except libvirt.libvirtError as error:
@@ -155,4 +188,4 @@ def _detach_question(domain: Any, operation: ops.DetachDevice) -> Question | Non
         aliases = {element.get("name") for element in ElementTree.fromstring(now).iterfind("devices/*/alias")}
         return alias not in aliases
 
-    return Question("let the device go", answered, shown)
+    return Question("let the device go", answered, _stopped, shown)

@@ -131,11 +131,16 @@ def _send(domain: Any, operation: Migrate) -> None:
         destination.close()
 
 
+_INCOMING = (libvirt.VIR_DOMAIN_PAUSED_MIGRATION, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED)
+
+
 def runs_at(uri: str, uuid: str) -> bool:
-    """Whether a domain is active at a destination. Raises libvirt's error where that host cannot be asked."""
+    """Whether a domain has arrived at a destination: one that still waits for its memory has not. Raises libvirt's error where it cannot be asked."""
     destination = libvirt.openReadOnly(uri)
     try:
-        return bool(destination.lookupByUUIDString(uuid).isActive())
+        domain = destination.lookupByUUIDString(uuid)
+        state, reason = domain.state()
+        return bool(domain.isActive()) and not (state == libvirt.VIR_DOMAIN_PAUSED and reason in _INCOMING)
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return False

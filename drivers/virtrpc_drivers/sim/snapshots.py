@@ -53,9 +53,12 @@ async def create(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Creat
         raise sdk_error(Reason.ALREADY_EXISTS, f"domain snapshot {operation.name} already exists")
     await hypervisor.monitor(operation.uuid)
     memory = asked.find("memory")
-    external = operation.disk_only or (memory is not None and memory.get("snapshot") == "external")
+    to_file = not operation.disk_only and memory is not None and memory.get("snapshot") == "external"
+    external = operation.disk_only or to_file
     run = hypervisor.domain(operation.uuid).id
-    await _take_time(hypervisor, job, external=external and not operation.disk_only)
+    if to_file and not hypervisor.domain(operation.uuid).active:
+        raise sdk_error(Reason.WRONG_STATE, "the domain is not running: it has no memory that a snapshot could write to a file")
+    await _take_time(hypervisor, job, external=to_file)
     domain = hypervisor.domain(operation.uuid)
     if domain.id != run:
         raise sdk_error(Reason.WRONG_STATE, "the domain changed its state while the snapshot was being taken")

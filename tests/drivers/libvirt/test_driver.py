@@ -110,7 +110,7 @@ async def test_a_definition_is_proven_by_what_is_stored(mock: Mock) -> None:
 
 async def test_the_wait_for_the_guest_ends_when_it_is_cancelled(mock: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
     """An asking verb reports that it waits, holds no place meanwhile, and a cancel ends the wait alone."""
-    monkeypatch.setattr(asking, "question", lambda *_: asking.Question("do it", lambda _: False, lambda _: False))
+    monkeypatch.setattr(asking, "question", lambda *_: asking.Question("do it", lambda _: False, lambda _: False, lambda _: False))
     call = call_of(ops.Shutdown(uuid=mock.uuid))
     running = asyncio.ensure_future(mock.driver.run(call))
     report = await mock.notices.until(Report, lambda report: report.call_id == call.id)
@@ -124,7 +124,7 @@ async def test_the_wait_for_the_guest_ends_when_it_is_cancelled(mock: Mock, monk
 
 async def test_a_guest_that_does_not_obey_times_out(mock: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
     """After `wait_guest` seconds the operation fails; the guest may still do it."""
-    monkeypatch.setattr(asking, "question", lambda *_: asking.Question("do it", lambda _: False, lambda _: False))
+    monkeypatch.setattr(asking, "question", lambda *_: asking.Question("do it", lambda _: False, lambda _: False, lambda _: False))
     with pytest.raises(DriverError) as caught:
         await mock.driver.run(call_of(ops.Shutdown(uuid=mock.uuid), wait_guest=0.05))
     assert caught.value.reason is Reason.GUEST_TIMEOUT
@@ -134,7 +134,7 @@ async def test_a_reread_sees_what_no_event_said(mock: Mock, monkeypatch: pytest.
     """Where no event comes, the slow look at the domain ends the wait."""
     monkeypatch.setattr(asking, "REREAD_SECONDS", 0.01)
     looks = iter([False, False, True])
-    monkeypatch.setattr(asking, "question", lambda *_: asking.Question("do it", lambda _: False, lambda _: next(looks)))
+    monkeypatch.setattr(asking, "question", lambda *_: asking.Question("do it", lambda _: False, lambda _: False, lambda _: next(looks)))
     await mock.driver.run(call_of(ops.Shutdown(uuid=mock.uuid)))
     assert not list(looks)
 

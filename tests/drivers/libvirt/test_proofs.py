@@ -1,11 +1,14 @@
 """What proves that a lost call succeeded, judged from what a domain shows."""
 
+import os
+from pathlib import Path
+
 import libvirt
 import pytest
 
 from tests.drivers.bed import call_of
 from virtrpc_drivers import operations as ops
-from virtrpc_drivers.libvirt import proofs
+from virtrpc_drivers.libvirt import migration, proofs
 
 NIC = "<interface type='network'>{mac}<source network='default'/><model type='virtio'/>{rest}</interface>"
 OLD = NIC.format(mac="<mac address='52:54:00:00:00:01'/>", rest="<alias name='net0'/>")
@@ -117,3 +120,46 @@ def test_a_snapshot_that_is_not_there_proves_nothing(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Domain, "snapshotLookupByName", missing, raising=False)
     assert not proofs.prove(Domain(""), call_of(ops.CreateSnapshot(uuid="u", name="s", xml="<domainsnapshot/>"))).proven
+
+
+def test_what_a_lost_snapshot_left_behind_is_named(tmp_path: Path) -> None:
+    """A file of the call that is there and not older is named as evidence; one that was there before is not."""
+    xml = "<domainsnapshot><name>s</name><memory snapshot='external' file='{}'/></domainsnapshot>"
+    new, old = tmp_path / "new", tmp_path / "old"
+    for path in (new, old):
+        path.write_bytes(b"memory")
+    os.utime(old, (0, 0))
+
+    class Without(Domain):
+        def snapshotLookupByName(self, _name: str, _flags: int) -> object:  # noqa: N802 - libvirt's name
+            error = libvirt.libvirtError("gone")
+            error.err = (libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT, 0, "gone", 0, "", None, None, 0, 0)
+            raise error
+
+    lost = [call_of(ops.CreateSnapshot(uuid="u", name="s", xml=xml.format(path)), began=1.0) for path in (new, old)]
+    evidence = [proofs.prove(Without(""), call).evidence for call in lost]
+    assert evidence[0].endswith(f"left behind, and perhaps incomplete: {new}")
+    assert str(old) not in evidence[1]
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "arrived"),
+    [
+        pytest.param(libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_MIGRATED, True, id="it runs"),
+        pytest.param(libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER, True, id="it was to be paused"),
+        pytest.param(libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION, False, id="its memory is under way"),
+        pytest.param(libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED, False, id="some of its memory is lost"),
+    ],
+)
+def test_a_guest_that_still_waits_for_its_memory_has_not_arrived(state: int, reason: int, arrived: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost migration whose source is gone is proven by the guest at the destination, unless that is but its incoming half."""
+
+    class Destination(Domain):
+        def state(self) -> list[int]:
+            return [state, reason]
+
+        def close(self) -> None:
+            """Nothing to close."""
+
+    monkeypatch.setattr(libvirt, "openReadOnly", lambda _uri: Destination(""))
+    assert migration.runs_at("qemu+tcp://there/system", "u") is arrived

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from virtrpc_drivers.values import Outcome
 BOUND_SECONDS = 5.0
 ADOPT_SECONDS = 30.0
 """A job that began later after the call was sent is another's: ours may have ended, and somebody begun the same, while nobody looked."""
+_WRITES = (ops.CreateSnapshot, ops.CopyBlock, ops.Backup)
 _FREE_CODES = (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_SUPPORT)
 
 
@@ -148,7 +150,14 @@ def prove(connection: Any, call: Call, *, local: bool = True) -> Verdict:
         if fault.reason is Reason.HOST_UNREACHABLE:
             raise
         return Verdict(False, fault.message)
-    return _not_older(_written(verdict, call, local=local), call.began)
+    verdict = _not_older(_written(verdict, call, local=local), call.began)
+    return verdict if verdict.proven or not local else _with_what_is_left(verdict, call)
+
+
+def _with_what_is_left(verdict: Verdict, call: Call) -> Verdict:
+    """What a call that did not succeed may have left behind is named: nobody else will remove it."""
+    left = [path for path in call.operation.files if _is_new(path, call.began)] if isinstance(call.operation, _WRITES) else []
+    return replace(verdict, evidence=f"{verdict.evidence}; left behind, and perhaps incomplete: {', '.join(left)}") if left else verdict
 
 
 def _written(verdict: Verdict, call: Call, *, local: bool) -> Verdict:
