@@ -96,6 +96,11 @@ class Due:
         pending, out = self._pending.get(uuid), self._out.get(uuid)
         return (pending is not None and pending.dirty) or (out is not None and out.dirty)
 
+    def announced(self, uuid: str) -> Stamp | None:
+        """When the newest event about this domain came in that no finished read has seen."""
+        wishes = (self._pending.get(uuid), self._out.get(uuid))
+        return max((wish.event for wish in wishes if wish is not None and wish.event is not None), default=None)
+
     def wish(self, uuid: str) -> Wish:
         """What is wanted of a domain by a read that has yet to begin; something is, from now on."""
         wish = self._pending.get(uuid)

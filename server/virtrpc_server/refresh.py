@@ -63,6 +63,10 @@ class Refresher:
         """Whether a change was announced that no finished read has seen."""
         return self._due[group].is_dirty(uuid)
 
+    def announced(self, uuid: str) -> Stamp | None:
+        """When the newest event about this domain came in that has yet to be read."""
+        return self._due[Group.STATE].announced(uuid)
+
     @property
     def cost(self) -> float:
         """Seconds that reading both groups of one domain usually takes."""

@@ -446,8 +446,13 @@ class Run:
 
     async def _refresh_destination(self, ending: Ending) -> None:
         destination = self._jobs.hosts.get(self.job.destination_host)
-        if destination is not None and ending.state is JobState.SUCCEEDED:
-            await destination.refresher.refresh(self.job.uuid, REFRESH_SECONDS)
+        if destination is None or ending.state is not JobState.SUCCEEDED or await destination.refresher.refresh(self.job.uuid, REFRESH_SECONDS):
+            return
+        # As `_note_unread`: that it came there was announced, in that host's own time.
+        came = destination.refresher.announced(self.job.uuid)
+        if came is not None and isinstance(self._operation, Migrate):
+            name = self._operation.new_name or self.job.name
+            self._jobs.domains.read(destination.name, DomainReading(uuid=self.job.uuid, name=name, stamp=came))
 
     async def _haunt(self) -> None:
         """The call, or an abort of it, is still out: keep what the job held until the hypervisor says that it is over."""

@@ -62,3 +62,18 @@ async def test_a_domain_is_found_by_its_new_name() -> None:
         assert (await world.run(op.Rename(uuid=off.uuid, name="other"))).state is JobState.SUCCEEDED
         assert [entry.uuid for entry in world.domains.by_name("other")] == [off.uuid]
         assert not world.domains.by_name(off.name)
+
+
+@virtual
+async def test_a_guest_is_found_where_it_was_moved_to() -> None:
+    """Although it cannot be read there yet: by its new name, with nothing known of it, and the next verb is accepted."""
+    async with World("sim://a/?domains=1&running=1", "sim://b/?domains=0&seed=7") as world:
+        uuid = world.guest().uuid
+        hang = world.sims["b"].faults.add(Rule(verb="read", uuid=uuid, wedge=True))
+        moved = await world.run(op.Migrate(uuid=uuid, destination_uri="sim://b/", new_name="there"), destination_host="b")
+        assert moved.state is JobState.SUCCEEDED
+        entry = Lookup(world.hosts, world.domains).domain(types_pb2.DomainRef(name="there"))
+        assert (entry.host, entry.uuid, entry.state) == ("b", uuid, None)
+        assert (await world.run(op.Suspend(uuid=uuid), "b")).state is JobState.SUCCEEDED
+        world.sims["b"].faults.remove(hang)
+        await until(lambda: world.domains.by_name("there")[0].active)
