@@ -19,6 +19,8 @@ from virtrpc_drivers.libvirt.events import Ear, RawEvent
 from virtrpc_drivers.libvirt.runs import Run, given_up
 
 REREAD_SECONDS = 2.0
+NO_ID = -1
+"""That of a domain that is off, and of any where the hypervisor has none."""
 
 REBOOT_LOOKS = {"xen": 15}
 """How often in a row a domain that was to reboot is seen off until it is said to have shut down instead. Xen's is off while a new one is made."""
@@ -128,7 +130,7 @@ def _run_over(uuid: str, old: int) -> Callable[[Any], bool]:
     """Whether the run of a domain with this id is over, be it that it was started again since."""
 
     def shown(connection: Any) -> bool:
-        return _is_off(connection, uuid) or _id(connection, uuid) not in (old, -1)
+        return _is_off(connection, uuid) or (old != NO_ID and _id(connection, uuid) not in (old, NO_ID))
 
     return shown
 
