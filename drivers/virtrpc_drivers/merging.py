@@ -7,6 +7,7 @@ The rules, which docs/devices.md tells users:
 - What matches nothing is added.
 - A <source> that says another thing than the base's replaces it whole, with what was known of the old one's backing chain. So do lists (`_LISTS`).
 - Two attributes of a namespace of ours say what cannot be said so: `action` (remove, replace, append) and `without` (names of attributes).
+- An element of that namespace, `then`, holds a patch of its own, which is merged after the one that it stands in.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ WITHOUT = f"{{{NAMESPACE}}}without"
 REMOVE = "remove"
 REPLACE = "replace"
 APPEND = "append"
+THEN = f"{{{NAMESPACE}}}then"
 ANY_DEVICE = "device"
 """The tag of a patch that means a device of any kind, by its alias."""
 
@@ -53,24 +55,41 @@ _KEYS = (("alias", "name"), ("target", "dev"), ("mac", "address"))
 def merged(base: Element, patch: Element) -> Element:
     """A copy of the base with what the patch says."""
     result = copy.deepcopy(base)
-    _merge(result, patch)
+    for part in _parts(patch):
+        _merge(result, part)
+    return result
+
+
+def followed(patch: Element, later: Element) -> Element:
+    """The patch, and then another one: what either takes away or replaces is seen in what it is merged into, not in the other."""
+    result = copy.deepcopy(patch)
+    ElementTree.SubElement(result, THEN).append(later)
     return result
 
 
 def plain(patch: Element) -> Element:
     """The patch as a description of its own: without removals and marks."""
-    result = copy.deepcopy(patch)
+    result, *later = map(copy.deepcopy, _parts(patch))
     _unmark(result)
+    for part in later:
+        _merge(result, part)
     return result
 
 
 def applied(whole: Element, patch: Element) -> bool:
     """Whether all that the patch says is so: merging it would change nothing."""
+    *before, last = _parts(patch)
+    return _applied(whole, last) and (not before or text(merged(whole, patch)) == text(whole))
+
+
+def _applied(whole: Element, patch: Element) -> bool:
     if whole.tag != patch.tag or not _same_text(whole, patch) or any(name in whole.attrib for name in _without(patch)):
         return False
     if any(whole.get(name) != value for name, value in _attributes(patch)):
         return False
-    return all(found is None if child.get(ACTION) == REMOVE else found is not None and applied(found, child) for child, found in _pairs(whole, patch))
+    return all(
+        found is None if child.get(ACTION) == REMOVE else found is not None and _applied(found, child) for child, found in _pairs(whole, patch)
+    )
 
 
 def device(devices: Element, patch: Element) -> Element | None:
@@ -98,6 +117,14 @@ def text(element: Element) -> str:
     return ElementTree.tostring(element, encoding="unicode")
 
 
+def _parts(patch: Element) -> list[Element]:
+    """The patch itself, and those that follow it."""
+    first = Element(patch.tag, patch.attrib)
+    first.text = patch.text
+    first.extend(child for child in patch if child.tag != THEN)
+    return [first, *(later for holder in patch.iterfind(THEN) for later in holder)]
+
+
 def _merge(base: Element, patch: Element) -> None:
     if base.tag == "cpu" and patch.get("mode") not in (None, base.get("mode")):
         _drop(base, _OF_A_CPU_MODE)
@@ -113,7 +140,7 @@ def _merge(base: Element, patch: Element) -> None:
 
 def _merge_child(base: Element, child: Element, found: Element | None) -> None:
     action = child.get(ACTION)
-    if child.tag == "source" and found is not None and (action == REMOVE or not applied(found, child)):
+    if child.tag == "source" and found is not None and (action == REMOVE or not _applied(found, child)):
         _drop(base, _OF_A_SOURCE)
         action = action or REPLACE
     if found is None:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 from grpc import aio
 from opentelemetry.trace import Span, SpanKind
 
@@ -160,10 +161,27 @@ def _parsed(parse: Callable[[bytes], Any] | None, request: Any) -> Any:
     if parse is None:
         return request
     try:
-        return parse(request)
+        message = parse(request)
     except Exception as error:  # noqa: BLE001 # whatever a parser raises, the request is at fault
         log.info("a malformed request: %s", error)
         raise refuse("INVALID_ARGUMENT", "the request is malformed: it does not parse as this method's message") from None
+    # Most requests have no zero in them, so that few are looked through.
+    field = _with_nul(message) if b"\0" in request else None
+    if field is not None:
+        raise refuse("INVALID_ARGUMENT", f"{field}: has a NUL character, which no text of a hypervisor can hold", field=field)
+    return message
+
+
+def _with_nul(message: Message) -> str | None:
+    """The first field whose text has a NUL character: C libraries end their texts there."""
+    for field, value in message.ListFields():
+        for part in value if field.is_repeated else (value,):
+            if isinstance(part, str) and "\0" in part:
+                return field.name
+            below = _with_nul(part) if isinstance(part, Message) else None
+            if below is not None:
+                return f"{field.name}.{below}"
+    return None
 
 
 def _lenient(serialize: Callable[[Any], bytes] | None) -> Callable[[Any], bytes]:

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from virtrpc_drivers.merging import ANY_DEVICE, applied, device, meaning, merged, plain
+from virtrpc_drivers.merging import ANY_DEVICE, applied, device, followed, meaning, merged, plain
 
 M = 'xmlns:m="urn:virtrpc:merge:1"'
 DOMAIN = """<domain type='kvm'><name>a</name><memory unit='KiB'>1024</memory>
@@ -98,6 +98,19 @@ def test_marks_do_not_stay() -> None:
     """A patch on its own has neither marks nor what it would remove."""
     alone = plain(ElementTree.fromstring(f"<disk {M} m:without='x'><source m:action='remove'/><target m:action='append' dev='a'/></disk>"))
     assert ElementTree.tostring(alone) == b'<disk><target dev="a" /></disk>'
+
+
+def test_one_patch_after_another() -> None:
+    """The later one is about what there is once the earlier one was merged; both are seen to be applied, and alone they make one description."""
+    first = ElementTree.fromstring("<domain><title>t</title><devices><disk><target dev='vda'/><driver cache='none'/></disk></devices></domain>")
+    later = f"<domain {M}><devices><rng m:action='remove'/><disk><target dev='vda'/><driver cache='unsafe'/></disk><new/></devices></domain>"
+    both = ElementTree.fromstring(ElementTree.tostring(followed(first, ElementTree.fromstring(later))))
+    result = merged(root(), both)
+    assert (result.findtext("title"), result.find("devices/rng"), len(result.findall("devices/new"))) == ("t", None, 1)
+    assert [driver.get("cache") for driver in result.iterfind("devices/disk/driver")] == ["unsafe"]
+    assert applied(result, both)
+    assert not applied(merged(root(), first), both)
+    assert ElementTree.tostring(plain(both)) == ElementTree.tostring(merged(first, ElementTree.fromstring(later)))
 
 
 def test_what_is_meant_is_told_without_secrets() -> None:

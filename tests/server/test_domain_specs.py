@@ -10,6 +10,7 @@ import libvirt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from virtrpc.v1 import devices_pb2 as d
 from virtrpc.v1 import job_pb2 as j
@@ -202,8 +203,58 @@ def test_a_spec_said_again_changes_nothing(memory: int, vcpus: int, kernel: bool
     if kernel:
         spec.kernel.kernel = "/k"
     first = made(spec)
-    patch = ElementTree.fromstring(finished(domain_patch(spec, UUID, KVM, new=False), "spec", patch=True))
-    assert ElementTree.tostring(merging.merged(first, patch)) == ElementTree.tostring(first)
+    assert ElementTree.tostring(changed(first, spec)) == ElementTree.tostring(first)
+
+
+def changed(stored: ElementTree.Element, spec: s.DomainSpec) -> ElementTree.Element:
+    """A stored definition after a spec was merged into it, by what was read of it."""
+    patch = domain_patch(spec, UUID, KVM, new=False, present=of_domain(stored))
+    return merging.merged(stored, ElementTree.fromstring(finished(patch, "spec", patch=True)))
+
+
+def test_an_overlay_takes_away_what_is_stored() -> None:
+    """Marks of an overlay are about the domain as it is, not about what the rest of the spec says; removed and appended are both done."""
+    stored = made(RICH)
+    overlay = (
+        "<domain xmlns:m='urn:virtrpc:merge:1'><devices><rng m:action='remove'/><watchdog m:action='replace' model='ib700'/>"
+        "<serial type='pty' m:action='append'/><disk m:without='device'><target dev='vda'/></disk></devices></domain>"
+    )
+    spec = s.DomainSpec(name="web", title="T", xml_overlay=overlay)
+    after = changed(stored, spec)
+    assert after.findtext("title") == "T"
+    assert [after.find(f"devices/{tag}") for tag in ("rng", "disk[@device='disk']/target[@dev='vda']/..")] == [None, None]
+    assert [element.attrib for element in after.iterfind("devices/watchdog")] == [{"model": "ib700"}]
+    assert len(after.findall("devices/serial")) == len(stored.findall("devices/serial")) + 1
+    assert b"urn:virtrpc" not in ElementTree.tostring(after)
+
+
+def test_disks_of_a_domain_that_exists() -> None:
+    """Known by target they keep what is not said; without a target it is the one of that source, an open drive, or a further one: never another's."""
+    stored = made(RICH)
+    disks = {disk.target: disk for disk in of_domain(stored).disks}
+    spec = s.DomainSpec(name="web")
+    spec.disks.add(target="sda", source=d.DiskSource(file="/other.iso"))
+    spec.disks.add(target="vda", cache="none")
+    spec.disks.add(source=d.DiskSource(file="/data"))
+    spec.disks.add(source=disk_message(disks["vdb"]).source, serial="B")
+    after = {disk.target: disk for disk in of_domain(changed(stored, spec)).disks}
+    assert (after["sda"].device, after["sda"].source, after["sda"].bus) == ("cdrom", "/other.iso", "sata")
+    assert after["vda"] == replace(disks["vda"], cache="none")
+    assert after["vdb"] == replace(disks["vdb"], serial="B")
+    assert after.keys() - disks.keys() == {"vdd"}
+    assert (after["vdd"].source, after["vdd"].bus) == ("/data", "virtio")
+    drive = s.DomainSpec(name="web", disks=[d.Disk(device=d.DISK_DEVICE_CDROM)])
+    assert of_domain(changed(stored, drive)).disks == tuple(disks.values())
+
+
+def test_a_screen_that_exists_keeps_its_port() -> None:
+    """A word about its password is none about its port."""
+    spec = s.DomainSpec(name="web", graphics=[d.Graphics(type=d.GRAPHICS_TYPE_SPICE, password="q")])
+    stored = made(RICH)
+    (before, after) = (root.find("devices/graphics[@type='spice']") for root in (stored, changed(stored, spec)))
+    assert before is not None
+    assert after is not None
+    assert after.attrib == {**before.attrib, "passwd": "q"}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from virtrpc_server.lookup import UUID
 from virtrpc_server.orders.common import MAX_NAME_LENGTH, invalid, scope_of
 from virtrpc_server.specs.build import finished
 from virtrpc_server.specs.domain import domain_patch
-from virtrpc_server.specs.site import Place, site_of_entry
+from virtrpc_server.specs.site import Place, devices_of_entry, site_of_entry
 
 
 def define(request: job_pb2.DefineDomainRequest, at: Place) -> op.Define:
@@ -30,7 +30,10 @@ def define(request: job_pb2.DefineDomainRequest, at: Place) -> op.Define:
         return op.Define(uuid=given.uuid, name=given.name, xml=given.xml, validate=True)
     uuid = _uuid(request.spec, at.entry)
     known = at.entry is not None and not request.replace
-    patch = domain_patch(request.spec, uuid, site_of_entry(at.entry) if known else at.site, new=not known)
+    if known:
+        patch = domain_patch(request.spec, uuid, site_of_entry(at.entry), new=False, present=devices_of_entry(at.entry))
+    else:
+        patch = domain_patch(request.spec, uuid, at.site, new=True)
     xml = finished(patch, "spec", patch=not request.replace)
     return op.Define(uuid=uuid, name=request.spec.name, xml=xml, validate=True, merge=not request.replace)
 

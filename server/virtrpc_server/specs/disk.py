@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
 from itertools import count
 from xml.etree import ElementTree
 
 from virtrpc.v1 import devices_pb2
+from virtrpc_drivers.values import DiskConfig, DiskPlace
 from virtrpc_server.messages.devices import DISK_DEVICES, LIMITS
 from virtrpc_server.orders.common import invalid
-from virtrpc_server.specs.build import Element, Site, boot_order, put, put_flag, put_if, take_away
+from virtrpc_server.specs.build import Element, Site, boot_order, given, put, put_flag, put_if, take_away
 
 _DEVICES = {number: name for name, number in DISK_DEVICES.items()}
 _PREFIXES = {"virtio": "vd", "xen": "xvd", "ide": "hd", "fdc": "fd"}
@@ -19,11 +20,11 @@ _BUSES = {"xen": "xen", "vmware": "scsi", "vbox": "ide"}
 _PCS = ("", "i686", "x86_64")
 
 
-def new_disk(disk: devices_pb2.Disk, site: Site, taken: set[str], field: str) -> Element:
-    """A disk that is to be added; one without a target gets the first that is not taken, and `taken` has it then."""
+def new_disk(disk: devices_pb2.Disk, site: Site, taken: set[str], field: str, there: Set[str] = frozenset()) -> Element:
+    """A disk that is to be added; one without a target gets the first that is neither taken nor there, and `taken` has it then."""
     device = _DEVICES.get(disk.device, "disk")
     bus = disk.bus or ("" if disk.target else _usual_bus(device, site))
-    target = disk.target or next(name for name in _names(_PREFIXES.get(bus, _PREFIX)) if name not in taken)
+    target = disk.target or next(name for name in _names(_PREFIXES.get(bus, _PREFIX)) if name not in taken and name not in there)
     if disk.target in taken:
         raise invalid(f"{field}.target", f"there are two disks {target!r}")
     if disk.source.WhichOneof("source") is None and device in ("disk", "lun"):
@@ -34,14 +35,48 @@ def new_disk(disk: devices_pb2.Disk, site: Site, taken: set[str], field: str) ->
     return element
 
 
-def changed_disk(disk: devices_pb2.Disk, field: str) -> Element:
-    """What is to be different about a disk that is there."""
-    if not disk.target and not disk.alias:
+def target_of(disk: devices_pb2.Disk, present: Iterable[DiskConfig], said: Set[str]) -> str:
+    """Which of the disks that are there one without a target means, but for those that were said before; empty where it means none.
+
+    The one with its source. A drive of which no source is said is the first drive of its kind.
+    """
+    key = _key_of(disk.source)
+    for other in present:
+        means = _key(other.place) == key if key else other.device == _DEVICES.get(disk.device) and other.device not in ("disk", "lun")
+        if means and other.target not in said:
+            return other.target
+    return ""
+
+
+def _key_of(source: devices_pb2.DiskSource) -> tuple[str, ...]:
+    match source.WhichOneof("source"):
+        case "file":
+            return ("file", source.file)
+        case "block":
+            return ("block", source.block)
+        case "network":
+            return ("network", source.network.protocol, source.network.name)
+        case "volume":
+            return ("volume", source.volume.pool, source.volume.volume)
+        case _:
+            return ()
+
+
+def _key(place: DiskPlace) -> tuple[str, ...]:
+    return tuple(part for part in (place.kind, place.protocol, place.pool, place.name) if part)
+
+
+def changed_disk(disk: devices_pb2.Disk, field: str, target: str = "", *, is_spec: bool = False) -> Element:
+    """What is to be different about a disk that is there; `target` is its, where the disk itself says none.
+
+    Only a definition can change what it is to the guest.
+    """
+    if not disk.target and not disk.alias and not target:
         raise invalid(f"{field}.target", "say which disk: its target or its alias")
-    element = ElementTree.Element("disk")
+    element = ElementTree.Element("disk", given(device=_DEVICES.get(disk.device) if is_spec else None))
     if disk.alias:
         put(element, "alias", name=disk.alias)
-    _say(element, disk, disk.target, disk.bus, field)
+    _say(element, disk, disk.target or target, disk.bus, field)
     return element
 
 
@@ -87,11 +122,11 @@ def _say_network(element: Element, network: devices_pb2.NetworkDisk, field: str)
 
 
 def _say_limits(element: Element, limits: devices_pb2.DiskLimits, field: str) -> None:
-    given = [(name, tag) for name, tag in LIMITS.items() if limits.HasField(name)]  # type: ignore[arg-type] # the table's keys are its fields
-    if not given:
+    said = [(name, tag) for name, tag in LIMITS.items() if limits.HasField(name)]  # type: ignore[arg-type] # the table's keys are its fields
+    if not said:
         return
     tune = put(element, "iotune")
-    for name, tag in given:
+    for name, tag in said:
         limit: int = getattr(limits, name)
         if limit < 0:
             raise invalid(f"{field}.{name}", "must not be negative")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from xml.etree import ElementTree
 
 from virtrpc.v1 import spec_pb2
 from virtrpc_drivers import merging
+from virtrpc_drivers.device_xml import Devices
+from virtrpc_server.messages.devices import GRAPHICS_TYPES
 from virtrpc_server.orders.common import invalid
 from virtrpc_server.specs.boot import put_os
 from virtrpc_server.specs.build import Element, Site, parsed, put, put_if
-from virtrpc_server.specs.disk import new_disk
-from virtrpc_server.specs.graphics import new_graphics
+from virtrpc_server.specs.disk import changed_disk, new_disk, target_of
+from virtrpc_server.specs.graphics import changed_graphics, new_graphics
 from virtrpc_server.specs.interface import changed_interface, new_interface
 from virtrpc_server.specs.platform import put_platform
+from virtrpc_server.specs.site import NO_DEVICES
 
 _ACTIONS = {
     spec_pb2.LIFECYCLE_ACTION_DESTROY: "destroy",
@@ -25,8 +29,8 @@ _ACTIONS = {
 _KIB = 1024
 
 
-def domain_patch(spec: spec_pb2.DomainSpec, uuid: str, site: Site, *, new: bool) -> Element:
-    """The definition of a new domain, or what is to be different about one that exists."""
+def domain_patch(spec: spec_pb2.DomainSpec, uuid: str, site: Site, *, new: bool, present: Devices = NO_DEVICES) -> Element:
+    """The definition of a new domain, or what is to be different about one that exists and has these devices, as far as the last reading shows."""
     if spec.virtualization_type or spec.arch:
         site = Site(spec.virtualization_type or site.type, spec.arch or site.arch)
     _check(spec, new=new)
@@ -42,8 +46,8 @@ def domain_patch(spec: spec_pb2.DomainSpec, uuid: str, site: Site, *, new: bool)
     for tag, action in (("on_poweroff", spec.on_poweroff), ("on_reboot", spec.on_reboot), ("on_crash", spec.on_crash)):
         if action in _ACTIONS:
             put(root, tag, _ACTIONS[action])
-    _put_devices(root, spec, site, new=new)
-    return _overlaid(root, spec.xml_overlay)
+    _put_devices(root, spec, site, present, new=new)
+    return _overlaid(root, spec.xml_overlay, new=new)
 
 
 def _check(spec: spec_pb2.DomainSpec, *, new: bool) -> None:
@@ -83,18 +87,30 @@ def _put_sizes(root: Element, spec: spec_pb2.DomainSpec, *, new: bool) -> None:
             element.set("current", str(count))
 
 
-def _put_devices(root: Element, spec: spec_pb2.DomainSpec, site: Site, *, new: bool) -> None:
+def _put_devices(root: Element, spec: spec_pb2.DomainSpec, site: Site, present: Devices, *, new: bool) -> None:
     devices = root.find("devices")
     devices = put(root, "devices") if devices is None else devices
-    taken: set[str] = set()
-    for place, disk in enumerate(spec.disks):
-        devices.append(new_disk(disk, site, taken, f"spec.disks[{place}]"))
+    devices.extend(list(_disks(spec, site, present)))  # it words errors of a generator anew
     for place, interface in enumerate(spec.interfaces):
         field = f"spec.interfaces[{place}]"
         devices.append(new_interface(interface, field) if new else changed_interface(interface, field))
     for place, graphics in enumerate(spec.graphics):
-        devices.append(new_graphics(graphics, f"spec.graphics[{place}]"))
+        known = any(GRAPHICS_TYPES.get(screen.kind) == graphics.type for screen in present.graphics)
+        devices.append((changed_graphics if known else new_graphics)(graphics, f"spec.graphics[{place}]"))
     put_if(devices, "memballoon", model=_balloon(spec))
+
+
+def _disks(spec: spec_pb2.DomainSpec, site: Site, present: Devices) -> Iterator[Element]:
+    there = {disk.target for disk in present.disks}
+    said: set[str] = set()
+    for place, disk in enumerate(spec.disks):
+        field = f"spec.disks[{place}]"
+        target = disk.target or target_of(disk, present.disks, said)
+        if target in there - said:
+            said.add(target)
+            yield changed_disk(disk, field, target, is_spec=True)
+        else:
+            yield new_disk(disk, site, said, field, there)
 
 
 def _balloon(spec: spec_pb2.DomainSpec) -> str | None:
@@ -103,7 +119,7 @@ def _balloon(spec: spec_pb2.DomainSpec) -> str | None:
     return "virtio" if spec.memory_balloon else "none"
 
 
-def _overlaid(root: Element, overlay: str) -> Element:
+def _overlaid(root: Element, overlay: str, *, new: bool) -> Element:
     if not overlay:
         return root
     given = parsed(overlay, "spec.xml_overlay", "domain")
@@ -112,4 +128,4 @@ def _overlaid(root: Element, overlay: str) -> Element:
     for tag in ("name", "uuid"):
         if given.find(tag) is not None:
             raise invalid("spec.xml_overlay", f"<{tag}> is said by spec.{tag}")
-    return merging.merged(root, given)
+    return merging.merged(root, given) if new else merging.followed(root, given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from virtrpc_drivers.device_xml import Devices
 from virtrpc_drivers.values import HostInfo
 from virtrpc_server.domains import Entry
 from virtrpc_server.specs.build import Site
@@ -13,6 +14,9 @@ _TYPE = re.compile(r"<domain\b[^>]*?\stype=['\"]([^'\"]*)")
 _ARCH = re.compile(r"<type\b[^>]*?\sarch=['\"]([^'\"]*)")
 _TYPES = {"esx": "vmware", "vmware": "vmware", "vz": "vz", "bhyve": "bhyve", "ch": "kvm", "hyper-v": "hyperv"}
 """How definitions name a hypervisor, where it calls itself otherwise."""
+
+
+NO_DEVICES = Devices(disks=(), interfaces=(), graphics=())
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,14 @@ class Place:
 def site_of_entry(entry: Entry | None) -> Site:
     """The site of a domain as it was last read."""
     return site_of_xml(entry.config.value.xml) if entry is not None and entry.config is not None else Site()
+
+
+def devices_of_entry(entry: Entry | None) -> Devices:
+    """The devices of a domain as it was last read."""
+    if entry is None or entry.config is None:
+        return NO_DEVICES
+    config = entry.config.value
+    return Devices(disks=config.disks, interfaces=config.interfaces, graphics=config.graphics)
 
 
 def site_of_xml(xml: str) -> Site:

@@ -273,11 +273,11 @@ class DomainSpec(_message.Message):
     memory_bytes: _builtins.int
     """Memory in bytes; libvirt counts in KiB and rounds up. Required in a new domain."""
     max_memory_bytes: _builtins.int
-    """The most memory that it can be given while it runs. Unset: memory_bytes."""
+    """The most memory that it can be given while it runs. Unset: memory_bytes, also where a domain that exists had more."""
     vcpus: _builtins.int
     """Virtual CPUs. Unset in a new domain: 1."""
     max_vcpus: _builtins.int
-    """The most that can be plugged in while it runs. Unset: vcpus."""
+    """The most that can be plugged in while it runs. Unset: vcpus, also where a domain that exists had more."""
     arch: _builtins.str
     """The guest's architecture: "x86_64", "aarch64". Empty: the hypervisor's default, the host's."""
     machine: _builtins.str
@@ -328,7 +328,9 @@ class DomainSpec(_message.Message):
 
     @_builtins.property
     def disks(self) -> _containers.RepeatedCompositeFieldContainer[_devices_pb2.Disk]:
-        """Its disks. Those of an existing domain are known by their targets; one that is not named here stays."""
+        """Its disks. Those of an existing domain are known by their targets, one without a target by its source, an open drive of which no source is said by
+        its kind; what is none of them is added, and one that is not named here stays.
+        """
 
     @_builtins.property
     def interfaces(self) -> _containers.RepeatedCompositeFieldContainer[_devices_pb2.Interface]:
