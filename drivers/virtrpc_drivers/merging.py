@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
+from virtrpc_drivers.xml import keeping, parse
+
 Element = ElementTree.Element
 
 MAX_ELEMENTS = 10_000
@@ -90,6 +92,12 @@ def _applied(whole: Element, patch: Element) -> bool:
     return all(
         found is None if child.get(ACTION) == REMOVE else found is not None and _applied(found, child) for child, found in _pairs(whole, patch)
     )
+
+
+def merged_text(base: str, patch: Element) -> str:
+    """The text of a description with what the patch says; where it says nothing of metadata, that of applications stays to the letter."""
+    whole = text(merged(parse(base), patch))
+    return whole if next(patch.iter("metadata"), None) is not None else keeping(whole, base, "metadata")
 
 
 def device(devices: Element, patch: Element) -> Element | None:

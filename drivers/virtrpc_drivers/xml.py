@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import uuid as uuids
+from typing import Any
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 
-from virtrpc_drivers.errors import Reason, failure
+from virtrpc_drivers.errors import DriverError, Reason, failure
 from virtrpc_drivers.values import Value
 
 MAX_XML_BYTES = 1 << 20
@@ -85,21 +87,68 @@ def definition(xml: str) -> Definition:
         raise failure(Reason.XML_INVALID, "the definition has no <name>")
     given = (root.findtext("uuid") or "").strip()
     if not given:
-        return _with_uuid(root, name)
+        return _with_uuid(xml, root, name)
     try:
         return Definition(uuid=str(uuids.UUID(given)), name=name, xml=xml)
     except ValueError:
         raise failure(Reason.XML_INVALID, f"the definition's <uuid> is not a uuid: {given[:64]!r}") from None
 
 
-def _with_uuid(root: ElementTree.Element, name: str) -> Definition:
-    for empty in root.findall("uuid"):
-        root.remove(empty)
+def _with_uuid(xml: str, root: ElementTree.Element, name: str) -> Definition:
     fresh = str(uuids.uuid4())
-    element = ElementTree.Element("uuid")
-    element.text = fresh
-    root.insert(0, element)
-    return Definition(uuid=fresh, name=name, xml=ElementTree.tostring(root, encoding="unicode"))
+    data, element = xml.encode(), f"<uuid>{fresh}</uuid>".encode()
+    start, end = span(data, "name" if root.find("uuid") is None else "uuid")
+    end = start if root.find("uuid") is None else end
+    # Put into the text: written anew it would lose comments, and the prefixes that applications' metadata may rely on.
+    return Definition(uuid=fresh, name=name, xml=(data[:start] + element + data[end:]).decode())
+
+
+def keeping(text: str, original: str, tag: str) -> str:
+    """A document that was written anew, with the root's first child of this tag as it stood in the original, where that can be."""
+    new, old = text.encode(), original.encode()
+    (start, end), (first, last) = span(new, tag), span(old, tag)
+    if start == end or first == last:
+        return text
+    kept = (new[:start] + old[first:last] + new[end:]).decode()
+    try:
+        parse(kept)
+    except DriverError:  # the original had a prefix that was said outside of it
+        return text
+    return kept
+
+
+def span(data: bytes, tag: str) -> tuple[int, int]:
+    """Where the root's first child of this tag stands in a document that was parsed before; (0, 0) where there is none."""
+    parser = expat.ParserCreate("utf-8")
+    depth, found = 0, [0, 0]
+
+    def start(name: str, _attributes: Any) -> None:
+        nonlocal depth
+        if depth == 1 and name == tag and not found[0]:
+            found[0] = parser.CurrentByteIndex
+        depth += 1
+
+    def end(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+        if depth == 1 and name == tag and not found[1]:
+            opening = _tag(data, found[0])
+            found[1] = found[0] + len(opening) if opening.endswith(b"/>") else data.index(b">", parser.CurrentByteIndex) + 1
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.Parse(data, True)
+    # They and it refer to each other, and to the text: see `parse`.
+    parser.StartElementHandler = parser.EndElementHandler = None
+    return found[0], found[1]
+
+
+_TAG = re.compile(rb"""<(?:[^>"']|"[^"]*"|'[^']*')*>""")
+
+
+def _tag(data: bytes, start: int) -> bytes:
+    tag = _TAG.match(data, start)
+    assert tag is not None
+    return tag[0]
 
 
 def integer(text: str | None) -> int | None:

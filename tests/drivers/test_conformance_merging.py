@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import pytest
+from msgspec.structs import replace
 
 from tests.drivers.bed import Bed
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.device_xml import devices
 from virtrpc_drivers.errors import Reason
+from virtrpc_drivers.merging import NAMESPACE, followed, text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -34,6 +38,19 @@ async def test_define_merges(bed: Bed) -> None:
     )
     await bed.run(operation)
     assert (await bed.config(uuid)).config.xml == after.config.xml
+
+
+async def test_a_later_patch_takes_away_what_is_stored(bed: Bed) -> None:
+    """What the later of two patches removes is gone from the stored definition, though the earlier one says nothing of it."""
+    uuid = await bed.defined()
+    name = (await bed.config(uuid)).name
+    await bed.run(patch(uuid, name, "<devices><graphics type='vnc' autoport='yes'/></devices>"))
+    first = patch(uuid, name, "<title>patched</title>")
+    later = f"<domain xmlns:m='{NAMESPACE}'><devices><graphics type='vnc' m:action='remove'/></devices></domain>"
+    both = followed(ElementTree.fromstring(first.xml), ElementTree.fromstring(later))
+    await bed.run(replace(first, xml=text(both)))
+    after = (await bed.config(uuid)).config
+    assert (after.metadata.title, after.graphics) == ("patched", ())
 
 
 async def test_define_merges_into_nothing(bed: Bed) -> None:

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from virtrpc_drivers.merging import ANY_DEVICE, applied, device, followed, meaning, merged, plain
+from virtrpc_drivers.merging import ANY_DEVICE, applied, device, followed, meaning, merged, merged_text, plain
 
 M = 'xmlns:m="urn:virtrpc:merge:1"'
 DOMAIN = """<domain type='kvm'><name>a</name><memory unit='KiB'>1024</memory>
@@ -98,6 +98,20 @@ def test_marks_do_not_stay() -> None:
     """A patch on its own has neither marks nor what it would remove."""
     alone = plain(ElementTree.fromstring(f"<disk {M} m:without='x'><source m:action='remove'/><target m:action='append' dev='a'/></disk>"))
     assert ElementTree.tostring(alone) == b'<disk><target dev="a" /></disk>'
+
+
+def test_metadata_stays_to_the_letter() -> None:
+    """What applications wrote keeps its comments and prefixes, unless the patch speaks of it or a prefix is the whole document's."""
+    inside = "<metadata><app:x xmlns:app='urn:a' t='app:T'><!-- kept --><y>a &gt; b</y></app:x></metadata>"
+    base = f"<domain xmlns:out='urn:o'><title>a</title>{inside}</domain>"
+    patch = ElementTree.fromstring("<domain><title>b</title></domain>")
+    assert merged_text(base, patch).endswith(f"<title>b</title>{inside}</domain>")
+    outer = base.replace("<y>", "<out:y/><y>")
+    said = ElementTree.fromstring("<domain><metadata><z/></metadata></domain>")
+    for text, change in ((outer, patch), (base, said), ("<domain><metadata/></domain>", patch)):
+        assert ElementTree.canonicalize(merged_text(text, change)) == ElementTree.canonicalize(
+            ElementTree.tostring(merged(ElementTree.fromstring(text), change), encoding="unicode")
+        )
 
 
 def test_one_patch_after_another() -> None:

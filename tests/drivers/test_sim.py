@@ -15,7 +15,7 @@ from virtrpc_drivers.sim import control
 from virtrpc_drivers.sim.driver import SimDriver
 from virtrpc_drivers.sim.options import from_uri
 from virtrpc_drivers.values import Group, Phase, Slot, State
-from virtrpc_drivers.xml import MAX_XML_DEPTH
+from virtrpc_drivers.xml import LARGEST, MAX_XML_DEPTH
 
 HUGE = "9" * 5000
 DISK = "<disk type='file' device='disk'><source file='/b.img'/><target dev='vda'/></disk>"
@@ -95,6 +95,18 @@ async def test_a_device_with_odd_numbers() -> None:
         device = DISK.replace("<target dev='vda'", f"<boot order='{HUGE}'/><target dev='vdb'")
         assert await sim.refused(ops.AttachDevice(uuid=sim.uuid, xml=device)) is Reason.XML_INVALID
         assert (await sim.driver.read([sim.uuid], Group.CONFIG)).found
+
+
+@on_virtual_time
+async def test_sizes_that_no_definition_can_have() -> None:
+    """They are INVALID_ARGUMENT, and the definition can be read and set as before; memory is rounded up to whole KiB."""
+    async with world(running=0) as sim:
+        for odd in (ops.SetVcpus(uuid=sim.uuid, vcpus=1 << 16, maximum=True), ops.SetMemory(uuid=sim.uuid, memory_bytes=LARGEST, maximum=True)):
+            assert await sim.refused(odd) is Reason.INVALID_ARGUMENT
+        await sim.run(ops.SetVcpus(uuid=sim.uuid, vcpus=3, maximum=True))
+        await sim.run(ops.SetMemory(uuid=sim.uuid, memory_bytes=1025, maximum=True))
+        config = sim.hypervisor.domain(sim.uuid).document.config
+        assert (config.vcpus_maximum, config.max_memory_bytes) == (3, 2048)
 
 
 @on_virtual_time

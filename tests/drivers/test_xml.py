@@ -29,6 +29,16 @@ def test_the_deepest_that_is_accepted() -> None:
     assert ElementTree.tostring(parse(nested(MAX_XML_DEPTH)))
 
 
+@pytest.mark.parametrize("given", ["", "<uuid/>", "<uuid>  </uuid>"])
+def test_a_uuid_is_put_into_the_text(given: str) -> None:
+    """The rest of the definition stays to the letter: comments, prefixes, and what looks like its name or its end."""
+    before = "<?xml version='1.0'?><!-- <name>no</name> --><domain a='é>'><metadata><a:x xmlns:a='urn:a'><name>no</name><!-- b --></a:x></metadata>"
+    after = "<name>x</name><?pi?></domain>"
+    made = definition(f"{before}{given}{after}")
+    assert made.xml == f"{before}<uuid>{made.uuid}</uuid>{after}"
+    assert made.name == "x"
+
+
 @pytest.mark.parametrize("end", ["</domain", "</domain>"])
 def test_a_text_that_was_read_is_freed_without_a_collection(end: str) -> None:
     """Also where it is malformed: collections are rare in a server that is busy, and a definition may have a megabyte."""

@@ -204,7 +204,7 @@ def _with_present(hypervisor: SimHypervisor, operation: ops.Define) -> str:
     if not operation.merge:
         return operation.xml
     patch, known = parse(operation.xml, "domain"), hypervisor.domains.get(operation.uuid)
-    return merging.text(merging.plain(patch) if known is None else merging.merged(known.document.copy(), patch))
+    return merging.text(merging.plain(patch)) if known is None else merging.merged_text(known.document.text, patch)
 
 
 def _document(xml: str) -> Document:

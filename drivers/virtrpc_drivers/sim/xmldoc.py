@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 from virtrpc_drivers import merging
 from virtrpc_drivers.device_xml import of_domain
-from virtrpc_drivers.errors import Reason
+from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.metadata import metadata, with_metadata
 from virtrpc_drivers.sim import bounds
 from virtrpc_drivers.sim.sdk import sdk_error
@@ -122,8 +122,8 @@ class Document:
         changed = {"memory": size, "currentMemory": min(size, current)} if maximum else {"currentMemory": size}
         for tag, value in changed.items():
             element = _child(root, tag)
-            element.text, element.attrib = str(value >> 10), {"unit": "KiB"}
-        return _document(root)
+            element.text, element.attrib = str(-(-value >> 10)), {"unit": "KiB"}
+        return _readable(root)
 
     @cached_property
     def metadata(self) -> Metadata:
@@ -146,7 +146,7 @@ class Document:
         present = min(self.config.vcpus_config or 1, number) if maximum else number
         element.text = str(most)
         element.set("current", str(present))
-        return _document(root)
+        return _readable(root)
 
     def with_stats_period(self, seconds: int) -> Document:
         """With another period of the balloon's reports."""
@@ -202,6 +202,16 @@ def _document(root: Element) -> Document:
 def _checked(root: Element) -> Document:
     """Read at once: what grew too large or too deep is refused now, not where somebody looks inside later."""
     return Document.given(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _readable(root: Element) -> Document:
+    """Sizes that no definition can have are refused now: nothing could be read of what had them."""
+    document = _document(root)
+    try:
+        _ = document.config
+    except DriverError as error:
+        raise sdk_error(Reason.INVALID_ARGUMENT, f"invalid argument: {error.fault.message}") from None
+    return document
 
 
 def _child(root: Element, tag: str) -> Element:

@@ -8,6 +8,7 @@ from virtrpc_server.orders.common import invalid, scope_of
 
 MAX_INT = (1 << 31) - 1
 MAX_VCPUS = 1 << 16
+"""More than libvirt's calls take: they count in 16 bits."""
 
 
 def set_memory(request: job_pb2.SetMemoryRequest, uuid: str) -> op.SetMemory:
@@ -19,8 +20,8 @@ def set_memory(request: job_pb2.SetMemoryRequest, uuid: str) -> op.SetMemory:
 
 def set_vcpus(request: job_pb2.SetVcpusRequest, uuid: str) -> op.SetVcpus:
     """SetVcpus."""
-    if not 0 < request.vcpus <= MAX_VCPUS:
-        raise invalid("vcpus", f"must be 1 to {MAX_VCPUS}, not {request.vcpus}")
+    if not 0 < request.vcpus < MAX_VCPUS:
+        raise invalid("vcpus", f"must be 1 to {MAX_VCPUS - 1}, not {request.vcpus}")
     if request.guest and (request.maximum or request.hotpluggable):
         raise invalid("guest", "guest and maximum, and guest and hotpluggable, exclude each other")
     return op.SetVcpus(

@@ -102,7 +102,7 @@ def explain(error: errors.VirtrpcError, address: str) -> str:
         hint = f"is virtrpcd running there? --address or {ADDRESS_VARIABLE} names another server"
         return f"cannot reach the virtrpc server at {address}: {error.message} - {hint}"
     pairs = ", ".join(f"{key}: {value}" for key, value in sorted(error.metadata.items()) if value and value not in error.message)
-    next_step = "say --host" if error.metadata.get("field") == "host" else advice(error.reason)
+    next_step = "name one of its hosts; the command's --help says where" if error.metadata.get("field") == "host" else advice(error.reason)
     return "".join(
         (
             error.message or error.code.name,

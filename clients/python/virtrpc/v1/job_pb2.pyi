@@ -1781,7 +1781,7 @@ class SetVcpusRequest(_message.Message):
     scope: _types_pb2.ChangeScope.ValueType
     """Where it takes effect."""
     vcpus: _builtins.int
-    """How many; positive."""
+    """How many, 1 to 65,535."""
     maximum: _builtins.bool
     """Set the most that the domain may be given, instead of what it has. Only the stored definition: with CONFIG, or while it is off."""
     guest: _builtins.bool

@@ -21,7 +21,7 @@ def with_present(connection: Any, operation: ops.Define) -> str:
         if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
             raise
         return merging.text(merging.plain(patch))
-    return merging.text(merging.merged(parse(present), patch))
+    return merging.merged_text(present, patch)
 
 
 def with_present_device(domain: Any, operation: ops.UpdateDevice | ops.DetachDevice) -> str:
