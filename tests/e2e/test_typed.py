@@ -18,6 +18,7 @@ from virtrpc import AsyncClient, InvalidArgument, NotFound
 from virtrpc.v1 import devices_pb2 as d
 from virtrpc.v1 import spec_pb2 as s
 from virtrpc.v1 import types_pb2 as t
+from virtrpc_drivers.device_xml import attribute
 
 pytestmark = pytest.mark.hypervisor
 
@@ -113,6 +114,32 @@ async def test_attach_change_and_detach_a_typed_interface(client: AsyncClient, g
     )
     await ended(client.detach_device(guest.name, interface_mac=mac))
     assert [link.mac for link in (await full(client, guest.name)).interfaces] == [MAC]
+
+
+async def test_running_and_stored_are_changed_each_as_it_is(client: AsyncClient, guest: Guest) -> None:
+    """An interface whose running and stored forms have different addresses is changed and taken out of both by one job; both addresses stay."""
+    mac, only = "52:54:00:00:00:78", d.Interface(user=d.UserInterface(), mac="52:54:00:00:00:79", model="virtio")
+    forms = (0, libvirt.VIR_DOMAIN_XML_INACTIVE)
+
+    def shown() -> list[Element]:
+        found = [device(guest, f"interface/mac[@address='{mac}']/..", form) for form in forms]
+        return [one for one in found if one is not None]
+
+    def addresses() -> list[str]:
+        return ["".join(address.attrib.values()) for one in shown() for address in one.iterfind("address")]
+
+    await ended(client.attach_device(guest.name, interface=only, scope=t.CHANGE_SCOPE_CONFIG))
+    both = d.Interface(user=d.UserInterface(), mac=mac, model="virtio")
+    await ended(client.attach_device(guest.name, interface=both, scope=t.CHANGE_SCOPE_BOTH))
+    before = addresses()
+    assert len(set(before)) == 2
+    await ended(client.update_device(guest.name, interface=d.Interface(mac=mac, link_state=d.LINK_STATE_DOWN), scope=t.CHANGE_SCOPE_BOTH))
+    assert [one.find("link[@state='down']") is not None for one in shown()] == [True, True]
+    assert addresses() == before
+    alias = attribute(shown()[0], "alias", "name")
+    await ended(client.detach_device(guest.name, alias=alias, scope=t.CHANGE_SCOPE_BOTH))
+    assert shown() == []
+    await ended(client.detach_device(guest.name, interface_mac=only.mac, scope=t.CHANGE_SCOPE_CONFIG))
 
 
 async def test_a_medium_comes_and_goes(client: AsyncClient, guest: Guest, qemu_host: QemuHost) -> None:

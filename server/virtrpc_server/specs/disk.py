@@ -66,14 +66,11 @@ def _key(place: DiskPlace) -> tuple[str, ...]:
     return tuple(part for part in (place.kind, place.protocol, place.pool, place.name) if part)
 
 
-def changed_disk(disk: devices_pb2.Disk, field: str, target: str = "", *, is_spec: bool = False) -> Element:
-    """What is to be different about a disk that is there; `target` is its, where the disk itself says none.
-
-    Only a definition can change what it is to the guest.
-    """
+def changed_disk(disk: devices_pb2.Disk, field: str, target: str = "") -> Element:
+    """What is to be different about a disk that is there; `target` is its, where the disk itself says none."""
     if not disk.target and not disk.alias and not target:
         raise invalid(f"{field}.target", "say which disk: its target or its alias")
-    element = ElementTree.Element("disk", given(device=_DEVICES.get(disk.device) if is_spec else None))
+    element = ElementTree.Element("disk", given(device=_DEVICES.get(disk.device)))
     if disk.alias:
         put(element, "alias", name=disk.alias)
     _say(element, disk, disk.target or target, disk.bus, field)

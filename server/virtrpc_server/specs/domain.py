@@ -108,7 +108,7 @@ def _disks(spec: spec_pb2.DomainSpec, site: Site, present: Devices) -> Iterator[
         target = disk.target or target_of(disk, present.disks, said)
         if target in there - said:
             said.add(target)
-            yield changed_disk(disk, field, target, is_spec=True)
+            yield changed_disk(disk, field, target)
         else:
             yield new_disk(disk, site, said, field, there)
 

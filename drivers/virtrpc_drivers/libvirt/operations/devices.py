@@ -12,7 +12,7 @@ from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.libvirt import flags
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.operations.common import DONE, Verb, domain_of
-from virtrpc_drivers.libvirt.operations.present import with_present_device
+from virtrpc_drivers.libvirt.operations.present import device_calls
 from virtrpc_drivers.values import Outcome
 
 
@@ -30,15 +30,17 @@ def attach_device(connection: Any, operation: ops.AttachDevice) -> Outcome:
 def detach_device(connection: Any, operation: ops.DetachDevice) -> Outcome:
     """virDomainDetachDeviceFlags: on a running guest it only asks."""
     domain = domain_of(connection, operation)
-    domain.detachDeviceFlags(with_present_device(domain, operation), flags.scope(operation.scope))
+    for xml, scope in device_calls(domain, operation):
+        domain.detachDeviceFlags(xml, scope)
     return DONE
 
 
 def update_device(connection: Any, operation: ops.UpdateDevice) -> Outcome:
     """virDomainUpdateDeviceFlags."""
-    wanted = flags.scope(operation.scope) | flags.union((operation.force, libvirt.VIR_DOMAIN_DEVICE_MODIFY_FORCE))
+    force = flags.union((operation.force, libvirt.VIR_DOMAIN_DEVICE_MODIFY_FORCE))
     domain = domain_of(connection, operation)
-    domain.updateDeviceFlags(with_present_device(domain, operation), wanted)
+    for xml, scope in device_calls(domain, operation):
+        domain.updateDeviceFlags(xml, scope | force)
     return DONE
 
 
