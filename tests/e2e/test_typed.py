@@ -136,7 +136,7 @@ async def test_running_and_stored_are_changed_each_as_it_is(client: AsyncClient,
     await ended(client.update_device(guest.name, interface=d.Interface(mac=mac, link_state=d.LINK_STATE_DOWN), scope=t.CHANGE_SCOPE_BOTH))
     assert [one.find("link[@state='down']") is not None for one in shown()] == [True, True]
     assert addresses() == before
-    alias = attribute(shown()[0], "alias", "name")
+    alias = attribute(shown()[0], "alias", "name") or ""
     await ended(client.detach_device(guest.name, alias=alias, scope=t.CHANGE_SCOPE_BOTH))
     assert shown() == []
     await ended(client.detach_device(guest.name, interface_mac=only.mac, scope=t.CHANGE_SCOPE_CONFIG))
