@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,31 @@ async def test_a_snapshot_outside_the_roots(channel: Channel, qemu_host: QemuHos
     assert outside in error.message
     error.assert_clean()
     assert not Path(outside).exists()
+    assert defined.domain.snapshotNum() == 0
+
+
+@pytest.mark.parametrize("leads", ["backing", "data", "far", "json"])
+async def test_an_image_that_leads_outside_the_roots(channel: Channel, qemu_host: QemuHost, defined: Guest, leads: str) -> None:
+    """An image that is there and is to be used as it is must not have files behind it that lie outside: PATH_NOT_ALLOWED, and nothing is made."""
+    root = qemu_host.daemon.path
+    image, between, secret = root / f"leads-{leads}.qcow2", root / "between.qcow2", "/etc/hostname"
+    made = {
+        "backing": [["-u", "-b", secret, "-F", "raw", str(image)]],
+        "data": [["-o", f"data_file={root / 'data.raw'}", str(image)]],
+        "far": [["-u", "-b", secret, "-F", "raw", str(between)], ["-u", "-b", str(between), "-F", "qcow2", str(image)]],
+        "json": [["-u", "-b", f'json:{{"driver":"raw","file":{{"driver":"file","filename":"{secret}"}}}}', "-F", "raw", str(image)]],
+    }[leads]
+    for words in made:
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *words, "16M"], check=True)
+    if leads == "data":
+        (root / "data.raw").unlink()
+        (root / "data.raw").symlink_to(secret)
+    disk = j.SnapshotDisk(device="vda", location=j.SNAPSHOT_LOCATION_EXTERNAL, path=str(image))
+    definition = j.SnapshotDefinition(name="bad", disks=[disk])
+    domain = t.DomainRef(uuid=defined.uuid)
+    request = j.CreateSnapshotRequest(domain=domain, disk_only=True, reuse_external=True, definition=definition)
+    error = await refused(channel, "CreateSnapshot", request)
+    assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "PATH_NOT_ALLOWED"), error
     assert defined.domain.snapshotNum() == 0
 
 

@@ -14,6 +14,7 @@ from virtrpc_drivers import paths
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.libvirt import (
     asking,
+    chains,
     checkpoints,
     guest,
     host_stats,
@@ -40,7 +41,7 @@ from virtrpc_drivers.libvirt.progress import can_be_aborted, clear_completed, fi
 from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.libvirt.stats import Sampler
 from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
-from virtrpc_drivers.operations import AnyBlocks, Backup, Destroy, DumpCore, Migrate, Save, Scope
+from virtrpc_drivers.operations import AnyBlocks, AnyOperation, Backup, CopyBlock, CreateSnapshot, Destroy, DumpCore, Migrate, Save, Scope
 from virtrpc_drivers.operations.agent import AnyAgent
 from virtrpc_drivers.protocol import Call, Deliver, DriverSettings
 from virtrpc_drivers.resources import ResourceParameters
@@ -311,6 +312,13 @@ class _Started:
         if isinstance(operation, Migrate):
             migration.check_target(operation, self.settings.migration_schemes)
 
+    def _check_images(self, connection: Any, operation: AnyOperation) -> None:
+        """What is refused once the domain's own disks are known. Blocks."""
+        if isinstance(operation, CreateSnapshot | CopyBlock | Backup) and operation.reuse_external and self.host_is_local:
+            xml = connection.lookupByUUIDString(operation.uuid).XMLDesc(0)
+            sockets = operation.sockets if isinstance(operation, Backup) else ()
+            chains.check([path for path in operation.files if path not in sockets], xml, self.settings.path_roots)
+
     @property
     def host_is_local(self) -> bool:
         info: HostInfo | None = self.host.info
@@ -325,7 +333,7 @@ class _Started:
             # What goes on without its call is followed by whoever takes it from there.
             poller = self.keep(self.runs.follow(run)) if run.operation is not None and not isinstance(operation, Backup) else None
             try:
-                outcome, asked = await lane.call(lambda connection: _call(connection, run))
+                outcome, asked = await lane.call(lambda connection: _call(connection, run, self._check_images))
             finally:
                 if poller is not None:
                     poller.cancel()
@@ -342,9 +350,10 @@ class _Started:
         return outcome
 
 
-def _call(connection: Any, run: Run) -> tuple[Outcome, asking.Question | None]:
+def _call(connection: Any, run: Run, check: Callable[[Any, AnyOperation], None]) -> tuple[Outcome, asking.Question | None]:
     """The blocking part, on a lane's thread."""
     operation = run.call.operation
+    check(connection, operation)
     asked = asking.question(connection, operation) if run.asks else None
     if run.operation is not None:
         domain = connection.lookupByUUIDString(operation.uuid)

@@ -2977,7 +2977,9 @@ class CreateSnapshotRequest(_message.Message):
     halt: _builtins.bool
     """Stop the domain once it is taken."""
     reuse_external: _builtins.bool
-    """Use files that exist already as they are, instead of making them."""
+    """Use files that exist already as they are, instead of making them. On the server's own machine no backing file of theirs may lie outside the
+    server's roots, unless it is one that the domain's disks have (PATH_NOT_ALLOWED); so with CopyBlock and BackupDomain.
+    """
     xml: _builtins.str
     """As libvirt XML: at most 1 MiB, no entities, no document type. Disks are files and block devices, and all paths
     in it lie inside the configured roots.
