@@ -439,6 +439,30 @@ def test_tune_migration(fake: Fake, run: Run) -> None:
     assert fake.asked("TuneMigration") == [wanted]
 
 
+def test_limits_are_told_in_words(fake: Fake, run: Run) -> None:
+    """Sizes with their units, lengths of time as such, and what is not limited as that."""
+    told = s.GetResourceParametersResponse(scheduler_type="posix")
+    told.scheduler.cpu_shares, told.memory.hard_limit_bytes, told.memory.soft_limit_bytes = 1024, 0, 1 << 30
+    told.scheduler.vcpu_period.FromMilliseconds(100)
+    told.scheduler.vcpu_quota.FromMilliseconds(0)
+    fake.on["GetResourceParameters"] = lambda *_: told
+    lines = dict(line.split("  ", 1) for line in run("resources", "web").stdout.splitlines() if "  " in line)
+    assert {label: words.strip() for label, words in lines.items()} == {
+        "Scheduler": "posix",
+        "Cpu shares": "1024",
+        "Vcpu period": "0.1 s",
+        "Vcpu quota": "no limit",
+        "Hard limit": "no limit",
+        "Soft limit": "1.00 GiB",
+    }
+
+
+def test_a_host_that_is_to_be_named(fake: Fake, run: Run) -> None:
+    """The advice names no option that the command may not have."""
+    fake.on["GetHostStats"] = lambda _, context: refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT", "name one", {"field": "host"})
+    assert "--help says where" in run("host-stats").stderr
+
+
 def test_xml_is_read_from_a_file_or_stdin(fake: Fake, run: Run, tmp_path: Path) -> None:
     """XML comes from a file or stdin; a missing, oversized or garbled one is wrong usage and nothing is sent."""
     run("attach", "web", "d.xml")

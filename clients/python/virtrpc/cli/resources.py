@@ -152,7 +152,7 @@ def resources(session: Session, domain: t.DomainRef, scope: Scope) -> None:
         return
     facts = [("Scheduler", told.scheduler_type or text.NONE)]
     for group in ("scheduler", "memory"):
-        facts += [(field.name, _value(value)) for field, value in getattr(told, group).ListFields()]
+        facts += [(_label(field.name), _value(field.name, value)) for field, value in getattr(told, group).ListFields()]
     if told.HasField("numa"):
         facts.append(("NUMA", f"{r.NumaMode.Name(told.numa.mode).removeprefix('NUMA_MODE_').lower()}: {_nodes(told.numa)}"))
     if told.blkio.HasField("weight"):
@@ -162,8 +162,17 @@ def resources(session: Session, domain: t.DomainRef, scope: Scope) -> None:
         session.table(("DEVICE", "LIMITS"), ((device.path, _limits(device)) for device in told.blkio.devices))
 
 
-def _value(value: int | Duration) -> str:
-    return text.seconds(value.seconds + value.nanos / 1e9) if isinstance(value, Duration) else str(value)
+def _label(field: str) -> str:
+    return field.removesuffix("_bytes").replace("_", " ").capitalize()
+
+
+def _value(field: str, value: int | Duration) -> str:
+    number = value.seconds + value.nanos / 1e9 if isinstance(value, Duration) else value
+    if not number and field.endswith(("_quota", "_limit_bytes")):
+        return "no limit"
+    if isinstance(value, Duration):
+        return text.seconds(number)
+    return text.size(value) if field.endswith("_bytes") else str(value)
 
 
 def _nodes(place: r.NumaParameters) -> str:
