@@ -60,11 +60,13 @@ async def test_define_merges_into_nothing(bed: Bed) -> None:
 
 
 async def test_devices_by_what_names_them(bed: Bed) -> None:
-    """A disk is changed by its target alone and taken out by it; one that is not there is DEVICE_NOT_FOUND."""
+    """A disk is changed by its target alone and taken out by it; a target that is taken is ALREADY_EXISTS, one that is not there DEVICE_NOT_FOUND."""
     bed.need("AttachDevice", "UpdateDevice", "DetachDevice")
     uuid = await bed.defined()
     name = (await bed.config(uuid)).name
     await bed.run(ops.AttachDevice(uuid=uuid, xml=bed.kind.disk_xml(name), scope=CONFIG))
+    again = ops.AttachDevice(uuid=uuid, xml=bed.kind.disk_xml(name), scope=CONFIG)
+    assert await bed.refused(again) is Reason.ALREADY_EXISTS
     change = "<disk><target dev='vdb'/><serial>S7</serial></disk>"
     await bed.run(ops.UpdateDevice(uuid=uuid, xml=change, scope=CONFIG, merge=True))
     (disk,) = [disk for disk in devices((await bed.config(uuid)).config.xml).disks if disk.target == "vdb"]

@@ -163,12 +163,12 @@ class Document:
         return _checked(root)
 
     def attach(self, xml: str) -> Document:
-        """With one more device. Raises DriverError: XML_INVALID; OPERATION_FAILED where it has that device."""
+        """With one more device. Raises DriverError: XML_INVALID; ALREADY_EXISTS where it has that device."""
         device = parse(xml)
         root = self.copy()
         devices = _child(root, "devices")
         if any(_same(device, other) for other in devices):
-            raise sdk_error(Reason.FAILED, f"the domain has this {device.tag} already")
+            raise sdk_error(Reason.ALREADY_EXISTS, f"the domain has this {device.tag} already")
         if device.tag == "interface" and device.find("mac") is None:
             ElementTree.SubElement(device, "mac", address=_free_mac(devices))
         devices.append(device)
