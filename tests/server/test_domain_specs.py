@@ -18,8 +18,9 @@ from virtrpc.v1 import spec_pb2 as s
 from virtrpc_drivers import merging
 from virtrpc_drivers.device_xml import of_domain
 from virtrpc_drivers.operations import Define
-from virtrpc_drivers.values import HostInfo
+from virtrpc_drivers.values import HostInfo, Stamp
 from virtrpc_server import verbs
+from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal
 from virtrpc_server.messages.devices import disk_message, graphics_message, interface_message
 from virtrpc_server.orders import definition
@@ -245,6 +246,17 @@ def test_disks_of_a_domain_that_exists() -> None:
     assert (after["vdd"].source, after["vdd"].bus) == ("/data", "virtio")
     drive = s.DomainSpec(name="web", disks=[d.Disk(device=d.DISK_DEVICE_CDROM)])
     assert of_domain(changed(stored, drive)).disks == tuple(disks.values())
+
+
+def test_disks_that_nobody_has_read() -> None:
+    """Where the disks of a domain that exists are not known, one without a target is refused: it could replace another."""
+    entry = Entry(host="h", uuid=UUID, name="a", generation=1, seen=Stamp(0, 0.0, 0.0))
+    spec = s.DomainSpec(name="a", disks=[d.Disk(source=d.DiskSource(file="/a"))])
+    with pytest.raises(Refusal) as caught:
+        definition.define(j.DefineDomainRequest(spec=spec), Place(KVM, entry))
+    assert caught.value.problem.metadata["field"] == "spec.disks"
+    spec.disks[0].target = "vda"
+    assert definition.define(j.DefineDomainRequest(spec=spec), Place(KVM, entry)).merge
 
 
 def test_a_screen_that_exists_keeps_its_port() -> None:

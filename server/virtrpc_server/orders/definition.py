@@ -13,7 +13,7 @@ from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal, problem_of
 from virtrpc_server.lookup import UUID
 from virtrpc_server.orders.common import MAX_NAME_LENGTH, invalid, scope_of
-from virtrpc_server.specs.build import finished
+from virtrpc_server.specs.build import Element, finished
 from virtrpc_server.specs.domain import domain_patch
 from virtrpc_server.specs.site import Place, devices_of_entry, site_of_entry
 
@@ -29,13 +29,18 @@ def define(request: job_pb2.DefineDomainRequest, at: Place) -> op.Define:
         given = _definition(request.xml)
         return op.Define(uuid=given.uuid, name=given.name, xml=given.xml, validate=True)
     uuid = _uuid(request.spec, at.entry)
-    known = at.entry is not None and not request.replace
-    if known:
-        patch = domain_patch(request.spec, uuid, site_of_entry(at.entry), new=False, present=devices_of_entry(at.entry))
+    if at.entry is not None and not request.replace:
+        patch = _change(request.spec, uuid, at.entry)
     else:
         patch = domain_patch(request.spec, uuid, at.site, new=True)
     xml = finished(patch, "spec", patch=not request.replace)
     return op.Define(uuid=uuid, name=request.spec.name, xml=xml, validate=True, merge=not request.replace)
+
+
+def _change(spec: spec_pb2.DomainSpec, uuid: str, entry: Entry) -> Element:
+    if entry.config is None and not all(disk.target for disk in spec.disks):
+        raise invalid("spec.disks", "say which by their targets: which disks the domain has was not read yet")
+    return domain_patch(spec, uuid, site_of_entry(entry), new=False, present=devices_of_entry(entry))
 
 
 def create(request: job_pb2.CreateDomainRequest, at: Place) -> op.Create:
