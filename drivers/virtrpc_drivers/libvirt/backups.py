@@ -56,6 +56,7 @@ def end(fields: dict[str, Any]) -> BackupEnd | None:
 
 
 def completed(domain: Any) -> BackupEnd | None:
-    """How the last job on the domain ended, where that was a backup. Reading forgets it."""
-    fields = optional(lambda: domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED))
+    """How the last job on the domain ended, where that was a backup. It is kept: who asks may die before they have told."""
+    flags = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
+    fields = optional(lambda: domain.jobStats(flags))
     return end(fields) if fields is not None else None

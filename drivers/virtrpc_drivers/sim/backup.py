@@ -60,5 +60,6 @@ async def _go_on(hypervisor: SimHypervisor, job: JobHandle, domain: SimDomain, b
         block.over = True
     if not asked.pull:
         hypervisor.files.update((disk.path, (domain.uuid, None)) for disk in asked.disks)
+        hypervisor.written.update((disk.path, hypervisor.wall()) for disk in asked.disks)
     hypervisor.emit(domain.uuid, Change.JOB, "completed")
     return outcome

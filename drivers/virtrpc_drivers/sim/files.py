@@ -71,6 +71,7 @@ async def dump_core(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Du
         if stands and same_run(hypervisor, domain, run) and domain.reason == "dump":
             effects.unpause(hypervisor, domain)
     hypervisor.files[operation.path] = domain.uuid, None
+    hypervisor.written[operation.path] = hypervisor.wall()
     if operation.crash:
         effects.stop(hypervisor, domain, "crashed")
     hypervisor.emit(domain.uuid, Change.JOB, "completed")

@@ -56,6 +56,8 @@ class SimHypervisor:
         self.domains: dict[str, SimDomain] = {}
         self.files: dict[str, tuple[str, SaveImage | None]] = {}
         """Whose memory lies in which file; None for a core file, which nothing comes back from."""
+        self.written: dict[str, float] = {}
+        """When core files and backups were, in wall time."""
         self.names: dict[str, str] = {}
         self.jobs: dict[str, JobHandle] = {}
         """All calls that it knows by id, ended ones too."""

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason, failure
-from virtrpc_drivers.merging import applied
 from virtrpc_drivers.protocol import Call
-from virtrpc_drivers.sim import chains, checkpoints, resources
-from virtrpc_drivers.sim.domain import SimDomain
+from virtrpc_drivers.proving import UNPROVABLE
+from virtrpc_drivers.sim import chains, checkpoints
+from virtrpc_drivers.sim.domain import SaveImage, SimDomain
+from virtrpc_drivers.sim.holding import holds, image_says
 from virtrpc_drivers.sim.migration import destination
 from virtrpc_drivers.values import Outcome, State
-from virtrpc_drivers.xml import parse
 
 if TYPE_CHECKING:
     from virtrpc_drivers.sim.hypervisor import SimHypervisor
@@ -26,87 +26,74 @@ def conclude(hypervisor: SimHypervisor, call: Call) -> Outcome:
     if outcome is not None:
         return outcome
     seen = "the domain is not there" if domain is None else f"the domain is {domain.state} ({domain.reason})"
-    raise failure(Reason.INTERRUPTED, f"nothing runs and nothing proves that {operation.verb} succeeded: {seen}")
+    why = f"{UNPROVABLE[operation.verb]}; " if operation.verb in UNPROVABLE else ""
+    raise failure(Reason.INTERRUPTED, f"nothing runs and nothing proves that {operation.verb} succeeded: {why}{seen}")
 
 
 def _proof(hypervisor: SimHypervisor, call: Call, domain: SimDomain | None) -> Outcome | None:
+    operation = call.operation
+    if isinstance(operation, ops.Migrate):
+        return _migrated(hypervisor, operation, domain)
+    if domain is None:
+        # A transient domain goes with its guest.
+        return Outcome() if isinstance(operation, ops.Undefine | ops.Destroy | ops.Shutdown) else None
+    return Outcome() if holds(domain, operation) else _made(hypervisor, call, domain)
+
+
+def _made(hypervisor: SimHypervisor, call: Call, domain: SimDomain) -> Outcome | None:
+    """What a call made, or left behind, with what it would have told. What was there before the call is none of its doing."""
     match call.operation:
-        case ops.Undefine():
-            proven = domain is None or not domain.persistent
-        case ops.Migrate() as operation:
-            return _migrated(hypervisor, operation, domain)
-        case _ if domain is None:
-            proven = False
-        case ops.ManagedSave():
-            proven = not domain.active and domain.reason == "saved" and domain.image is not None and domain.image.saved_at >= call.began
-        case ops.RemoveManagedSave():
-            proven = domain.image is None and domain.reason == "saved"
-        case ops.CreateSnapshot() as operation:
-            snapshot = domain.snapshots.get(operation.name)
-            # One that was there before the call is none of its doing; creation times are whole seconds.
-            if snapshot is None or snapshot.creation_time < int(call.began):
+        case ops.CreateSnapshot(name=name):
+            snapshot = domain.snapshots.get(name)
+            # Creation times are whole seconds.
+            new = snapshot is not None and snapshot.creation_time >= int(call.began)
+            return Outcome(snapshot=domain.snapshot_value(snapshot)) if snapshot is not None and new else None
+        case ops.CreateCheckpoint(name=name):
+            checkpoint = domain.checkpoints.get(name)
+            new = checkpoint is not None and checkpoint.creation_time >= int(call.began)
+            return Outcome(checkpoint=checkpoints.value(domain, checkpoint)) if checkpoint is not None and new else None
+        case ops.Save(path=path):
+            memory = _memory_of(hypervisor, domain, path)
+            whole = memory is not None and memory.saved_at >= call.began
+            return Outcome(path=path) if whole and domain.state is State.SHUTOFF and domain.reason in ("saved", "unknown") else None
+        case ops.Restore(path=path):
+            return Outcome(path=path) if (domain.state, domain.reason) == (State.RUNNING, "restored") else None
+        case ops.DefineSaveImage(path=path) as operation:
+            return Outcome(path=path) if image_says(_memory_of(hypervisor, domain, path), operation) else None
+        case ops.DumpCore(path=path):
+            return Outcome(path=path) if _wrote(hypervisor, call, domain, [path]) else None
+        case ops.Backup(asked=asked) as operation:
+            paths = [disk.path for disk in asked.disks]
+            if asked.pull or not paths or not _wrote(hypervisor, call, domain, paths):
                 return None
-            return Outcome(snapshot=domain.snapshot_value(snapshot))
-        case ops.CreateCheckpoint() as operation:
-            checkpoint = domain.checkpoints.get(operation.name)
-            if checkpoint is None or checkpoint.creation_time < int(call.began):
-                return None
-            return Outcome(checkpoint=checkpoints.value(domain, checkpoint))
-        case ops.DeleteCheckpoint() as operation:
-            proven = operation.name not in domain.checkpoints and not operation.children_only
-        case ops.DeleteSnapshot() as operation:
-            proven = operation.name not in domain.snapshots and not operation.children_only
-        case ops.Define() as operation:
-            as_sent = applied(domain.document.copy(), parse(operation.xml)) if operation.merge else domain.document.text == operation.xml
-            proven = domain.persistent and as_sent
-        case ops.SetMemory() as operation:
-            config = domain.definition.config
-            proven = operation.memory_bytes == (config.max_memory_bytes if operation.maximum else config.memory_bytes)
-        case ops.Save() as operation:
-            uuid, memory = hypervisor.files.get(operation.path, ("", None))
-            whole = uuid == domain.uuid and memory is not None and memory.saved_at >= call.began
-            return Outcome(path=operation.path) if whole and not domain.active and domain.reason == "saved" else None
-        case ops.Restore():
-            proven = domain.active and domain.reason == "restored"
-        case ops.DefineManagedSaveImage() as operation:
-            proven = domain.image is not None and domain.image.document.text == operation.xml
-        case ops.DefineSaveImage() as operation:
-            image = hypervisor.files.get(operation.path, ("", None))[1]
-            return Outcome(path=operation.path) if image is not None and image.document.text == operation.xml else None
-        case ops.SetGuestVcpus() as operation:
-            proven = all((number not in domain.offline_vcpus) is operation.online for number in operation.vcpus)
-        case ops.SetAuthorizedSshKeys() as operation:
-            there, asked = set(domain.ssh_keys.get(operation.user, ())), set(operation.keys)
-            proven = {"add": asked <= there, "remove": not asked & there, "replace": asked == there}[operation.change]
-        case ops.Rename() as operation:
-            proven = domain.name == operation.name
-        case ops.SetAutostart() as operation:
-            proven = domain.autostart == operation.autostart
-        case ops.SetVcpus() as operation:
-            config = domain.definition.config
-            proven = operation.vcpus == (config.vcpus_maximum if operation.maximum else config.vcpus_config)
-        case ops.PowerManagementSuspend() as operation:
-            proven = domain.state is (State.SHUTOFF if operation.target == "disk" else State.PMSUSPENDED)
-        case ops.PowerManagementWakeup():
-            proven = domain.state is State.RUNNING
-        case ops.ResizeBlock() as operation:
-            proven = operation.capacity_bytes in domain.capacities.values()
-        case ops.SetSchedulerParameters() | ops.SetMemoryParameters() | ops.SetNumaParameters() | ops.SetBlkioParameters() as operation:
-            proven = resources.is_set(domain, operation)
-        case ops.Backup() as operation:
-            whole = all(hypervisor.files.get(path, ("", None))[0] == domain.uuid for path in operation.new_files)
-            return Outcome(backup=operation.asked) if whole and operation.new_files and not operation.asked.pull else None
+            checkpoint = domain.checkpoints.get(operation.checkpoint)
+            return Outcome(backup=asked, checkpoint=checkpoints.value(domain, checkpoint) if checkpoint is not None else None)
         case ops.PullBlock() | ops.CopyBlock() | ops.CommitBlock() as operation:
-            proven = _chain_shows(domain, operation)
+            return _chain(domain, operation)
         case _:
-            proven = False
-    return Outcome() if proven else None
+            return None
 
 
-def _chain_shows(domain: SimDomain, operation: ops.AnyBlocks) -> bool:
+def _memory_of(hypervisor: SimHypervisor, domain: SimDomain, path: str) -> SaveImage | None:
+    uuid, memory = hypervisor.files.get(path, ("", None))
+    return memory if uuid == domain.uuid else None
+
+
+def _wrote(hypervisor: SimHypervisor, call: Call, domain: SimDomain, paths: list[str]) -> bool:
+    """Whether these files hold the domain, and are no older than the call. As in libvirt, what is known of them ends with the guest."""
+    own = domain.active and all(hypervisor.files.get(path, ("", None))[0] == domain.uuid for path in paths)
+    return own and all(hypervisor.written.get(path, 0.0) >= call.began for path in paths)
+
+
+def _chain(domain: SimDomain, operation: ops.AnyBlocks) -> Outcome | None:
     if not domain.active or operation.disk in domain.block_jobs:
-        return False
+        return None
     files = chains.files(chains.disk_of(domain.definition.copy(), operation.disk))
+    pivoted = isinstance(operation, ops.CopyBlock) or (isinstance(operation, ops.CommitBlock) and not operation.top)
+    return Outcome(path=files[0], finish="pivot" if pivoted else None) if _chain_shows(files, operation) else None
+
+
+def _chain_shows(files: list[str], operation: ops.AnyBlocks) -> bool:
     match operation:
         case ops.PullBlock(base=base):
             return files[1:2] == ([base] if base else [])

@@ -9,7 +9,6 @@ from virtrpc_drivers import resources
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.resources import Blkio, Numa, ResourceParameters
 from virtrpc_drivers.sim.checks import targets
-from virtrpc_drivers.sim.domain import SimDomain
 from virtrpc_drivers.sim.editing import edit
 from virtrpc_drivers.sim.sdk import JobHandle, sdk_error
 
@@ -65,26 +64,6 @@ def resource_parameters(hypervisor: SimHypervisor, uuid: str, scope: ops.Scope) 
         numa=resources.numa(root),
         blkio=resources.blkio(root),
     )
-
-
-def is_set(domain: SimDomain, operation: AnyResources) -> bool:
-    """Whether the definitions that the scope names say it."""
-    live, config = targets(domain, operation.scope)
-    documents = ([domain.definition] if live else []) + ([domain.document] if config else [])
-    return all(_says(document.copy(), operation) for document in documents)
-
-
-def _says(root: Element, operation: AnyResources) -> bool:
-    match operation:
-        case ops.SetSchedulerParameters():
-            return operation.parameters.items() <= resources.scheduler(root).items()
-        case ops.SetMemoryParameters():
-            return operation.limits.items() <= resources.memory(root).items()
-        case ops.SetNumaParameters():
-            found = resources.numa(root)
-            return operation.mode in ("", found.mode) and operation.nodes in ((), found.nodes)
-        case ops.SetBlkioParameters():
-            return resources.includes(resources.blkio(root), Blkio(weight=operation.weight, devices=operation.devices))
 
 
 async def _edit(hypervisor: SimHypervisor, job: JobHandle, operation: AnyResources, change: Callable[[Element], None]) -> None:

@@ -163,3 +163,64 @@ def test_a_guest_that_still_waits_for_its_memory_has_not_arrived(state: int, rea
 
     monkeypatch.setattr(libvirt, "openReadOnly", lambda _uri: Destination(""))
     assert migration.runs_at("qemu+tcp://there/system", "u") is arrived
+
+
+class Place:
+    """A host with one domain in a state, and the domain: it is its own connection."""
+
+    def __init__(self, state: int, reason: int) -> None:
+        self.found = [state, reason]
+
+    def lookupByUUIDString(self, _uuid: str) -> "Place":  # noqa: N802 - libvirt's name
+        return self
+
+    def state(self, _flags: int = 0) -> list[int]:
+        return self.found
+
+    def isActive(self) -> bool:  # noqa: N802 - libvirt's name
+        return self.found[0] in (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_PAUSED)
+
+    def close(self) -> None:
+        pass
+
+
+RUNNING = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED)
+ARRIVED = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_MIGRATED)
+ON_ITS_WAY = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
+LEFT = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED)
+OFF = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "proven"),
+    [
+        pytest.param(LEFT, ARRIVED, True, id="it left and arrived"),
+        pytest.param(ON_ITS_WAY, ON_ITS_WAY, False, id="it stands still at both ends"),
+        pytest.param(OFF, ON_ITS_WAY, False, id="its source died"),
+        pytest.param(RUNNING, ARRIVED, False, id="it runs at both ends"),
+        pytest.param(LEFT, OFF, False, id="it ended there"),
+    ],
+)
+def test_a_migration_has_arrived(source: tuple[int, int], destination: tuple[int, int], proven: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is proven by a guest that runs at the destination, and not by one that is still on its way."""
+    monkeypatch.setattr(libvirt, "openReadOnly", lambda _: Place(*destination))
+    operation = ops.Migrate(uuid="u", destination_uri="qemu+tcp://h/system")
+    assert proofs.prove(Place(*source), call_of(operation)).proven is proven
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        pytest.param(ops.SetMemory(uuid="u", memory_bytes=1 << 30, scope=ops.Scope.LIVE), id="of the guest"),
+        pytest.param(ops.SetMemory(uuid="u", memory_bytes=1 << 30, scope=ops.Scope.BOTH), id="of both"),
+        pytest.param(ops.DetachDevice(uuid="u", xml=DISK, scope=ops.Scope.LIVE), id="a device"),
+    ],
+)
+def test_a_guest_that_is_off_proves_no_change_of_it(operation: ops.AnyOperation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libvirt answers with the stored definition then: that it says what was asked for proves nothing."""
+    monkeypatch.setattr(Domain, "isActive", lambda _: False)
+    monkeypatch.setattr(Domain, "state", lambda *_: list(OFF), raising=False)
+    domain = Domain("")
+    domain.xml = "<domain><memory>1048576</memory><devices/></domain>"
+    verdict = proofs.prove(domain, call_of(operation))
+    assert (verdict.proven, "shutoff" in verdict.evidence) == (False, True)

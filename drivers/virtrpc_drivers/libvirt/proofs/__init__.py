@@ -23,10 +23,8 @@ from virtrpc_drivers.libvirt.proofs import (
     checkpoints,
     definition,
     devices,
-    dirty_rate,
     files,
     images,
-    keys,
     lifecycle,
     migration,
     resize,
@@ -35,9 +33,10 @@ from virtrpc_drivers.libvirt.proofs import (
     snapshots,
     tuning,
 )
-from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict
+from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict, state_text
 from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.protocol import Call
+from virtrpc_drivers.proving import UNPROVABLE
 from virtrpc_drivers.values import Outcome
 
 BOUND_SECONDS = 5.0
@@ -142,9 +141,9 @@ def prove(connection: Any, call: Call, *, local: bool = True) -> Verdict:
     operation = call.operation
     try:
         domain = connection.lookupByUUIDString(operation.uuid)
-        verdict = PROOFS[operation.verb](domain, operation)
-    except libvirt.libvirtError as error:
-        fault = fault_of(error)
+        verdict = _judged(domain, operation)
+    except (libvirt.libvirtError, DriverError) as error:
+        fault = error.fault if isinstance(error, DriverError) else fault_of(error)
         if fault.reason is Reason.DOMAIN_NOT_FOUND:
             return _gone(operation)
         if fault.reason is Reason.HOST_UNREACHABLE:
@@ -160,12 +159,20 @@ def _with_what_is_left(verdict: Verdict, call: Call) -> Verdict:
     return replace(verdict, evidence=f"{verdict.evidence}; left behind, and perhaps incomplete: {', '.join(left)}") if left else verdict
 
 
+def _judged(domain: Any, operation: ops.Operation) -> Verdict:
+    if operation.verb in UNPROVABLE:
+        return Verdict(False, f"{UNPROVABLE[operation.verb]}; {state_text(domain)}")
+    return PROOFS[operation.verb](domain, operation)
+
+
 def _written(verdict: Verdict, call: Call, *, local: bool) -> Verdict:
-    """Statistics alone prove nothing: a call that never reached the hypervisor has those of one before it. What a call wrote is not older than it."""
+    """Statistics and states alone prove nothing: they may be those of a call before. What a call wrote is not older than it."""
     operation = call.operation
-    if not verdict.proven or not isinstance(operation, ops.Backup | ops.DumpCore):
+    if not verdict.proven or not isinstance(operation, ops.Backup | ops.DumpCore | ops.Save):
         return verdict
-    files = [operation.path] if isinstance(operation, ops.DumpCore) else [disk.path for disk in operation.asked.disks]
+    files = [disk.path for disk in operation.asked.disks] if isinstance(operation, ops.Backup) else [operation.path]
+    if not all(files) or not files:
+        return Verdict(False, f"{verdict.evidence}; which files it was to write is not known")
     if not local:
         return Verdict(False, f"{verdict.evidence}; whether its files are new cannot be seen from here")
     old = [path for path in files if not _is_new(path, call.began)]
@@ -206,10 +213,8 @@ PROOFS: dict[str, Proof] = {
     **settings.PROOFS,
     **agent.PROOFS,
     **snapshots.PROOFS,
-    **keys.PROOFS,
     **resize.PROOFS,
     **resources.PROOFS,
-    **dirty_rate.PROOFS,
     **blocks.PROOFS,
     **backup.PROOFS,
     **checkpoints.PROOFS,
@@ -218,4 +223,4 @@ PROOFS: dict[str, Proof] = {
     **tuning.PROOFS,
     **migration.PROOFS,
 }
-"""What proves each operation, by its tag; one file a subject."""
+"""What proves each operation that can be proven, by its tag; one file a subject."""

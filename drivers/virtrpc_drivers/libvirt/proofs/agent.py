@@ -6,7 +6,7 @@ from typing import Any
 
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.libvirt.guest import authorized_ssh_keys, guest_vcpus
-from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict, not_provable
+from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict
 
 
 def _vcpus_set(domain: Any, operation: ops.SetGuestVcpus) -> Verdict:
@@ -24,9 +24,4 @@ def _keys_set(domain: Any, operation: ops.SetAuthorizedSshKeys) -> Verdict:
 PROOFS: dict[str, Proof] = {
     "SetGuestVcpus": _vcpus_set,
     "SetAuthorizedSshKeys": _keys_set,
-    "FreezeFilesystems": not_provable,
-    "ThawFilesystems": not_provable,
-    "TrimFilesystems": not_provable,
-    "SetGuestTime": not_provable,
-    "SetUserPassword": not_provable,
 }

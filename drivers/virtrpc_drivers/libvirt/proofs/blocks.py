@@ -21,8 +21,8 @@ def judged(domain: Any, operation: ops.AnyBlocks) -> Verdict:
         return Verdict(False, f"a block job of another's is on disk {operation.disk!r}")
     files = blocks.chain(disk)
     evidence = f"the images of disk {operation.disk!r} are {', '.join(files) or 'none'}"
-    finish = "pivot" if isinstance(operation, ops.CopyBlock) else None
-    return Verdict(_shows(files, operation), evidence, Outcome(path=files[0] if files else None, finish=finish))
+    pivoted = isinstance(operation, ops.CopyBlock) or (isinstance(operation, ops.CommitBlock) and not operation.top)
+    return Verdict(_shows(files, operation), evidence, Outcome(path=files[0] if files else None, finish="pivot" if pivoted else None))
 
 
 def _shows(files: list[str], operation: ops.AnyBlocks) -> bool:

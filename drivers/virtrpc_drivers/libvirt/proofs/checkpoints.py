@@ -20,7 +20,9 @@ def _checkpoint_there(domain: Any, operation: ops.CreateCheckpoint) -> Verdict:
 def _checkpoint_gone(domain: Any, operation: ops.DeleteCheckpoint) -> Verdict:
     found = checkpoints.named(domain, operation.name)
     if operation.children_only:
-        return Verdict(False, "the checkpoints that are there do not say what was")
+        parents = [checkpoints.describe(handle).parent for handle in domain.listAllCheckpoints(0)]
+        spared = found is not None and operation.name not in parents
+        return Verdict(spared, f"checkpoint {operation.name!r} is {'there, and alone' if spared else 'gone, or has children'}")
     return Verdict(found is None, f"checkpoint {operation.name!r} is {'gone' if found is None else 'there'}")
 
 

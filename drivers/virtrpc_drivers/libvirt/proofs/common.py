@@ -10,9 +10,11 @@ from xml.etree.ElementTree import Element
 import libvirt
 
 from virtrpc_drivers import operations as ops
+from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.libvirt import domain_xml
 from virtrpc_drivers.libvirt.operations import DONE
 from virtrpc_drivers.libvirt.readings import state_of
+from virtrpc_drivers.shown import SHOWN
 from virtrpc_drivers.values import Outcome
 
 
@@ -36,24 +38,49 @@ def state_text(domain: Any) -> str:
 
 
 def definitions(domain: Any, scope: ops.Scope) -> list[str]:
-    """The XML texts that a change with this scope must show in."""
+    """The XML texts, with secrets, that a change with this scope must show in. Raises WRONG_STATE where the domain lacks one of them."""
     active = bool(domain.isActive())
     live = scope in (ops.Scope.LIVE, ops.Scope.BOTH) or (scope is ops.Scope.CURRENT and active)
     config = scope in (ops.Scope.CONFIG, ops.Scope.BOTH) or (scope is ops.Scope.CURRENT and not active)
-    texts = [domain.XMLDesc(0)] if live else []
-    return texts + ([domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)] if config else [])
+    # libvirt answers all the same, with the other one.
+    if live and not active:
+        raise failure(Reason.WRONG_STATE, f"the change was for a guest that runs, and {state_text(domain)}")
+    if config and not domain.isPersistent():
+        raise failure(Reason.WRONG_STATE, "the change was for a stored definition, and the domain has none")
+    texts = [domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE)] if live else []
+    return texts + ([stored_definition(domain)] if config else [])
 
 
-def shows(of: Callable[[Element, Any], bool]) -> Proof:
+def stored_definition(domain: Any) -> str:
+    """The definition as it is stored, of a transient domain as it was made; with secrets, since what was sent may have some."""
+    xml: str = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
+    return xml
+
+
+def as_written(domain: Any, sent_xml: str, stored: Element) -> Element:
+    """What was sent, with what libvirt writes in other words: a machine type's alias, and a number of virtual CPUs that is the maximum."""
+    sent = domain_xml.element(sent_xml)
+    vcpu, machine, written = sent.find("vcpu"), sent.find("os/type[@machine]"), stored.find("os/type[@machine]")
+    if vcpu is not None and vcpu.get("current") == (vcpu.text or "").strip():
+        del vcpu.attrib["current"]
+    if machine is not None and written is not None and _is_alias(domain, machine.attrib, written.attrib):
+        machine.set("machine", written.attrib["machine"])
+    return sent
+
+
+def _is_alias(domain: Any, sent: dict[str, str], written: dict[str, str]) -> bool:
+    if sent["machine"] == written["machine"]:
+        return False
+    host = domain_xml.element(domain.connect().getCapabilities())
+    machines = (machine for arch in host.iterfind("guest/arch") if arch.get("name") == written.get("arch") for machine in arch.iter("machine"))
+    return any((machine.text, machine.get("canonical")) == (sent["machine"], written["machine"]) for machine in machines)
+
+
+def shown_by_definition(verb: str) -> Proof:
     """The proof that each definition which the scope names shows an operation."""
 
     def proof(domain: Any, operation: Any) -> Verdict:
-        shown = [of(domain_xml.element(xml), operation) for xml in definitions(domain, operation.scope)]
+        shown = [SHOWN[verb](domain_xml.element(xml), operation) for xml in definitions(domain, operation.scope)]
         return Verdict(all(shown), "its definition shows it" if all(shown) else "its definition does not show it")
 
     return proof
-
-
-def not_provable(domain: Any, _operation: ops.Operation) -> Verdict:
-    """Of an operation that leaves nothing to be read."""
-    return Verdict(False, f"nothing that can be read shows it; {state_text(domain)}")

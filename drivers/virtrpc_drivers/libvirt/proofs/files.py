@@ -10,13 +10,14 @@ from virtrpc_drivers import operations as ops
 from virtrpc_drivers.libvirt.operations.files import save_image
 from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict, state_text
 from virtrpc_drivers.libvirt.readings import state_of
-from virtrpc_drivers.values import ACTIVE_STATES, Outcome, State
+from virtrpc_drivers.values import Outcome, State
 
 
 def _saved(domain: Any, operation: ops.Save) -> Verdict:
     state, reason = state_of(domain)
     whole = _is_whole(domain.connect(), operation)
     text = f"{state_text(domain)}, {'with a complete image' if whole else 'without a complete image'} in {operation.path!r}"
+    # Whether it is ours its file tells, as `_written` looks at it: it may hold what was saved earlier.
     return Verdict(whole and state is State.SHUTOFF and reason in ("saved", "unknown"), text, Outcome(path=operation.path))
 
 
@@ -28,13 +29,13 @@ def _is_whole(connection: Any, operation: ops.Save) -> bool:
         return False
 
 
-def _restored(domain: Any, _operation: ops.Restore) -> Verdict:
-    state, reason = state_of(domain)
-    return Verdict(state in ACTIVE_STATES and reason in ("restored", "unpaused", "user"), state_text(domain))
+def _restored(domain: Any, operation: ops.Restore) -> Verdict:
+    # One that is paused, or was, does not say any more where it comes from.
+    return Verdict(state_of(domain) == (State.RUNNING, "restored"), state_text(domain), Outcome(path=operation.path))
 
 
 def _dumped(domain: Any, operation: ops.DumpCore) -> Verdict:
-    stats = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
+    stats = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED)
     ours = stats.get(libvirt.VIR_DOMAIN_JOB_OPERATION) == libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP and stats.get("success", True)
     text = "its completed statistics are those of a core dump" if ours else "its completed statistics are not those of a core dump"
     # Whether it is ours its file tells, as `_written` looks at it: these statistics may be those of an earlier one.

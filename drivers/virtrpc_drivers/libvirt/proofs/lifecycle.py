@@ -7,7 +7,7 @@ from typing import Any
 import libvirt
 
 from virtrpc_drivers import operations as ops
-from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict, not_provable, state_text
+from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict, state_text
 from virtrpc_drivers.libvirt.readings import state_of
 from virtrpc_drivers.values import ACTIVE_STATES, State
 
@@ -23,6 +23,8 @@ def _running(domain: Any, _operation: ops.Operation) -> Verdict:
 def started(domain: Any, operation: ops.Start | ops.Create) -> Verdict:
     """A domain that was to run does."""
     state, reason = state_of(domain)
+    if isinstance(operation, ops.Start) and operation.force_boot and reason == "restored":
+        return Verdict(False, f"it was to boot anew, and {state_text(domain)}")
     paused = operation.paused and state is State.PAUSED and reason != "starting_up"
     return Verdict(state is State.RUNNING or paused, state_text(domain))
 
@@ -50,24 +52,29 @@ def _complete(domain: Any) -> bool:
 
 def _save_removed(domain: Any, _operation: ops.Operation) -> Verdict:
     image = bool(domain.hasManagedSaveImage(0))
-    return Verdict(not image, f"the domain has {'a' if image else 'no'} saved image")
+    state, reason = state_of(domain)
+    # A guest that was started has used its image up: that is not what was asked for.
+    kept = state is State.SHUTOFF and reason in ("saved", "unknown")
+    return Verdict(not image and kept, f"{state_text(domain)}, and has {'a' if image else 'no'} saved image")
 
 
 def _asleep(domain: Any, operation: ops.PowerManagementSuspend) -> Verdict:
-    state = state_of(domain)[0]
-    wanted = State.SHUTOFF if operation.target == "disk" else State.PMSUSPENDED
-    return Verdict(state is wanted, state_text(domain))
+    if operation.target == "disk":
+        return Verdict(False, f"{state_text(domain)}: one that sleeps on its disk is off like any other")
+    return Verdict(state_of(domain)[0] is State.PMSUSPENDED, state_text(domain))
+
+
+def _awake(domain: Any, _operation: ops.Operation) -> Verdict:
+    return Verdict(state_of(domain) == (State.RUNNING, "wakeup"), state_text(domain))
 
 
 PROOFS: dict[str, Proof] = {
-    "Reset": not_provable,
     "PowerManagementSuspend": _asleep,
-    "PowerManagementWakeup": _running,
+    "PowerManagementWakeup": _awake,
     "Suspend": _suspended,
     "Resume": _running,
     "Start": started,
     "Shutdown": _off,
-    "Reboot": not_provable,
     "Destroy": _off,
     "ManagedSave": _saved,
     "RemoveManagedSave": _save_removed,

@@ -8,7 +8,7 @@ import libvirt
 
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.libvirt import snapshots
-from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict, not_provable
+from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict
 from virtrpc_drivers.libvirt.readings import optional
 from virtrpc_drivers.values import Outcome
 
@@ -35,6 +35,5 @@ def _snapshot_gone(domain: Any, operation: ops.DeleteSnapshot) -> Verdict:
 
 PROOFS: dict[str, Proof] = {
     "CreateSnapshot": _snapshot_there,
-    "RevertToSnapshot": not_provable,
     "DeleteSnapshot": _snapshot_gone,
 }
