@@ -52,7 +52,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("proofs")
 
 
-@pytest_asyncio.fixture(params=HYPERVISORS, scope="module", loop_scope="module")
+@pytest_asyncio.fixture(params=HYPERVISORS[:3], scope="module", loop_scope="module")
 async def shared_bed(request: pytest.FixtureRequest, root: Path) -> AsyncIterator[Bed]:
     """A driver of each kind that may write there."""
     bed = await Bed.open(QUICK[request.param](), path_roots=(str(root),))

@@ -224,3 +224,26 @@ def test_a_guest_that_is_off_proves_no_change_of_it(operation: ops.AnyOperation,
     domain.xml = "<domain><memory>1048576</memory><devices/></domain>"
     verdict = proofs.prove(domain, call_of(operation))
     assert (verdict.proven, "shutoff" in verdict.evidence) == (False, True)
+
+
+class Defined(Domain):
+    """A stored domain whose machine type and virtual CPUs libvirt wrote in its own words."""
+
+    def __init__(self, machine: str) -> None:
+        self.xml = f"<domain><vcpu>1</vcpu><os><type arch='x86_64' machine='{machine}'>hvm</type></os></domain>"
+
+    def isPersistent(self) -> bool:  # noqa: N802 - libvirt's name
+        return True
+
+    def connect(self) -> "Defined":
+        return self
+
+    def getCapabilities(self) -> str:  # noqa: N802 - libvirt's name
+        return "<capabilities><guest><arch name='x86_64'><machine canonical='pc-i440fx-7.2'>pc</machine></arch></guest></capabilities>"
+
+
+@pytest.mark.parametrize(("machine", "proven"), [("pc-i440fx-7.2", True), ("pc-i440fx-6.0", False), ("pc", True)])
+def test_a_definition_is_proven_in_libvirts_words(machine: str, proven: bool) -> None:
+    """The type that a machine's alias stands for is what was sent, and another is not."""
+    sent = "<domain><vcpu current='1'>1</vcpu><os><type machine='pc'>hvm</type></os></domain>"
+    assert proofs.prove(Defined(machine), call_of(ops.Define(uuid="u", name="n", xml=sent))).proven is proven
