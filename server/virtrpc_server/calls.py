@@ -79,6 +79,8 @@ class OutstandingCall:
         self._stop_by: float | None = None
         """Until when a call that was to stop is waited for, whatever becomes of its driver process meanwhile."""
         self._past_stopping = float("-inf")
+        self.begun = False
+        """Whether it has begun what goes on without it, and gave the domain back."""
         self.aborted = False
         """Whether an abort was sent for this very call."""
 
@@ -98,8 +100,8 @@ class OutstandingCall:
             try:
                 return self._calling.result()
             except DriverError as error:
-                if error.reason is Reason.OUTCOME_UNKNOWN or (self._resumed and error.reason is Reason.FOREIGN_JOB):
-                    # What holds the domain may be this very call: it must not be sent again.
+                if error.reason is Reason.OUTCOME_UNKNOWN or (error.reason is Reason.FOREIGN_JOB and (self._resumed or self.begun)):
+                    # What holds the domain may be this very call, or what it began: it must not be sent again.
                     raise Lost(error.fault.message) from None
                 if not self._is_lost(error):
                     raise

@@ -29,10 +29,14 @@ class Places:
         self._held_off: list[Slots] = []
 
     def arrive(self) -> None:
-        """Take the first place in a queue now: later ones are behind. A destroy takes none, and nothing begins on its domain from now on."""
-        if self._keys:
-            self._take(self._keys[0], self._conditions.of(self._keys[0]))
-        elif self._slot is Slot.DESTROY:
+        """Take the place in a queue now, and in the next where the one before is had at once: later ones are behind.
+
+        A destroy takes none, and nothing begins on its domain from now on.
+        """
+        for key in self._keys:
+            if not self._take(key, self._conditions.of(key)).granted.is_set():
+                break
+        if self._slot is Slot.DESTROY:
             self._held_off = [self._conditions.of(self._domain), self._conditions.of((*self._domain, "agent"))]
             for slots in self._held_off:
                 slots.hold_off(self._owner)

@@ -37,7 +37,8 @@ REFRESH_SECONDS = 5.0
 DESTROY_SECONDS = 20.0
 """How long a call that failed under a destroy waits for the destroy's end; a stopped QEMU takes 12 s to kill."""
 
-
+ON_ITS_OWN = frozenset({Phase.WAITING_GUEST, Phase.BACKGROUND, Phase.READY})
+"""Where a call has begun what goes on without it."""
 NOT_NOW = {
     Phase.MIGRATION_POST_COPY: "the guest runs at the destination and fetches its memory from here: to stop now would lose it",
     Phase.MIGRATION_FINISH: "the destination is taking over",
@@ -139,7 +140,13 @@ class Run:
 
     def reported(self, report: Report) -> None:
         """The driver says where the call is."""
-        if self.job.state is not JobState.RUNNING or report.call_id != self.call_id:
+        if self.job.state is JobState.QUEUED or report.call_id != self.call_id:
+            return
+        if report.phase in ON_ITS_OWN and self._support.slot in (Slot.ASKING, Slot.BACKGROUND) and self._out is not None:
+            # Also that of a job which is over: the hypervisor needs the domain no more.
+            self._out.begun = True
+            self._places.release_call()
+        if self.job.finished:
             return
         changes: dict[str, Any] = {}
         if report.stamp is not None:
@@ -152,11 +159,8 @@ class Run:
         if report.abortable is not None and report.abortable != self.job.abortable:
             changes["abortable"] = report.abortable
             changes["abort_reason"] = "" if report.abortable else NOT_NOW.get(report.phase, "the hypervisor cannot abort it in this phase")
-        if report.phase is not self.job.phase:
-            if self.job.phase is not Phase.ABORTING:
-                changes["phase"] = report.phase
-            if report.phase in (Phase.WAITING_GUEST, Phase.BACKGROUND, Phase.READY) and self._support.slot in (Slot.ASKING, Slot.BACKGROUND):
-                self._places.release_call()
+        if self.job.phase not in (report.phase, Phase.ABORTING):
+            changes["phase"] = report.phase
         if changes:
             self._record.change(**changes)
             self._record.publish()

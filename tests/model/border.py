@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 
-from tests.model.holding import keys_of
+from tests.model.holding import Key
 from tests.model.record import Out
+from tests.model.standing import TICK, Standing
 from tests.model.wishes import Wishes
 from tests.model.world import World
 from tests.virtual_time import EPOCH
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.protocol import Call
-from virtrpc_server.records import Job, JobState, WaitingFor
+from virtrpc_server.records import Job, JobState
 
 KEPT_PLACES = 2
 """Of a daemon's workers, for aborts and for sampling."""
-TICK = 1e-5
-"""Seconds that wall time may be wrong by for its many digits."""
 RETRY = 1.0
 """Seconds after which a job that a foreign one was in the way of tries again."""
 MOMENT = 0.01
@@ -27,8 +26,8 @@ MOMENT = 0.01
 class AtTheBorder:
     """What may be sent to a hypervisor now."""
 
-    def __init__(self, world: Callable[[], World], wishes: Wishes) -> None:
-        self._world, self._wishes = world, wishes
+    def __init__(self, world: Callable[[], World], wishes: Wishes, standing: Standing) -> None:
+        self._world, self._wishes, self._standing = world, wishes, standing
 
     def call_sent(self, host: str, call: Call) -> None:
         """Judge a call before it leaves."""
@@ -52,17 +51,15 @@ class AtTheBorder:
         newest = world.generations.get((job.host, job.uuid), "")
         if job.generation is not None and int(newest or 0) > job.generation:
             yield f"[generation] {named(job)} was sent to another domain than it was accepted for"
-        needed = keys_of(job, world.shape)
-        for out in world.record.holding():
-            other = world.journal.held[out.job_id]
-            if needed & keys_of(other, world.shape):
-                yield f"[exclusion] {named(job)} was sent while {named(other)} was out"
+        needed = frozenset(self._standing.keys(job_id))
+        for other in self._in_the_way(job, needed):
+            yield f"[exclusion] {named(job)} was sent while {named(other)} had what it needs"
         if getattr(call.operation, "password", "") and getattr(job.operation, "password", ""):
             yield f"[secrets] {named(job)} was stored with its password"
         for out in world.record.calls.values():
             if needed and out.waits and out.operation.verb == "Destroy" and (out.host, out.operation.uuid) == (job.host, job.uuid):
                 yield f"[destroy] {named(job)} was sent while its domain was being destroyed"
-        for other in (*self._ahead(job), *self._ahead_for_more(job)):
+        for other in self._ahead(job, needed):
             yield f"[order] {named(job)} was sent before {named(other)}, which came first"
         places = max(1, world.workers - KEPT_PLACES) if world.workers else None
         if host == "a" and places is not None and job.verb != "Destroy" and len(self.in_daemon(host, job_id)) >= places:
@@ -80,35 +77,22 @@ class AtTheBorder:
         now = asyncio.get_running_loop().time()
         return any(form.state is JobState.RUNNING and now < form.updated - EPOCH + TICK for form in before)
 
-    def _ahead(self, job: Job) -> Iterator[Job]:
-        """The jobs that came earlier to the condition which this one took first, and still wait for it."""
-        world = self._world()
-        first = first_key(job, world.shape)
-        for other in world.journal.held.values():
-            if other.id >= job.id:
-                return
-            if first is None or other.finished or first_key(other, world.shape) != first or self._wishes.may_have_left(other):
-                continue
-            out = world.record.calls.get(other.id)
-            if out is None or not out.asked:
+    def _in_the_way(self, job: Job, needed: frozenset[Key]) -> Iterator[Job]:
+        """The jobs that have any of these keys: at work, over with a call that is not, or waiting with the one for the next."""
+        held = self._world().journal.held
+        ghosts = self._standing.held_by_ghosts(refreshing=False)
+        for other in held.values():
+            if other.id != job.id and needed & (ghosts.get(other.id, frozenset()) if other.finished else self._standing.held(other)):
                 yield other
 
-    def _ahead_for_more(self, job: Job) -> Iterator[Job]:
-        """The jobs that had their first condition, and waited for another one, before this one was accepted.
-
-        That is so where they told that they waited for one who needs nothing of theirs but that.
-        """
+    def _ahead(self, job: Job, needed: frozenset[Key]) -> Iterator[Job]:
+        """The jobs that stood in the queue of a key that this one needs before it was accepted, and still wait for that or another."""
         world = self._world()
-        needed = keys_of(job, world.shape)
         for other in world.journal.held.values():
             if other.id >= job.id:
                 return
-            if other.state is not JobState.QUEUED or other.verb == "Destroy" or self._wishes.may_have_left(other):
-                continue
-            shared = [world.journal.held[holder.job_id] for holder in other.holders if holder.job_id in world.journal.held]
-            awaited = [keys_of(holder, world.shape) & keys_of(other, world.shape) for holder in shared]
-            waits = other.waiting_for is WaitingFor.CONDITION and other.updated < job.created
-            if waits and any(len(keys) == 1 and keys <= needed and first_key(other, world.shape) not in keys for keys in awaited):
+            waits = not other.finished and other.verb != "Destroy" and not self._wishes.may_have_left(other)
+            if waits and other.id not in world.record.calls and needed & self._standing.queued_before(other, job.created):
                 yield other
 
     def _blocked(self, job: Job, before: Out) -> Iterator[str]:
@@ -126,11 +110,6 @@ class AtTheBorder:
             world.record.faults.append(f"[abort] an abort for {named(job)} was sent after its call's end")
         elif not self._wishes.stops(job) and not ran_out(job, out, asyncio.get_running_loop().time()):
             world.record.faults.append(f"[cancel] an abort for {named(job)} was sent, and nobody had asked for it")
-
-
-def first_key(job: Job, shape: str) -> tuple[str, ...] | None:
-    """The condition that a job queues for first: all take theirs in one order."""
-    return min(keys_of(job, shape), default=None)
 
 
 def ran_out(job: Job, out: Out, now: float) -> bool:

@@ -11,6 +11,7 @@ from tests.model.border import AtTheBorder
 from tests.model.channel import LocalChannel
 from tests.model.endings import Endings
 from tests.model.queues import Queues
+from tests.model.standing import Standing
 from tests.model.wishes import Wishes
 from tests.model.world import World
 from virtrpc.v1 import job_pb2, query_pb2, types_pb2
@@ -20,9 +21,9 @@ from virtrpc_drivers.values import Group
 class Checks:
     """What can be seen between two steps."""
 
-    def __init__(self, world: World, channel: LocalChannel, wishes: Wishes, border: AtTheBorder, endings: Endings) -> None:
+    def __init__(self, world: World, channel: LocalChannel, wishes: Wishes, border: AtTheBorder, endings: Endings, standing: Standing) -> None:
         self._world, self._channel, self._endings = world, channel, endings
-        self._queues = Queues(world, wishes, border, endings)
+        self._queues = Queues(world, wishes, border, endings, standing)
         self._queries = self._one_by_one()
         self._lives: dict[tuple[str, str], tuple[int, str]] = {}
         self._generations: set[tuple[str, str, str]] = set()

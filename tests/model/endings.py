@@ -7,17 +7,17 @@ from collections.abc import Iterator
 
 from tests.model.border import MOMENT, named
 from tests.model.channel import LocalChannel
+from tests.model.holding import BACKGROUND
 from tests.model.record import Out
+from tests.model.standing import REFRESH_SECONDS
 from tests.model.wishes import Wishes
 from tests.model.world import World
 from tests.virtual_time import EPOCH
 from virtrpc.v1 import query_pb2, types_pb2
 from virtrpc_drivers.errors import Reason
+from virtrpc_drivers.operations import Backup, CommitBlock, CopyBlock
 from virtrpc_drivers.values import Group
 from virtrpc_server.records import CancelReason, Job, JobState
-
-REFRESH_SECONDS = 5.0
-"""How long the reading of a domain after a call is waited for."""
 
 
 class Endings:
@@ -135,3 +135,25 @@ class Endings:
             assert answer == "OK" or (answer and job.verb == "Destroy"), f"[truth] {named(job)} succeeded, and its call said {answer or 'nothing'}"
         elif job.state is not JobState.OUTCOME_UNKNOWN:
             assert answer != "OK", f"[truth] {named(job)} ended {job.state}, and its call succeeded"
+        if job.verb in BACKGROUND:
+            self._of_background(job)
+
+    def _of_background(self, job: Job) -> None:
+        """What goes on in the background has been done where its job says so, and finished as somebody said."""
+        done = self._world.applied(job)
+        if job.state is JobState.SUCCEEDED:
+            assert done or not self._world.remembers, f"[truth] {named(job)} succeeded, and was not done"
+            told = self._wishes.finishing.get(job.id, set())
+            finish = job.outcome.finish if job.outcome is not None else None
+            assert told or not self._waits_to_be_told(job), f"[finish] {named(job)} is finished, and nobody told it to"
+            assert finish in {*told, None} or not self._waits_to_be_told(job), f"[finish] {named(job)} was finished by {finish}, and told {told}"
+        elif job.state is JobState.CANCELLED:
+            assert not done, f"[truth] {named(job)} was cancelled, and has been done"
+
+    def _waits_to_be_told(self, job: Job) -> bool:
+        match self._world.journal.offered[job.id].operation:
+            case Backup() as operation:
+                return operation.asked.pull
+            case CopyBlock(finish=finish) | CommitBlock(finish=finish):
+                return finish == "wait"
+        return False

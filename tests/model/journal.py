@@ -12,15 +12,23 @@ from virtrpc_server.store import MemoryStore
 class Journal(MemoryStore):
     """`seconds` is how long each writing takes from now on, `failures` how many of the next ones fail.
 
-    `judge` is asked about a job's end when that is first handed over, before anybody is told of it.
+    `order` gives the next place in the order of all that happens. `judge` is asked about a job's end when that is first handed over,
+    before anybody is told of it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, order: Callable[[], int]) -> None:
         super().__init__()
+        self._order = order
         self.judge: Callable[[Job], None] | None = None
         self._judged: set[str] = set()
         self.seconds = 0.0
         self.failures = 0
+        self.offered: dict[str, Job] = {}
+        """The first form of each job that it was given, taken or not, in order of acceptance."""
+        self.given: dict[tuple[str, int], tuple[int, float]] = {}
+        """When it was given each form, by job and revision: a place in the order, and loop time in seconds."""
+        self.refused: dict[str, float] = {}
+        """Loop time in seconds at which it would not take a job at all."""
         self.held: dict[str, Job] = {}
         """The newest form of each job that it took, in order of acceptance."""
         self.forms: dict[str, list[Job]] = {}
@@ -35,6 +43,8 @@ class Journal(MemoryStore):
         if self.judge is not None and job.finished and job.id not in self._judged:
             self._judged.add(job.id)
             self.judge(job)
+        self.offered.setdefault(job.id, job)
+        self.given.setdefault((job.id, job.revision), (self._order(), asyncio.get_running_loop().time()))
         self._busy[job.id] = self._busy.get(job.id, 0) + 1
         try:
             await self._suffer(job)
@@ -52,6 +62,8 @@ class Journal(MemoryStore):
         if self.failures:
             self.failures -= 1
             self._failed.add(job.id)
+            if job.id not in self.held:
+                self.refused[job.id] = asyncio.get_running_loop().time()
             raise OSError("no space left")
 
     @property

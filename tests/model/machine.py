@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from tests.model import requests
+from tests.model.holding import BACKGROUND
 from tests.model.stage import Stage
 from virtrpc.v1 import job_pb2
 from virtrpc_drivers.errors import Reason
@@ -33,8 +34,21 @@ runs = st.sampled_from((0.0, 0.0, 1.0, 20.0))
 leaves = st.sampled_from(tuple(requests.LEAVES))
 identities = st.sampled_from(("unix", "unix", "tcp"))
 pauses = st.sampled_from((0.0, 0.5, 3.0, 20.0))
-CALLS = ("*", "SetMemory", "ManagedSave", "Destroy", "Migrate", "Start", "CreateSnapshot", "Define", "Suspend")
-READS = ("read", "list", "cancel", "probe", "sample", "connect", "snapshots")
+blocks = st.sampled_from(requests.BLOCKS)
+CALLS = ("*", "SetMemory", "ManagedSave", "Destroy", "Migrate", "Start", "CreateSnapshot", "Define", "Suspend", "CopyBlock", "Backup")
+READS = ("read", "list", "cancel", "probe", "sample", "connect", "snapshots", "steer")
+MEANWHILE = (
+    "lose",
+    "ManagedSaveDomain",
+    "cancel",
+    "DestroyDomain",
+    "SetMemory",
+    "BackupDomain",
+    "CreateSnapshot",
+    "CopyBlock",
+    "stop",
+    "ShutdownDomain",
+)
 MAX_WATCHERS = 6
 EVENT_SECONDS = 0.02
 """After which an event that nothing has happened to has been heard."""
@@ -64,6 +78,7 @@ class Machine(Stage):
         back_after=st.sampled_from((0.1, 0.1, 3, 20)),
         workers=st.sampled_from((0, 3, 5)),
         every=st.sampled_from((0.0, 0.1, 0.4, 1.0)),
+        block=st.sampled_from((4.0, 0.3, 12.0)),
         ending=st.sampled_from(("rest", "rest", "rest", "rest", "drain", "close")),
     )
     def begin_with(
@@ -77,6 +92,7 @@ class Machine(Stage):
         back_after: float,
         workers: int,
         every: float,
+        block: float,
         ending: str,
     ) -> None:
         """What the hosts are like, how many seconds pass with every step, and how it all ends. Virtuozzo aborts by handle only.
@@ -92,6 +108,7 @@ class Machine(Stage):
             "kill_seconds": kill,
             "abort_seconds": abort_takes,
             "reconnect_seconds": back_after,
+            "block_seconds": block,
         }
         self._every, self._ending = every, ending
         self._guarded(self._begin(parameters, workers))
@@ -132,6 +149,19 @@ class Machine(Stage):
     def snapshot(self, verb: str, guest: str, number: int) -> None:
         """Somebody works on snapshots."""
         self._verb(verb, guest, number)
+
+    @rule(verb=blocks, guest=guests, number=numbers, wait=waits, run=runs, leave=leaves)
+    def block_job(self, verb: str, guest: str, number: int, wait: float, run: float, leave: str) -> None:
+        """Somebody begins what goes on in the background, on a disk of a domain or on more."""
+        self._verb(verb, guest, number, wait=wait, run=run, leave=leave)
+
+    @rule(job=newest, finish=st.sampled_from(tuple(requests.FINISHES)))
+    def finish_block_job(self, job: int, finish: str) -> None:
+        """Somebody tells a block job to finish, whether it can or not."""
+        job_id = self._job(job, BACKGROUND)
+        if job_id:
+            self._wishes.finishing.setdefault(job_id, set()).add(finish)
+            self._do(lambda: self._send("FinishBlockJob", job_pb2.FinishBlockJobRequest(job_id=job_id, finish=requests.FINISHES[finish])))
 
     @rule(verb=st.sampled_from(requests.VERBS), guest=guests, number=numbers, wait=waits, run=runs, leave=leaves, who=identities)
     def call(self, verb: str, guest: str, number: int, wait: float, run: float, leave: str, who: str) -> None:
@@ -265,6 +295,23 @@ class Machine(Stage):
         if stops:
             self.cancel(job=0)
         self._do(self._there.drivers[self._there.home(guest)].lose)
+
+    @rule(guest=guests, verb=blocks, number=numbers, after=st.sampled_from((0.0, 0.3)), what=st.sampled_from(MEANWHILE))
+    def meanwhile(self, guest: str, verb: str, number: int, after: float, what: str) -> None:
+        """What goes on in the background, and then this."""
+        self._verb(verb, guest, number, leave="detach")
+        self._do(lambda: None, after)
+        match what:
+            case "cancel":
+                self.cancel(job=0)
+            case "lose":
+                self._do(self._there.drivers[self._there.home(guest)].lose)
+            case "stop":
+                self.outside(guest=guest, action="stop")
+            case "BackupDomain":
+                self._verb(what, guest, 2)
+            case _:
+                self._verb(what, guest, number)
 
     @rule(host=hosts, action=st.sampled_from(("drop", "repeat", "delay", "reorder")), times=st.integers(1, 3))
     def events(self, host: str, action: str, times: int) -> None:

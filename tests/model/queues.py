@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.model.border import KEPT_PLACES, MOMENT, RETRY, TICK, AtTheBorder, named, ran_out
-from tests.model.endings import REFRESH_SECONDS, Endings
-from tests.model.holding import keys_of
+from tests.model.border import KEPT_PLACES, MOMENT, RETRY, AtTheBorder, named, ran_out
+from tests.model.endings import Endings
+from tests.model.holding import Key
 from tests.model.record import Out
+from tests.model.standing import TICK, Standing
 from tests.model.wishes import Wishes
 from tests.model.world import World
 from tests.virtual_time import EPOCH
@@ -27,8 +28,8 @@ PROBED_SECONDS = 32.0
 class Queues:
     """The jobs that are not over, while nothing more happens at this moment."""
 
-    def __init__(self, world: World, wishes: Wishes, border: AtTheBorder, endings: Endings) -> None:
-        self._world, self._wishes, self._border, self._endings = world, wishes, border, endings
+    def __init__(self, world: World, wishes: Wishes, border: AtTheBorder, endings: Endings, standing: Standing) -> None:
+        self._world, self._wishes, self._border, self._endings, self._standing = world, wishes, border, endings, standing
 
     def stopping(self) -> None:
         """Who is to stop has been told so, and stops in the time that it has for that."""
@@ -76,9 +77,30 @@ class Queues:
             self._not_after_destroy(job, unfinished)
         if any(self._world.journal.behind(job.id) for job in unfinished) or self._world.journal.unborn:
             return
-        rightly = self._rightly_waiting(queued, unfinished)
+        has = self._had(unfinished)
         for job in queued:
-            assert job.id in rightly, f"[lost waiter] {named(job)} waits for {job.waiting_for}, and nobody is in its way"
+            if job.waiting_for is WaitingFor.CONDITION and job.verb != "Destroy":
+                self._waits_for_one_who_has(job, has)
+            else:
+                assert self._waits_rightly(job, unfinished), f"[lost waiter] {named(job)} waits for {job.waiting_for}, and nobody is in its way"
+
+    def _had(self, unfinished: list[Job]) -> dict[str, frozenset[Key]]:
+        """Who has which keys now, or keeps others from them."""
+        return {
+            **{job.id: self._standing.held(job) for job in unfinished},
+            **self._standing.held_by_ghosts(refreshing=True),
+            **self._standing.held_off(),
+        }
+
+    def _waits_for_one_who_has(self, job: Job, has: dict[str, frozenset[Key]]) -> None:
+        """Nobody waits for what nobody has, and who waits is told who has it."""
+        awaited = self._standing.awaited(job)
+        needed = set(self._standing.keys(job.id)) if awaited is None else {awaited}
+        in_the_way = {other for other, keys in has.items() if other != job.id and needed & keys}
+        assert in_the_way, f"[lost waiter] {named(job)} waits for {awaited or 'something'}, and nobody is in its way"
+        told = self._world.core.jobs.known(job.id)
+        holders = {holder.job_id for holder in told.holders}
+        assert holders & in_the_way, f"[holders] {named(job)} is told that it waits for {holders}, and {in_the_way} are in its way"
 
     def _not_after_destroy(self, job: Job, unfinished: list[Job]) -> None:
         for out in self._world.record.calls.values():
@@ -86,40 +108,10 @@ class Queues:
             if same and out.job_id > job.id and out.job_id not in self._endings.harmless:
                 assert job.verb == "Destroy", f"[preempted] {named(job)} waits, and its domain was destroyed"
 
-    def _rightly_waiting(self, queued: list[Job], unfinished: list[Job]) -> set[str]:
-        rightly = {job.id for job in queued if self._waits_rightly(job, unfinished)}
-        shape, waiting = self._world.shape, [job for job in queued if job.waiting_for is WaitingFor.CONDITION and job.verb != "Destroy"]
-        at_work = [job for job in unfinished if job.waiting_for is not WaitingFor.CONDITION]
-        ghosts = self._ghosts()
-        in_the_way = {job.id: keys_of(job, shape) for job in (*at_work, *ghosts)}
-        while found := [job for job in waiting if job.id not in rightly and self._kept_back(job, in_the_way, unfinished)]:
-            for job in found:
-                rightly.add(job.id)
-                # One that waits for its second condition has its first.
-                in_the_way[job.id] = keys_of(job, shape) if len(keys_of(job, shape)) > 1 else frozenset()
-        return rightly
-
-    def _kept_back(self, job: Job, in_the_way: dict[str, frozenset[tuple[str, ...]]], unfinished: list[Job]) -> bool:
-        needed = keys_of(job, self._world.shape)
-        destroys = (other for other in unfinished if other.verb == "Destroy")
-        destroyed = any((other.host, other.uuid) == (job.host, job.uuid) for other in destroys)
-        return destroyed or any(needed & held for other, held in in_the_way.items() if other != job.id)
-
-    def _ghosts(self) -> list[Job]:
-        """The jobs whose calls are out. After a ghost's end its domain is read once more, before another may have it."""
-        now, held = asyncio.get_running_loop().time(), self._world.journal.held
-        found: list[Job] = []
-        for out in self._world.record.calls.values():
-            job = held[out.job_id]
-            outlived = job.ended is not None and out.over > job.ended - EPOCH + TICK
-            if out.holds or (outlived and now < out.over + REFRESH_SECONDS):
-                found.append(job)
-        return found
-
     def _ahead_at_hosts(self, job: Job, unfinished: list[Job]) -> set[str]:
         """The jobs that have a place which this one needs: a migration counts at both its hosts."""
         others = [other for other in unfinished if other.waiting_for not in (WaitingFor.CONDITION, WaitingFor.HOST_LIMIT)]
-        others += self._ghosts()
+        others += [self._world.journal.held[ghost] for ghost in self._standing.held_by_ghosts(refreshing=True)]
         needed = {job.host, job.destination_host} - {""}
         return {other.id for other in others if other.verb == job.verb and needed & {other.host, other.destination_host}} - {job.id}
 

@@ -28,8 +28,10 @@ class Out:
     """Somebody waits for its answer: `run` or `resume` has not returned."""
     inside: bool = True
     """The hypervisor may still work on it."""
-    asked: bool = False
-    """The guest was asked; what is left holds nothing."""
+    asked_at: float | None = None
+    """When the guest was asked, or what was begun went on by itself, in loop time in seconds: of its keys it has left what its verb keeps."""
+    asked_in_order: int = 0
+    """The same as a place in the order of all that happened."""
     answer: str = ""
     """What it ended with: "OK" or a reason; "" while nothing was heard."""
     answered: int = 0
@@ -46,9 +48,19 @@ class Out:
     """Loop time in seconds at which it was known to be over, or its last abort returned."""
 
     @property
+    def asked(self) -> bool:
+        """Whether it goes on with no more than its verb keeps."""
+        return self.asked_at is not None
+
+    @property
+    def there(self) -> bool:
+        """Whether it, or an abort for it, may be at the hypervisor."""
+        return self.inside or self.aborts > 0
+
+    @property
     def holds(self) -> bool:
-        """Whether nothing that excludes it may begin. Once the guest was asked, an abort only ends the wait for it."""
-        return not self.asked and (self.inside or self.aborts > 0)
+        """Whether it has all its keys, and a place at the daemon. Once the guest was asked, an abort only ends the wait for it."""
+        return not self.asked and self.there
 
 
 @dataclass(slots=True)
@@ -104,9 +116,10 @@ class Record:
         for uuid, at in began.items():
             self.read[host, uuid, group] = max(at, self.read.get((host, uuid, group), 0))
 
-    def holding(self) -> list[Out]:
-        """The calls that exclude others now."""
-        return [out for out in self.calls.values() if out.holds]
+    @property
+    def inside(self) -> list[Out]:
+        """The calls that a hypervisor may still work on, and those that an abort is out for."""
+        return [out for out in self.calls.values() if out.there]
 
     def sent(self, host: str, call: Call, began: float) -> Out:
         """A call leaves for the hypervisor."""
@@ -123,12 +136,13 @@ class Record:
     def returned(self, out: Out, error: DriverError | None, *, resumed: bool) -> None:
         """The answer. A run that could not reach the host was never sent; a resume that could not has learned nothing.
 
-        Nor has one that met a job on the domain: that may be the call itself.
+        Nor has one that met a job on the domain, also where what it began went on without it: that may be the call itself.
         """
         out.waits, out.over = False, asyncio.get_running_loop().time()
         out.back = out.over
         out.answer, out.answered = error.reason.value if error is not None else "OK", self.now()
-        out.inside = error is not None and (error.reason in LOST or (resumed and error.reason in (Reason.HOST_UNREACHABLE, Reason.FOREIGN_JOB)))
+        learned_nothing = {Reason.FOREIGN_JOB: resumed or out.asked, Reason.HOST_UNREACHABLE: resumed}
+        out.inside = error is not None and (error.reason in LOST or learned_nothing.get(error.reason, False))
 
     def free(self, host: str, uuid: str) -> None:
         """The hypervisor's job on this domain could be taken: nothing of ours is inside."""
@@ -151,5 +165,7 @@ class Record:
                 at = self.now() if stamp is None else self.began(host, stamp)
                 for group in (Group.STATE,) if change is Change.BALLOON else Group:
                     held.announced[uuid, group] = max(at, held.announced.get((uuid, group), 0))
-            case Report(call_id=call_id, phase=Phase.WAITING_GUEST):
-                self.calls[call_id.partition(".")[0]].asked = True
+            case Report(call_id=call_id, phase=Phase.WAITING_GUEST | Phase.BACKGROUND | Phase.READY):
+                out = self.calls[call_id.partition(".")[0]]
+                if not out.asked:
+                    out.asked_at, out.asked_in_order = asyncio.get_running_loop().time(), self.now()

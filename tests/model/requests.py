@@ -12,6 +12,11 @@ from virtrpc.v1 import job_pb2, snapshot_pb2, types_pb2
 MIB = 1 << 20
 XML = "<domain type='test'><name>{}</name><uuid>{}</uuid><memory unit='MiB'>{}</memory><os><type>hvm</type></os></domain>"
 DISK = "<disk type='file' device='disk'><source file='/var/lib/libvirt/{0}.img'/><target dev='{0}'/></disk>"
+BLOCKS = ("PullBlock", "CopyBlock", "CommitBlock", "BackupDomain")
+DISKS = ("vda", "vdb", "vda")
+FINISHES = {"pivot": types_pb2.BLOCK_JOB_FINISH_PIVOT, "stop": types_pb2.BLOCK_JOB_FINISH_STOP}
+IMAGES = "/var/lib/libvirt"
+CHAIN = "<backingStore type='file'><source file='{0}-1.img'/><backingStore type='file'><source file='{0}-0.img'/></backingStore></backingStore>"
 LEAVES = {
     "withdraw": types_pb2.ON_DISCONNECT_UNSPECIFIED,
     "detach": types_pb2.ON_DISCONNECT_DETACH,
@@ -30,7 +35,8 @@ PLAIN: dict[str, Any] = {
 VERBS = (
     "SuspendDomain", "SetMemory", "ManagedSaveDomain", "DestroyDomain", "StartDomain", "MigrateDomain", "CreateDomain", "DefineDomain",
     "UndefineDomain", "ResumeDomain", "ShutdownDomain", "RebootDomain", "SetUserPassword", "AttachDevice", "DetachDevice", "UpdateDevice",
-    "CreateSnapshot", "RevertToSnapshot", "DeleteSnapshot", "RemoveManagedSave", "ListSnapshots",
+    "CreateSnapshot", "RevertToSnapshot", "DeleteSnapshot", "RemoveManagedSave", "PullBlock", "CopyBlock", "CommitBlock", "BackupDomain",
+    "ListSnapshots",
 )  # fmt: skip
 """Those that a failure is most likely to need come first; the last one is no verb, and waits for the hypervisor all the same."""
 
@@ -59,6 +65,8 @@ def request(verb: str, uuid: str, host: str, number: int, how: types_pb2.JobOpti
     if verb in PLAIN:
         return PLAIN[verb](domain=domain, options=how)  # type: ignore[no-any-return]
     disk = DISK.format(f"vd{'abc'[number % 3]}")
+    if verb in BLOCKS:
+        return block_job(verb, domain, number, how)
     match verb:
         case "DefineDomain" | "CreateDomain":
             # Another name now and then, and the name of another domain.
@@ -88,6 +96,36 @@ def request(verb: str, uuid: str, host: str, number: int, how: types_pb2.JobOpti
             return job_pb2.MigrateDomainRequest(domain=domain, options=how, settings=settings)
         case _:
             raise ValueError(verb)
+
+
+def block_job(verb: str, domain: types_pb2.DomainRef, number: int, how: types_pb2.JobOptions) -> Message:
+    """What goes on in the background, on the disk with this number: 0 finishes by itself, 1 and 2 wait to be told, where the verb can."""
+    disk, path = DISKS[number % 3], f"{IMAGES}/{how.request_id}.img".replace(" ", "-")
+    finish = types_pb2.BLOCK_JOB_FINISH_WAIT if number else types_pb2.BLOCK_JOB_FINISH_PIVOT
+    match verb:
+        case "PullBlock":
+            return job_pb2.PullBlockRequest(domain=domain, options=how, disk=disk, bandwidth_bytes_per_second=number * 512 * MIB)
+        case "CopyBlock":
+            return job_pb2.CopyBlockRequest(domain=domain, options=how, disk=disk, finish=finish, file=job_pb2.BlockCopyFile(path=path))
+        case "CommitBlock":
+            return job_pb2.CommitBlockRequest(domain=domain, options=how, disk=disk, finish=finish)
+    return job_pb2.BackupDomainRequest(domain=domain, options=how, definition=_backup(number, path))
+
+
+def _backup(number: int, path: str) -> job_pb2.BackupDefinition:
+    """One that writes the first disk, one that serves it, and one that writes both."""
+    disks = [types_pb2.BackupDisk(device=disk, path=f"{path}.{disk}") for disk in ("vda", "vdb")]
+    if number == 1:
+        server = types_pb2.BackupServer(socket=f"{path}.nbd")
+        return job_pb2.BackupDefinition(mode=types_pb2.BACKUP_MODE_PULL, disks=disks[:1], server=server)
+    return job_pb2.BackupDefinition(mode=types_pb2.BACKUP_MODE_PUSH, disks=disks if number == 2 else disks[:1])
+
+
+def with_disks(xml: str) -> str:
+    """A simulated guest's definition with two disks, each on images that can be pulled and committed."""
+    first, rest = xml.split("</disk>", 1)
+    second = f"<disk type='file' device='disk'><source file='{IMAGES}/second.img'/><target dev='vdb' bus='virtio'/>"
+    return f"{first}{CHAIN.format(f'{IMAGES}/first')}</disk>{second}{CHAIN.format(f'{IMAGES}/second')}</disk>{rest}"
 
 
 def _seconds(seconds: float) -> Duration:

@@ -9,8 +9,12 @@ from typing import Any, cast
 
 from tests.model.callers import Caller, Watcher
 from tests.model.channel import Channel, LocalChannel, Rpc
+from tests.model.holding import BACKGROUND
+from tests.model.requests import FINISHES
+from tests.model.wishes import Wishes
 from tests.model.world import AUDIT_SECONDS, World
 from virtrpc.v1 import job_pb2, query_pb2, types_pb2
+from virtrpc_drivers.values import Phase
 from virtrpc_server.messages.common import STATES
 
 ROTATION_SECONDS, POLL_SECONDS = 600.0, 5.0
@@ -36,9 +40,16 @@ class Rest:
     """The end of one world."""
 
     def __init__(
-        self, world: World, local: LocalChannel, channel: Channel, callers: Sequence[Caller], watchers: Sequence[Watcher], asked: Sequence[Rpc]
+        self,
+        world: World,
+        local: LocalChannel,
+        channel: Channel,
+        callers: Sequence[Caller],
+        watchers: Sequence[Watcher],
+        asked: Sequence[Rpc],
+        wishes: Wishes,
     ) -> None:
-        self._world, self._local, self._channel = world, local, channel
+        self._world, self._local, self._channel, self._wishes = world, local, channel, wishes
         self._callers, self._watchers = callers, watchers
         self._rpcs: list[Caller | Rpc] = [*callers, *asked]
 
@@ -49,7 +60,8 @@ class Rest:
             watcher.hurry()
         loop = asyncio.get_running_loop()
         until = loop.time() + OVER_SECONDS
-        while (out := self._still_out()) and loop.time() < until:  # noqa: ASYNC110 # nothing announces all of it
+        while (out := self._still_out()) and loop.time() < until:
+            self._finish_mirrors()
             await asyncio.sleep(1)
         assert not out, f"[never over] {out}"
         await asyncio.sleep(2 * AUDIT_SECONDS + 5)
@@ -63,13 +75,25 @@ class Rest:
                 return
             await asyncio.sleep(POLL_SECONDS)
 
+    def _finish_mirrors(self) -> None:
+        """Nobody else is left to do it."""
+        for job in [job for job in self._world.journal.held.values() if job.verb in BACKGROUND and not job.finished]:
+            if self._world.core.jobs.known(job.id).phase is Phase.READY:
+                finish = "pivot" if job.verb == "CommitBlock" else "stop"
+                self._wishes.finishing.setdefault(job.id, set()).add(finish)
+                self._rpcs.append(
+                    self._channel.begin("FinishBlockJob", job_pb2.FinishBlockJobRequest(job_id=job.id, finish=FINISHES[finish]), _ignored)
+                )
+        self._world.finish_abandoned()
+
     def _still_out(self) -> str:
         jobs = [job.id for job in self._world.journal.held.values() if not job.finished]
         if jobs:
             return f"jobs {jobs}"
         if any(rpc.reason is None for rpc in self._rpcs):
             return "a caller"
-        if self._world.record.holding() or any(self._world.record.reads_out.values()):
+        # A guest that was asked may never do it, and nobody holds anything for that.
+        if any(not out.asked or out.operation.verb in BACKGROUND for out in self._world.record.inside) or any(self._world.record.reads_out.values()):
             return "a call at a hypervisor"
         away = [name for name, host in self._world.record.hosts.items() if not host.connected]
         return f"hosts {away}" if away else ""
@@ -149,6 +173,10 @@ class Rest:
         loop = cast("Any", asyncio.get_running_loop())
         timers = [timer for timer in loop._scheduled if not timer.cancelled()]
         assert not timers, f"[left behind] {timers}"
+
+
+async def _ignored(_answer: Any) -> None:
+    """Whatever it says."""
 
 
 def _seen(domain: types_pb2.Domain) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 from hypothesis.stateful import RuleBasedStateMachine
@@ -18,6 +18,7 @@ from tests.model.channel import Channel, LocalChannel, Rpc
 from tests.model.checks import Checks
 from tests.model.endings import Endings
 from tests.model.rest import TURNS_TO_REST, Rest, settled
+from tests.model.standing import Standing
 from tests.model.watched import Judge
 from tests.model.wishes import Wishes
 from tests.model.world import World
@@ -55,7 +56,8 @@ class Stage(RuleBasedStateMachine):
 
     async def _begin(self, parameters: dict[str, object], workers: int) -> None:
         self._wishes = Wishes()
-        border = AtTheBorder(lambda: self._there, self._wishes)
+        standing = Standing(lambda: self._there)
+        border = AtTheBorder(lambda: self._there, self._wishes, standing)
         self._world = world = World(Judge(border.call_sent, border.abort_sent), parameters, workers, self.names)
         self._wishes.record = world.record
         self._local = LocalChannel(world.core)
@@ -63,7 +65,7 @@ class Stage(RuleBasedStateMachine):
         self._channel = await self._connect(world)
         endings = Endings(world, self._local, self._wishes)
         world.journal.judge = endings.ended
-        self._checks = Checks(world, self._local, self._wishes, border, endings)
+        self._checks = Checks(world, self._local, self._wishes, border, endings, standing)
         await world.start()
         # Somebody sees it all.
         for what in ("WatchJobs", "WatchDomains"):
@@ -142,8 +144,8 @@ class Stage(RuleBasedStateMachine):
         assert self._world is not None
         return self._world
 
-    def _job(self, number: int) -> str:
-        held = self._there.journal.held
+    def _job(self, number: int, verbs: Collection[str] = ()) -> str:
+        held = {job_id: job for job_id, job in self._there.journal.held.items() if not verbs or job.verb in verbs}
         # Those that are not over come first: to the others little can happen.
         known = sorted(held, key=lambda job_id: (not held[job_id].finished, job_id))
         return known[-1 - number % len(known)] if known else ""
@@ -234,7 +236,7 @@ class Stage(RuleBasedStateMachine):
         """Let everything go, let it come to rest, and look once more."""
         try:
             if self._world is not None and not self._failed:
-                rest = Rest(self._world, self._local, self._channel, self._callers, self._watchers, [rpc for _, rpc in self._asked])
+                rest = Rest(self._world, self._local, self._channel, self._callers, self._watchers, [rpc for _, rpc in self._asked], self._wishes)
                 self._turns = None
                 self._guarded(self._end(rest))
                 assert threading.active_count() <= self._threads, "[left behind] threads"

@@ -13,7 +13,7 @@ from tests.model.machine import Machine
 def stage(**habits: Any) -> Iterator[Machine]:
     """A world, and its end. `habits` are arguments of `begin_with`."""
     machine = Machine()
-    times = {"takes": 0, "late": 0, "kill": 0, "abort_takes": 0, "back_after": 0.1, "every": 0.0}
+    times = {"takes": 0, "late": 0, "kill": 0, "abort_takes": 0, "back_after": 0.1, "every": 0.0, "block": 4.0}
     plain = {"abort": "handle", "remembers": True, "workers": 0, "ending": "rest", **times}
     machine.begin_with(**(plain | habits))
     yield machine

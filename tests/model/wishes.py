@@ -17,6 +17,8 @@ class Wishes:
         self.cancelled: set[str] = set()
         self.must_stop: set[str] = set()
         """The jobs whose last caller with CANCEL has left, as far as is known."""
+        self.finishing: dict[str, set[str]] = {}
+        """How those with a mirror, or data to serve, were told to finish."""
         self.foreign_abort = False
         """Somebody else may have aborted one of our operations."""
         self.drained = False

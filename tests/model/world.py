@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlencode
 
+from tests.model import requests
 from tests.model.expected import Expected
 from tests.model.journal import Journal
 from tests.model.record import Record
@@ -15,7 +16,9 @@ from virtrpc_drivers.sim import effects
 from virtrpc_drivers.sim.events import LoopDeliverer
 from virtrpc_drivers.sim.hypervisor import SimHypervisor
 from virtrpc_drivers.sim.options import from_uri
+from virtrpc_drivers.sim.xmldoc import Document
 from virtrpc_server.core import Core
+from virtrpc_server.records import Job
 from virtrpc_server.settings import HostSettings, Settings
 
 AUDIT_SECONDS = 20.0
@@ -32,7 +35,7 @@ class World:
     def __init__(self, judge: Judge, parameters: dict[str, object], workers: int, hosts: str) -> None:
         self.record = Record()
         self.expected = Expected()
-        self.journal = Journal()
+        self.journal = Journal(self.record.now)
         self.generations: dict[tuple[str, str], str] = {}
         """The newest generation that was seen of each domain, by host and uuid."""
         self.sims: dict[str, SimHypervisor] = {}
@@ -45,6 +48,11 @@ class World:
         )
         self.core = Core(self.settings, self._driver, self.journal, wall)
         self.uuids = self._labels()
+
+    @property
+    def remembers(self) -> bool:
+        """Whether hypervisors know what became of a call, whoever asks; if not, what the domain is like may prove it."""
+        return self.sims["a"].options.remembers
 
     @property
     def shape(self) -> str:
@@ -85,6 +93,18 @@ class World:
                     # A paused guest never does what it is asked to.
                     effects.unpause(sim, domain)
 
+    def finish_abandoned(self) -> None:
+        """End the mirrors whose jobs are over: whoever finds one would have to."""
+        for job in [job for sim in self.sims.values() for job in sim.jobs.values() if job.block is not None and not job.done]:
+            kept = self.journal.held.get(job.id.partition(".")[0])
+            if job.block is not None and job.block.finish == "wait" and (kept is None or kept.finished):
+                job.block.finish = "stop"
+                job.block.steered.set()
+
+    def applied(self, job: Job) -> bool:
+        """Whether a job's effect is there, whatever was told of it."""
+        return any(call.applied for name, call in self.sims[job.host].jobs.items() if name.partition(".")[0] == job.id)
+
     def end_foreign(self, host: str, uuid: str) -> None:
         """End others' jobs; the incoming half of a migration is ours."""
         for job in [job for job in self.sims[host]._foreign.get(uuid, ()) if job.verb != "MigrateIncoming"]:
@@ -98,9 +118,15 @@ class World:
     def _driver(self, settings: DriverSettings) -> WatchedDriver:
         options = from_uri(settings.uri)
         sim = SimHypervisor(options, deliverer=LoopDeliverer(spread=0.0), wall=wall, network=self._network)
+        self._give_disks(sim)
         self.sims[options.host] = sim
         self.drivers[options.host] = WatchedDriver(settings, sim, self.record, self.expected, self._judge)
         return self.drivers[options.host]
+
+    def _give_disks(self, sim: SimHypervisor) -> None:
+        for domain in sim.domains.values():
+            domain.document = Document.given(requests.with_disks(domain.document.text))
+            domain.live = domain.document if domain.active else None
 
     def _labels(self) -> dict[str, str]:
         labels = {f"{name}{number}": uuid for name, sim in self.sims.items() for number, uuid in enumerate(sim.domains, 1)}
