@@ -463,6 +463,7 @@ class Run:
         try:
             if self._out is not None:
                 await self._out.over()
+            self._places.release_budget()
             await self._host.refresher.refresh(self.job.uuid, REFRESH_SECONDS)
             self._spare_others()
         finally:

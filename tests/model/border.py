@@ -88,10 +88,12 @@ class AtTheBorder:
     def _ahead(self, job: Job, needed: frozenset[Key]) -> Iterator[Job]:
         """The jobs that stood in the queue of a key that this one needs before it was accepted, and still wait for that or another."""
         world = self._world()
-        for other in world.journal.held.values():
+        journal = world.journal
+        for accepted in journal.offered.values():
+            other = journal.held.get(accepted.id, accepted)
             if other.id >= job.id:
                 return
-            waits = not other.finished and other.verb != "Destroy" and not self._wishes.may_have_left(other)
+            waits = not other.finished and other.verb != "Destroy" and other.id not in journal.refused and not self._wishes.may_have_left(other)
             if waits and other.id not in world.record.calls and needed & self._standing.queued_before(other, job.created):
                 yield other
 

@@ -113,11 +113,11 @@ def block_job(verb: str, domain: types_pb2.DomainRef, number: int, how: types_pb
 
 
 def _backup(number: int, path: str) -> job_pb2.BackupDefinition:
-    """One that writes the first disk, one that serves it, and one that writes both."""
+    """One that writes the first disk, one that serves the second, and one that writes both."""
     disks = [types_pb2.BackupDisk(device=disk, path=f"{path}.{disk}") for disk in ("vda", "vdb")]
     if number == 1:
         server = types_pb2.BackupServer(socket=f"{path}.nbd")
-        return job_pb2.BackupDefinition(mode=types_pb2.BACKUP_MODE_PULL, disks=disks[:1], server=server)
+        return job_pb2.BackupDefinition(mode=types_pb2.BACKUP_MODE_PULL, disks=disks[1:], server=server)
     return job_pb2.BackupDefinition(mode=types_pb2.BACKUP_MODE_PUSH, disks=disks if number == 2 else disks[:1])
 
 

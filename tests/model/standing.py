@@ -89,7 +89,7 @@ class Standing:
     def queued_before(self, job: Job, moment: float) -> frozenset[Key]:
         """The keys in whose queues a job stood before a moment (wall time), as far as that is certain."""
         stood = set(self.queued_at_once(job.id))
-        for form in self._world.journal.forms[job.id]:
+        for form in self._world.journal.forms.get(job.id, ()):
             if form.updated < moment - TICK and (awaited := self.awaited(form)) is not None:
                 stood |= {*self._before(job.id, awaited), awaited}
         return frozenset(stood)

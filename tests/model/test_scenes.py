@@ -241,6 +241,19 @@ def test_saves_wait_in_vain_for_the_hosts_limit() -> None:
         machine.time_passes(seconds=6.0)
 
 
+def test_a_call_that_returns_after_its_jobs_end_gives_its_place_at_the_daemon_back() -> None:
+    """Before its domain is read, which may take long and needs no place."""
+    with stage(workers=3) as machine:
+        machine.trouble(what="hangs for good", verb="SetMemory", guest="a1", step=1)
+        call(machine, "SetMemory", run=1.0)
+        machine.time_passes(seconds=16.0)
+        call(machine, "SuspendDomain", "a2")
+        machine.trouble(what="is slow", verb="read", guest="a1", step=0)
+        machine._do(lambda: machine._there.sims["a"].faults.release(verb="SetMemory"))
+        machine.time_passes(seconds=1.0)
+        assert ends(machine) == ["outcome_unknown", "succeeded"]
+
+
 def test_another_domain_takes_the_place_of_one() -> None:
     """Under its uuid; and a watcher that comes back later hears of the end of the first."""
     with stage() as machine:
