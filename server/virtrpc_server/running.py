@@ -265,6 +265,7 @@ class Run:
     async def _call(self) -> Ending | None:
         """Send the operation; None where a foreign job was in the way."""
         entry = self._entry()
+        abortable = self._support.abortable and self._operation.abortable
         self._record.decide(
             state=JobState.RUNNING,
             # It may have been renamed while the job waited.
@@ -274,8 +275,8 @@ class Run:
             waiting_for=None,
             holders=(),
             queue_position=None,
-            abortable=self._support.abortable,
-            abort_reason="" if self._support.abortable else f"the hypervisor cannot abort {self.job.verb}; DestroyDomain is the way out",
+            abortable=abortable,
+            abort_reason="" if abortable else f"the hypervisor cannot abort this {self.job.verb}; DestroyDomain is the way out",
         )
         self._tell_those_behind()
         await self.tell()

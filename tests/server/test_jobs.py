@@ -8,6 +8,7 @@ import itertools
 import weakref
 
 import pytest
+from msgspec.structs import replace
 
 from tests.server.world import World, until, virtual
 from virtrpc_drivers import operations as op
@@ -203,6 +204,34 @@ async def test_a_foreign_job_that_stays_is_a_wait_in_vain() -> None:
         assert ended.problem.reason == "WAIT_TIMEOUT"
         assert ended.problem.metadata["waiting_for"] == "blocked_by_other"
         assert ended.problem.metadata["holder_foreign_text"]
+
+
+MEMORY = "<domainsnapshot><name>s</name><memory snapshot='external' file='/images/m'/></domainsnapshot>"
+INSIDE = "<domainsnapshot><name>s</name></domainsnapshot>"
+
+
+@pytest.mark.parametrize(
+    ("operation", "abortable"),
+    [
+        pytest.param(op.CreateSnapshot(uuid="", name="s", xml=MEMORY), True, id="memory to a file"),
+        pytest.param(op.CreateSnapshot(uuid="", name="s", xml=INSIDE), False, id="inside the image"),
+        pytest.param(op.CreateSnapshot(uuid="", name="s", xml=INSIDE, disk_only=True), False, id="disks alone"),
+        pytest.param(op.DumpCore(uuid="", path="/images/core"), True, id="a core dump"),
+        pytest.param(op.DumpCore(uuid="", path="/images/core", memory_only=True), False, id="of memory alone"),
+    ],
+)
+def test_what_cannot_be_aborted_says_so(operation: op.AnyOperation, abortable: bool) -> None:
+    """From the first moment of its call, where others of its kind can be: a cancel is not answered with an abort that nobody will send."""
+
+    async def is_told() -> None:
+        async with World("sim://a/?domains=1&running=1&snapshot_seconds=100&save_seconds=100") as world:
+            listener = world.accept(replace(operation, uuid=world.guest().uuid))
+            await world.running(listener)
+            assert (listener.job.abortable, bool(listener.job.abort_reason)) == (abortable, not abortable)
+            _, outcome = await world.jobs.cancel(listener.job.id)
+            assert outcome is (CancelOutcome.ABORTING if abortable else CancelOutcome.NOT_ABORTABLE)
+
+    virtual(is_told)()
 
 
 @virtual

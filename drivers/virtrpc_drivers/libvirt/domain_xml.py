@@ -138,12 +138,6 @@ def _same_text(whole: Element, part: Element) -> bool:
     return part.tag.lower().endswith("memory") and memory_bytes(part) is not None and memory_bytes(part) == memory_bytes(whole)
 
 
-def saves_memory_to_file(snapshot_xml: str) -> bool:
-    """Whether this snapshot writes the guest's memory to a file of its own, which has progress and can be aborted."""
-    memory = parse(snapshot_xml, "domainsnapshot").find("memory")
-    return memory is not None and (memory.get("snapshot") == "external" or memory.get("file") is not None)
-
-
 def _alias(device: Element) -> str | None:
     return _attribute(device, "alias", "name")
 

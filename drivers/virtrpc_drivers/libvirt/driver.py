@@ -37,7 +37,7 @@ from virtrpc_drivers.libvirt.events import Events
 from virtrpc_drivers.libvirt.host import NOT_YET, Host
 from virtrpc_drivers.libvirt.migration_stats import completed
 from virtrpc_drivers.libvirt.operations import dirty_rate, files, images
-from virtrpc_drivers.libvirt.progress import can_be_aborted, clear_completed, find_free
+from virtrpc_drivers.libvirt.progress import clear_completed, find_free
 from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.libvirt.stats import Sampler
 from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
@@ -260,7 +260,7 @@ class _Started:
     async def carry_out(self, call: Call) -> Outcome:
         support = self._support(call)
         self._refuse(call)
-        run = Run(call, abortable=support.abortable and can_be_aborted(call.operation), asks=support.slot is Slot.ASKING)
+        run = Run(call, abortable=support.abortable and call.operation.abortable, asks=support.slot is Slot.ASKING)
         self.runs.remember(run)
         try:
             with tracing.span(self.deliver, self.settings.tracing, f"libvirt {call.operation.verb}", call.traceparent, _attributes(call)):
@@ -270,7 +270,7 @@ class _Started:
 
     async def conclude(self, call: Call) -> Outcome:
         support = self._support(call)
-        run = proofs.resumed(call, support.abortable and can_be_aborted(call.operation))
+        run = proofs.resumed(call, support.abortable and call.operation.abortable)
         self.runs.remember(run)
         try:
             with tracing.span(self.deliver, self.settings.tracing, f"resume {call.operation.verb}", call.traceparent, _attributes(call)):

@@ -9,7 +9,7 @@ from typing import Any
 import libvirt
 
 from virtrpc_drivers.errors import Reason, failure
-from virtrpc_drivers.libvirt import domain_xml, migration_stats
+from virtrpc_drivers.libvirt import migration_stats
 from virtrpc_drivers.libvirt.errors import fault_of
 from virtrpc_drivers.libvirt.migration_stats import UNKNOWN, Limits
 from virtrpc_drivers.libvirt.readings import optional
@@ -80,7 +80,7 @@ def job_operation(operation: Operation) -> int | None:
         return int(libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP)
     if isinstance(operation, Backup):
         return int(libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP)
-    if isinstance(operation, CreateSnapshot) and not operation.disk_only and domain_xml.saves_memory_to_file(operation.xml):
+    if isinstance(operation, CreateSnapshot) and operation.saves_memory:
         return int(libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT)
     return None
 
@@ -90,11 +90,6 @@ def rate_between(last: tuple[float, int] | None, now: tuple[float, int]) -> int 
     if last is None or now[0] <= last[0]:
         return None
     return max(0, int((now[1] - last[1]) / (now[0] - last[0])))
-
-
-def can_be_aborted(operation: Operation) -> bool:
-    """Whether libvirt lets go of this very operation, where it can abort its kind at all."""
-    return not (isinstance(operation, DumpCore) and operation.memory_only)
 
 
 def is_occupied(domain: Any) -> bool:

@@ -18,6 +18,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         return ()
 
     @property
+    def abortable(self) -> bool:
+        """Whether this very operation can be aborted, where the hypervisor can abort its kind at all."""
+        return True
+
+    @property
     def verb(self) -> str:
         """The operation's tag: its row in the capability table."""
         return type(self).__name__

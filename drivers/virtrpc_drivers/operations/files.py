@@ -42,5 +42,9 @@ class DumpCore(_File, frozen=True):
     reset: bool = False
     bypass_cache: bool = False
 
+    @property
+    def abortable(self) -> bool:
+        return not self.memory_only
+
 
 AnyFiles = Save | Restore | DumpCore

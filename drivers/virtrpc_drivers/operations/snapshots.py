@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from virtrpc_drivers import image_xml
 from virtrpc_drivers.operations.base import Operation
+from virtrpc_drivers.xml import parse
 
 
 class CreateSnapshot(Operation, frozen=True):
@@ -19,6 +20,16 @@ class CreateSnapshot(Operation, frozen=True):
     reuse_external: bool = False
     no_metadata: bool = False
     validate: bool = False
+
+    @property
+    def saves_memory(self) -> bool:
+        """Whether the guest's memory goes to a file of its own, which has progress and can be aborted."""
+        memory = parse(self.xml, "domainsnapshot").find("memory")
+        return not self.disk_only and memory is not None and (memory.get("snapshot") == "external" or memory.get("file") is not None)
+
+    @property
+    def abortable(self) -> bool:
+        return self.saves_memory
 
     @property
     def files(self) -> tuple[str, ...]:

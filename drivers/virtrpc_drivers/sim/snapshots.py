@@ -52,8 +52,7 @@ async def create(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Creat
     if operation.name in domain.snapshots and not operation.no_metadata:
         raise sdk_error(Reason.ALREADY_EXISTS, f"domain snapshot {operation.name} already exists")
     await hypervisor.monitor(operation.uuid)
-    memory = asked.find("memory")
-    to_file = not operation.disk_only and memory is not None and memory.get("snapshot") == "external"
+    to_file = operation.saves_memory
     external = operation.disk_only or to_file
     run = hypervisor.domain(operation.uuid).id
     if to_file and not hypervisor.domain(operation.uuid).active:

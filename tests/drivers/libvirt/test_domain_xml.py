@@ -84,12 +84,6 @@ def test_secrets_are_hidden() -> None:
     assert domain_xml.without_secrets(LIVE) == LIVE
 
 
-def test_memory_that_goes_to_a_file() -> None:
-    """A snapshot saves memory to a file where it says so."""
-    assert domain_xml.saves_memory_to_file("<domainsnapshot><memory snapshot='external' file='/m'/></domainsnapshot>")
-    assert not domain_xml.saves_memory_to_file("<domainsnapshot><memory snapshot='no'/></domainsnapshot>")
-
-
 def test_entities_are_refused() -> None:
     """What a caller wrote is parsed without entities."""
     with pytest.raises(DriverError) as caught:

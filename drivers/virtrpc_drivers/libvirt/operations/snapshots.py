@@ -7,7 +7,6 @@ from typing import Any
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.libvirt import flags, snapshots
-from virtrpc_drivers.libvirt.domain_xml import saves_memory_to_file
 from virtrpc_drivers.libvirt.operations.common import DONE, Verb, domain_of
 from virtrpc_drivers.libvirt.readings import optional
 from virtrpc_drivers.values import Outcome
@@ -17,7 +16,7 @@ def create_snapshot(connection: Any, operation: ops.CreateSnapshot) -> Outcome:
     """virDomainSnapshotCreateXML; the outcome carries the snapshot as libvirt then describes it."""
     domain = domain_of(connection, operation)
     # libvirt would call that a fault of the XML.
-    if not operation.disk_only and saves_memory_to_file(operation.xml) and not domain.isActive():
+    if operation.saves_memory and not domain.isActive():
         raise failure(Reason.WRONG_STATE, "the domain is not running: it has no memory that a snapshot could write to a file")
     made = domain.snapshotCreateXML(operation.xml, flags.create_snapshot(operation))
     return Outcome(snapshot=optional(lambda: snapshots.describe(made)))
