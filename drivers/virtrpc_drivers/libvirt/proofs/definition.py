@@ -22,12 +22,13 @@ def _defined(domain: Any, operation: ops.Define) -> Verdict:
 
 def _created(domain: Any, operation: ops.Create) -> Verdict:
     verdict = started(domain, operation)
-    if domain.isPersistent() or not _is_as_sent(domain, operation, domain_xml.contains):
+    # What a running guest was made from cannot be compared: its balloon, ports and aliases stand in its definition by now.
+    if domain.isPersistent() or domain.name() != operation.name:
         return Verdict(False, f"{verdict.evidence}, and is not the one that was sent")
     return verdict
 
 
-def _is_as_sent(domain: Any, operation: ops.Define | ops.Create, as_sent: Compare) -> bool:
+def _is_as_sent(domain: Any, operation: ops.Define, as_sent: Compare) -> bool:
     stored = domain_xml.element(stored_definition(domain))
     return as_sent(stored, as_written(domain, operation.xml, stored))
 
