@@ -25,6 +25,8 @@ ABORT_LONGEST_PAUSE = 2.0
 """The pauses between aborts that could not be sent, each twice the one before: a ghost's must not keep the abort lane from others."""
 FOREIGN_PAUSE = 1.0
 """Seconds between a refusal for somebody else's job and the look whether that is over."""
+AWAY = frozenset({Reason.DRIVER_LOST, Reason.HOST_UNREACHABLE})
+"""Why nothing could be asked: the host is not there."""
 PROBE_FIRST_PAUSE = 1.0
 PROBE_LONGEST_PAUSE = 30.0
 """The pauses, each twice the one before, after probes that failed; one that hangs is not repeated."""
@@ -50,12 +52,27 @@ async def _free_or_unknown(host: Host, uuid: str) -> None:
         await asyncio.sleep(FOREIGN_PAUSE)
         await host.back_up.wait()
         try:
-            await host.driver.probe(uuid)
+            await host.probes.look(uuid)
         except DriverError as error:
             log.info("whether domain %s is free: %s", uuid, error)
-            if error.reason in (Reason.DRIVER_LOST, Reason.HOST_UNREACHABLE):
+            if error.reason in AWAY:
                 continue
         return
+
+
+async def _look_until_free(host: Host, uuid: str) -> None:
+    pause = PROBE_FIRST_PAUSE
+    while True:
+        await host.back_up.wait()
+        try:
+            await host.probes.look(uuid)
+        except DriverError as error:
+            log.info("whether domain %s is free: %s", uuid, error)
+            await asyncio.sleep(pause)
+            # A host that was lost says by itself when it is back.
+            pause = PROBE_FIRST_PAUSE if error.reason in AWAY else min(PROBE_LONGEST_PAUSE, 2 * pause)
+        else:
+            return
 
 
 class Lost(Exception):  # noqa: N818  # not an error of the call: nobody knows how it ends
@@ -199,18 +216,13 @@ class OutstandingCall:
             raise Lost(f"the driver process was lost with the call out, and nothing was heard of it in {loop.time() - self._lost_since:.0f} s")
 
     async def _until_free(self) -> None:
-        pause = PROBE_FIRST_PAUSE
-        while True:
-            await self._host.back_up.wait()
+        uuid = self._call.operation.uuid
+        with self._host.probes.waiting(uuid) as freed:
+            looking = asyncio.ensure_future(_look_until_free(self._host, uuid))
             try:
-                await self._host.driver.probe(self._call.operation.uuid)
-            except DriverError as error:
-                if error.reason is Reason.DOMAIN_NOT_FOUND:
-                    return
-                await asyncio.sleep(pause)
-                pause = min(PROBE_LONGEST_PAUSE, 2 * pause)
-            else:
-                return
+                await asyncio.wait([looking, freed], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                looking.cancel()
 
     def _start(self, work: Awaitable[Outcome]) -> asyncio.Task[Outcome]:
         async def run() -> Outcome:

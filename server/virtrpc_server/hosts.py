@@ -29,6 +29,7 @@ from virtrpc_server.domains import Domains, Entry, Observed, Tally
 from virtrpc_server.errors import refuse
 from virtrpc_server.host_sampling import LIVE_SECONDS as HOST_LIVE_SECONDS
 from virtrpc_server.host_sampling import HostSampler
+from virtrpc_server.probing import Probes
 from virtrpc_server.refresh import Refresher
 from virtrpc_server.sampling import SAMPLE_PERIOD, Sampler
 from virtrpc_server.slots import Slots
@@ -94,6 +95,7 @@ class Host:
         self.refresher = Refresher(config.name, driver, domains)
         self.sampler = Sampler(config.name, driver, domains, config.sample_seconds)
         self.own_sampler = HostSampler(config.name, driver)
+        self.probes = Probes(driver)
         self.attention = Attention()
         self.back_up = asyncio.Event()
         self._domains = domains

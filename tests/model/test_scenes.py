@@ -254,6 +254,22 @@ def test_a_call_that_returns_after_its_jobs_end_gives_its_place_at_the_daemon_ba
         assert ends(machine) == ["outcome_unknown", "succeeded"]
 
 
+def test_a_lost_call_that_is_on_its_way_still_is_not_over() -> None:
+    """Who looks whether its domain is free comes after it there; and so does the next job."""
+    with stage() as machine:
+        machine.trouble(what="hangs", verb="SetMemory", guest="a1", step=0)
+        call(machine, "SetMemory", run=1.0)
+        machine.time_passes(seconds=16.0)
+        machine.connection(host="a", action="lose process")
+        machine.time_passes(seconds=1.0)
+        call(machine, "CreateSnapshot")
+        machine.time_passes(seconds=5.0)
+        assert ends(machine) == ["outcome_unknown", "queued"]
+        machine.release(host="a")
+        machine.time_passes(seconds=3.0)
+        assert ends(machine) == ["outcome_unknown", "succeeded"]
+
+
 def test_another_domain_takes_the_place_of_one() -> None:
     """Under its uuid; and a watcher that comes back later hears of the end of the first."""
     with stage() as machine:

@@ -187,7 +187,12 @@ class SimHypervisor:
             handle.commit()
 
     async def free(self, uuid: str) -> None:
-        """Wait until the hypervisor's job on a domain could be taken: at once where it is off or gone and nothing works on it."""
+        """Wait until the hypervisor's job on a domain could be taken: at once where it is off or gone and nothing works on it.
+
+        Whoever asks comes after the calls that were sent before, as in a daemon's queue of requests.
+        """
+        for job in self.running_jobs(uuid):
+            await job.arrived.wait()
         while uuid in self.domains:
             await self.handle(uuid).free()
             await self.monitor(uuid)
@@ -301,6 +306,7 @@ class SimHypervisor:
 
     def _ended(self, job: JobHandle, task: asyncio.Task[Outcome]) -> None:
         self._working.pop(job.id, None)
+        job.arrived.set()
         if not task.cancelled():
             task.exception()  # seen here, so that an abandoned call's error is not reported as forgotten
         if len(self.jobs) > MAX_REMEMBERED:

@@ -69,6 +69,8 @@ class JobHandle:
         """Its block job or backup, once that runs."""
         self.backup: BackupInfo | None = None
         """What it backs up, once it does."""
+        self.arrived = asyncio.Event()
+        """The hypervisor has seen it, or never will."""
         self.applied = False
         """Its effect is there; only the answer is missing."""
         self.carried_away = False

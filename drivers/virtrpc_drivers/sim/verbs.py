@@ -46,6 +46,7 @@ async def perform(hypervisor: SimHypervisor, job: JobHandle) -> Outcome:
     """Run one operation to its end, holding what its slot says. Raises DriverError."""
     operation = job.operation
     await job.strike(0)
+    job.arrived.set()
     support = row(hypervisor.options.shape, operation.verb)
     # Virtuozzo's jobs hear an abort from their first moment; on QEMU there is nothing to abort yet.
     await job.pause(hypervisor.options.latency, abortable=support.abortable and hypervisor.options.shape == "vz")
