@@ -180,6 +180,7 @@ class SimHypervisor:
         except DriverError as error:
             self.violations.append(error.fault.message)
             raise
+        job.arrived.set()
         try:
             await self._no_foreign_job(key)
             yield

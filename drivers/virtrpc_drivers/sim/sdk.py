@@ -70,7 +70,7 @@ class JobHandle:
         self.backup: BackupInfo | None = None
         """What it backs up, once it does."""
         self.arrived = asyncio.Event()
-        """The hypervisor has seen it, or never will."""
+        """It has the handle that it needs, or needs none, or never will."""
         self.applied = False
         """Its effect is there; only the answer is missing."""
         self.carried_away = False

@@ -46,12 +46,12 @@ async def perform(hypervisor: SimHypervisor, job: JobHandle) -> Outcome:
     """Run one operation to its end, holding what its slot says. Raises DriverError."""
     operation = job.operation
     await job.strike(0)
-    job.arrived.set()
     support = row(hypervisor.options.shape, operation.verb)
     # Virtuozzo's jobs hear an abort from their first moment; on QEMU there is nothing to abort yet.
     await job.pause(hypervisor.options.latency, abortable=support.abortable and hypervisor.options.shape == "vz")
     work = _VERBS[type(operation)]
     if support.slot in (Slot.NONE, Slot.DESTROY):
+        job.arrived.set()
         return await work(hypervisor, job, operation) or Outcome()
     key = f"agent {operation.uuid}" if support.slot is Slot.AGENT else operation.uuid
     async with hypervisor.exclusive(key, job):
