@@ -121,7 +121,7 @@ class BlockRun:
         except TimeoutError:
             return
         except DriverError as error:
-            if error.reason in (Reason.FOREIGN_JOB, Reason.HOST_UNREACHABLE):
+            if error.reason in (Reason.FOREIGN_JOB, Reason.HOST_UNREACHABLE) or error.fault.libvirt_code == libvirt.VIR_ERR_BLOCK_COPY_ACTIVE:
                 return  # the next look tries again
             await self._abort()
             raise
@@ -130,7 +130,7 @@ class BlockRun:
         flags = _PIVOT if how == "pivot" else _BREAK_OFF
         self._finishing, sent = how, False
         try:
-            sent = await self._tell_job(lambda domain: domain.blockJobAbort(self._operation.disk, flags))
+            sent = await self._tell_job(lambda domain: blocks.end(domain, self._operation.disk, flags))
         finally:
             if not sent:
                 self._finishing = ""
@@ -160,7 +160,7 @@ class BlockRun:
         return _answer(sent)
 
     async def _abort(self) -> bool:
-        sent = await self._tell_job(lambda domain: domain.blockJobAbort(self._operation.disk, _BREAK_OFF))
+        sent = await self._tell_job(lambda domain: blocks.end(domain, self._operation.disk, _BREAK_OFF))
         self._aborted = self._aborted or sent
         return sent
 

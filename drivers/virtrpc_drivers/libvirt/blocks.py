@@ -24,6 +24,8 @@ _NAMES = {
     libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT: "block commit",
     libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP: "backup",
 }
+_MIRRORS = (libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY, libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT)
+LOST_SIGHT = "libvirt has lost sight of what disk {disk} is mirrored to, and cannot {cannot} it; it can {can} it"
 _FILES = ("file", "dev", "dir", "path", "name")
 
 
@@ -54,14 +56,33 @@ def job_of(domain: Any, disk: str) -> BlockLook:
         return BlockLook(None)
     done, total = info["cur"], info["end"]
     # At its end a mirror has done all there is, and is ready a moment later.
-    ready = done == total and _is_ready(domain, disk)
+    ready = done == total and info["type"] in _MIRRORS and _is_ready(domain, disk, info["type"])
     return BlockLook(info["type"], done, total, ready)
 
 
-def _is_ready(domain: Any, disk: str) -> bool:
+def _is_ready(domain: Any, disk: str, kind: int) -> bool:
+    shown = _shown_mirror(domain, disk)
+    # Of one that it lost sight of libvirt never says that it is ready, yet refuses to end it before that.
+    return kind == libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT if shown is None else shown.get("ready") == "yes"
+
+
+def _shown_mirror(domain: Any, disk: str) -> ElementTree.Element | None:
     found = disk_of(domain, disk)
-    mirror = found.find("mirror") if found is not None else None
-    return mirror is not None and mirror.get("ready") == "yes"
+    return found.find("mirror") if found is not None else None
+
+
+def end(domain: Any, disk: str, flags: int) -> None:
+    """virDomainBlockJobAbort. Raises FAILED where that would be the end of libvirt itself.
+
+    A libvirt whose process ended just after it had begun a mirror knows the job, and not what it mirrors to. Version 9.0 follows a null pointer
+    then, where such a copy is pivoted or such a commit is broken off.
+    """
+    shown, pivots = _shown_mirror(domain, disk), bool(flags & libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
+    # In this order: a mirror whose job is there after it was looked for has not just ended.
+    kind = job_of(domain, disk).kind
+    if shown is None and kind == (libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY if pivots else libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT):
+        raise failure(Reason.FAILED, LOST_SIGHT.format(disk=disk, cannot="pivot" if pivots else "stop", can="stop" if pivots else "pivot"))
+    domain.blockJobAbort(disk, flags)
 
 
 def find_free(domain: Any, disk: str) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from unittest.mock import Mock
 
 import libvirt
 import pytest
 from msgspec.structs import replace
 
 from virtrpc_drivers import operations as ops
+from virtrpc_drivers.errors import DriverError, Fault, Reason
+from virtrpc_drivers.libvirt import blocks
 from virtrpc_drivers.libvirt.block_runs import BlockRun
 from virtrpc_drivers.libvirt.blocks import BlockLook
 from virtrpc_drivers.libvirt.connections import Lanes
@@ -21,7 +24,11 @@ from virtrpc_drivers.values import Phase, Steering
 
 COPY = ops.CopyBlock(uuid="u", disk="vda", xml="<disk type='file'><source file='/images/copy'/></disk>", finish="wait")
 PULL = {"type": libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_PULL, "cur": 1, "end": 2}
+COMMIT = ops.CommitBlock(uuid="u", disk="vda")
 OURS = {"type": libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY, "cur": 1, "end": 2}
+
+COMMIT_DONE = {"type": libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT, "cur": 2, "end": 2}
+COPY_DONE = {"type": libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY, "cur": 2, "end": 2}
 
 
 class Domain:
@@ -30,12 +37,16 @@ class Domain:
     def __init__(self, info: dict[str, int]) -> None:
         self.info = info
         self.told: list[str] = []
+        self.mirror = "<mirror ready='yes'/>"
 
     def lookupByUUIDString(self, _uuid: str) -> Domain:  # noqa: N802 - libvirt's name
         return self
 
     def blockJobInfo(self, _disk: str, _flags: int) -> dict[str, int]:  # noqa: N802 - libvirt's name
         return self.info
+
+    def XMLDesc(self, _flags: int) -> str:  # noqa: N802 - libvirt's name
+        return f"<domain><devices><disk><target dev='vda'/>{self.mirror}</disk></devices></domain>"
 
     def blockJobSetSpeed(self, _disk: str, _rate: int, _flags: int) -> None:  # noqa: N802 - libvirt's name
         self.told.append("speed")
@@ -47,12 +58,12 @@ class Domain:
         return True
 
 
-def block_run(domain: Any, finish: str = "wait", *others: Run) -> BlockRun:
+def block_run(domain: Any, finish: str = "wait", *others: Run, operation: ops.CopyBlock | ops.CommitBlock = COPY) -> BlockRun:
     """A mirror that is ready; what else is out."""
     runs = Runs(Lanes(lambda: domain), Clock(0), lambda _: None)
     for other in others:
         runs.remember(other)
-    return BlockRun(out("c", replace(COPY, finish=finish), Phase.READY), runs, Ear("u"))
+    return BlockRun(out("c", replace(operation, finish=finish), Phase.READY), runs, Ear("u"))
 
 
 def out(call_id: str, operation: ops.AnyOperation, phase: Phase) -> Run:
@@ -137,3 +148,38 @@ async def test_what_runs_is_told() -> None:
     assert (await run.steer(Steering(bandwidth_bytes_per_second=1))).sent
     assert (await run.steer(Steering(finish="pivot"))).sent
     assert domain.told == ["speed", "abort"]
+
+
+async def test_a_commit_that_libvirt_lost_sight_of_is_finished_and_never_broken_off() -> None:
+    """It counts as ready once all is done, is pivoted, and a cancel is not sent: libvirt would crash."""
+    domain = Domain(COMMIT_DONE)
+    domain.mirror = ""
+    run = block_run(domain, "pivot", operation=COMMIT)
+    answer = await run.cancel()
+    assert (answer.sent, "lost sight" in answer.message, domain.told) == (False, True, [])
+    assert not await run._is_over(blocks.job_of(domain, "vda"))
+    assert domain.told == ["abort"]
+
+
+async def test_a_copy_that_libvirt_lost_sight_of_is_never_pivoted() -> None:
+    """It is not ready, a pivot is refused without asking libvirt, which would crash, and it can be broken off."""
+    domain = Domain(COPY_DONE)
+    domain.mirror = ""
+    run = block_run(domain)
+    assert not blocks.job_of(domain, "vda").ready
+    with pytest.raises(DriverError, match="lost sight"):
+        await run.steer(Steering(finish="pivot"))
+    assert domain.told == []
+    assert (await run.cancel()).sent
+
+
+async def test_a_mirror_that_turns_out_not_to_be_ready_is_left_for_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libvirt refuses to finish it before that, and it is neither broken off nor failed for it."""
+    domain = Domain(OURS)
+    refused = DriverError(Fault(reason=Reason.FAILED, message="not ready for pivot yet", libvirt_code=libvirt.VIR_ERR_BLOCK_COPY_ACTIVE))
+    run = block_run(domain, "pivot")
+    with monkeypatch.context() as patch:
+        patch.setattr(domain, "blockJobAbort", Mock(side_effect=refused))
+        assert not await run._is_over(READY)
+    assert not await run._is_over(READY)
+    assert domain.told == ["abort"]
