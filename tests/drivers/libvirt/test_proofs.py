@@ -226,11 +226,14 @@ def test_a_guest_that_is_off_proves_no_change_of_it(operation: ops.AnyOperation,
     assert (verdict.proven, "shutoff" in verdict.evidence) == (False, True)
 
 
+EMULATOR = "<devices><emulator>/bin/emulator</emulator></devices>"
+
+
 class Defined(Domain):
     """A stored domain whose machine type and virtual CPUs libvirt wrote in its own words."""
 
     def __init__(self, machine: str) -> None:
-        self.xml = f"<domain><vcpu>1</vcpu><os><type arch='x86_64' machine='{machine}'>hvm</type></os></domain>"
+        self.xml = f"<domain type='qemu'><vcpu>1</vcpu><os><type arch='x86_64' machine='{machine}'>hvm</type></os>{EMULATOR}</domain>"
 
     def isPersistent(self) -> bool:  # noqa: N802 - libvirt's name
         return True
@@ -238,8 +241,9 @@ class Defined(Domain):
     def connect(self) -> "Defined":
         return self
 
-    def getCapabilities(self) -> str:  # noqa: N802 - libvirt's name
-        return "<capabilities><guest><arch name='x86_64'><machine canonical='pc-i440fx-7.2'>pc</machine></arch></guest></capabilities>"
+    def getDomainCapabilities(self, *asked: object) -> str:  # noqa: N802 - libvirt's name
+        assert asked == ("/bin/emulator", "x86_64", "pc", "qemu", 0)
+        return "<domainCapabilities><path>/bin/emulator</path><machine>pc-i440fx-7.2</machine></domainCapabilities>"
 
 
 @pytest.mark.parametrize(("machine", "proven"), [("pc-i440fx-7.2", True), ("pc-i440fx-6.0", False), ("pc", True)])
