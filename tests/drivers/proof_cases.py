@@ -372,9 +372,8 @@ CASES: dict[str, Case] = {
         undo=_checkpoint("b"),
         stays_shown=True,
     ),
-    # On real guests that never ran these were seen not to end: tests/e2e/test_qemu_blocks.py has them on guests that run.
-    "PullBlock": Case(lambda s: ops.PullBlock(uuid=s.uuid, disk="vda"), on="paused", chained=True, only=frozenset({"sim"})),
-    "CommitBlock": Case(lambda s: ops.CommitBlock(uuid=s.uuid, disk="vda"), on="paused", chained=True, only=frozenset({"sim"})),
-    "CopyBlock": Case(_copy, on="paused", only=frozenset({"sim"})),
+    "PullBlock": Case(lambda s: ops.PullBlock(uuid=s.uuid, disk="vda"), on="paused", chained=True),
+    "CommitBlock": Case(lambda s: ops.CommitBlock(uuid=s.uuid, disk="vda"), on="paused", chained=True),
+    "CopyBlock": Case(_copy, on="paused"),
     "Backup": Case(_backup, on="paused", shares="backed up", counts_what_was_there=False, lost_with=frozenset({"qemu"})),
 }

@@ -52,7 +52,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("proofs")
 
 
-@pytest_asyncio.fixture(params=HYPERVISORS[:3], scope="module", loop_scope="module")
+@pytest_asyncio.fixture(params=HYPERVISORS, scope="module", loop_scope="module")
 async def shared_bed(request: pytest.FixtureRequest, root: Path) -> AsyncIterator[Bed]:
     """A driver of each kind that may write there."""
     bed = await Bed.open(QUICK[request.param](), path_roots=(str(root),))
@@ -73,7 +73,10 @@ class Play:
     async def ask(self, when: str, call: Call | None = None) -> None:
         """Resume the call, or another, and note what is said."""
         try:
-            outcome = await self.scene.bed.driver.resume(call or self.call)
+            async with asyncio.timeout(GUARD):
+                outcome = await self.scene.bed.driver.resume(call or self.call)
+        except TimeoutError:
+            self.said[when] = "no answer"
         except DriverError as error:
             self.said[when] = f"{error.reason}: {error.fault.message}"
         else:
