@@ -983,6 +983,7 @@ class JobServiceServicer:
 
     def ResizeBlock(self, request, context):
         """Gives a disk of a running domain another size. The guest sees it at once; what it makes of it is the guest's affair, and shrinking loses data.
+        QEMU 7.2 ends where its guest was dumped (not memory_only) while it was suspended and has not been resumed since: resume it first.
         Who may call: admin.
         INVALID_ARGUMENT     not positive
         NOT_FOUND            DEVICE_NOT_FOUND

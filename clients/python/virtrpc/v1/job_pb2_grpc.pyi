@@ -405,6 +405,7 @@ class JobServiceStub:
     """
     ResizeBlock: _grpc.UnaryStreamMultiCallable[_job_pb2.ResizeBlockRequest, _types_pb2.JobUpdate]
     """Gives a disk of a running domain another size. The guest sees it at once; what it makes of it is the guest's affair, and shrinking loses data.
+    QEMU 7.2 ends where its guest was dumped (not memory_only) while it was suspended and has not been resumed since: resume it first.
     Who may call: admin.
       INVALID_ARGUMENT     not positive
       NOT_FOUND            DEVICE_NOT_FOUND
@@ -994,6 +995,7 @@ class JobServiceAsyncStub(JobServiceStub):
     """
     ResizeBlock: _aio.UnaryStreamMultiCallable[_job_pb2.ResizeBlockRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
     """Gives a disk of a running domain another size. The guest sees it at once; what it makes of it is the guest's affair, and shrinking loses data.
+    QEMU 7.2 ends where its guest was dumped (not memory_only) while it was suspended and has not been resumed since: resume it first.
     Who may call: admin.
       INVALID_ARGUMENT     not positive
       NOT_FOUND            DEVICE_NOT_FOUND
@@ -1862,6 +1864,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
         """Gives a disk of a running domain another size. The guest sees it at once; what it makes of it is the guest's affair, and shrinking loses data.
+        QEMU 7.2 ends where its guest was dumped (not memory_only) while it was suspended and has not been resumed since: resume it first.
         Who may call: admin.
           INVALID_ARGUMENT     not positive
           NOT_FOUND            DEVICE_NOT_FOUND
