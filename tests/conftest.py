@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-BESIDE = ("tests/model/", "tests/mutants/", "tests/server/", "tests/clients/", "tests/structure/", "tests/test_")
-"""Tests that may run beside those that start guests: they start none, or one for themselves."""
+BESIDE = ("tests/model/", "tests/mutants/", "tests/server/", "tests/clients/", "tests/structure/", "tests/drivers/", "tests/test_")
+"""Tests that may run beside those that share a daemon: they start no guests, or guests inside a driver process of their own."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,6 +27,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def _scope(nodeid: str) -> str:
-    """All that starts guests goes to one process, one after the other; else a file goes as a whole to whoever is free."""
+    """All that starts daemons goes to one process, one after the other; else a file goes as a whole to whoever is free."""
     file = nodeid.partition("::")[0]
     return file if file.startswith(BESIDE) else "guests"
