@@ -221,6 +221,8 @@ class OutstandingCall:
             looking = asyncio.ensure_future(_look_until_free(self._host, uuid))
             try:
                 await asyncio.wait([looking, freed], return_when=asyncio.FIRST_COMPLETED)
+                if not freed.done():
+                    looking.result()  # a fault of ours is no news of the domain
             finally:
                 looking.cancel()
 

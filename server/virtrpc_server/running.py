@@ -37,8 +37,6 @@ REFRESH_SECONDS = 5.0
 DESTROY_SECONDS = 20.0
 """How long a call that failed under a destroy waits for the destroy's end; a stopped QEMU takes 12 s to kill."""
 
-ON_ITS_OWN = frozenset({Phase.WAITING_GUEST, Phase.BACKGROUND, Phase.READY})
-"""Where a call has begun what goes on without it."""
 NOT_NOW = {
     Phase.MIGRATION_POST_COPY: "the guest runs at the destination and fetches its memory from here: to stop now would lose it",
     Phase.MIGRATION_FINISH: "the destination is taking over",
@@ -142,7 +140,7 @@ class Run:
         """The driver says where the call is."""
         if self.job.state is JobState.QUEUED or report.call_id != self.call_id:
             return
-        if report.phase in ON_ITS_OWN and self._support.slot in (Slot.ASKING, Slot.BACKGROUND) and self._out is not None:
+        if report.phase.on_its_own and self._support.slot in (Slot.ASKING, Slot.BACKGROUND) and self._out is not None:
             # Also that of a job which is over: the hypervisor needs the domain no more.
             self._out.begun = True
             self._places.release_call()

@@ -29,8 +29,6 @@ BRIEF_SECONDS = 0.02
 """libvirt itself is at the monitor now and then while an operation runs: only for a moment, where the monitor is well."""
 LIMITS_EVERY = 4
 """What is set for a migration is asked for at every fourth look: it changes seldom, and asks the monitor three times."""
-_RETURNED = (Phase.WAITING_GUEST, Phase.BACKGROUND, Phase.READY)
-"""Phases in which what was begun goes on, and its call is over."""
 NOT_YET = "the call has not reached the hypervisor yet"
 IN_POST_COPY = "the guest runs at the destination already: a migration in post-copy cannot be aborted"
 SILENT = "the hypervisor does not answer for this domain's job"
@@ -110,7 +108,7 @@ class Runs:
         """Whether no other call of ours is inside libvirt on this run's domain: one that is has libvirt's job there, or is about to."""
         uuid = run.call.operation.uuid
         others = (other for other in self.by_id.values() if other is not run and other.call.operation.uuid == uuid)
-        return not any(other.phase not in _RETURNED and not isinstance(other.call.operation, AnyAgent) for other in others)
+        return not any(not other.phase.on_its_own and not isinstance(other.call.operation, AnyAgent) for other in others)
 
     async def disks_settled(self, run: Run) -> None:
         """Wait until no mirror on this run's domain is on its way to its end, for STUCK_SECONDS at most: the other half of `alone`."""

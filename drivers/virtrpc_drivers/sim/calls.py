@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from virtrpc_drivers.migration import TuneAnswer, Tuning
 from virtrpc_drivers.protocol import Report
 from virtrpc_drivers.sim import blocks, effects
-from virtrpc_drivers.sim.sdk import ON_ITS_OWN, ForeignJob, JobHandle
+from virtrpc_drivers.sim.sdk import ForeignJob, JobHandle
 from virtrpc_drivers.sim.shapes import row
 from virtrpc_drivers.values import CancelAnswer, Phase, Stamp, Steering
 
@@ -23,7 +23,7 @@ async def cancel(hypervisor: SimHypervisor, call_id: str) -> CancelAnswer:
         return CancelAnswer(sent=False, message="no such call is out here")
     uuid, verb = job.operation.uuid, job.operation.verb
     await hypervisor.faults.strike("cancel", uuid)
-    if job.phase in ON_ITS_OWN:
+    if job.phase.on_its_own:
         return _answer(job.abort())
     if not row(hypervisor.options.shape, verb).abortable:
         return CancelAnswer(sent=False, final=True, message=f"{verb} cannot be aborted on this hypervisor")

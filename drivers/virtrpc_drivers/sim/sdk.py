@@ -36,10 +36,6 @@ _CODES = {
 }
 
 
-ON_ITS_OWN = frozenset({Phase.WAITING_GUEST, Phase.BACKGROUND, Phase.READY})
-"""The phases in which a call holds nothing."""
-
-
 def sdk_error(reason: Reason, message: str) -> DriverError:
     """An error with the code that libvirt gives for this reason."""
     return DriverError(Fault(reason=reason, message=message, libvirt_code=_CODES.get(reason)))
@@ -170,7 +166,7 @@ class JobHandle:
 
     def enter(self, phase: Phase) -> None:
         """It is in another phase now; what goes on without its call can be given up at any time."""
-        self.phase, self.abortable = phase, phase in ON_ITS_OWN
+        self.phase, self.abortable = phase, phase.on_its_own
         self.tell()
 
     def move(self, processed: int, total: int, rate: int | None) -> None:

@@ -24,6 +24,11 @@ class Phase(StrEnum):
     ABORTING = "aborting"
     REFRESHING = "refreshing"
 
+    @property
+    def on_its_own(self) -> bool:
+        """Whether what was begun goes on without its call, which is over and holds nothing."""
+        return self in (Phase.WAITING_GUEST, Phase.BACKGROUND, Phase.READY)
+
 
 class Outcome(Value, frozen=True):
     """What a finished operation has to tell: only the fields that its kind has."""
