@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
+from tests.drivers.test_conformance import example
 from tests.server.world import World, until, virtual
 from virtrpc.v1 import types_pb2
 from virtrpc_drivers import operations as op
 from virtrpc_drivers.sim.faults import Rule
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.records import JobState
+from virtrpc_server.starting import FIRST_PAUSE
 
 UUID = "5d3f0f0e-0000-4000-8000-000000000001"
 XML = f"<domain type='sim'><name>new</name><uuid>{UUID}</uuid><memory>1024</memory></domain>"
@@ -38,3 +44,23 @@ async def test_a_new_domain_whose_start_hangs_is_found() -> None:
         assert (await world.run(op.Destroy(uuid=found.uuid))).state is JobState.SUCCEEDED
         assert (await world.end(create)).state is JobState.PREEMPTED
         assert not world.domains.by_name("new")
+
+
+@pytest.mark.parametrize("verb", ["Create", "Restore", "RevertToSnapshot", "Start"])
+def test_whatever_may_start_a_guest_is_looked_at_meanwhile(verb: str) -> None:
+    """Its domain's state is of after the call was sent, though no event came and no audit was due."""
+
+    @virtual
+    async def hanging() -> None:
+        async with World() as world:
+            off = world.guest(4)
+            assert off.state is not None
+            world.sim.faults.add(Rule(verb=verb, uuid=off.uuid, wedge=True))
+            before = off.state.stamp
+            world.accept(example(verb, off.uuid))
+            await asyncio.sleep(2 * FIRST_PAUSE)
+            read = world.guest(4).state
+            assert read is not None
+            assert read.stamp > before
+
+    hanging()
