@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
-from tests.drivers.test_conformance import example
 from tests.server.world import World, until, virtual
 from virtrpc.v1 import types_pb2
 from virtrpc_drivers import operations as op
@@ -46,8 +46,17 @@ async def test_a_new_domain_whose_start_hangs_is_found() -> None:
         assert not world.domains.by_name("new")
 
 
-@pytest.mark.parametrize("verb", ["Create", "Restore", "RevertToSnapshot", "Start"])
-def test_whatever_may_start_a_guest_is_looked_at_meanwhile(verb: str) -> None:
+@pytest.mark.parametrize(
+    "operation",
+    [
+        op.Create(uuid=UUID, name="new", xml=XML),
+        op.Restore(uuid=UUID, name="new", path="/images/one.save"),
+        op.RevertToSnapshot(uuid=UUID, name="one"),
+        op.Start(uuid=UUID),
+    ],
+    ids=lambda operation: operation.verb,
+)
+def test_whatever_may_start_a_guest_is_looked_at_meanwhile(operation: op.AnyOperation) -> None:
     """Its domain's state is of after the call was sent, though no event came and no audit was due."""
 
     @virtual
@@ -55,12 +64,12 @@ def test_whatever_may_start_a_guest_is_looked_at_meanwhile(verb: str) -> None:
         async with World() as world:
             off = world.guest(4)
             assert off.state is not None
-            world.sim.faults.add(Rule(verb=verb, uuid=off.uuid, wedge=True))
+            world.sim.faults.add(Rule(verb=operation.verb, uuid=off.uuid, wedge=True))
             before = off.state.stamp
-            world.accept(example(verb, off.uuid))
+            run = world.accept(replace(operation, uuid=off.uuid))
             await asyncio.sleep(2 * FIRST_PAUSE)
             read = world.guest(4).state
             assert read is not None
-            assert read.stamp > before
+            assert (read.stamp > before, run.job.state) == (True, JobState.RUNNING)
 
     hanging()
