@@ -1,1 +1,1 @@
-"""The server and its driver processes are killed at any moment, under load: no job is lost, none happens twice, none is wrongly told to have succeeded."""
+"""The server and its driver processes are killed at any moment, under load: no job is lost, none happens twice, none wrongly succeeded."""

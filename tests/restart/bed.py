@@ -50,7 +50,7 @@ class StubbornServer(Server):
         kill(self.driver_pid(host))
 
     def check_journal(self) -> None:
-        """The journal as the last server left it is whole (PRAGMA integrity_check); it is only read. To be called while no server runs, or one that idles."""
+        """The journal as the last server left it is whole (PRAGMA integrity_check); it is only read."""
         if not (file := self.state / JOURNAL).exists():
             return
         with sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True) as journal:
