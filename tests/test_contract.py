@@ -322,7 +322,7 @@ def test_batches_of_a_watch(name: str) -> None:
     message = next(message for message in messages() if message.name == name)
     assert {"changes", "resume_token", "reset", "unreachable"} <= set(message.fields_by_name)
     request = next(message for message in messages() if message.name == name.replace("Response", "Request"))
-    assert {"filter", "resume_token"} == set(request.fields_by_name)
+    assert {"filter", "resume_token", "heartbeat"} == set(request.fields_by_name)
 
 
 def test_lists_come_in_pages() -> None:

@@ -55,7 +55,7 @@ STREAMS = {
     "virtrpc_server.following.Watch._news -> asyncio.timeouts.timeout_at": "until the next heartbeat",
     "virtrpc_server.following.Watch._news -> asyncio.tasks.sleep": "the pause after a look in vain",
     "virtrpc_server.news.News.wait -> a value (_asyncio.Future)": "something changed",
-    "virtrpc_server.jobs.Jobs._pace -> asyncio.timeouts.timeout": "the time that others who follow the job need",
+    "virtrpc_server.news.News.wait_for -> asyncio.timeouts.timeout": "until the next heartbeat, or the time that others who follow the job need",
 }
 """What streams of NOTHING await: a change, and the time between two batches. That is transport."""
 CONTROLS = {
@@ -69,7 +69,7 @@ CONTROLS = {
     "virtrpc_server.tuning.tune -> asyncio.tasks.wait": "the driver, which sends it past every queue and gives up by itself",
     "virtrpc_server.steering.steer -> asyncio.tasks.wait": "the driver, which sends it past every queue and gives up by itself",
     "virtrpc_server.news.News.wait -> a value (_asyncio.Future)": "the job changed",
-    "virtrpc_server.jobs.Jobs._pace -> asyncio.timeouts.timeout": "the time that others who follow the job need",
+    "virtrpc_server.news.News.wait_for -> asyncio.timeouts.timeout": "until the next heartbeat, or the time that others who follow the job need",
 }
 """What RPCs of CONTROL await: the store, the transport, and in DestroyDomain's stream its own job."""
 

@@ -11,10 +11,11 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from grpc import aio
 
-from virtrpc.v1 import spec_pb2, types_pb2
+from virtrpc.v1 import job_pb2, spec_pb2, types_pb2
 from virtrpc_drivers.operations import AnyOperation, Create, Define, DefineSaveImage, Migrate, Restore
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal
+from virtrpc_server.heartbeats import Heartbeats
 from virtrpc_server.jobs import DEFAULT_WAIT_LIMIT, Jobs, Order
 from virtrpc_server.listening import Listener
 from virtrpc_server.lookup import Lookup
@@ -79,9 +80,10 @@ T = TypeVar("T")
 class Acceptance:
     """Turns requests into jobs, and jobs into streams."""
 
-    def __init__(self, jobs: Jobs, lookup: Lookup) -> None:
+    def __init__(self, jobs: Jobs, lookup: Lookup, heartbeats: Heartbeats) -> None:
         self._jobs = jobs
         self._lookup = lookup
+        self._heartbeats = heartbeats
 
     def existing(self, request: D, context: Context, make: Callable[[D, str], AnyOperation]) -> Updates:
         """Run a verb on a domain that exists."""
@@ -134,17 +136,18 @@ class Acceptance:
 
         return self._run(request, context, order)
 
-    async def watching(self, job_id: str) -> Updates:
+    async def watching(self, request: job_pb2.WatchJobRequest) -> Updates:
         """Follow a job to its end."""
-        async for job in self._jobs.watch(job_id):
+        async for job in self._jobs.watch(request.job_id, self._heartbeats.silence(request)):
             yield self._update(job)
 
     async def _run(self, request: VerbRequest, context: Context, make: MakeOrder) -> Updates:
+        silence = self._heartbeats.silence(request.options, "options.heartbeat")
         with await self._accepted(request, make) as listener:
             job = await listener.stored()
             # From here on nothing ends in trailers only: a proxy would take that for "never began" and run the verb again.
             await context.send_initial_metadata(((JOB_ID_METADATA, job.id),))
-            async for job in listener.updates():  # the last one decides how the RPC ends
+            async for job in listener.updates(silence):  # the last one decides how the RPC ends
                 yield self._update(job)
         if job.problem is not None:
             raise Refusal(job.problem)

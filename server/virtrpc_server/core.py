@@ -15,6 +15,7 @@ from virtrpc_server import admin, tracing
 from virtrpc_server.acceptance import Acceptance
 from virtrpc_server.budgets import Budgets
 from virtrpc_server.domains import Domains
+from virtrpc_server.heartbeats import Heartbeats
 from virtrpc_server.hosts import Host, HostConfig, Hosts
 from virtrpc_server.job import JobService
 from virtrpc_server.jobs import Jobs
@@ -55,8 +56,9 @@ class Core:
         """Serve the three services there."""
         lookup = Lookup(self.hosts, self.domains)
         pager = Pager()
-        acceptance = Acceptance(self.jobs, lookup)
-        watches = Watches(self.hosts, self.domains, self.jobs, lookup, heartbeat=self._settings.heartbeat)
+        heartbeats = Heartbeats(self._settings.heartbeat)
+        acceptance = Acceptance(self.jobs, lookup, heartbeats)
+        watches = Watches(self.hosts, self.domains, self.jobs, lookup, heartbeats)
         migrations = Migrations(self.hosts, self._settings.migration_schemes)
         query_pb2_grpc.add_QueryServiceServicer_to_server(QueryService(self.hosts, self.domains, lookup, pager, watches), server)
         job_pb2_grpc.add_JobServiceServicer_to_server(JobService(self.jobs, lookup, acceptance, migrations, pager, watches), server)

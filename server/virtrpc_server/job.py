@@ -332,7 +332,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
     def WatchJob(self, request: job_pb2.WatchJobRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """Follow one job to its end; ends OK whatever became of the job."""
-        return self._accept.watching(request.job_id)
+        return self._accept.watching(request)
 
     def WatchJobs(self, request: job_pb2.WatchJobsRequest, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[job_pb2.WatchJobsResponse]:
         """Follow many jobs."""

@@ -214,10 +214,10 @@ class Jobs:
         start = len(order) if job_id is None else bisect_left(order, job_id)
         return (job for place in range(start - 1, -1, -1) if (job := self.feed.get(order[place])) is not None)
 
-    def watch(self, job_id: str) -> AsyncIterator[Job]:
+    def watch(self, job_id: str, silence: float | None = None) -> AsyncIterator[Job]:
         """As `follow`, for who has no say in whether the job goes on. Raises Refusal (JOB_NOT_FOUND)."""
         run = self._runs.get(job_id)
-        return self.follow(run if run is not None else Run.finished(self, self.known(job_id)))
+        return self.follow(run if run is not None else Run.finished(self, self.known(job_id)), silence)
 
     async def over(self, job_id: str) -> None:
         """Wait until a job has told its end; at once where there is none."""
@@ -226,10 +226,11 @@ class Jobs:
             async for _ in self.follow(run):
                 pass
 
-    async def follow(self, run: Run) -> AsyncIterator[Job]:
+    async def follow(self, run: Run, silence: float | None = None) -> AsyncIterator[Job]:
         """A stored job's present form, then each later one that the caller is quick enough to see; the final one is last.
 
-        However slow the caller is: the run keeps what it told last, also when the list of finished jobs has forgotten it.
+        After `silence` seconds without a later one the present form comes again. However slow the caller is: the run keeps what it told
+        last, also when the list of finished jobs has forgotten it.
         """
         seen, topics = 0, (run.job.id, _end_of(run.job.id))
         while (job := run.told) is not None:
@@ -239,19 +240,15 @@ class Jobs:
                 await self._pace(run)
             elif job.finished:
                 return
-            else:
-                await self.feed.news.wait(topics)
+            elif not await self.feed.news.wait_for(topics, silence):
+                yield job
 
     async def _pace(self, run: Run) -> None:
         # A thousand followers of a job that reports ten times a second are ten thousand messages a second, and leave no time for anything else.
         end = _end_of(run.job.id)
         pause = FOLLOWER_SECONDS * self.feed.news.waiting(end)
         if pause >= SHORTEST_PAUSE and run.told is not None and not run.told.finished:
-            try:
-                async with asyncio.timeout(pause):
-                    await self.feed.news.wait((end,))
-            except TimeoutError:
-                return
+            await self.feed.news.wait_for((end,), pause)
 
     def publish(self, job: Job) -> None:
         """Tell of a job's newest form; called by its run, once that is stored."""

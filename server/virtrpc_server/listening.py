@@ -34,9 +34,9 @@ class Listener:
         await asyncio.shield(self._run.stored)
         return self._run.job
 
-    def updates(self) -> AsyncIterator[Job]:
+    def updates(self, silence: float | None = None) -> AsyncIterator[Job]:
         """The job as `Jobs.follow` tells it."""
-        return self._jobs.follow(self._run)
+        return self._jobs.follow(self._run, silence)
 
     def __enter__(self) -> Listener:
         return self

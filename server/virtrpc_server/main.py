@@ -91,7 +91,7 @@ def serve(
             help="A scheme that a migration's destination URI may have, any number of times.", show_default="qemu+tls qemu+tcp xen+tls xen+tcp"
         ),
     ] = None,
-    heartbeat: Annotated[float | None, typer.Option(metavar="SECONDS", help="How often an idle watch says so.", show_default="15")] = None,
+    heartbeat: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long a stream may be silent.", show_default="15")] = None,
     lag_warning: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="How long the event loop may be held up before that is logged.", show_default="0.1")
     ] = None,

@@ -35,6 +35,15 @@ class News:
             for topic in topics:
                 self._forget(topic, future)
 
+    async def wait_for(self, topics: Collection[Hashable], seconds: float | None) -> bool:
+        """Wait so long at most; False where nothing came. None: however long it takes."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.wait(topics)
+        except TimeoutError:
+            return False
+        return True
+
     def announce(self, topics: Iterable[Hashable]) -> None:
         """Wake all who wait for one of these."""
         for topic in topics:

@@ -23,7 +23,7 @@ MAX_BYTES = 1 << 20
 MAX_LOOKED_AT = 10_000
 """Entries that one page may pass over in search of those that fit: then it ends short, so that the loop is free again."""
 TAG_BYTES = 16
-CLOCKWORK = frozenset({"page_size", "page_token", "resume_token"})
+CLOCKWORK = frozenset({"page_size", "page_token", "resume_token", "heartbeat"})
 
 M = TypeVar("M", bound=Message)
 Key = tuple[str | int, ...]

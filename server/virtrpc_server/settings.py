@@ -171,7 +171,7 @@ class Settings(BaseSettings):
     migration_schemes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_read_list)] = ("qemu+tls", "qemu+tcp", "xen+tls", "xen+tcp")
     """Schemes with transports that a migration's destination URI may have. ssh is not among them: the daemon would run a program as root."""
     heartbeat: float = Field(default=15.0, gt=0)
-    """Seconds between the empty batches of an idle watch."""
+    """The longest silence of a stream, in seconds."""
     lag_warning: float = Field(default=0.1, gt=0)
     """Seconds that something may hold up the event loop before that is logged."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -11,7 +11,8 @@ from virtrpc.v1 import job_pb2, query_pb2, types_pb2
 from virtrpc_drivers.values import Group
 from virtrpc_server.domains import Domains, Entry, Key
 from virtrpc_server.feed import ALL
-from virtrpc_server.following import HEARTBEAT_SECONDS, Pace, Shared, View, Watch
+from virtrpc_server.following import Pace, Shared, View, Watch
+from virtrpc_server.heartbeats import Heartbeats
 from virtrpc_server.hosts import Freshness, Hosts
 from virtrpc_server.job_filter import job_filter, job_topics
 from virtrpc_server.jobs import Jobs
@@ -33,17 +34,17 @@ class Trace:
 
 
 class Watches:
-    """Opens streams. `heartbeat` is the longest silence of one, in seconds.
+    """Opens streams.
 
     Their messages are bytes already, which the transport sends as they are: many streams tell the same changes.
     """
 
-    def __init__(self, hosts: Hosts, domains: Domains, jobs: Jobs, lookup: Lookup, heartbeat: float = HEARTBEAT_SECONDS) -> None:
+    def __init__(self, hosts: Hosts, domains: Domains, jobs: Jobs, lookup: Lookup, heartbeats: Heartbeats) -> None:
         self._hosts = hosts
         self._domains = domains
         self._jobs = jobs
         self._lookup = lookup
-        self._heartbeat = heartbeat
+        self._heartbeats = heartbeats
         self._streams = itertools.count()
         self._pace = Pace()
         self._all_jobs = Shared()
@@ -61,7 +62,7 @@ class Watches:
             pace=self._pace,
             topics=self._lookup.topics(request.filter) or (ALL,),
         )
-        watch = Watch(view, request.resume_token, fingerprint(request), self._heartbeat, next(self._streams))
+        watch = Watch(view, request.resume_token, fingerprint(request), self._heartbeats.silence(request), next(self._streams))
         async with contextlib.aclosing(watch.batches()) as batches:
             async for batch in batches:
                 rest = query_pb2.WatchDomainsResponse(
@@ -85,7 +86,7 @@ class Watches:
             topics=job_topics(request.filter) or (ALL,),
             shared=None if request.filter.ListFields() else self._all_jobs,
         )
-        watch = Watch(view, request.resume_token, fingerprint(request), self._heartbeat, next(self._streams))
+        watch = Watch(view, request.resume_token, fingerprint(request), self._heartbeats.silence(request), next(self._streams))
         async with contextlib.aclosing(watch.batches()) as batches:
             async for batch in batches:
                 rest = job_pb2.WatchJobsResponse(

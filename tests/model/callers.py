@@ -16,6 +16,8 @@ FINAL = frozenset({
     types_pb2.JOB_STATE_INTERRUPTED, types_pb2.JOB_STATE_OUTCOME_UNKNOWN,
 })  # fmt: skip
 
+SHORTEST_SILENCE = 7.0
+"""Seconds after which a job may be told again as it is; the server makes it 7.5 at least."""
 Told = Callable[[types_pb2.Job], None]
 """Judges a job as somebody was told of it."""
 
@@ -29,6 +31,7 @@ class Caller:
         """By which the server knows a verb that was sent before: its caller, and the id that it gave."""
         self.updates: list[types_pb2.Job] = []
         self.left = False
+        self._heard = 0.0
         self._told = told
         self._rpc: Rpc = channel.begin(method, request, self._take, who)
 
@@ -79,11 +82,18 @@ class Caller:
         if self.updates:
             last = self.updates[-1]
             assert last.state not in FINAL, f"[one end] job {job.job_id} was told again after its final state"
-            assert last.revision < job.revision, f"[one end] job {job.job_id} went back from revision {last.revision} to {job.revision}"
+            assert last.revision <= job.revision, f"[one end] job {job.job_id} went back from revision {last.revision} to {job.revision}"
+            again = last.revision == job.revision
+            assert not again or self._silence >= SHORTEST_SILENCE, f"[one end] job {job.job_id} was told twice in revision {job.revision}"
             assert last.job_id == job.job_id
         assert not self.leaves or job.owner == self._who, f"[owner] {self._who} was told job {job.job_id} of {job.owner} as its own"
+        self._heard = asyncio.get_running_loop().time()
         self.updates.append(job)
         self._told(job)
+
+    @property
+    def _silence(self) -> float:
+        return asyncio.get_running_loop().time() - self._heard
 
 
 class Watcher:

@@ -10,6 +10,7 @@ from tests.server.world import World, virtual
 from virtrpc.v1 import job_pb2, types_pb2
 from virtrpc_server.acceptance import Acceptance, Context, Updates
 from virtrpc_server.errors import Refusal
+from virtrpc_server.heartbeats import Heartbeats
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.migration import Migrations
 from virtrpc_server.orders import definition
@@ -30,7 +31,7 @@ CALL = cast("Context", Call())
 
 def acceptance(world: World) -> Acceptance:
     """What the services give their verbs to."""
-    return Acceptance(world.jobs, Lookup(world.hosts, world.domains))
+    return Acceptance(world.jobs, Lookup(world.hosts, world.domains), Heartbeats())
 
 
 async def last(updates: Updates) -> types_pb2.Job:

@@ -32,6 +32,7 @@ from virtrpc_drivers.values import (
 )
 from virtrpc_server.domains import Domains
 from virtrpc_server.errors import Refusal
+from virtrpc_server.heartbeats import Heartbeats
 from virtrpc_server.hosts import Host, HostConfig, Hosts
 from virtrpc_server.jobs import Jobs
 from virtrpc_server.lookup import Lookup
@@ -53,7 +54,7 @@ class Bed:
         self.drivers = {name: FakeDriver() for name in names or ("a", "b")}
         self.hosts = Hosts([self._host(name, driver) for name, driver in self.drivers.items()])
         lookup = Lookup(self.hosts, self.domains)
-        watches = Watches(self.hosts, self.domains, Jobs(self.hosts, self.domains, MemoryStore()), lookup)
+        watches = Watches(self.hosts, self.domains, Jobs(self.hosts, self.domains, MemoryStore()), lookup, Heartbeats())
         self.query = QueryService(self.hosts, self.domains, lookup, Pager(), watches)
 
     def _host(self, name: str, driver: FakeDriver) -> Host:

@@ -19,6 +19,7 @@ from virtrpc_server import feed as feeds
 from virtrpc_server.domains import Domains
 from virtrpc_server.errors import Refusal
 from virtrpc_server.following import BATCHES_PER_SECOND, INTERVAL_SECONDS, LATE_SECONDS, MAX_CHANGES, SLICE, SLICE_SECONDS, VAIN_SECONDS
+from virtrpc_server.heartbeats import Heartbeats
 from virtrpc_server.hosts import Host, HostConfig, Hosts
 from virtrpc_server.jobs import Jobs
 from virtrpc_server.lookup import Lookup
@@ -85,7 +86,7 @@ class Bed:
         self.hosts = Hosts([self.host])
         lookup = Lookup(self.hosts, self.domains)
         self.jobs = Jobs(self.hosts, self.domains, MemoryStore())
-        self.watches = Watches(self.hosts, self.domains, self.jobs, lookup, HEARTBEAT)
+        self.watches = Watches(self.hosts, self.domains, self.jobs, lookup, Heartbeats(HEARTBEAT))
 
     async def __aenter__(self) -> Bed:
         await self.host.start(lambda _host, _report: None, lambda _host: self.domains.feed.nudge(), lambda _spans: None)

@@ -3270,16 +3270,24 @@ class WatchJobRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Its id."""
+    @_builtins.property
+    def heartbeat(self) -> _duration_pb2.Duration:
+        """How long the stream may be silent before the job is sent again as it is. The server's own setting (15 s unless configured) holds where that is
+        shorter. At least 0.1 s. Unset: the server's.
+        """
+
     def __init__(
         self,
         *,
         job_id: _builtins.str = ...,
+        heartbeat: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "job_id", b"job_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3293,6 +3301,7 @@ class WatchJobsRequest(_message.Message):
 
     FILTER_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
     """resume_token of the last batch that you have dealt with, to be sent only what changed since. Empty: the present state first. Bound to the
     filter.
@@ -3301,15 +3310,22 @@ class WatchJobsRequest(_message.Message):
     def filter(self) -> Global___JobFilter:
         """Which jobs; unset means all. A job that stops to fit is sent as removed."""
 
+    @_builtins.property
+    def heartbeat(self) -> _duration_pb2.Duration:
+        """How long the stream may be silent before an empty batch is sent. The server's own setting (15 s unless configured) holds where that is
+        shorter. At least 0.1 s. Unset: the server's. It may differ each time that you resume.
+        """
+
     def __init__(
         self,
         *,
         filter: Global___JobFilter | None = ...,
         resume_token: _builtins.str = ...,
+        heartbeat: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "heartbeat", b"heartbeat"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "resume_token", b"resume_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "heartbeat", b"heartbeat", "resume_token", b"resume_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

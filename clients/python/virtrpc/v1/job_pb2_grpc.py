@@ -1232,9 +1232,11 @@ class JobServiceServicer:
 
     def WatchJob(self, request, context):
         """Attaches to a job: its present state first, its final state last, then OK, whatever became of the job. A finished job is sent once. Intermediate
-        revisions may be skipped. Leaving has no effect on the job. Who may call: viewer.
-        NOT_FOUND    JOB_NOT_FOUND
-        UNAVAILABLE  DRAINING: connect again and attach again
+        revisions may be skipped; the same one again, at least every 15 s, is a heartbeat: nothing for 45 s means that the connection is dead. Leaving
+        has no effect on the job. Who may call: viewer.
+        INVALID_ARGUMENT  a heartbeat that is too short
+        NOT_FOUND         JOB_NOT_FOUND
+        UNAVAILABLE       DRAINING: connect again and attach again
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME it takes up a verb's stream again, so it streams the same
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE it takes up a verb's stream again, so it streams the same
         """
@@ -1246,7 +1248,7 @@ class JobServiceServicer:
         """Follows all jobs that fit a filter, until you leave. The present state comes first. Slow readers skip intermediate revisions and never lose the
         final one while the job is remembered. At most ten batches a second, two where very many streams are busy; an empty batch at least every
         15 s is a heartbeat: nothing for 45 s means that the connection is dead. On any status connect again with the last resume_token. Who may call: viewer.
-        INVALID_ARGUMENT     RESUME_TOKEN_INVALID: start without a token; bad filter
+        INVALID_ARGUMENT     RESUME_TOKEN_INVALID: start without a token; bad filter; a heartbeat that is too short
         NOT_FOUND            HOST_NOT_CONFIGURED
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

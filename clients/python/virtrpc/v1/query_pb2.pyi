@@ -1412,6 +1412,7 @@ class WatchDomainsRequest(_message.Message):
 
     FILTER_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
     """resume_token of the last batch that you have dealt with, to be sent only what changed since. Empty: the present state first.
     Bound to the filter.
@@ -1420,15 +1421,22 @@ class WatchDomainsRequest(_message.Message):
     def filter(self) -> _types_pb2.DomainFilter:
         """Which domains; unset means all. A domain that stops to fit is sent as removed."""
 
+    @_builtins.property
+    def heartbeat(self) -> _duration_pb2.Duration:
+        """How long the stream may be silent before an empty batch is sent. The server's own setting (15 s unless configured) holds where that is
+        shorter. At least 0.1 s. Unset: the server's. It may differ each time that you resume.
+        """
+
     def __init__(
         self,
         *,
         filter: _types_pb2.DomainFilter | None = ...,
         resume_token: _builtins.str = ...,
+        heartbeat: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "heartbeat", b"heartbeat"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "resume_token", b"resume_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "heartbeat", b"heartbeat", "resume_token", b"resume_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -198,7 +198,7 @@ class QueryServiceServicer:
         """Follows state and configuration (not statistics) of the domains that fit a filter, until you leave. The present state comes first. Slow readers
         skip intermediate states and never lose the last one. At most ten batches a second, two where very many streams are busy; an empty batch at
         least every 15 s is a heartbeat: nothing for 45 s means that the connection is dead. On any status connect again with the last resume_token.
-        INVALID_ARGUMENT  RESUME_TOKEN_INVALID: start without a token; bad filter
+        INVALID_ARGUMENT  RESUME_TOKEN_INVALID: start without a token; bad filter; a heartbeat that is too short
         NOT_FOUND         HOST_NOT_CONFIGURED
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -86,7 +86,7 @@ class QueryServiceStub:
     """Follows state and configuration (not statistics) of the domains that fit a filter, until you leave. The present state comes first. Slow readers
     skip intermediate states and never lose the last one. At most ten batches a second, two where very many streams are busy; an empty batch at
     least every 15 s is a heartbeat: nothing for 45 s means that the connection is dead. On any status connect again with the last resume_token.
-      INVALID_ARGUMENT  RESUME_TOKEN_INVALID: start without a token; bad filter
+      INVALID_ARGUMENT  RESUME_TOKEN_INVALID: start without a token; bad filter; a heartbeat that is too short
       NOT_FOUND         HOST_NOT_CONFIGURED
     """
     ListHosts: _grpc.UnaryUnaryMultiCallable[_query_pb2.ListHostsRequest, _query_pb2.ListHostsResponse]
@@ -163,7 +163,7 @@ class QueryServiceAsyncStub(QueryServiceStub):
     """Follows state and configuration (not statistics) of the domains that fit a filter, until you leave. The present state comes first. Slow readers
     skip intermediate states and never lose the last one. At most ten batches a second, two where very many streams are busy; an empty batch at
     least every 15 s is a heartbeat: nothing for 45 s means that the connection is dead. On any status connect again with the last resume_token.
-      INVALID_ARGUMENT  RESUME_TOKEN_INVALID: start without a token; bad filter
+      INVALID_ARGUMENT  RESUME_TOKEN_INVALID: start without a token; bad filter; a heartbeat that is too short
       NOT_FOUND         HOST_NOT_CONFIGURED
     """
     ListHosts: _aio.UnaryUnaryMultiCallable[_query_pb2.ListHostsRequest, _query_pb2.ListHostsResponse]  # type: ignore[assignment]
@@ -297,7 +297,7 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Follows state and configuration (not statistics) of the domains that fit a filter, until you leave. The present state comes first. Slow readers
         skip intermediate states and never lose the last one. At most ten batches a second, two where very many streams are busy; an empty batch at
         least every 15 s is a heartbeat: nothing for 45 s means that the connection is dead. On any status connect again with the last resume_token.
-          INVALID_ARGUMENT  RESUME_TOKEN_INVALID: start without a token; bad filter
+          INVALID_ARGUMENT  RESUME_TOKEN_INVALID: start without a token; bad filter; a heartbeat that is too short
           NOT_FOUND         HOST_NOT_CONFIGURED
         """
 

@@ -1572,6 +1572,7 @@ class JobOptions(_message.Message):
     ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     WAIT_TIMEOUT_FIELD_NUMBER: _builtins.int
     RUN_TIMEOUT_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the verb safe to repeat: the same id with the same request attaches to the job that the first call made, also after it finished. Scoped
     to your identity; at most 128 characters; a UUID does well. The same id with another request is refused: INVALID_ARGUMENT
@@ -1591,6 +1592,13 @@ class JobOptions(_message.Message):
         detach, which have 5 minutes. Zero or negative: INVALID_ARGUMENT.
         """
 
+    @_builtins.property
+    def heartbeat(self) -> _duration_pb2.Duration:
+        """How long the verb's stream may be silent before the job is sent again as it is: a job that queues, or runs without telling how far it has come,
+        may take hours. The server's own setting (15 s unless configured) holds where that is shorter. At least 0.1 s, else INVALID_ARGUMENT. Unset:
+        the server's. It does not count as part of the request.
+        """
+
     def __init__(
         self,
         *,
@@ -1598,10 +1606,11 @@ class JobOptions(_message.Message):
         on_disconnect: Global___OnDisconnect.ValueType = ...,
         wait_timeout: _duration_pb2.Duration | None = ...,
         run_timeout: _duration_pb2.Duration | None = ...,
+        heartbeat: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["run_timeout", b"run_timeout", "wait_timeout", b"wait_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "run_timeout", b"run_timeout", "wait_timeout", b"wait_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["on_disconnect", b"on_disconnect", "request_id", b"request_id", "run_timeout", b"run_timeout", "wait_timeout", b"wait_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "on_disconnect", b"on_disconnect", "request_id", b"request_id", "run_timeout", b"run_timeout", "wait_timeout", b"wait_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2538,7 +2547,10 @@ Global___BlockJobResult: _TypeAlias = BlockJobResult  # noqa: Y015
 
 @_typing.final
 class JobUpdate(_message.Message):
-    """What every verb and WatchJob stream: the whole job each time, its present state first, its final state last."""
+    """What every verb and WatchJob stream: the whole job each time, its present state first, its final state last. The same revision again is a
+    heartbeat: nothing was new for so long (JobOptions.heartbeat). It keeps proxies from taking the stream for idle, and you from taking a dead
+    connection for a quiet one.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
