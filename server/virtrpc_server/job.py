@@ -9,12 +9,12 @@ from grpc import aio
 
 from virtrpc.v1 import job_pb2, job_pb2_grpc, types_pb2
 from virtrpc_server.acceptance import Acceptance, Context
-from virtrpc_server.job_filter import job_filter
+from virtrpc_server.job_filter import job_filter, job_ids, newest_first
 from virtrpc_server.jobs import CancelOutcome, Jobs
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.messages.common import enum_table
 from virtrpc_server.messages.hosts import unreachable_message
-from virtrpc_server.messages.jobs import job_message
+from virtrpc_server.messages.jobs import job_message, sample_messages
 from virtrpc_server.migration import Migrations
 from virtrpc_server.orders import (
     agent,
@@ -315,16 +315,21 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
     async def GetJob(self, request: job_pb2.GetJobRequest, context: aio.ServicerContext[Any, Any]) -> job_pb2.GetJobResponse:
         """A job, as it was last told."""
-        return job_pb2.GetJobResponse(job=job_message(self._jobs.known(request.job_id), self._jobs.hosts))
+        job = self._jobs.known(request.job_id)
+        message = job_message(job, self._jobs.hosts)
+        if request.include_samples:
+            message.samples.extend(sample_messages(job))
+        return job_pb2.GetJobResponse(job=message)
 
     async def ListJobs(self, request: job_pb2.ListJobsRequest, context: aio.ServicerContext[Any, Any]) -> job_pb2.ListJobsResponse:
         """Jobs, newest first."""
         fits = job_filter(request.filter, self._lookup)
         place = self._pager.open(request)
+        ids = job_ids(request.filter, self._jobs)
 
         def rows(after: Key | None) -> Iterator[Row[types_pb2.Job]]:
-            before = str(after[0]) if after is not None else None
-            return (((job.id,), job_message(job, self._jobs.hosts) if fits(job) else None) for job in self._jobs.before(before))
+            known = ((job_id, self._jobs.get(job_id)) for job_id in newest_first(ids, after))
+            return (((job_id,), job_message(job, self._jobs.hosts) if fits(job) else None) for job_id, job in known if job is not None)
 
         page = await place.cut_long(rows)
         unreachable = [unreachable_message(host) for host in self._lookup.unreachable(request.filter.hosts)]

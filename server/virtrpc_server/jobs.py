@@ -8,7 +8,7 @@ import secrets
 import time
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -189,7 +189,7 @@ class Jobs:
     def _new_id(self, now: float) -> str:
         # In order of acceptance, whatever the clock does, so that lists need no other order.
         self._last_id = max(int(now * 1e6), self._last_id + 1)
-        return f"{self._last_id:014x}-{secrets.token_hex(6)}"
+        return f"{first_id(self._last_id)}-{secrets.token_hex(6)}"
 
     # Telling
 
@@ -208,11 +208,13 @@ class Jobs:
             raise not_found(job_id)
         return job
 
-    def before(self, job_id: str | None) -> Iterator[Job]:
-        """The jobs that were accepted before this one, newest first; all of them for None."""
-        order = self._order
-        start = len(order) if job_id is None else bisect_left(order, job_id)
-        return (job for place in range(start - 1, -1, -1) if (job := self.feed.get(order[place])) is not None)
+    def ids(self) -> list[str]:
+        """All jobs, in order of their acceptance."""
+        return self._order
+
+    def unfinished(self) -> list[str]:
+        """The jobs that have not told their end, in that order."""
+        return sorted(job_id for job_id in self._runs if self.feed.get(job_id) is not None)
 
     def watch(self, job_id: str, silence: float | None = None) -> AsyncIterator[Job]:
         """As `follow`, for who has no say in whether the job goes on. Raises Refusal (JOB_NOT_FOUND)."""
@@ -365,6 +367,11 @@ class Jobs:
 
 def _end_of(job_id: str) -> Hashable:
     return ("end", job_id)
+
+
+def first_id(microseconds: int) -> str:
+    """What the ids begin with, and so are not before, of jobs that are accepted so long after the epoch."""
+    return f"{max(0, microseconds):014x}"
 
 
 def not_found(job_id: str) -> Refusal:

@@ -9,10 +9,11 @@ import msgspec
 
 from virtrpc_drivers.migration import Reading
 from virtrpc_drivers.operations import AnyOperation
-from virtrpc_drivers.protocol import Report
 from virtrpc_drivers.values import BackupInfo, Metadata, Outcome, Phase
 from virtrpc_server.convergence import Convergence
 from virtrpc_server.domains import Entry, Observed, Stats
+from virtrpc_server.progress import Progress
+from virtrpc_server.samples import NO_SAMPLES, Samples
 
 
 class JobState(StrEnum):
@@ -86,53 +87,6 @@ class Holder:
     """What it waits for itself, with what is waited for here in its hands."""
 
 
-class Progress(msgspec.Struct, frozen=True):
-    """How far the hypervisor has come: bytes, bytes a second, seconds. `percent` never runs backwards."""
-
-    processed_bytes: int | None = None
-    total_bytes: int | None = None
-    remaining_bytes: int | None = None
-    rate_bytes_per_second: int | None = None
-    remaining_seconds: float | None = None
-    percent: float | None = None
-    observed: float | None = None
-    """Wall time in seconds."""
-    elapsed_seconds: float | None = None
-    memory_iteration: int | None = None
-
-    @classmethod
-    def after(cls, last: Progress | None, report: Report) -> Progress:
-        """The progress after a report: what the report lacks is unset, and the per cent only grows."""
-        percent = report.percent
-        if percent is None and report.migration is not None:
-            percent = _moved(report)
-        elif percent is None and report.total_bytes and report.processed_bytes is not None:
-            percent = 100.0 * report.processed_bytes / max(report.total_bytes, report.processed_bytes)
-        floor = last.percent if last is not None else None
-        if floor is not None:
-            percent = floor if percent is None else max(floor, percent)
-        return cls(
-            report.processed_bytes,
-            report.total_bytes,
-            report.remaining_bytes,
-            report.rate_bytes_per_second,
-            report.remaining_seconds,
-            None if percent is None else min(percent, 100.0),
-            report.stamp.wall if report.stamp else None,
-            report.elapsed_seconds,
-            report.memory_iteration,
-        )
-
-
-def _moved(report: Report) -> float | None:
-    """Per cent of a migration: memory that was empty counts as sent, and what the guest writes again comes on top."""
-    total, left = report.total_bytes, report.remaining_bytes
-    if total is None or left is None:
-        return None
-    done = max(report.processed_bytes or 0, total - left)
-    return 100.0 * done / (done + left) if done + left > 0 else None
-
-
 class Job(msgspec.Struct, frozen=True):
     """One verb on its way, or done. Times are wall time in seconds, limits seconds.
 
@@ -169,6 +123,7 @@ class Job(msgspec.Struct, frozen=True):
     backup: BackupInfo | None = None
     convergence: Convergence | None = None
     """How a migration gets on."""
+    samples: Samples = NO_SAMPLES
     abortable: bool = True
     abort_reason: str = ""
     cancel_reason: CancelReason | None = None
@@ -196,6 +151,7 @@ _WITHOUT_TEXTS = {
     "xml": "", "inactive_xml": None, "migratable_xml": None, "metadata": Metadata(), "inactive_metadata": None,
     "disks": (), "interfaces": (), "graphics": (),
 }  # fmt: skip
+_NO_STATS = Stats()
 
 
 def operation_kept(operation: AnyOperation) -> AnyOperation:
@@ -209,4 +165,4 @@ def domain_kept(entry: Entry) -> Entry:
     config = entry.config
     if config is not None:
         config = Observed(msgspec.structs.replace(config.value, **_WITHOUT_TEXTS), config.stamp)
-    return msgspec.structs.replace(entry, config=config, stats=Stats())
+    return msgspec.structs.replace(entry, config=config, stats=_NO_STATS)

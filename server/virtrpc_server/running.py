@@ -23,7 +23,9 @@ from virtrpc_server.endings import Ending, Over, failed, in_vain, preempted, sta
 from virtrpc_server.errors import problem_of
 from virtrpc_server.hosts import Freshness, Host
 from virtrpc_server.places import Places
-from virtrpc_server.records import CancelReason, Holder, Job, JobState, Problem, Progress, WaitingFor, domain_kept, operation_kept
+from virtrpc_server.progress import Progress
+from virtrpc_server.records import CancelReason, Holder, Job, JobState, Problem, WaitingFor, domain_kept, operation_kept
+from virtrpc_server.samples import Sample
 from virtrpc_server.slots import Slots, Ticket
 from virtrpc_server.telling import Telling
 
@@ -152,6 +154,9 @@ class Run:
         if report.backup is not None:
             changes["backup"] = report.backup
         changes |= schedule.read(self.job, report)
+        kept = len(self.job.samples.kept)
+        if report.stamp is not None:
+            changes["samples"] = self.job.samples.after(Sample(report.phase, changes["progress"], changes.get("migration")))
         if self._out is not None and report.phase is Phase.MIGRATION_POST_COPY and report.stamp is not None:
             self._out.shown_past_stopping()
         if report.abortable is not None and report.abortable != self.job.abortable:
@@ -162,6 +167,8 @@ class Run:
         if changes:
             self._record.change(**changes)
             self._record.publish()
+        if len(self.job.samples.kept) != kept:
+            self._jobs.keep(self._record.jot())
         if isinstance(self._operation, Migrate) and (step := schedule.due(self.job, self._operation.schedule)):
             self._take(step)
 
@@ -406,6 +413,7 @@ class Run:
             evidence=ending.evidence,
             may_still_apply=ending.ghost,
             operation=operation_kept(self.job.operation),
+            samples=self.job.samples.at_rest(),
             name=entry.name if entry is not None else self.job.name,
             domain=domain_kept(entry) if entry is not None and ending.state is JobState.SUCCEEDED else None,
             created_domain=self._made,

@@ -88,6 +88,19 @@ class Telling:
                 else:
                     self._written = job
 
+    async def jot(self) -> None:
+        """Store the present form for nobody who waits: a new sample, which a crash may cost. Not while another is being stored, and once."""
+        if self._writing.locked() or self._written is self.job:
+            return
+        async with self._writing:
+            job = self.job
+            try:
+                await self._store.put(job)
+            except Exception as error:  # noqa: BLE001 # whatever a store raises: what must be stored is tried again by those who wait for it
+                log.warning("the samples of job %s are not stored: %s", job.id, error)
+            else:
+                self._written = job
+
     def publish(self) -> None:
         """Tell the newest form of which all is stored that must be."""
         job = self.job if self._all_stored() else self._written

@@ -20,7 +20,8 @@ from virtrpc_server.messages.jobs import job_message
 from virtrpc_server.messages.snapshots import snapshot_message
 from virtrpc_server.messages.verbs import KINDS, METHODS
 from virtrpc_server.orders.migration import migrate
-from virtrpc_server.records import CancelReason, Holder, Job, JobState, OnDisconnect, Problem, Progress, WaitingFor
+from virtrpc_server.progress import Progress
+from virtrpc_server.records import CancelReason, Holder, Job, JobState, OnDisconnect, Problem, WaitingFor
 
 HOSTS = Hosts([])
 

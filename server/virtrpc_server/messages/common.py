@@ -16,6 +16,8 @@ from virtrpc_server.hosts import Freshness
 
 NANOS = 1_000_000_000
 MAX_INT64 = (1 << 63) - 1
+MIN_TIMESTAMP = -62_135_596_800
+"""The first second of the year 1, which a Timestamp begins with."""
 MAX_TIMESTAMP = 253_402_300_799
 """The last second of the year 9999, which a Timestamp ends with."""
 

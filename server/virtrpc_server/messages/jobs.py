@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from virtrpc.v1 import job_pb2, types_pb2
@@ -28,10 +29,11 @@ from virtrpc_server.messages.backup import backup_message
 from virtrpc_server.messages.checkpoints import checkpoint_message
 from virtrpc_server.messages.common import duration, enum_table, timestamp
 from virtrpc_server.messages.domains import domain_message
-from virtrpc_server.messages.migration import migration_message
+from virtrpc_server.messages.migration import migration_message, reading_message
 from virtrpc_server.messages.snapshots import snapshot_message
 from virtrpc_server.messages.verbs import kind_of
-from virtrpc_server.records import CancelReason, Holder, Job, JobState, OnDisconnect, Problem, Progress, WaitingFor
+from virtrpc_server.progress import Progress
+from virtrpc_server.records import CancelReason, Holder, Job, JobState, OnDisconnect, Problem, WaitingFor
 from virtrpc_server.serialised import field
 
 if TYPE_CHECKING:
@@ -167,6 +169,13 @@ def _progress(progress: Progress) -> types_pb2.JobProgress:
         elapsed=duration(progress.elapsed_seconds),
         memory_iteration=progress.memory_iteration,
     )
+
+
+def sample_messages(job: Job) -> Iterator[types_pb2.ProgressSample]:
+    """How a job went, oldest first."""
+    for sample in job.samples.all():
+        migration = reading_message(sample.migration) if sample.migration is not None else None
+        yield types_pb2.ProgressSample(phase=PHASES[sample.phase], progress=_progress(sample.progress), migration=migration)
 
 
 def error_message(problem: Problem) -> types_pb2.JobError:

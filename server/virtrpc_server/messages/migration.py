@@ -23,6 +23,11 @@ def migration_message(job: Job) -> types_pb2.MigrationProgress:
     return types_pb2.MigrationProgress(**_read(job.migration or Reading()), **_scheduled(job))
 
 
+def reading_message(reading: Reading) -> types_pb2.MigrationProgress:
+    """One look at a migration."""
+    return types_pb2.MigrationProgress(**_read(reading))
+
+
 def _read(reading: Reading) -> dict[str, Any]:
     times: dict[str, Any] = {name: duration(getattr(reading, source)) for name, source in _DURATIONS.items()}
     plain = [name for name in reading.__struct_fields__ if name not in _DURATIONS.values()]

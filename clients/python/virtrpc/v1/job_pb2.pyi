@@ -3110,16 +3110,20 @@ class GetJobRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
+    INCLUDE_SAMPLES_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Its id."""
+    include_samples: _builtins.bool
+    """With Job.samples, which tell how it went: about 200 bytes each."""
     def __init__(
         self,
         *,
         job_id: _builtins.str = ...,
+        include_samples: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_samples", b"include_samples", "job_id", b"job_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3160,6 +3164,10 @@ class JobFilter(_message.Message):
     KINDS_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
+    CREATED_AFTER_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_FIELD_NUMBER: _builtins.int
+    ENDED_AFTER_FIELD_NUMBER: _builtins.int
+    ENDED_BEFORE_FIELD_NUMBER: _builtins.int
     owner: _builtins.str
     """Started by this identity; empty means anybody."""
     @_builtins.property
@@ -3180,6 +3188,24 @@ class JobFilter(_message.Message):
     def states(self) -> _containers.RepeatedScalarFieldContainer[_types_pb2.JobState.ValueType]:
         """In one of these states; empty means all."""
 
+    @_builtins.property
+    def created_after(self) -> _timestamp_pb2.Timestamp:
+        """Accepted at this moment or later: Job.create_time. The times of a filter are compared with those of the job, not with the clock: a watch whose
+        created_after lies ahead shows the jobs that are accepted from then on, and no job leaves a watch because time passes.
+        """
+
+    @_builtins.property
+    def created_before(self) -> _timestamp_pb2.Timestamp:
+        """Accepted before this moment."""
+
+    @_builtins.property
+    def ended_after(self) -> _timestamp_pb2.Timestamp:
+        """Ended at this moment or later: Job.end_time. A job that has not ended does not fit; a watch shows it when it ends."""
+
+    @_builtins.property
+    def ended_before(self) -> _timestamp_pb2.Timestamp:
+        """Ended before this moment. A job that has not ended does not fit."""
+
     def __init__(
         self,
         *,
@@ -3188,10 +3214,14 @@ class JobFilter(_message.Message):
         kinds: _abc.Iterable[_types_pb2.JobKind.ValueType] | None = ...,
         states: _abc.Iterable[_types_pb2.JobState.ValueType] | None = ...,
         owner: _builtins.str = ...,
+        created_after: _timestamp_pb2.Timestamp | None = ...,
+        created_before: _timestamp_pb2.Timestamp | None = ...,
+        ended_after: _timestamp_pb2.Timestamp | None = ...,
+        ended_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before", "domain", b"domain", "ended_after", b"ended_after", "ended_before", b"ended_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "hosts", b"hosts", "kinds", b"kinds", "owner", b"owner", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before", "domain", b"domain", "ended_after", b"ended_after", "ended_before", b"ended_before", "hosts", b"hosts", "kinds", b"kinds", "owner", b"owner", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

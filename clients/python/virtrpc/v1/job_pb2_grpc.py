@@ -1214,7 +1214,7 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetJob(self, request, context):
-        """One job as it stands. Never waits. Who may call: viewer.
+        """One job as it stands; with include_samples also how it went, which is kept of a job that is over. Never waits. Who may call: viewer.
         NOT_FOUND  JOB_NOT_FOUND: no such job, or forgotten
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -1223,6 +1223,7 @@ class JobServiceServicer:
 
     def ListJobs(self, request, context):
         """The jobs that fit a filter, newest first, a page at a time; finished ones for as long as they are remembered. Who may call: viewer.
+        A page may be shorter than asked for, and even empty, where few of very many jobs fit: next_page_token says whether it was the last.
         INVALID_ARGUMENT     bad page size or filter; PAGE_TOKEN_INVALID: start again from the first page
         NOT_FOUND            HOST_NOT_CONFIGURED
         """

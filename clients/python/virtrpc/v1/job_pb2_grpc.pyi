@@ -564,11 +564,12 @@ class JobServiceStub:
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.GetJobRequest, _job_pb2.GetJobResponse]
-    """One job as it stands. Never waits. Who may call: viewer.
+    """One job as it stands; with include_samples also how it went, which is kept of a job that is over. Never waits. Who may call: viewer.
       NOT_FOUND  JOB_NOT_FOUND: no such job, or forgotten
     """
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_pb2.ListJobsRequest, _job_pb2.ListJobsResponse]
     """The jobs that fit a filter, newest first, a page at a time; finished ones for as long as they are remembered. Who may call: viewer.
+    A page may be shorter than asked for, and even empty, where few of very many jobs fit: next_page_token says whether it was the last.
       INVALID_ARGUMENT     bad page size or filter; PAGE_TOKEN_INVALID: start again from the first page
       NOT_FOUND            HOST_NOT_CONFIGURED
     """
@@ -1156,11 +1157,12 @@ class JobServiceAsyncStub(JobServiceStub):
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_job_pb2.GetJobRequest, _job_pb2.GetJobResponse]  # type: ignore[assignment]
-    """One job as it stands. Never waits. Who may call: viewer.
+    """One job as it stands; with include_samples also how it went, which is kept of a job that is over. Never waits. Who may call: viewer.
       NOT_FOUND  JOB_NOT_FOUND: no such job, or forgotten
     """
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_pb2.ListJobsRequest, _job_pb2.ListJobsResponse]  # type: ignore[assignment]
     """The jobs that fit a filter, newest first, a page at a time; finished ones for as long as they are remembered. Who may call: viewer.
+    A page may be shorter than asked for, and even empty, where few of very many jobs fit: next_page_token says whether it was the last.
       INVALID_ARGUMENT     bad page size or filter; PAGE_TOKEN_INVALID: start again from the first page
       NOT_FOUND            HOST_NOT_CONFIGURED
     """
@@ -2135,7 +2137,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.GetJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.GetJobResponse, _abc.Awaitable[_job_pb2.GetJobResponse]]:
-        """One job as it stands. Never waits. Who may call: viewer.
+        """One job as it stands; with include_samples also how it went, which is kept of a job that is over. Never waits. Who may call: viewer.
           NOT_FOUND  JOB_NOT_FOUND: no such job, or forgotten
         """
 
@@ -2146,6 +2148,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.ListJobsResponse, _abc.Awaitable[_job_pb2.ListJobsResponse]]:
         """The jobs that fit a filter, newest first, a page at a time; finished ones for as long as they are remembered. Who may call: viewer.
+        A page may be shorter than asked for, and even empty, where few of very many jobs fit: next_page_token says whether it was the last.
           INVALID_ARGUMENT     bad page size or filter; PAGE_TOKEN_INVALID: start again from the first page
           NOT_FOUND            HOST_NOT_CONFIGURED
         """

@@ -1756,6 +1756,40 @@ class JobProgress(_message.Message):
 Global___JobProgress: _TypeAlias = JobProgress  # noqa: Y015
 
 @_typing.final
+class ProgressSample(_message.Message):
+    """How far a job had come at one moment of its life: one of the readings that are kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    MIGRATION_FIELD_NUMBER: _builtins.int
+    phase: Global___JobPhase.ValueType
+    """What it was doing."""
+    @_builtins.property
+    def progress(self) -> Global___JobProgress:
+        """How far it had come; observed_time says when."""
+
+    @_builtins.property
+    def migration(self) -> Global___MigrationProgress:
+        """Of MigrateDomain: how the move went. Without its schedule."""
+
+    def __init__(
+        self,
+        *,
+        phase: Global___JobPhase.ValueType = ...,
+        progress: Global___JobProgress | None = ...,
+        migration: Global___MigrationProgress | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["migration", b"migration", "progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["migration", b"migration", "phase", b"phase", "progress", b"progress"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProgressSample: _TypeAlias = ProgressSample  # noqa: Y015
+
+@_typing.final
 class JobError(_message.Message):
     """What went wrong with a job. The same error is the verb's RPC status."""
 
@@ -2014,6 +2048,7 @@ class Job(_message.Message):
     MIGRATION_FIELD_NUMBER: _builtins.int
     BACKUP_FIELD_NUMBER: _builtins.int
     BLOCK_JOB_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
     ABORTABLE_FIELD_NUMBER: _builtins.int
     ABORT_REASON_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
@@ -2111,6 +2146,12 @@ class Job(_message.Message):
         """More of a block job: PullBlock, CopyBlock, CommitBlock."""
 
     @_builtins.property
+    def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProgressSample]:
+        """How it went, oldest first, where the hypervisor reports progress: at most 64 readings, evenly over its whole life, the first and the last among
+        them. Sent by GetJob alone, with include_samples; no part of a revision.
+        """
+
+    @_builtins.property
     def error(self) -> Global___JobError:
         """What went wrong. Set in every final state but SUCCEEDED."""
 
@@ -2175,6 +2216,7 @@ class Job(_message.Message):
         migration: Global___MigrationProgress | None = ...,
         backup: Global___Backup | None = ...,
         block_job: Global___BlockJob | None = ...,
+        samples: _abc.Iterable[Global___ProgressSample] | None = ...,
         abortable: _builtins.bool = ...,
         abort_reason: _builtins.str = ...,
         cancel_requested: _builtins.bool = ...,
@@ -2194,7 +2236,7 @@ class Job(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "backup", b"backup", "backup_domain_result", b"backup_domain_result", "block_job", b"block_job", "block_job_result", b"block_job_result", "create_checkpoint_result", b"create_checkpoint_result", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "progress", b"progress", "queue_position", b"queue_position", "result", b"result", "run_timeout", b"run_timeout", "start_time", b"start_time", "update_time", b"update_time", "wait_timeout", b"wait_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "abort_reason", b"abort_reason", "abortable", b"abortable", "backup", b"backup", "backup_domain_result", b"backup_domain_result", "block_job", b"block_job", "block_job_result", b"block_job_result", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "create_checkpoint_result", b"create_checkpoint_result", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "evidence", b"evidence", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "holders", b"holders", "job_id", b"job_id", "kind", b"kind", "may_still_apply", b"may_still_apply", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "on_disconnect", b"on_disconnect", "owner", b"owner", "phase", b"phase", "progress", b"progress", "queue_position", b"queue_position", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run_timeout", b"run_timeout", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "wait_timeout", b"wait_timeout", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "abort_reason", b"abort_reason", "abortable", b"abortable", "backup", b"backup", "backup_domain_result", b"backup_domain_result", "block_job", b"block_job", "block_job_result", b"block_job_result", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "create_checkpoint_result", b"create_checkpoint_result", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "evidence", b"evidence", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "holders", b"holders", "job_id", b"job_id", "kind", b"kind", "may_still_apply", b"may_still_apply", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "on_disconnect", b"on_disconnect", "owner", b"owner", "phase", b"phase", "progress", b"progress", "queue_position", b"queue_position", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run_timeout", b"run_timeout", "samples", b"samples", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "wait_timeout", b"wait_timeout", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__queue_position: _TypeAlias = _typing.Literal["queue_position"]  # noqa: Y015
     _WhichOneofArgType__queue_position: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position"]  # noqa: Y015
