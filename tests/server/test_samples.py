@@ -6,7 +6,7 @@ import asyncio
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.server.world import World, until, virtual
@@ -35,6 +35,7 @@ def moments(samples: Samples) -> list[float]:
     return [sample.progress.observed or 0.0 for sample in samples.all()]
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.floats(0.01, 30.0), min_size=1, max_size=600))
 def test_samples_of_any_life(gaps: list[float]) -> None:
     """The first reading and the last are kept, never more than 64, and none but the last is nearer to the one before than the pace."""
@@ -48,7 +49,8 @@ def test_samples_of_any_life(gaps: list[float]) -> None:
     assert samples.pace / FIRST_PACE in {2.0**doubled for doubled in range(20)}
 
 
-@given(st.floats(0.05, 1.0), st.integers(70, 5000))
+@settings(deadline=None)  # a busy machine is no failure
+@given(st.floats(0.1, 1.0), st.integers(70, 1500))
 def test_samples_are_spread_over_the_whole_life(pace: float, seconds: int) -> None:
     """A job that is read every second or more often has 32 at least, and no gap is longer than two of the paces."""
     samples = NO_SAMPLES
@@ -59,6 +61,7 @@ def test_samples_are_spread_over_the_whole_life(pace: float, seconds: int) -> No
     assert max(later - earlier for earlier, later in pairwise(kept)) <= 2 * samples.pace + pace
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.floats(-7200.0, 7200.0), max_size=300))
 def test_a_clock_that_is_set_back(gaps: list[float]) -> None:
     """Whatever the clock does, the last reading is kept and there are never more than 64."""
