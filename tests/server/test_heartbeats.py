@@ -55,7 +55,7 @@ async def test_a_job_without_news_is_told_again() -> None:
         request = job_pb2.ManagedSaveDomainRequest(domain=types_pb2.DomainRef(name="guest-1"))
         verb = asyncio.ensure_future(timed(accept.existing(request, CALL, lifecycle.managed_save)))
         await asyncio.sleep(1)
-        (job_id,) = [job.id for job in world.jobs.before(None)]
+        (job_id,) = world.jobs.ids()
         watch = asyncio.ensure_future(timed(accept.watching(job_pb2.WatchJobRequest(job_id=job_id))))
         for told in await asyncio.gather(verb, watch):
             gaps = [after - before for (before, _), (after, _) in pairwise(told)]
@@ -96,7 +96,7 @@ async def test_too_quick_a_pace_is_refused() -> None:
             with pytest.raises(Refusal, match="INVALID_ARGUMENT") as caught:
                 await anext(stream)
             assert caught.value.problem.metadata == {"field": field}
-        assert not list(world.jobs.before(None))
+        assert not world.jobs.ids()
 
 
 @virtual

@@ -14,6 +14,7 @@ from tests.virtual_time import wall
 from virtrpc.v1 import job_pb2, types_pb2
 from virtrpc_drivers import operations as op
 from virtrpc_server.errors import Refusal
+from virtrpc_server.heartbeats import Heartbeats
 from virtrpc_server.job import JobService
 from virtrpc_server.job_filter import job_filter, job_ids
 from virtrpc_server.lookup import Lookup
@@ -38,7 +39,7 @@ class Asked:
     def __init__(self, world: World) -> None:
         self._world = world
         lookup = Lookup(world.hosts, world.domains)
-        watches = Watches(world.hosts, world.domains, world.jobs, lookup)
+        watches = Watches(world.hosts, world.domains, world.jobs, lookup, Heartbeats())
         nobody = cast("Any", None)
         self.watches = watches
         self._service = JobService(world.jobs, lookup, nobody, nobody, Pager(), watches)
