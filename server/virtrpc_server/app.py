@@ -30,6 +30,14 @@ class App:
         """The configured hosts."""
         return self.core.hosts
 
+    @property
+    def status(self) -> str:
+        """How it is, in a line for people."""
+        running, queued = self.core.jobs.counts
+        connected = [host.connected for host in self.hosts]
+        draining = "draining: " if self.transport.draining else ""
+        return f"{draining}{sum(connected)} of {len(connected)} hosts connected, {running} jobs running, {queued} queued"
+
     async def start(self) -> None:
         """Begin to reach the hosts, and listen. Raises ListenError."""
         self.lag.start()

@@ -197,6 +197,12 @@ class Jobs:
         """A job as it was last told."""
         return self.feed.get(job_id)
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many jobs run, and how many are queued."""
+        states = [run.job.state for run in self._runs.values()]
+        return states.count(JobState.RUNNING), states.count(JobState.QUEUED)
+
     def run_of(self, job_id: str) -> Run | None:
         """A job's life, while it lasts."""
         return self._runs.get(job_id)

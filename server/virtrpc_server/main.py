@@ -149,16 +149,20 @@ async def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once. Returns the exit code."""
     from virtrpc_server import tracing
     from virtrpc_server.app import build
+    from virtrpc_server.notify import Notifier
     from virtrpc_server.transport import ListenError
 
     tracing.configure(tracing.make_exporter(settings.tracing, settings.tracing_endpoint))
     app = build(settings)
     asked = _on_signals(app)
+    systemd = Notifier(lambda: app.status)
     try:
         await app.start()
         tame_collector()
+        systemd.ready()
         print(f"virtrpcd {version('virtrpc')} listens on {' and '.join(app.transport.addresses)}", file=sys.stderr, flush=True)
         log.info("%s: draining", signal.Signals(await asked).name)
+        systemd.stopping()
         await app.drain()
     except ListenError as error:
         print(f"virtrpcd: {error}", file=sys.stderr)
@@ -166,6 +170,7 @@ async def run(settings: Settings) -> int:
     finally:
         await app.stop()
         await asyncio.to_thread(tracing.shutdown)
+        systemd.close()
     return 0
 
 
