@@ -530,6 +530,72 @@ def test_a_job_that_is_ready_in_the_list(fake: Fake, run: Run) -> None:
     assert run("jobs").stdout.count("running, ready") == 1
 
 
+def test_jobs_of_a_time(fake: Fake, run: Run) -> None:
+    """`jobs` and `watch-jobs` take times as so long ago, or as a moment, local unless it says another; what is no time is said."""
+    run("jobs", "--since", "2h", "--until", "2026-11-27T10:00:00Z", "--ended-since", "2026-11-26", "--ended-until", "2026-11-27T11:30+01:00")
+    fake.on["WatchJobs"] = ending(j.WatchJobsResponse(caught_up=True))
+    run("watch-jobs", "--state", "failed", "--ended-since", "10:00")
+    (listed,), (watched,) = fake.asked("ListJobs"), fake.asked("WatchJobs")
+    ago = NOW - listed.filter.created_after.ToDatetime(UTC)
+    assert timedelta(hours=1, minutes=55) < ago < timedelta(hours=2, minutes=5)
+    assert listed.filter.created_before.ToDatetime(UTC) == datetime(2026, 11, 27, 10, tzinfo=UTC)
+    assert listed.filter.ended_after.ToDatetime(UTC) == datetime.fromisoformat("2026-11-26T00:00").astimezone()
+    assert listed.filter.ended_before.ToDatetime(UTC) == datetime(2026, 11, 27, 10, 30, tzinfo=UTC)
+    today = watched.filter.ended_after.ToDatetime(UTC).astimezone()
+    assert (today.hour, today.minute, abs(today - NOW) < timedelta(days=2)) == (10, 0, True)
+    for wrong in ("yesterday", "30", "2 fortnights", "25:00"):
+        assert run("jobs", "--since", wrong).exit_code == 2, wrong
+
+
+def test_a_table_of_jobs(fake: Fake, run: Run) -> None:
+    """A row says what was done to what, by whom, when, for how long, and why it failed; one that goes on has no end."""
+    error = t.JobError(code=10, reason="RUN_TIMEOUT", message="it ran for too long")
+    failed = job(t.JOB_STATE_FAILED, 3, kind=t.JOB_KIND_MIGRATE_DOMAIN, owner="unix", error=error)
+    failed.create_time.FromJsonString("2026-11-27T10:00:00Z")
+    failed.end_time.FromJsonString("2026-11-27T11:02:30.5Z")
+    going = job(RUNNING, 1, owner="unix")
+    going.create_time.GetCurrentTime()
+    fake.on["ListJobs"] = lambda *_: j.ListJobsResponse(jobs=[going, failed])
+    head, first, second = (line.split() for line in run("jobs").stdout.splitlines())
+    assert head == ["JOB", "KIND", "HOST", "DOMAIN", "STATE", "PROGRESS", "OWNER", "CREATED", "ENDED", "TOOK", "ERROR"]
+    assert first[-3:] == ["-", "-", "-"]
+    assert (second[1], second[-5:]) == ("migrate", ["1", "h", "2", "min", "RUN_TIMEOUT"])
+
+
+def test_samples_of_a_job(fake: Fake, run: Run) -> None:
+    """`job show --samples` draws how a job went, without the columns that nothing was told for; where there are none it says so."""
+    samples = [
+        t.ProgressSample(
+            phase=t.JOB_PHASE_MIGRATION_COPY,
+            progress=t.JobProgress(processed_bytes=number << 30, remaining_bytes=1 << 20, rate_bytes_per_second=1 << 20, memory_iteration=number),
+            migration=t.MigrationProgress(dirty_rate_bytes_per_second=8 << 20, expected_downtime=Duration(seconds=number)),
+        )
+        for number in (1, 2)
+    ]
+    for sample in samples:
+        sample.progress.observed_time.FromJsonString("2026-11-01T10:00:00Z")
+    fake.on["GetJob"] = lambda request, _: j.GetJobResponse(job=job(CANCELLED, 3, samples=samples if request.include_samples else []))
+    table = run("job", "show", "job-1", "--samples").stdout.split("\n\n")[1].splitlines()
+    assert table[0].split() == ["TIME", "PHASE", "DONE", "LEFT", "RATE", "ROUND", "GUEST", "WRITES", "DOWNTIME"]
+    assert [line.split()[4:] for line in table[1:]] == [
+        f"{number}.00 GiB 1.00 MiB 1.00 MiB/s {number} 8.00 MiB/s {number}.0 s".split() for number in (1, 2)
+    ]
+    (document,) = documents(run("job", "show", "job-1", "--samples", "--json").stdout)
+    assert len(document["samples"]) == 2
+    assert "\n\n" not in run("job", "show", "job-1").stdout
+    fake.on["GetJob"] = lambda *_: j.GetJobResponse(job=job(CANCELLED, 3))
+    assert "no progress was reported" in run("job", "show", "job-1", "--samples").stderr
+
+
+def test_jobs_are_completed(fake: Fake) -> None:
+    """Words of kinds and states, and jobs that are over where one is shown; only those that go on where one is cancelled."""
+    fake.on["ListJobs"] = lambda request, _: j.ListJobsResponse(jobs=[] if request.filter.states else [job(CANCELLED, 3)])
+    assert completions(fake.address, "virtrpc jobs --state f") == ["failed"]
+    assert completions(fake.address, "virtrpc jobs --kind managed") == ["managed-save"]
+    assert completions(fake.address, "virtrpc job show j") == ["job-1"]
+    assert completions(fake.address, "virtrpc job cancel j") == []
+
+
 def test_json_lines_of_a_job(fake: Fake, run: Run) -> None:
     """`--json` prints every state of the job as a line, and nothing on stderr."""
     fake.on["StartDomain"] = then(job(QUEUED, 1), job(RUNNING, 2), job(SUCCEEDED, 3))

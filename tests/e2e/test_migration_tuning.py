@@ -98,6 +98,9 @@ async def test_tune_migration(client: AsyncClient, restless: Guest, second: Qemu
     assert moved.HasField("setup_time")
     assert moved.memory_total_bytes >= 128 * MIB
     assert at(second, restless).state == libvirt.VIR_DOMAIN_RUNNING
+    samples = (await client.get_job(job_id=job.job_id, include_samples=True)).samples
+    assert samples[-1].progress == last.progress
+    assert any(sample.phase == t.JOB_PHASE_MIGRATION_COPY and sample.migration.memory_processed_bytes > 0 for sample in samples)
     with pytest.raises(NotReady) as caught:
         await client.tune_migration(job_id=job.job_id, bandwidth_bytes_per_second=QUICK)
     assert caught.value.metadata["state"] == "succeeded"

@@ -405,6 +405,10 @@ async def test_list_jobs(client: AsyncClient, guest: Guest, big_guest: Guest, sa
     assert await kinds(states=[t.JOB_STATE_RUNNING]) == [t.JOB_KIND_MANAGED_SAVE_DOMAIN]
     assert set(await kinds(kinds=ours)) == set(ours)
     assert await kinds(owner="nobody") == []
+    newest = await anext(aiter(client.list_jobs(page_size=1)))
+    assert await kinds(created_after=newest.create_time) == ours[:1]
+    assert (await kinds(created_before=newest.create_time))[0] == ours[1]
+    assert await kinds(ended_after=newest.end_time) == ours[:1]
     assert (await kinds(hosts=["kvm"], owner="unix", domain=t.DomainRef(uuid=big_guest.uuid)))[0] == t.JOB_KIND_MANAGED_SAVE_DOMAIN
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 import typer
 
@@ -13,6 +14,7 @@ from virtrpc.v1 import query_pb2 as q
 from virtrpc.v1 import types_pb2 as t
 
 DEADLINE_SECONDS = 0.5
+RECENT = 100
 
 
 def domains(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -39,6 +41,21 @@ def jobs(ctx: typer.Context, incomplete: str) -> list[str]:
     """Ids of jobs that have not ended."""
     going = j.JobFilter(states=[t.JOB_STATE_QUEUED, t.JOB_STATE_RUNNING])
     return _complete(ctx, incomplete, lambda client: (job.job_id for job in client.list_jobs(filter=going)))
+
+
+def recent_jobs(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Ids of the newest jobs, whether or not they have ended."""
+    return _complete(ctx, incomplete, lambda client: (job.job_id for job in islice(client.list_jobs(page_size=RECENT), RECENT)))
+
+
+def of(words: Iterable[str]) -> Callable[[str], list[str]]:
+    """Those of these words that begin so."""
+    known = sorted(words)
+
+    def begun(incomplete: str) -> list[str]:
+        return [word for word in known if word.startswith(incomplete)]
+
+    return begun
 
 
 def _first_page(pages: Iterator[q.ListDomainsResponse]) -> list[t.Domain]:

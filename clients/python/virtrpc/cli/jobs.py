@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,20 +11,17 @@ from virtrpc.aio import AsyncClient
 from virtrpc.cli import complete, follow, text
 from virtrpc.cli.command import command
 from virtrpc.cli.display import backup, migration, progress, status
+from virtrpc.cli.job_filters import Chosen
 from virtrpc.cli.panels import JOBS
 from virtrpc.cli.params import parse_size
-from virtrpc.cli.parts import Hosts
+from virtrpc.cli.samples import progress_table
 from virtrpc.cli.session import Session, complain
 from virtrpc.jobs import AsyncJobHandle, is_final
-from virtrpc.refs import domain_ref
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import types_pb2 as t
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", autocompletion=complete.jobs)]
-OfDomain = Annotated[str, typer.Option("--domain", metavar="DOMAIN", help="Of this domain.", autocompletion=complete.domains)]
-Kinds = Annotated[list[str], typer.Option("--kind", metavar="KIND", help="Of this kind, such as start-domain; may be repeated.")]
-States = Annotated[list[str], typer.Option("--state", metavar="STATE", help="In this state, such as running; may be repeated.")]
-Owner = Annotated[str, typer.Option("--owner", metavar="OWNER", help="Begun by this identity.")]
+AnyJobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", autocompletion=complete.recent_jobs)]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -41,15 +38,10 @@ def add_to(app: typer.Typer) -> None:
 
 def list_jobs(
     session: Session,
-    domain: OfDomain = "",
-    host: Hosts = [],  # noqa: B006 # Typer makes the lists, and nothing here changes them
-    kind: Kinds = [],  # noqa: B006
-    state: States = [],  # noqa: B006
-    owner: Owner = "",
+    chosen: Chosen,
     limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=0, help="At most so many; 0 is all.")] = 100,
 ) -> None:
-    """List jobs, newest first."""
-    chosen = job_filter(domain, host, kind, state, owner)
+    """List jobs, newest first: those that have not ended, and those that are remembered."""
     with session.client() as client:
         listing = client.list_jobs(filter=chosen, page_size=min(limit, 1000))
         found = list(islice(listing, limit + 1 if limit else None))
@@ -57,30 +49,11 @@ def list_jobs(
     if session.json:
         session.document(j.ListJobsResponse(jobs=shown, unreachable=listing.unreachable))
     else:
-        headers = ("JOB", "KIND", "HOST", "DOMAIN", "STATE", "PROGRESS", "OWNER", "CREATED", "ERROR")
+        headers = ("JOB", "KIND", "HOST", "DOMAIN", "STATE", "PROGRESS", "OWNER", "CREATED", "ENDED", "TOOK", "ERROR")
         session.table(headers, (_row(job) for job in shown))
     if len(found) > len(shown):
         complain(f"only the newest {limit} are shown; --limit shows more", "note")
     session.unreachable(listing.unreachable)
-
-
-def job_filter(domain: str, hosts: list[str], kinds: list[str], states: list[str], owner: str) -> j.JobFilter:
-    """The filter that these options make."""
-    return j.JobFilter(
-        domain=domain_ref(domain) if domain else None,
-        hosts=hosts,
-        kinds=[_value(t.JobKind, kind) for kind in kinds],
-        states=[_value(t.JobState, state) for state in states],
-        owner=owner,
-    )
-
-
-def _value(kind: Any, word: str) -> Any:
-    words = {text.enum(kind, number).replace(" ", "-"): number for number in kind.values() if number}
-    number = words.get(word, words.get(f"{word}-domain"))
-    if number is None:
-        raise typer.BadParameter(f"{word!r} is none of {', '.join(words)}")
-    return number
 
 
 def _row(job: t.Job) -> tuple[str, ...]:
@@ -93,18 +66,36 @@ def _row(job: t.Job) -> tuple[str, ...]:
         f"{job.progress.percent:.0f} %" if job.progress.HasField("percent") else text.NONE,
         job.owner,
         text.today(job, "create_time"),
+        text.today(job, "end_time"),
+        _took(job),
         job.error.reason or text.NONE,
     )
 
 
-def show(session: Session, job_id: JobId) -> None:
-    """Show one job."""
+def _took(job: t.Job) -> str:
+    """From its acceptance to its end, as the server's clock has it."""
+    if not job.HasField("end_time"):
+        return text.NONE
+    return text.seconds(max(0.0, (job.end_time.ToNanoseconds() - job.create_time.ToNanoseconds()) / 1e9))
+
+
+def show(
+    session: Session,
+    job_id: AnyJobId,
+    samples: Annotated[bool, typer.Option("--samples", help="Also how it went: readings of its progress, over its whole life.")] = False,
+) -> None:
+    """Show one job, running or over."""
     with session.client() as client:
-        job = client.get_job(job_id=job_id)
+        job = client.get_job(job_id=job_id, include_samples=samples)
     if session.json:
         session.document(job)
-    else:
-        session.facts(_facts(job))
+        return
+    session.facts(_facts(job))
+    if job.samples:
+        session.say("")
+        session.table(*progress_table(job.samples))
+    elif samples:
+        complain("no progress was reported of this job", "note")
 
 
 def _facts(job: t.Job) -> list[tuple[str, str]]:
@@ -136,7 +127,7 @@ def _facts(job: t.Job) -> list[tuple[str, str]]:
     return pairs
 
 
-def watch(session: Session, job_id: JobId) -> int:
+def watch(session: Session, job_id: AnyJobId) -> int:
     """Follow a job to its end. Ctrl-C leaves it alone."""
     return _follow(session, job_id, t.JOB_STATE_SUCCEEDED)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from virtrpc.v1 import types_pb2 as t
 
@@ -20,8 +23,8 @@ _SIZE_FACTORS: dict[str, int] = {
     **{name: 1024**power for power, letter in enumerate("kmgtpe", 1) for name in (letter, f"{letter}ib")},
     **{f"{letter}b": 1000**power for power, letter in enumerate("kmgtpe", 1)},
 }
-_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)?")
-_TIME_FACTORS: dict[str, float] = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)?")
+_TIME_FACTORS: dict[str, float] = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 def parse_size(value: str) -> int:
@@ -36,11 +39,25 @@ def parse_size(value: str) -> int:
 
 
 def parse_seconds(value: str) -> float:
-    """Seconds of a text like 30, 1.5s, 500ms, 5m or 2h."""
+    """Seconds of a text like 30, 1.5s, 500ms, 5m, 2h or 3d."""
     match = _TIME.fullmatch(value.strip())
     if match is None:
-        raise typer.BadParameter(f"{value!r} is no length of time: say 30, 1.5s, 500ms, 5m or 2h")
+        raise typer.BadParameter(f"{value!r} is no length of time: say 30, 1.5s, 500ms, 5m, 2h or 3d")
     return float(match.group(1)) * _TIME_FACTORS[match.group(2) or ""]
+
+
+def parse_moment(value: str) -> float:
+    """Seconds since the epoch of a text like 2h (so long ago), 2026-11-27T10:00 or 10:00 (today); local time unless it says another."""
+    text = value.strip()
+    length = _TIME.fullmatch(text)
+    if length is not None and length.group(2):
+        return time.time() - parse_seconds(text)
+    for whole in (text, f"{datetime.now().date()}T{text}"):  # noqa: DTZ005 # a day of the user's
+        try:
+            return datetime.fromisoformat(whole).astimezone().timestamp()
+        except ValueError:
+            continue
+    raise typer.BadParameter(f"{value!r} is no time: say 90s, 30m, 2h or 3d for so long ago, or 2026-11-27T10:00, 2026-11-27 or 10:00")
 
 
 def parse_numbers(value: str) -> list[int]:
@@ -56,6 +73,13 @@ def as_duration(seconds: float) -> Duration:
     duration = Duration()
     duration.FromNanoseconds(round(seconds * 1e9))
     return duration
+
+
+def as_timestamp(seconds: float) -> Timestamp:
+    """A moment as the contract says it."""
+    moment = Timestamp()
+    moment.FromNanoseconds(round(seconds * 1e9))
+    return moment
 
 
 def read_xml(path: str) -> str:

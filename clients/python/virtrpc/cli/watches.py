@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from virtrpc.cli import text
 from virtrpc.cli.command import command
 from virtrpc.cli.display import status, title
-from virtrpc.cli.jobs import Kinds, OfDomain, Owner, States, job_filter
+from virtrpc.cli.job_filters import Chosen
 from virtrpc.cli.panels import WATCHES
 from virtrpc.cli.parts import Hosts
 from virtrpc.cli.queries import domain_filter
@@ -92,18 +92,10 @@ def _value(domain: Message, field: FieldDescriptor) -> object:
     return None if field.has_presence and not domain.HasField(field.name) else getattr(domain, field.name)
 
 
-def watch_jobs(
-    session: Session,
-    domain: OfDomain = "",
-    host: Hosts = [],  # noqa: B006 # Typer makes the lists, and nothing here changes them
-    kind: Kinds = [],  # noqa: B006
-    state: States = [],  # noqa: B006
-    owner: Owner = "",
-    resume_token: Token = "",
-) -> None:
+def watch_jobs(session: Session, chosen: Chosen, resume_token: Token = "") -> None:
     """Follow jobs, the present state first. --timeout ends it."""
     with session.client() as client:
-        batches = client.watch_jobs(filter=job_filter(domain, host, kind, state, owner), resume_token=resume_token)
+        batches = client.watch_jobs(filter=chosen, resume_token=resume_token)
         for batch in _told(session, batches, bool(resume_token)):
             for change in batch.changes:
                 _job_line(session, change)
