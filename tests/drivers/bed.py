@@ -15,6 +15,7 @@ import pytest
 
 from tests.beds.domain import domain_xml, make_disk
 from tests.beds.embed import EmbedRoot
+from tests.beds.sim_daemon import SimDaemon
 from tests.beds.wait import wait_for_console
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import DriverError, Reason
@@ -123,6 +124,21 @@ class SimInProcess(Kind):
         return SimDriver(DriverSettings(uri=self.uri, **settings))
 
 
+class SimInDaemon(Kind):
+    """The simulated hypervisor in a process of its own, behind a driver process."""
+
+    def __init__(self) -> None:
+        self.daemon = SimDaemon()
+        self.daemon.start()
+
+    @property
+    def uri(self) -> str:
+        return self.daemon.uri("", running=1, save_seconds=1, progress_seconds=0.02)
+
+    def close(self) -> None:
+        self.daemon.close()
+
+
 class LibvirtTest(Kind):
     """libvirt's own mock."""
 
@@ -167,7 +183,7 @@ class Embed(Kind):
         self.root.close()
 
 
-KINDS: dict[str, type[Kind]] = {"sim": SimInProcess, "sim-process": Kind, "test": LibvirtTest, "embed": Embed}
+KINDS: dict[str, type[Kind]] = {"sim": SimInProcess, "sim-process": Kind, "sim-daemon": SimInDaemon, "test": LibvirtTest, "embed": Embed}
 
 
 @dataclass

@@ -12,6 +12,7 @@ from tests.drivers.bed import KINDS, Bed
 HYPERVISORS = [
     pytest.param("sim"),
     pytest.param("sim-process"),
+    pytest.param("sim-daemon"),
     pytest.param("test"),
     pytest.param("embed", marks=pytest.mark.hypervisor),
 ]

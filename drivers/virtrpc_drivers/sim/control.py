@@ -1,4 +1,4 @@
-"""Commands that make a simulated host misbehave: the same for `SimDriver.simulate` and, through a driver process, `ProcessDriver.simulate`."""
+"""Commands that make a simulated host misbehave: the same in process and through a driver process (`ProcessDriver.simulate`)."""
 
 from __future__ import annotations
 
@@ -98,6 +98,10 @@ class Aborts(Command, frozen=True):
     """Answers with when each call that was aborted heard of it, by call id; times as those of `Stranger`."""
 
 
+class ReadLedger(Command, frozen=True):
+    """Answers with every call that a host in a daemon was ever sent, and what came of it: a list of `Deed`s."""
+
+
 class Violations(Command, frozen=True):
     """Answers with what no correct server lets happen."""
 
@@ -118,15 +122,18 @@ class Die(Command, frozen=True):
 
 AnyCommand = (
     AddFault | AddEventFault | ClearFaults | Release | StopGuest | ContinueGuest | Guest | BeginForeignJob | EndForeignJobs
-    | Stranger | Aborts | Violations | LoseConnection | BlockLoop | Die
+    | Stranger | Aborts | ReadLedger | Violations | LoseConnection | BlockLoop | Die
 )  # fmt: skip
 _decoder = msgspec.msgpack.Decoder(AnyCommand)
 
 
 def apply(driver: SimDriver, command: msgspec.Struct | msgspec.Raw) -> Any:
     """Carry a command out; what it answers is plain data."""
-    known = _decoder.decode(command) if isinstance(command, msgspec.Raw) else command
+    known = decoded(command)
     hypervisor = driver.hypervisor
+    # In a daemon's process only what was sent to it past a driver process comes here.
+    if not driver.in_process and of_process(known):
+        return None
     match known:
         case AddFault(rule=rule):
             return hypervisor.faults.add(rule)
@@ -155,20 +162,34 @@ def apply(driver: SimDriver, command: msgspec.Struct | msgspec.Raw) -> Any:
             return at
         case Aborts():
             return {job.id: job.aborted for job in hypervisor.jobs.values() if job.aborted is not None}
+        case ReadLedger() if hypervisor.ledger is not None:
+            return msgspec.to_builtins(hypervisor.ledger.deeds())
         case Violations():
             return list(hypervisor.violations)
         case LoseConnection():
             driver.lose(process=False)
-        case BlockLoop() if not driver.in_process:
+        case Die():
+            driver.lose()
+        case _:
+            raise failure(Reason.INVALID_ARGUMENT, f"{type(known).__name__} is not a command here")
+    return None
+
+
+def decoded(command: msgspec.Struct | msgspec.Raw) -> msgspec.Struct:
+    """A command as it came, or out of the message that it came in."""
+    return _decoder.decode(command) if isinstance(command, msgspec.Raw) else command
+
+
+def of_process(command: msgspec.Struct) -> bool:
+    """Whether a command is about the driver process and no hypervisor; if so, it befalls this process."""
+    match command:
+        case BlockLoop():
             threading.Event().wait()
         case Die(signal=number):
-            if driver.in_process:
-                driver.lose()
-            else:
-                os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)
         case _:
-            raise failure(Reason.INVALID_ARGUMENT, f"{type(command).__name__} is not a command")
-    return None
+            return False
+    return True
 
 
 def _change(driver: SimDriver, change: Stranger) -> None:

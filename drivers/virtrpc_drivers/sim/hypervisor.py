@@ -17,6 +17,7 @@ from virtrpc_drivers.protocol import Call, Change
 from virtrpc_drivers.sim.domain import SaveImage, SimDomain
 from virtrpc_drivers.sim.events import Deliverer, Events, ThreadDeliverer
 from virtrpc_drivers.sim.faults import Faults
+from virtrpc_drivers.sim.ledger import Ledger
 from virtrpc_drivers.sim.options import SimOptions
 from virtrpc_drivers.sim.sdk import ForeignJob, JobHandle, SharedHandle, sdk_error
 from virtrpc_drivers.sim.verbs import perform
@@ -36,8 +37,8 @@ class SimHypervisor:
     """One simulated host. It must be made and used on one running event loop; all its time is that loop's.
 
     `wall` gives seconds since the epoch, `deliverer` carries events (a thread of its own by default), `network` holds the hosts
-    that migrations reach. `violations` lists what no correct server lets happen: two edits of one domain at once, an abort
-    that hit another's job.
+    that migrations reach, `ledger` is told of every call. `violations` lists what no correct server lets happen: two edits of one
+    domain at once, an abort that hit another's job.
     """
 
     def __init__(
@@ -47,9 +48,11 @@ class SimHypervisor:
         deliverer: Deliverer | None = None,
         wall: Callable[[], float] = time.time,
         network: Network | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.options = options or SimOptions()
         self.wall = wall
+        self.ledger = ledger
         self.network = NETWORK if network is None else network
         self.faults = Faults(self.options.seed, self._die)
         self.events = Events(deliverer or ThreadDeliverer())
@@ -93,10 +96,14 @@ class SimHypervisor:
     def begin(self, call: Call) -> JobHandle:
         """Begin an operation; it goes on whoever waits for it. A call that is known already is not begun again."""
         if call.id in self.jobs:
+            if self.ledger is not None:
+                self.ledger.sent_again(call.id)
             return self.jobs[call.id]
         job = self.jobs[call.id] = JobHandle(self, call)
         job.task = asyncio.get_running_loop().create_task(self._run(job), name=f"sim {call.operation.verb} {call.id}")
         self._working[call.id] = job
+        if self.ledger is not None:
+            self.ledger.begun(job, self.wall())
         job.task.add_done_callback(lambda task: self._ended(job, task))
         return job
 
@@ -308,6 +315,8 @@ class SimHypervisor:
     def _ended(self, job: JobHandle, task: asyncio.Task[Outcome]) -> None:
         self._working.pop(job.id, None)
         job.arrived.set()
+        if self.ledger is not None:
+            self.ledger.ended(job, task, self.wall())
         if not task.cancelled():
             task.exception()  # seen here, so that an abandoned call's error is not reported as forgotten
         if len(self.jobs) > MAX_REMEMBERED:

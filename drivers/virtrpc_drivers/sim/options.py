@@ -16,6 +16,8 @@ class SimOptions(Value, frozen=True):
 
     host: str = "sim"
     """The name by which other simulated hosts in this process reach it (migration)."""
+    daemon: str = ""
+    """The Unix socket of the process that simulates the host (`sim.daemon`), which outlives its drivers; else the driver process does."""
     domains: int = 3
     running: int = 1
     """How many of them run at first."""
