@@ -248,10 +248,10 @@ def test_every_await_that_is_allowed_is_there(graph: Graph, table: dict[str, str
 @pytest.mark.parametrize(
     ("handler", "reached"),
     [
-        ("job.JobService.StartDomain", "virtrpc_drivers.proxy.ProcessDriver.run"),
+        ("job.JobService.StartDomain", "virtrpc_drivers.forwarding.Forwarding.run"),
         ("job.JobService.StartDomain", "virtrpc_server.slots.Ticket.wait"),
         ("job.JobService.CancelJob", "virtrpc_server.running.Run.stop"),
-        ("snapshot.SnapshotService.ListSnapshots", "virtrpc_drivers.proxy.ProcessDriver.snapshots"),
+        ("snapshot.SnapshotService.ListSnapshots", "virtrpc_drivers.forwarding.Forwarding.snapshots"),
         ("snapshot.SnapshotService.DeleteSnapshot", "virtrpc_server.slots.Conditions.of"),
         ("query.QueryService.WatchDomains", "virtrpc_server.watching.Watches._domain"),
         ("query.QueryService.ListDomains", "virtrpc_server.messages.domains.domain_message"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.beds.processes import kill
+from tests.beds.processes import children, command_line, kill
+from tests.beds.sim_daemon import SimDaemon
+from tests.beds.wait import wait_until
 from tests.e2e.server import HostTable, Server, Setting
 from virtrpc_server.settings import Settings
 
@@ -25,6 +28,15 @@ def kills(whole: int) -> int:
 def seed() -> int:
     """What a test's chances begin with: what the environment says, else another number each time. Tests print it where they fail."""
     return int(os.environ.get(SEED) or int.from_bytes(os.urandom(4)))
+
+
+def sim_hosts(daemon: SimDaemon, names: str, domains: int) -> dict[str, str]:
+    """Hosts of a daemon that is quick, but gives time to be killed in; every other one forgets its calls, as libvirt does: those need proof."""
+    quick = {"save_seconds": 0.4, "restore_seconds": 0.2, "migrate_seconds": 0.5, "block_seconds": 0.6, "latency": 0.01, "progress_seconds": 0.1}
+    return {
+        name: daemon.uri(name, domains=domains, running=domains // 2, seed=number, remembers=(number + 1) % 2, **quick)
+        for number, name in enumerate(names)
+    }
 
 
 class StubbornServer(Server):
@@ -45,9 +57,14 @@ class StubbornServer(Server):
         self.kill()
         self.start()
 
-    def crash_driver(self, host: str) -> None:
-        """kill -9 of a host's driver process; the server starts another one."""
-        kill(self.driver_pid(host))
+    def kill_driver(self, chances: random.Random) -> None:
+        """kill -9 of any of its driver processes, once one runs; the server starts another one."""
+
+        def running() -> list[int]:
+            return [child for child in children(self.pid) if "virtrpc_drivers.process" in command_line(child)]
+
+        wait_until(running, "a driver process to run")
+        kill(chances.choice(running()))
 
     def check_journal(self) -> None:
         """The journal as the last server left it is whole (PRAGMA integrity_check); it is only read."""
