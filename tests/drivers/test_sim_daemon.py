@@ -16,11 +16,11 @@ from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.protocol import Change, DriverSettings, HostDown, HostUp, Report
 from virtrpc_drivers.proxy import ProcessDriver
-from virtrpc_drivers.sim.control import Die
+from virtrpc_drivers.sim.control import ContinueGuest, Die, StopGuest
 from virtrpc_drivers.values import Group, State
 
 GUARD = 60.0
-SAVING = {"running": 3, "save_seconds": 1, "progress_seconds": 0.02}
+SAVING = {"running": 3, "save_seconds": 600, "progress_seconds": 0.02}
 
 
 @pytest.fixture
@@ -57,8 +57,9 @@ async def guests(process: ProcessDriver) -> list[str]:
 @pytest.mark.parametrize("remembers", [1, 0])
 async def test_a_save_outlives_its_driver_process(daemon: SimDaemon, remembers: int) -> None:
     """The next process follows the very call to its end: it was sent once, and succeeded once."""
-    async with driver(daemon.uri("a", **SAVING, remembers=remembers)) as (process, notices):
+    async with driver(daemon.uri("a", save_seconds=0.1, progress_seconds=0.02, remembers=remembers)) as (process, notices):
         call = call_of(ops.ManagedSave(uuid=(await guests(process))[0]))
+        await process.simulate(StopGuest(uuid=call.operation.uuid))
         lost = asyncio.ensure_future(process.run(call))
         await notices.until(Report, lambda report: report.call_id == call.id)
         mark = len(notices.seen)
@@ -67,8 +68,10 @@ async def test_a_save_outlives_its_driver_process(daemon: SimDaemon, remembers: 
         with pytest.raises(DriverError, match="ended while the call was out"):
             await lost
         await notices.until(HostUp, since=mark)
-        await process.resume(call)
-        assert notices.since(mark, Report)
+        followed = asyncio.ensure_future(process.resume(call))
+        await notices.until(Report, since=mark)
+        await process.simulate(ContinueGuest(uuid=call.operation.uuid))
+        await followed
         assert await state(process, call.operation.uuid) is State.SHUTOFF
     (deed,) = await daemon.ledger("a")
     assert (deed.call_id, deed.verb, deed.how, deed.applied, deed.sent) == (call.id, "ManagedSave", "succeeded", True, 1)

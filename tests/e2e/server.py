@@ -90,12 +90,8 @@ class Server:
 
     def start(self) -> None:
         """Start it, and return once it listens."""
-        program = Path(sys.executable).with_name("virtrpcd")
-        command = [str(word) for word in (program, "serve", "--socket", self.socket, "--config", self._config, *self._options)]
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("VIRTRPC_")} | {"PATH": self.search_path}
         heard = len(self.log) if self.log_file.exists() else 0
-        with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        self.spawn()
 
         def listens() -> bool:
             assert self._process is not None
@@ -104,6 +100,14 @@ class Server:
             return " listens on " in self.log[heard:]
 
         wait_until(listens, f"virtrpcd to listen, see {self.log_file}", GUARD)
+
+    def spawn(self) -> None:
+        """Start it, and return at once."""
+        program = Path(sys.executable).with_name("virtrpcd")
+        command = [str(word) for word in (program, "serve", "--socket", self.socket, "--config", self._config, *self._options)]
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("VIRTRPC_")} | {"PATH": self.search_path}
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
 
     def wait_live(self, *hosts: str) -> None:
         """Return once these hosts, or all, are LIVE."""
