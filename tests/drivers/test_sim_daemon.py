@@ -16,7 +16,8 @@ from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.protocol import Change, DriverSettings, HostDown, HostUp, Report
 from virtrpc_drivers.proxy import ProcessDriver
-from virtrpc_drivers.sim.control import ContinueGuest, Die, StopGuest
+from virtrpc_drivers.sim.control import AddFault, Die, Release
+from virtrpc_drivers.sim.faults import Rule
 from virtrpc_drivers.values import Group, State
 
 GUARD = 60.0
@@ -59,7 +60,7 @@ async def test_a_save_outlives_its_driver_process(daemon: SimDaemon, remembers: 
     """The next process follows the very call to its end: it was sent once, and succeeded once."""
     async with driver(daemon.uri("a", save_seconds=0.1, progress_seconds=0.02, remembers=remembers)) as (process, notices):
         call = call_of(ops.ManagedSave(uuid=(await guests(process))[0]))
-        await process.simulate(StopGuest(uuid=call.operation.uuid))
+        await process.simulate(AddFault(rule=Rule(verb="ManagedSave", step=2, wedge=True)))
         lost = asyncio.ensure_future(process.run(call))
         await notices.until(Report, lambda report: report.call_id == call.id)
         mark = len(notices.seen)
@@ -70,7 +71,7 @@ async def test_a_save_outlives_its_driver_process(daemon: SimDaemon, remembers: 
         await notices.until(HostUp, since=mark)
         followed = asyncio.ensure_future(process.resume(call))
         await notices.until(Report, since=mark)
-        await process.simulate(ContinueGuest(uuid=call.operation.uuid))
+        await process.simulate(Release())
         await followed
         assert await state(process, call.operation.uuid) is State.SHUTOFF
     (deed,) = await daemon.ledger("a")
