@@ -63,6 +63,7 @@ CONTROLS = {
     "virtrpc_server.telling.Telling.tell -> asyncio.tasks.wait": "the store: told means stored",
     "virtrpc_server.telling.Telling.write -> a value (asyncio.locks.Lock)": "the store, which writes a job once at a time",
     "virtrpc_server.telling.Telling.write -> asyncio.tasks.sleep": "the store, which failed",
+    "virtrpc_server.journal.Journal._written -> asyncio.tasks.shield": "the store, where it is the journal",
     "virtrpc_server.listening.Listener.stored -> asyncio.tasks.shield": "the store: a job's id is told when the job is stored",
     "virtrpc_server.acceptance.Acceptance._accepted -> a value (typing.Awaitable)": "the order, which one of Acceptance's functions makes",
     "virtrpc_server.acceptance._made -> asyncio.threads.to_thread": "the order of a long request",

@@ -7,6 +7,7 @@ import logging
 from virtrpc_drivers.proxy import ProcessDriver
 from virtrpc_server.core import Core, DriverFactory
 from virtrpc_server.hosts import Host, Hosts
+from virtrpc_server.journal import Journal
 from virtrpc_server.lag import Lag
 from virtrpc_server.settings import Settings
 from virtrpc_server.store import Store
@@ -35,11 +36,10 @@ class App:
         """How it is, in a line for people."""
         running, queued = self.core.jobs.counts
         connected = [host.connected for host in self.hosts]
-        draining = "draining: " if self.transport.draining else ""
-        return f"{draining}{sum(connected)} of {len(connected)} hosts connected, {running} jobs running, {queued} queued"
+        return f"{sum(connected)} of {len(connected)} hosts connected, {running} jobs running, {queued} queued"
 
     async def start(self) -> None:
-        """Begin to reach the hosts, and listen. Raises ListenError."""
+        """Begin to reach the hosts, take up the jobs of an earlier life, and listen. Raises ListenError, InUse."""
         self.lag.start()
         await self.core.start(self._connection_changed)
         await self.transport.start()
@@ -64,4 +64,4 @@ class App:
 
 def build(settings: Settings) -> App:
     """A server with these settings."""
-    return App(settings)
+    return App(settings, store=Journal(settings.state_dir, sync=settings.journal_sync) if settings.journal else None)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
-from virtrpc_drivers.errors import DriverError, Reason
+from virtrpc_drivers.errors import DriverError, Reason, failure
 from virtrpc_drivers.protocol import Call
 from virtrpc_drivers.values import Outcome
 from virtrpc_server.hosts import Host
@@ -75,6 +76,13 @@ async def _look_until_free(host: Host, uuid: str) -> None:
             return
 
 
+def _left_behind() -> asyncio.Future[Outcome]:
+    lost: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    lost.set_exception(failure(Reason.DRIVER_LOST, "the server ended while the call was out"))
+    lost.exception()  # a ghost's error has nobody to go to
+    return lost
+
+
 class Lost(Exception):  # noqa: N818  # not an error of the call: nobody knows how it ends
     """The call has not returned and may never."""
 
@@ -82,14 +90,18 @@ class Lost(Exception):  # noqa: N818  # not an error of the call: nobody knows h
 class OutstandingCall:
     """A call from the moment it is sent until it is known to be over."""
 
-    def __init__(self, host: Host, call: Call, on_abort: Callable[[], None]) -> None:
-        """Send it. `on_abort` is called each time an abort was sent for it."""
+    def __init__(self, host: Host, call: Call, on_abort: Callable[[], None], on_resume: Callable[[], None] | None = None) -> None:
+        """Send it; with `on_resume`, which is called before the host is asked what became of it, one that an earlier life of the server has sent.
+
+        `on_abort` is called each time an abort was sent for it.
+        """
         self._host = host
         self._call = call
         self._on_abort = on_abort
+        self._on_resume = on_resume
         self._began = asyncio.get_running_loop().time()
         self._lost_since: float | None = None
-        self._calling = self._start(host.driver.run(call))
+        self._calling: asyncio.Future[Outcome] = self._start(host.driver.run(call)) if on_resume is None else _left_behind()
         self._aborting: asyncio.Task[None] | None = None
         self._abort_out = False
         self._resumed = False
@@ -124,6 +136,8 @@ class OutstandingCall:
                     raise
             await self._until_back_up(stop, deadline, ran_out)
             self._resumed = True
+            if self._on_resume is not None:
+                self._on_resume()
             self._began = asyncio.get_running_loop().time()
             self._calling = self._start(self._host.driver.resume(self._call))
 
@@ -138,8 +152,8 @@ class OutstandingCall:
 
     async def over(self) -> None:
         """Returns once the call, and every abort sent for it, has returned, or once the hypervisor's job could be taken."""
-        tasks = [task for task in (self._calling, self._aborting) if task is not None]
-        await asyncio.wait(tasks)
+        await asyncio.wait([self._calling])
+        await self.aborts_over()
         error = self._calling.exception()
         if isinstance(error, DriverError) and (self._is_lost(error) or error.reason in (Reason.OUTCOME_UNKNOWN, Reason.FOREIGN_JOB)):
             await self._until_free()
@@ -151,10 +165,10 @@ class OutstandingCall:
     async def _until_over(self, stop: asyncio.Event, deadline: float | None, ran_out: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         if not stop.is_set():
-            stopping = asyncio.ensure_future(stop.wait())
+            stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
             timeout = None if deadline is None else max(0.0, deadline - loop.time())
             try:
-                await asyncio.wait([self._calling, stopping], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({self._calling, stopping}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 stopping.cancel()
             if not self._calling.done() and not stop.is_set():

@@ -5,12 +5,16 @@ The server runs the schedule and not the driver process: it outlives that proces
 
 from __future__ import annotations
 
+import sys
+
 import msgspec
 
 from virtrpc_drivers.migration import Step
 
 LONGEST_GAP = 2.0
 """Of longer times without a reading no more than this counts: nobody knows whether the move got on."""
+UNBOUNDED = sys.float_info.max
+"""Not infinity, which JSON lacks."""
 LESS = 0.9
 """A pass counts that begins with no more than this part of what each one before it began with."""
 
@@ -26,9 +30,9 @@ class Convergence(msgspec.Struct, frozen=True):
     iteration: int = 0
     counts: bool = True
     """Whether the present pass counts."""
-    least_begun: float = float("inf")
+    least_begun: float = UNBOUNDED
     """What the smallest pass that counts began with."""
-    least_left: float = float("inf")
+    least_left: float = UNBOUNDED
     """The least that was left in the present pass."""
     taken: int = 0
     last_step_time: float | None = None
@@ -51,7 +55,7 @@ class Convergence(msgspec.Struct, frozen=True):
     def _entered(self, remaining: int, iteration: int) -> Convergence:
         counts = iteration <= 1 or remaining <= LESS * self.least_begun
         begun = min(self.least_begun, remaining) if counts else self.least_begun
-        return msgspec.structs.replace(self, iteration=iteration, counts=counts, least_begun=begun, least_left=float("inf"))
+        return msgspec.structs.replace(self, iteration=iteration, counts=counts, least_begun=begun, least_left=UNBOUNDED)
 
     def due(self, schedule: tuple[Step, ...]) -> Step | None:
         """The step that is to be taken now."""

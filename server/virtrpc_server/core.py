@@ -16,6 +16,7 @@ from virtrpc_server.acceptance import Acceptance
 from virtrpc_server.budgets import Budgets
 from virtrpc_server.domains import Domains
 from virtrpc_server.heartbeats import Heartbeats
+from virtrpc_server.history import Retention
 from virtrpc_server.hosts import Host, HostConfig, Hosts
 from virtrpc_server.job import JobService
 from virtrpc_server.jobs import Jobs
@@ -50,7 +51,8 @@ class Core:
         self.domains = Domains(generation=int(clock() * 1000))
         self._budgets = Budgets(clock)
         self.hosts = Hosts([self._host(host) for host in settings.hosts])
-        self.jobs = Jobs(self.hosts, self.domains, store or MemoryStore(), clock)
+        retention = Retention(settings.history_jobs, settings.history_days * 86_400)
+        self.jobs = Jobs(self.hosts, self.domains, store or MemoryStore(), clock, retention)
 
     def add_to(self, server: aio.Server) -> None:
         """Serve the three services there."""
@@ -67,7 +69,10 @@ class Core:
         snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server(snapshots, server)
 
     async def start(self, on_connection: Callable[[Host], None]) -> None:
-        """Begin to reach the hosts; changes of their connections go to `on_connection`, and to who watches."""
+        """Begin to reach the hosts, and take up the jobs of an earlier life; changes of connections go to `on_connection`, and to who watches.
+
+        Raises InUse.
+        """
 
         def changed(host: Host) -> None:
             on_connection(host)
@@ -76,6 +81,7 @@ class Core:
 
         for host in self.hosts:
             await host.start(self.jobs.report, changed, tracing.export)
+        await self.jobs.begin()
 
     async def close(self) -> None:
         """End at once; what runs at the hypervisors goes on."""
@@ -90,7 +96,7 @@ class Core:
                 read_only=host.read_only,
                 path_roots=self._settings.roots_of(host),
                 # Stamps of a later server must be newer than those of an earlier one, whose journal may hold them.
-                process=int(self._clock()) * 1000,
+                process=int(self._clock() * 1000),
                 tracing=self._settings.tracing != "none",
                 # Migrations has judged every destination before the driver sees it.
                 migration_schemes=(),

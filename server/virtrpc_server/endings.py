@@ -52,6 +52,17 @@ def stopped(job: Job, message: str = "") -> Ending:
             return Ending(JobState.CANCELLED, problem, cancel_reason=why)
 
 
+def cut_off(job: Job, now: float) -> Ending | None:
+    """The end of a queued job whose server ended; None where it may wait on."""
+    if not job.detached:
+        return _interrupted("it was not begun with DETACH")
+    if job.secret:
+        return _interrupted("it carried a secret, which is not stored")
+    if job.created + job.wait_limit <= now:
+        return _interrupted(f"its wait_timeout of {job.wait_limit:g} s has passed")
+    return None
+
+
 def preempted(job: Job, by: str) -> Ending:
     """PREEMPTED by the destroy with this job id."""
     return Ending(JobState.PREEMPTED, Problem("PREEMPTED", f"domain {job.name} was destroyed", {"job_id": by}))
@@ -107,3 +118,8 @@ def _described(holder: Holder, now: float) -> dict[str, str]:
         "holder_foreign_text": holder.text,
     }
     return {key: value for key, value in pairs.items() if value}
+
+
+def _interrupted(why: str) -> Ending:
+    words = f"the server ended while the job was queued, and {why}; nothing was sent"
+    return Ending(JobState.INTERRUPTED, Problem("INTERRUPTED", words), evidence=words)

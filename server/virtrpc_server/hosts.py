@@ -87,7 +87,8 @@ class Host:
         self.info: HostInfo | None = None
         self.fault: Fault | None = None
         self.since = clock()
-        self.listed = False
+        self.known = asyncio.Event()
+        """Set once it has been listed."""
         self.connected = False
         self.budget = Budget(clock)
         self.destroys = Slots(DESTROYS_AT_ONCE, clock)
@@ -158,6 +159,11 @@ class Host:
             message = f"{self.info.hypervisor} on host {self.name} has no {name}; GetHost shows what it can do"
             raise refuse("UNSUPPORTED_BY_HYPERVISOR", message, host=self.name, method=name)
         return support
+
+    @property
+    def listed(self) -> bool:
+        """Whether it has ever said which domains it has."""
+        return self.known.is_set()
 
     @property
     def tally(self) -> Tally:
@@ -311,7 +317,7 @@ class Host:
             # A domain that cannot be read must not keep the others unknown.
             await self.refresher.drained(FIRST_READ_SECONDS)
         before = self.freshness
-        self.listed = True
+        self.known.set()
         self._audited = asyncio.get_running_loop().time()
         if self.freshness is not before:
             self._on_connection(self)

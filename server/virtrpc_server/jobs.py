@@ -7,7 +7,6 @@ import logging
 import secrets
 import time
 from bisect import bisect_left, insort
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,9 +20,11 @@ from virtrpc_server.domains import Domains, Entry
 from virtrpc_server.endings import in_vain
 from virtrpc_server.errors import Refusal, refuse
 from virtrpc_server.feed import Feed
+from virtrpc_server.history import DEFAULT_RETENTION, History, Retention
 from virtrpc_server.hosts import Freshness, Host, Hosts
-from virtrpc_server.listening import Listener
-from virtrpc_server.records import CancelReason, Job, JobState, OnDisconnect, WaitingFor
+from virtrpc_server.listening import Followed, Listener, Past
+from virtrpc_server.records import CancelReason, Job, JobState, OnDisconnect, Problem, WaitingFor, number_of
+from virtrpc_server.recovery import take_up, without_host
 from virtrpc_server.running import Run
 from virtrpc_server.serialised import Serialised
 from virtrpc_server.slots import Conditions
@@ -35,12 +36,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_HISTORY = 10_000
-"""Finished jobs that are remembered."""
 DEFAULT_WAIT_LIMIT = 30.0
 FOLLOWER_SECONDS = 0.001
 """How long those who follow a job wait, for each of them, between two of its forms; its end comes at once."""
 SHORTEST_PAUSE = 0.02
+FORGET_SECONDS = 60.0
+"""How often what has become too old is looked for."""
+REOPEN_SECONDS = 5.0
+READING_SECONDS = 10.0
+"""How long a start waits for the journal before queries are answered without it."""
 
 
 class CancelOutcome(StrEnum):
@@ -73,7 +77,9 @@ class Order:
 class Jobs:
     """All jobs of this server, and the conditions that they take."""
 
-    def __init__(self, hosts: Hosts, domains: Domains, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, hosts: Hosts, domains: Domains, store: Store, clock: Callable[[], float] = time.time, retention: Retention = DEFAULT_RETENTION
+    ) -> None:
         self.hosts = hosts
         self.domains = domains
         self.store = store
@@ -87,13 +93,69 @@ class Jobs:
         self._runs: dict[str, Run] = {}
         self._ghosts: set[asyncio.Task[None]] = set()
         self._requests: dict[tuple[str, str], str] = {}
-        self._history: OrderedDict[str, None] = OrderedDict()
+        self._history = History(retention, clock)
+        self._reading: asyncio.Task[None] | None = None
+        self._unread: Problem | None = None
+        """Why it is not known which jobs there are."""
         self._order: list[str] = []
         self._last_id = 0
         self.queues = Queues(self._runs, self.feed.get, self.keep)
         self.conditions: Conditions[tuple[str, ...]] = Conditions(clock, self.queues.moved)
         for host in hosts:
             host.tell_queues(self.queues.moved)
+
+    # Beginning
+
+    async def begin(self) -> None:
+        """Take up what an earlier life has left. Until the store can be read, all that concerns jobs is refused. Raises InUse."""
+        self._unread = Problem("JOURNAL_UNAVAILABLE", "the journal of jobs is still being read; try again soon")
+        self._reading = asyncio.get_running_loop().create_task(self._read_store())
+        self.keep(self._forget_old())
+        await asyncio.wait([self._reading], timeout=READING_SECONDS)
+        if self._reading.done():
+            self._reading.result()
+
+    async def _read_store(self) -> None:
+        while self._unread is not None:
+            try:
+                await self._take_up()
+            except Refusal as refusal:
+                log.error("%s; no jobs are taken before it can be read", refusal.problem.message)
+                self._unread = refusal.problem
+                await asyncio.sleep(REOPEN_SECONDS)
+
+    async def _take_up(self) -> None:
+        stored = await self.store.load()
+        for place, job in enumerate(stored):
+            if job.host not in self.hosts and (left := without_host(job, self.clock())) is not None:
+                await self.store.put(left)
+                stored[place] = left
+        self._last_id = max((number_of(job.id) for job in stored), default=0)
+        take_up(self, stored)
+        self._unread = None
+        self._forget()
+
+    async def _forget_old(self) -> None:
+        while True:
+            await asyncio.sleep(FORGET_SECONDS)
+            self._forget()
+
+    def remember(self, job: Job) -> None:
+        """A job of an earlier life that is over."""
+        self._note_request(job)
+        self.publish(job)
+        self._history.add(job)
+
+    def go_on(self, job: Job) -> Run:
+        """A job of an earlier life that is not over, or whose call is not."""
+        run = self._runs[job.id] = Run.again(self, job)
+        self._note_request(job)
+        return run
+
+    def check_read(self) -> None:
+        """Raises Refusal (JOURNAL_UNAVAILABLE) where it is not known which jobs there are."""
+        if self._unread is not None:
+            raise Refusal(self._unread)
 
     # Accepting
 
@@ -112,6 +174,7 @@ class Jobs:
 
     def attach(self, owner: str, request_id: str, fingerprint: str, on_disconnect: OnDisconnect) -> Listener | None:
         """Listen to the job that this request began when it was first sent; None where there is none. Raises Refusal (REQUEST_ID_REUSED)."""
+        self.check_read()
         job_id = self._requests.get((owner, request_id))
         if job_id is None:
             return None
@@ -121,7 +184,7 @@ class Jobs:
             return None
         if job.fingerprint != fingerprint:
             raise refuse("REQUEST_ID_REUSED", f"request_id {request_id!r} was used for another request", job_id=job_id)
-        return Listener(self, run if run is not None else Run.finished(self, job), on_disconnect)
+        return Listener(self, run if run is not None else Past(job), on_disconnect)
 
     def _check(self, order: Order) -> VerbSupport:
         host = self.hosts[order.host]
@@ -161,14 +224,14 @@ class Jobs:
         return slot is Slot.DESTROY or self.conditions.peek((entry.host, entry.uuid)) is None
 
     def _begin(self, order: Order, support: VerbSupport) -> Run:
-        now = self.clock()
+        now, operation = self.clock(), verbs.without_secrets(order.operation)
         job = Job(
             id=self._new_id(now),
             host=order.host,
             uuid=order.operation.uuid,
             name=order.name,
             generation=order.generation,
-            operation=verbs.without_secrets(order.operation),
+            operation=operation,
             owner=order.owner,
             request_id=order.request_id,
             fingerprint=order.fingerprint,
@@ -177,14 +240,19 @@ class Jobs:
             run_limit=order.run_limit,
             created=now,
             updated=now,
+            support=support,
+            detached=order.on_disconnect is OnDisconnect.DETACH,
+            secret=operation != order.operation,
             destination_host=order.destination_host,
         )
-        run = Run(self, self.hosts[order.host], job, order.operation, support)
-        self._runs[job.id] = run
-        if order.request_id:
-            self._requests[order.owner, order.request_id] = job.id
+        run = self._runs[job.id] = Run(self, self.hosts[order.host], job, order.operation)
+        self._note_request(job)
         run.begin()
         return run
+
+    def _note_request(self, job: Job) -> None:
+        if job.request_id:
+            self._requests[job.owner, job.request_id] = job.id
 
     def _new_id(self, now: float) -> str:
         # In order of acceptance, whatever the clock does, so that lists need no other order.
@@ -208,14 +276,16 @@ class Jobs:
         return self._runs.get(job_id)
 
     def known(self, job_id: str) -> Job:
-        """A job as it was last told; raises Refusal (JOB_NOT_FOUND)."""
+        """A job as it was last told; raises Refusal (JOB_NOT_FOUND, JOURNAL_UNAVAILABLE)."""
+        self.check_read()
         job = self.feed.get(job_id)
         if job is None:
             raise not_found(job_id)
         return job
 
     def ids(self) -> list[str]:
-        """All jobs, in order of their acceptance."""
+        """All jobs, in order of their acceptance. Raises Refusal (JOURNAL_UNAVAILABLE)."""
+        self.check_read()
         return self._order
 
     def unfinished(self) -> list[str]:
@@ -225,7 +295,7 @@ class Jobs:
     def watch(self, job_id: str, silence: float | None = None) -> AsyncIterator[Job]:
         """As `follow`, for who has no say in whether the job goes on. Raises Refusal (JOB_NOT_FOUND)."""
         run = self._runs.get(job_id)
-        return self.follow(run if run is not None else Run.finished(self, self.known(job_id)), silence)
+        return self.follow(run if run is not None else Past(self.known(job_id)), silence)
 
     async def over(self, job_id: str) -> None:
         """Wait until a job has told its end; at once where there is none."""
@@ -234,7 +304,7 @@ class Jobs:
             async for _ in self.follow(run):
                 pass
 
-    async def follow(self, run: Run, silence: float | None = None) -> AsyncIterator[Job]:
+    async def follow(self, run: Followed, silence: float | None = None) -> AsyncIterator[Job]:
         """A stored job's present form, then each later one that the caller is quick enough to see; the final one is last.
 
         After `silence` seconds without a later one the present form comes again. However slow the caller is: the run keeps what it told
@@ -251,7 +321,7 @@ class Jobs:
             elif not await self.feed.news.wait_for(topics, silence):
                 yield job
 
-    async def _pace(self, run: Run) -> None:
+    async def _pace(self, run: Followed) -> None:
         # A thousand followers of a job that reports ten times a second are ten thousand messages a second, and leave no time for anything else.
         end = _end_of(run.job.id)
         pause = FOLLOWER_SECONDS * self.feed.news.waiting(end)
@@ -305,23 +375,26 @@ class Jobs:
         for run in self._runs.values():
             run.spare(destroy.job.id)
 
-    def left(self, run: Run, listener: Listener) -> None:
+    def left(self, run: Followed, listener: Listener) -> None:
         """A caller left before the job's end; a drain of the server is never a disconnect."""
         run.listeners.discard(listener)
-        if self.draining or run.job.finished:
+        if self.draining or run.job.finished or not isinstance(run, Run):
             return
         others = {other.on_disconnect for other in run.listeners}
         cancels = listener.on_disconnect is OnDisconnect.CANCEL and OnDisconnect.CANCEL not in others
-        wanted = run.listeners or run.detached
+        wanted = run.listeners or run.job.detached
         withdraws = listener.on_disconnect is OnDisconnect.WITHDRAW and run.job.state is JobState.QUEUED and not wanted
         if cancels or withdraws:
             self._stop(run, CancelReason.CALLER_LEFT)
 
     async def drain(self, limit: float) -> None:
-        """Take no new jobs, end queued ones INTERRUPTED, wait at most `limit` seconds for running ones. Cancels nothing."""
+        """Take no new jobs, leave queued ones to the next server or end them INTERRUPTED, wait at most `limit` seconds for running ones.
+
+        Cancels nothing.
+        """
         self.draining = True
         for run in list(self._runs.values()):
-            if run.job.state is JobState.QUEUED:
+            if run.job.state is JobState.QUEUED and not run.park():
                 self._stop(run, CancelReason.DRAIN)
         tasks = [run.task for run in self._runs.values() if run.task is not None]
         if tasks:
@@ -333,7 +406,7 @@ class Jobs:
 
     async def close(self) -> None:
         """Abandon what is still out; the hypervisor goes on with it."""
-        tasks = [run.task for run in self._runs.values() if run.task is not None] + list(self._ghosts)
+        tasks = [task for task in (self._reading, *(run.task for run in self._runs.values()), *self._ghosts) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -351,20 +424,29 @@ class Jobs:
         """The store did not take it: there is no such job, and the same request_id may try again."""
         self._runs.pop(run.job.id, None)
         self._forget_request(run.job)
+        # Whatever became of the writing that failed: nobody will be told of this job.
+        self.keep(self._forgotten([run.job.id]))
 
     def ended(self, run: Run) -> None:
         """A run told its end and has nothing out any more: it becomes history, and the oldest history is forgotten."""
         self._runs.pop(run.job.id, None)
-        self._history[run.job.id] = None
-        forgotten: list[str] = []
-        while len(self._history) > MAX_HISTORY:
-            job_id, _ = self._history.popitem(last=False)
+        self._history.add(run.job)
+        self._forget()
+
+    def _forget(self) -> None:
+        forgotten = list(self._history.expired())
+        for job_id in forgotten:
             self._forget_request(self.known(job_id))
             self.feed.remove(job_id)
             del self._order[bisect_left(self._order, job_id)]
-            forgotten.append(job_id)
         if forgotten:
-            self.keep(self.store.forget(forgotten))
+            self.keep(self._forgotten(forgotten))
+
+    async def _forgotten(self, job_ids: list[str]) -> None:
+        try:
+            await self.store.forget(job_ids)
+        except Refusal as refusal:
+            log.info("jobs cannot be forgotten now: %s", refusal)
 
     def _forget_request(self, job: Job) -> None:
         if self._requests.get((job.owner, job.request_id)) == job.id:

@@ -81,6 +81,13 @@ def serve(
     listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="A TCP address to listen on as well.")] = None,
     insecure: Annotated[bool | None, typer.Option("--insecure", help="Allow --listen to be reachable from other machines.")] = None,
     drain_timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long running jobs are waited for.", show_default="60")] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="Where the journal of jobs is kept.", show_default="/var/lib/virtrpc or the user's")] = None,
+    journal: Annotated[bool | None, typer.Option(" /--no-journal", help="Forget jobs when the server ends.")] = None,
+    journal_sync: Annotated[
+        bool | None, typer.Option("--journal-sync", help="Have the journal survive a loss of power as well: each batch waits for the disk.")
+    ] = None,
+    history_days: Annotated[float | None, typer.Option(metavar="DAYS", help="How long finished jobs are kept.", show_default="7")] = None,
+    history_jobs: Annotated[int | None, typer.Option(metavar="NUMBER", help="How many finished jobs are kept.", show_default="10000")] = None,
     path_root: Annotated[
         list[Path] | None,
         typer.Option(help="Where files named in requests may be, any number of times.", show_default="/var/lib/libvirt"),
@@ -103,6 +110,7 @@ def serve(
     """Serve the hosts. Flags go before the environment (VIRTRPC_SOCKET and so on), that before the file."""
     flags = {
         "hosts": host or None, "socket": socket, "listen": listen, "insecure": insecure, "drain_timeout": drain_timeout,
+        "state_dir": state_dir, "journal": journal, "journal_sync": journal_sync, "history_days": history_days, "history_jobs": history_jobs,
         "path_roots": path_root or None, "migration_schemes": migration_scheme or None, "heartbeat": heartbeat, "lag_warning": lag_warning,
         "log_level": log_level, "tracing": tracing, "tracing_endpoint": tracing_endpoint,
     }  # fmt: skip
@@ -150,6 +158,7 @@ async def run(settings: Settings) -> int:
     from virtrpc_server import tracing
     from virtrpc_server.app import build
     from virtrpc_server.notify import Notifier
+    from virtrpc_server.store import InUse
     from virtrpc_server.transport import ListenError
 
     tracing.configure(tracing.make_exporter(settings.tracing, settings.tracing_endpoint))
@@ -164,7 +173,7 @@ async def run(settings: Settings) -> int:
         log.info("%s: draining", signal.Signals(await asked).name)
         systemd.stopping()
         await app.drain()
-    except ListenError as error:
+    except (ListenError, InUse) as error:
         print(f"virtrpcd: {error}", file=sys.stderr)
         return EXIT_FAILED
     finally:

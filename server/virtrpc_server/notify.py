@@ -68,7 +68,7 @@ class Notifier:
         signs = ["WATCHDOG=1"] if self._watchdog is not None else []
         if self._stopping:
             signs.append(f"EXTEND_TIMEOUT_USEC={EXTENSION_SECONDS * 1_000_000}")
-        status = self._status()
+        status = f"{'draining: ' if self._stopping else ''}{self._status()}"
         if status != self._told:
             self._told = status
             signs.append(f"STATUS={status}")

@@ -36,6 +36,17 @@ class Places:
         for key in self._keys:
             if not self._take(key, self._conditions.of(key)).granted.is_set():
                 break
+        self._hold_off()
+
+    def hold(self) -> None:
+        """Take all of them but the budget's, whoever waits: the job had them when an earlier life of the server ended."""
+        for key in self._keys:
+            self._tickets[key] = self._conditions.of(key).hold(self._owner)
+        for number, limit in enumerate(self._limits):
+            self._tickets[_limit_key(number)] = limit.hold(self._owner)
+        self._hold_off()
+
+    def _hold_off(self) -> None:
         if self._slot is Slot.DESTROY:
             self._held_off = [self._conditions.of(self._domain), self._conditions.of((*self._domain, "agent"))]
             for slots in self._held_off:
@@ -46,11 +57,16 @@ class Places:
         for key in self._keys:
             yield self._take(key, self._conditions.of(key)), WaitingFor.CONDITION
         for number, limit in enumerate(self._limits):
-            yield self._take((WaitingFor.HOST_LIMIT.value, str(number)), limit), WaitingFor.HOST_LIMIT
+            yield self._take(_limit_key(number), limit), WaitingFor.HOST_LIMIT
 
     def take_budget(self) -> Ticket | None:
         """A place at the daemon for one call; None for a destroy, which needs none."""
         return None if self._slot is Slot.DESTROY else self._take(WaitingFor.DAEMON_BUDGET, self._host.budget)
+
+    def hold_budget(self) -> None:
+        """The same for a call that is out already."""
+        if self._slot is not Slot.DESTROY and WaitingFor.DAEMON_BUDGET not in self._tickets:
+            self._tickets[WaitingFor.DAEMON_BUDGET] = self._host.budget.hold(self._owner)
 
     def release_budget(self) -> None:
         """The call is over, and another may follow."""
@@ -86,3 +102,7 @@ class Places:
     def _give_back(self, chosen: Callable[[Key | WaitingFor], bool]) -> None:
         for key in [key for key in self._tickets if chosen(key)]:
             self._tickets.pop(key).release()
+
+
+def _limit_key(number: int) -> Key:
+    return (WaitingFor.HOST_LIMIT.value, str(number))

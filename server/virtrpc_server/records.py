@@ -9,7 +9,7 @@ import msgspec
 
 from virtrpc_drivers.migration import Reading
 from virtrpc_drivers.operations import AnyOperation
-from virtrpc_drivers.values import BackupInfo, Metadata, Outcome, Phase
+from virtrpc_drivers.values import BackupInfo, Metadata, Outcome, Phase, VerbSupport
 from virtrpc_server.convergence import Convergence
 from virtrpc_server.domains import Entry, Observed, Stats
 from virtrpc_server.progress import Progress
@@ -87,7 +87,7 @@ class Holder:
     """What it waits for itself, with what is waited for here in its hands."""
 
 
-class Job(msgspec.Struct, frozen=True):
+class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     """One verb on its way, or done. Times are wall time in seconds, limits seconds.
 
     A struct, not a dataclass: it is replaced with each report of its progress, which a dataclass of this size takes forty times as long for.
@@ -109,6 +109,18 @@ class Job(msgspec.Struct, frozen=True):
     wait_limit: float
     run_limit: float | None
     created: float
+    support: VerbSupport
+    """What the hypervisor's table said of the verb when the job was accepted."""
+    detached: bool = False
+    """Whether any caller wanted it to go on whoever leaves."""
+    secret: bool = False
+    """Whether `operation` lacks a secret that it was accepted with."""
+    attempts: int = 0
+    """How many calls were sent for it; with the id it makes the present call's."""
+    called: float | None = None
+    """When that was sent."""
+    haunts: bool = False
+    """Its call, or an abort of it, was out when it ended, and is."""
     revision: int = 1
     state: JobState = JobState.QUEUED
     phase: Phase | None = None
@@ -145,6 +157,11 @@ class Job(msgspec.Struct, frozen=True):
     def finished(self) -> bool:
         """Whether the state is final."""
         return self.state not in (JobState.QUEUED, JobState.RUNNING)
+
+
+def number_of(job_id: str) -> int:
+    """A job's place in the order of acceptance: the first part of its id."""
+    return int(job_id.partition("-")[0], 16)
 
 
 _WITHOUT_TEXTS = {

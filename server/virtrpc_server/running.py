@@ -8,25 +8,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import structs
 
 from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.migration import Step
 from virtrpc_drivers.operations import AnyOperation, Migrate
 from virtrpc_drivers.protocol import Call, Report
-from virtrpc_drivers.values import DomainReading, Outcome, Phase, Slot, VerbSupport
+from virtrpc_drivers.values import DomainReading, Outcome, Phase, Slot
 from virtrpc_server import schedule, starting, tracing, verbs
 from virtrpc_server.calls import Lost, OutstandingCall, foreign_job_over
 from virtrpc_server.domains import Entry
-from virtrpc_server.endings import Ending, Over, failed, in_vain, preempted, stated, stopped
+from virtrpc_server.endings import Ending, Over, cut_off, failed, in_vain, preempted, stated, stopped
 from virtrpc_server.errors import problem_of
 from virtrpc_server.hosts import Freshness, Host
 from virtrpc_server.places import Places
 from virtrpc_server.progress import Progress
 from virtrpc_server.records import CancelReason, Holder, Job, JobState, Problem, WaitingFor, domain_kept, operation_kept
 from virtrpc_server.samples import Sample
-from virtrpc_server.slots import Slots, Ticket
+from virtrpc_server.slots import Slots, Ticket, first_of
 from virtrpc_server.telling import Telling
 
 if TYPE_CHECKING:
@@ -49,17 +52,15 @@ NOT_NOW = {
 class Run:
     """One unfinished job at work."""
 
-    def __init__(self, jobs: Jobs, host: Host, job: Job, operation: AnyOperation, support: VerbSupport) -> None:
+    def __init__(self, jobs: Jobs, host: Host, job: Job, operation: AnyOperation, record: Telling | None = None) -> None:
         loop = asyncio.get_running_loop()
         self.listeners: set[Listener] = set()
-        self.detached = False
-        """Whether any caller, who may have left, wanted it to go on whoever leaves."""
         self.task: asyncio.Task[None] | None = None
         self._jobs = jobs
-        self._record = Telling(job, jobs.store, jobs.publish, jobs.clock)
+        self._record = record or Telling(job, jobs.store, jobs.publish, jobs.clock)
         self._host = host
         self._operation = operation
-        self._support = support
+        self._support = support = job.support
         self._deadline = loop.time() + job.wait_limit
         self._stop = asyncio.Event()
         self._preempted_by: list[str] = []
@@ -67,16 +68,19 @@ class Run:
         limits = jobs.hosts.limits(job.verb, support.slot, job.host, job.destination_host)
         self._places = Places(job, operation, support.slot, host, limits, jobs.conditions)
         self._out: OutstandingCall | None = None
-        self._attempts = 0
         self._foreign = ""
-        self._made = False
+        self._parked = False
 
     @classmethod
-    def finished(cls, jobs: Jobs, job: Job) -> Run:
-        """A run of a job that is over: what a late listener holds."""
-        run = cls(jobs, jobs.hosts[job.host], job, job.operation, VerbSupport(verb=job.verb))
-        run.stored.set_result(None)
-        run._record.told = job
+    def again(cls, jobs: Jobs, job: Job) -> Run:
+        """A run that goes on with a job of an earlier life, whose host is configured. `begin_again` begins it."""
+        # Generations do not outlast a life, and no time of a loop's clock does.
+        convergence = job.convergence and structs.replace(job.convergence, read=None)
+        record = Telling.again(structs.replace(job, generation=None, convergence=convergence), jobs.store, jobs.publish, jobs.clock)
+        run = cls(jobs, jobs.hosts[job.host], job, job.operation, record)
+        run._deadline -= max(0.0, jobs.clock() - job.created)
+        if job.cancel_reason is not None:
+            run._stop.set()
         return run
 
     @property
@@ -92,7 +96,7 @@ class Run:
     @property
     def call_id(self) -> str:
         """The id of its present call."""
-        return f"{self.job.id}.{self._attempts}"
+        return f"{self.job.id}.{self.job.attempts}"
 
     @property
     def host(self) -> Host:
@@ -110,6 +114,37 @@ class Run:
         """Take the first place in the queue now, in order of arrival, and live on in a task of its own."""
         self._places.arrive()
         self.task = asyncio.get_running_loop().create_task(self._live(), name=f"job {self.job.id}")
+
+    def begin_again(self) -> None:
+        """The same in another life of the server: what was sent has its places at once."""
+        if self.job.state is JobState.QUEUED:
+            if not self._stop.is_set():
+                self._places.arrive()
+        else:
+            self._places.hold()
+            if self.job.phase is not None and self.job.phase.on_its_own:
+                self._places.release_call()
+        if self._support.slot is Slot.DESTROY and self.job.state is JobState.RUNNING:
+            self._jobs.preempt(self)
+        work = self._haunt_again() if self.job.finished else self._live_again()
+        self.task = asyncio.get_running_loop().create_task(work, name=f"job {self.job.id}")
+
+    def detach(self) -> bool:
+        """A caller wants it to go on whoever leaves; False where that is nothing new. `tell` returns once it is stored."""
+        if self.job.detached or self.job.finished:
+            return False
+        self._record.decide(detached=True)
+        self._jobs.keep(self.tell())
+        return True
+
+    def park(self) -> bool:
+        """Leave a queued job as it is stored, for the next server; False where that could not begin it."""
+        if self.task is None or self._stop.is_set() or not self._jobs.store.outlives or cut_off(self.job, self._jobs.clock()) is not None:
+            return False
+        self._places.give_up()
+        self.task.cancel()
+        self._parked = True
+        return True
 
     def stop(self, reason: CancelReason) -> None:
         """Ask the job to stop, from this moment on; the first reason stays. `tell` says so to others."""
@@ -137,6 +172,9 @@ class Run:
     def _stop_waiting(self) -> None:
         self._stop.set()
         self._places.give_up()
+        if self._parked:
+            self._parked = False
+            self.task = asyncio.get_running_loop().create_task(self._end(self._stopped()))
 
     def reported(self, report: Report) -> None:
         """The driver says where the call is."""
@@ -197,26 +235,75 @@ class Run:
     # Its life
 
     async def _live(self) -> None:
-        try:
+        with self._released_at_worst():
             if await self._record.begin():
-                await self._end(await self._ending())
+                await self._end(await self._ending(self._work()))
             else:
                 self._places.release()
                 self._jobs.refused(self)
+
+    async def _live_again(self) -> None:
+        with self._released_at_worst():
+            # Whether or not the store can be written now: to ask the hypervisor needs nothing of it.
+            self._jobs.keep(self.tell())
+            await self._end(await self._ending(self._wait_again() if self.job.state is JobState.QUEUED else self._resume()))
+
+    async def _haunt_again(self) -> None:
+        with self._released_at_worst():
+            self._out = self._left_behind()
+            await self._haunt()
+
+    @contextlib.contextmanager
+    def _released_at_worst(self) -> Iterator[None]:
+        try:
+            yield
         except BaseException:
             # The server ends, or has a fault: either way nothing may be held for ever.
             self._places.release()
             raise
 
-    async def _ending(self) -> Ending:
+    async def _ending(self, work: Coroutine[None, None, Ending]) -> Ending:
         try:
-            return await self._after_call(await self._work())
+            return await self._after_call(await work)
         except Over as over:
             return over.ending
         except Exception:
             log.exception("job %s ended by a fault of this server", self.job.id)
             problem = Problem("INTERNAL", "a fault of this server ended the job")
             return Ending(JobState.FAILED, problem, ghost=self._out is not None and self._out.out)
+
+    async def _wait_again(self) -> Ending:
+        """A queued job of an earlier life: wait until its host is known, then as any other."""
+        if self._stop.is_set() or self._preempted_by:
+            return self._stopped()
+        ending = cut_off(self.job, self._jobs.clock())
+        if ending is not None:
+            return ending
+        if not self._host.listed:
+            holder = Holder(text=f"host {self._host.name} has not been reached since the server was started")
+            self._record.decide(waiting_for=None, holders=(holder,), queue_position=None)
+            await self.tell()
+            await first_of(self._time_left(), self._host.known, self._stop)
+        if not self._host.listed and not self._stop.is_set():
+            raise Over(failed("HOST_UNREACHABLE", f"host {self._host.name} was not reached in the job's wait_timeout", host=self._host.name))
+        return await self._work()
+
+    async def _resume(self) -> Ending:
+        """The call of an earlier life, which may still be out: ask the hypervisor what became of it."""
+        self._out = self._left_behind()
+        self._out.aborted = self.job.phase is Phase.ABORTING
+        passed = self._jobs.clock() - (self.job.called or self.job.created)
+        limit = self.job.run_limit
+        ending = await self._outcome_of(self._out, None if limit is None else max(0.0, limit - passed))
+        if ending is None:
+            return Ending(JobState.OUTCOME_UNKNOWN, Problem("OUTCOME_UNKNOWN", self._foreign), evidence=self._foreign, ghost=True)
+        if ending.state is JobState.SUCCEEDED and self.job.secret:
+            words = "nothing shows whether the secret that it carried was set: secrets are not stored, and the server ended while its call was out"
+            return Ending(JobState.INTERRUPTED, Problem("INTERRUPTED", words), evidence=words)
+        return ending
+
+    def _left_behind(self) -> OutstandingCall:
+        return OutstandingCall(self._host, self._present_call(), lambda: self._enter(Phase.ABORTING), self._places.hold_budget)
 
     async def _work(self) -> Ending:
         with tracing.start_span("wait", job_id=self.job.id, domain=self.job.uuid):
@@ -254,7 +341,6 @@ class Run:
         if not self._host.connected:
             text = self._host.fault.message if self._host.fault else ""
             raise Over(failed("HOST_UNREACHABLE", f"host {self._host.name} cannot be reached: {text}", host=self._host.name))
-        self._made = entry is None
         if entry is None and verbs.makes_domain(self._operation):
             return
         if entry is None:
@@ -271,11 +357,15 @@ class Run:
         """Send the operation; None where a foreign job was in the way."""
         entry = self._entry()
         abortable = self._support.abortable and self._operation.abortable
+        now = self._jobs.clock()
         self._record.decide(
             state=JobState.RUNNING,
             # It may have been renamed while the job waited.
             name=entry.name if entry is not None else self.job.name,
-            started=self.job.started or self._jobs.clock(),
+            created_domain=entry is None,
+            started=self.job.started or now,
+            attempts=self.job.attempts + 1,
+            called=now,
             phase=Phase.CALLING,
             waiting_for=None,
             holders=(),
@@ -290,20 +380,25 @@ class Run:
         self._recheck()
         if self._support.slot is Slot.DESTROY:
             self._jobs.preempt(self)
+        self._out = OutstandingCall(self._host, self._present_call(), lambda: self._enter(Phase.ABORTING))
+        return await self._outcome_of(self._out, self.job.run_limit)
+
+    def _present_call(self) -> Call:
         limit = self.job.run_limit
-        self._attempts += 1
-        call = Call(
+        return Call(
             # Ids are unique for ever: a call that is sent again is another call.
             id=self.call_id,
             operation=self._operation,
-            began=self._jobs.clock(),
+            began=self.job.called or self.job.created,
             wait_guest=limit * 2 if limit is not None else 86_400.0,
             traceparent=tracing.traceparent(),
         )
-        self._out = OutstandingCall(self._host, call, lambda: self._enter(Phase.ABORTING))
+
+    async def _outcome_of(self, out: OutstandingCall, limit: float | None) -> Ending | None:
+        """How the call ends; None where a foreign job was in the way."""
         try:
             with starting.read_meanwhile(self._host, self._operation):
-                outcome = await self._out.finish(self._stop, limit, self._ran_out)
+                outcome = await out.finish(self._stop, limit, self._ran_out)
         except Lost as lost:
             return Ending(JobState.OUTCOME_UNKNOWN, Problem("OUTCOME_UNKNOWN", str(lost)), evidence=str(lost), ghost=True)
         except DriverError as error:
@@ -348,9 +443,10 @@ class Run:
             state=JobState.QUEUED, phase=None, waiting_for=WaitingFor.BLOCKED_BY_OTHER, holders=(holder,), abortable=True, abort_reason=""
         )
         self._tell_those_behind()
-        if self._jobs.draining:
-            self.stop(CancelReason.DRAIN)
         await self.tell()
+        if self._jobs.draining and not self.park():
+            self.stop(CancelReason.DRAIN)
+            await self.tell()
         may_be_over = await foreign_job_over(self._host, self.job.uuid, self._time_left(), self._stop)
         if self._stop.is_set():
             raise Over(self._stopped())
@@ -398,6 +494,7 @@ class Run:
 
     async def _end(self, ending: Ending) -> None:
         entry = self._entry()
+        out = ending.ghost or (self._out is not None and self._out.out)
         self._record.decide(
             state=ending.state,
             phase=None,
@@ -412,14 +509,13 @@ class Run:
             outcome=ending.outcome,
             evidence=ending.evidence,
             may_still_apply=ending.ghost,
+            haunts=out,
             operation=operation_kept(self.job.operation),
             samples=self.job.samples.at_rest(),
             name=entry.name if entry is not None else self.job.name,
             domain=domain_kept(entry) if entry is not None and ending.state is JobState.SUCCEEDED else None,
-            created_domain=self._made,
         )
         await self._record.write()
-        out = ending.ghost or (self._out is not None and self._out.out)
         if out:
             self._jobs.keep(self._haunt())
             self._tell_those_behind()
@@ -475,6 +571,7 @@ class Run:
             self._spare_others()
         finally:
             self._leave()
+        await self._record.laid_to_rest()
         self._jobs.ended(self)
 
     def _leave(self) -> None:

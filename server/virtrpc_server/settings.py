@@ -45,6 +45,13 @@ def default_socket() -> Path:
     return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}") / "virtrpc/virtrpc.sock"
 
 
+def default_state_dir() -> Path:
+    """Where root's server keeps its journal, and where everybody else's."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/virtrpc")
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "virtrpc"
+
+
 def split_address(address: str) -> tuple[str, int]:
     """Host and port of "host:port" or "[ipv6]:port". Raises ValueError."""
     host, colon, port = address.rpartition(":")
@@ -166,6 +173,16 @@ class Settings(BaseSettings):
     """Allow `listen` to be reachable from other machines although callers are not authenticated."""
     drain_timeout: float = Field(default=60.0, ge=0)
     """Seconds that running jobs are waited for when the server is asked to end."""
+    state_dir: Path = Field(default_factory=default_state_dir)
+    """The directory of the journal of jobs; made with mode 0700. One server at a time may have it."""
+    journal: bool = True
+    """Whether jobs are kept there, and outlive the server; else they are kept in memory."""
+    journal_sync: bool = False
+    """Have what was told of jobs survive a loss of power, not only the end of the process: each batch waits for the disk."""
+    history_days: float = Field(default=7.0, gt=0)
+    """How long finished jobs are kept. One with a request_id is kept for an hour at least."""
+    history_jobs: int = Field(default=10_000, ge=0)
+    """How many finished jobs are kept, those of the last hour with a request_id aside: about 2 KB of memory each."""
     path_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_read_list)] = (Path("/var/lib/libvirt"),)
     """Directories below which file paths in requests must resolve, unless a host has its own."""
     migration_schemes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_read_list)] = ("qemu+tls", "qemu+tcp", "xen+tls", "xen+tcp")

@@ -118,6 +118,12 @@ class Slots:
             self._grant()
         return ticket
 
+    def hold(self, owner: str) -> Ticket:
+        """A place for one who had it in an earlier life of the server: granted at once, whoever holds, and beyond the limit."""
+        ticket = Ticket(self, owner)
+        self._grant_to(ticket)
+        return ticket
+
     def withdraw(self, ticket: Ticket) -> None:
         """Take a ticket out, wherever it stands, and grant what that frees."""
         known = ticket in self._waiters or ticket in self._holders
@@ -145,10 +151,13 @@ class Slots:
     def _grant(self) -> None:
         while self._waiters and not self._hindered():
             ticket, _ = self._waiters.popitem(last=False)
-            self._holders[ticket] = None
-            ticket.since = self._clock()
-            ticket.granted.set()
+            self._grant_to(ticket)
         self._tell()
+
+    def _grant_to(self, ticket: Ticket) -> None:
+        self._holders[ticket] = None
+        ticket.since = self._clock()
+        ticket.granted.set()
 
     def _tell(self) -> None:
         if self._waiters and self.on_move is not None:

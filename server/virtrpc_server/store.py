@@ -8,13 +8,21 @@ from virtrpc_server.records import Job
 
 
 class Store(Protocol):
-    """The journal of jobs. Every method is awaited; a failed `put` raises, and the job is not accepted."""
+    """What jobs are written to. Every method is awaited; what it has taken survives what `outlives` says, in the order in which it was given."""
 
-    async def put(self, job: Job) -> None:
-        """Write the newest form of a job."""
+    @property
+    def outlives(self) -> bool:
+        """Whether another server that begins with this store finds the jobs of this one."""
 
     async def load(self) -> list[Job]:
-        """All jobs that were written and not yet forgotten, oldest first."""
+        """Open it: all jobs that were written and not yet forgotten, in order of acceptance. Raises Refusal (JOURNAL_UNAVAILABLE), and may be tried
+        again; InUse where another server has it."""
+
+    async def add(self, job: Job) -> None:
+        """Write a job for the first time. Raises Refusal (JOURNAL_UNAVAILABLE): then there is no such job, now or later."""
+
+    async def put(self, job: Job) -> None:
+        """Write the newest form of a job that was added. Raises as `add`, and may be tried again."""
 
     async def forget(self, job_ids: list[str]) -> None:
         """Drop finished jobs from the history."""
@@ -23,19 +31,32 @@ class Store(Protocol):
         """Finish what is being written."""
 
 
+class InUse(Exception):  # noqa: N818 # what it is, as a sentence says it
+    """Another server has the store."""
+
+
 class MemoryStore:
     """Keeps jobs for one life of the server."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
 
-    async def put(self, job: Job) -> None:
-        """Write the newest form of a job."""
-        self._jobs[job.id] = job
+    @property
+    def outlives(self) -> bool:
+        """It is gone with its process."""
+        return False
 
     async def load(self) -> list[Job]:
         """All jobs, oldest first."""
         return list(self._jobs.values())
+
+    async def add(self, job: Job) -> None:
+        """Write a job."""
+        await self.put(job)
+
+    async def put(self, job: Job) -> None:
+        """Write the newest form of a job."""
+        self._jobs[job.id] = job
 
     async def forget(self, job_ids: list[str]) -> None:
         """Drop finished jobs."""

@@ -9,12 +9,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from virtrpc_server.errors import Refusal
 from virtrpc_server.records import Job
 from virtrpc_server.store import Store
 
 log = logging.getLogger(__name__)
 
 STORE_RETRY_SECONDS = 1.0
+LIVES_APART = 1 << 32
+"""How far a job's revisions in one life of the server are from those in the next: the last ones told were not stored, and must not come again."""
 
 
 class Telling:
@@ -33,6 +36,18 @@ class Telling:
         self._must_store = job.revision
         self.told: Job | None = None
         """The newest form that was published."""
+
+    @classmethod
+    def again(cls, job: Job, store: Store, publish: Callable[[Job], None], clock: Callable[[], float]) -> Telling:
+        """The record of a job that an earlier life of the server has stored, told as it was then; `tell` stores and tells that it goes on here."""
+        record = cls(job, store, publish, clock)
+        record.stored.set_result(None)
+        record._written = job
+        record.publish()
+        if not job.finished:
+            record.job = replace(job, revision=job.revision + LIVES_APART)
+            record._must_store = record.job.revision
+        return record
 
     def change(self, **changes: Any) -> None:  # the fields of Job
         """The next revision."""
@@ -54,7 +69,7 @@ class Telling:
         """Store the job for the first time and tell it. False where the store refuses it: then there is no job."""
         job = self.job
         try:
-            await self._store.put(job)
+            await self._store.add(job)
         except Exception as error:  # noqa: BLE001 # whatever a store raises goes to the callers
             self.stored.set_exception(error)
             self.stored.exception()
@@ -82,6 +97,9 @@ class Telling:
                 job = self.job
                 try:
                     await self._store.put(job)
+                except Refusal as refusal:
+                    log.info("job %s cannot be stored; trying again: %s", self.job.id, refusal)
+                    await asyncio.sleep(STORE_RETRY_SECONDS)
                 except Exception:
                     log.exception("job %s cannot be stored; trying again", self.job.id)
                     await asyncio.sleep(STORE_RETRY_SECONDS)
@@ -100,6 +118,12 @@ class Telling:
                 log.warning("the samples of job %s are not stored: %s", job.id, error)
             else:
                 self._written = job
+
+    async def laid_to_rest(self) -> None:
+        """Store that the call of a job which is over is over too."""
+        self.job = replace(self.job, haunts=False)
+        self._written = None
+        await self.write()
 
     def publish(self) -> None:
         """Tell the newest form of which all is stored that must be."""

@@ -75,6 +75,7 @@ class Watches:
 
     async def jobs(self, request: job_pb2.WatchJobsRequest) -> AsyncIterator[bytes]:
         """Follow the jobs that fit: encoded WatchJobsResponses. Raises INVALID_ARGUMENT, HOST_NOT_CONFIGURED, RESUME_TOKEN_INVALID."""
+        self._jobs.check_read()
         view = View(
             feed=self._jobs.feed,
             fits=job_filter(request.filter, self._lookup) if request.filter.ListFields() else None,

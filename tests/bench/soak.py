@@ -28,6 +28,7 @@ GROWTH_BYTES = 8 << 20
 ENDING_SECONDS = 30.0
 CONFIG = """
 socket = "{socket}"
+state_dir = "{socket}.state"
 drain_timeout = 1
 [[hosts]]
 name = "{host}"

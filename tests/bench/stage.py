@@ -32,6 +32,7 @@ SETTLE_SECONDS = 1.5
 URI = f"sim://{HOST}/?domains={DOMAINS}&running={DOMAINS}&save_seconds={SAVE_SECONDS}&progress_seconds=0.1&workers={JOBS + WEDGED + 2}"
 CONFIG = f"""
 socket = "{{socket}}"
+state_dir = "{{socket}}.state"
 drain_timeout = 1
 [[hosts]]
 name = "{HOST}"

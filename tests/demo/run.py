@@ -63,7 +63,12 @@ async def serving(here: Stage, **settings: float) -> AsyncIterator[AsyncClient]:
     socket = here.directory / "virtrpc.sock"
     config = here.directory / "virtrpcd.toml"
     host = {"name": "demo", "uri": here.uri, **settings}
-    words = [f"path_roots = [{json.dumps(str(here.directory))}]", "[[hosts]]", *(f"{key} = {json.dumps(value)}" for key, value in host.items())]
+    words = [
+        f"state_dir = {json.dumps(str(here.directory / 'state'))}",
+        f"path_roots = [{json.dumps(str(here.directory))}]",
+        "[[hosts]]",
+        *(f"{key} = {json.dumps(value)}" for key, value in host.items()),
+    ]
     config.write_text("\n".join(words) + "\n")
     with (here.directory / "virtrpcd.log").open("w") as log:
         command = [sys.executable, "-m", "virtrpc.daemon", "serve", "--socket", str(socket), "--config", str(config)]

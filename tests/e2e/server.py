@@ -56,7 +56,7 @@ class Server:
         self.socket = self.path / "s"
         self.log_file = self.path / "virtrpcd.log"
         self._config = self.path / "virtrpcd.toml"
-        self._config.write_text(_toml(hosts, {"drain_timeout": 10, **settings}))
+        self._config.write_text(_toml(hosts, {"drain_timeout": 10, "state_dir": str(self.path / "state"), **settings}))
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self.search_path = os.environ["PATH"]

@@ -14,8 +14,8 @@ from virtrpc_drivers.protocol import Call
 from virtrpc_drivers.sim.driver import SimDriver
 from virtrpc_drivers.sim.faults import Rule
 from virtrpc_drivers.values import CancelAnswer, Outcome
-from virtrpc_server import jobs as jobs_module
 from virtrpc_server.calls import ABORT_LONGEST_PAUSE, BACK_UP_SECONDS, LOST_SECONDS, PROBE_LONGEST_PAUSE
+from virtrpc_server.history import Retention
 from virtrpc_server.records import Job, JobState, WaitingFor
 
 GIB = 1 << 30
@@ -54,21 +54,17 @@ async def test_a_ghost_keeps_all_that_its_job_had() -> None:
 @virtual
 async def test_a_ghost_is_not_forgotten() -> None:
     """However many jobs have ended since: who waits for it is told whose call it is. Once it is over it is history like others."""
-    history, jobs_module.MAX_HISTORY = jobs_module.MAX_HISTORY, 2
-    try:
-        async with World() as world:
-            job, held = await ghost(world)
-            others = [await world.run(op.SetMemory(uuid=world.guest(2).uuid, memory_bytes=GIB // 2)) for _ in range(3)]
-            waiting = world.accept(op.SetMemory(uuid=job.uuid, memory_bytes=GIB // 2))
-            await until(lambda: waiting.job.waiting_for)
-            (holder,) = waiting.job.holders
-            assert (holder.job_id, holder.ghost) == (job.id, True)
-            assert world.jobs.ids()[::-1] == [waiting.job.id, others[2].id, others[1].id, job.id]
-            world.sim.faults.remove(held)
-            await world.end(waiting)
-            await until(lambda: world.jobs.ids()[::-1] == [waiting.job.id, job.id])
-    finally:
-        jobs_module.MAX_HISTORY = history
+    async with World(retention=Retention(jobs=2)) as world:
+        job, held = await ghost(world)
+        others = [await world.run(op.SetMemory(uuid=world.guest(2).uuid, memory_bytes=GIB // 2)) for _ in range(3)]
+        waiting = world.accept(op.SetMemory(uuid=job.uuid, memory_bytes=GIB // 2))
+        await until(lambda: waiting.job.waiting_for)
+        (holder,) = waiting.job.holders
+        assert (holder.job_id, holder.ghost) == (job.id, True)
+        assert world.jobs.ids()[::-1] == [waiting.job.id, others[2].id, others[1].id, job.id]
+        world.sim.faults.remove(held)
+        await world.end(waiting)
+        await until(lambda: world.jobs.ids()[::-1] == [waiting.job.id, job.id])
 
 
 @virtual

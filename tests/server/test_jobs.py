@@ -15,8 +15,8 @@ from virtrpc_drivers import operations as op
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.sim.faults import Rule
 from virtrpc_drivers.values import Phase
-from virtrpc_server import jobs as jobs_module
 from virtrpc_server.errors import Refusal
+from virtrpc_server.history import Retention
 from virtrpc_server.jobs import CancelOutcome
 from virtrpc_server.records import CancelReason, Job, JobState, OnDisconnect, WaitingFor
 from virtrpc_server.store import MemoryStore
@@ -585,7 +585,7 @@ async def test_a_run_that_is_over_is_freed_without_a_collection() -> None:
         try:
             for operation in (op.Suspend(uuid=uuid), op.Resume(uuid=uuid)):
                 with world.accept(operation) as listener:
-                    run = weakref.ref(listener._run)
+                    run = weakref.ref(listener._followed)
                     await world.end(listener)
                 del listener
                 await asyncio.sleep(1)
@@ -597,21 +597,17 @@ async def test_a_run_that_is_over_is_freed_without_a_collection() -> None:
 @virtual
 async def test_a_slow_follower_sees_the_end_of_a_forgotten_job() -> None:
     """However many jobs ended while it was busy with one update: its own job's end is its last, though the list has forgotten the job."""
-    history, jobs_module.MAX_HISTORY = jobs_module.MAX_HISTORY, 2
-    try:
-        async with World() as world:
-            listener = world.accept(op.ManagedSave(uuid=world.guest(1).uuid))
-            await world.running(listener)
-            updates = listener.updates()
-            seen = [await anext(updates)]
-            await until(lambda: listener.job.finished)
-            for _ in range(3):
-                await world.run(op.SetMemory(uuid=world.guest(2).uuid, memory_bytes=GIB // 2))
-            assert world.jobs.get(listener.job.id) is None
-            seen += [job async for job in updates]
-            assert (seen[-1].state, len(seen)) == (JobState.SUCCEEDED, 2)
-    finally:
-        jobs_module.MAX_HISTORY = history
+    async with World(retention=Retention(jobs=2)) as world:
+        listener = world.accept(op.ManagedSave(uuid=world.guest(1).uuid))
+        await world.running(listener)
+        updates = listener.updates()
+        seen = [await anext(updates)]
+        await until(lambda: listener.job.finished)
+        for _ in range(3):
+            await world.run(op.SetMemory(uuid=world.guest(2).uuid, memory_bytes=GIB // 2))
+        assert world.jobs.get(listener.job.id) is None
+        seen += [job async for job in updates]
+        assert (seen[-1].state, len(seen)) == (JobState.SUCCEEDED, 2)
 
 
 class SlowStore(MemoryStore):

@@ -28,7 +28,7 @@ class Cache:
         self.hosts = Hosts([Host(HostConfig(name, "fake:"), FakeDriver(), self.domains) for name in names or ("a", "b")])
         self.lookup = Lookup(self.hosts, self.domains)
         for host in self.hosts:
-            host.listed = True
+            host.known.set()
 
     def fitting(self, wanted: types_pb2.DomainFilter) -> list[str]:
         """host/name of what fits."""
@@ -71,7 +71,7 @@ async def test_what_is_there_on_no_host_is_not_found() -> None:
 async def test_unknown_is_never_gone() -> None:
     """What is not found while a host that could have it is not listed yet is HOST_UNREACHABLE; elsewhere it is NOT_FOUND."""
     cache = Cache()
-    cache.hosts["b"].listed = False
+    cache.hosts["b"].known.clear()
     with refused("HOST_UNREACHABLE") as problem:
         cache.lookup.domain(Ref(name="web"))
     assert problem.metadata["host"] == "b"

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,11 @@ COMMAND = [sys.executable, "-c", "from virtrpc_server.main import main; main()"]
 GUARD_SECONDS = 30
 
 
+def environment(home: Path) -> dict[str, str]:
+    """What a virtrpcd finds set, so that it keeps to this directory."""
+    return {**os.environ, "VIRTRPC_CONFIG": "", "VIRTRPC_STATE_DIR": str(home / "state")}
+
+
 class Daemon:
     """A running virtrpcd."""
 
@@ -29,7 +35,7 @@ class Daemon:
         self._log = home / "log"
         with self._log.open("wb") as log:
             command = [*COMMAND, "--socket", str(self.socket), *flags]
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, env={**os.environ, "VIRTRPC_CONFIG": ""})
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, env=environment(home))
 
     @property
     def log(self) -> str:
@@ -60,7 +66,9 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """A virtrpcd that ends by itself."""
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=GUARD_SECONDS, check=False)
+    with tempfile.TemporaryDirectory() as home:
+        command = [*COMMAND, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=GUARD_SECONDS, check=False, env=environment(Path(home)))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -11,7 +11,7 @@ from virtrpc.v1 import types_pb2
 from virtrpc_drivers import operations, support
 from virtrpc_drivers.migration import Reading
 from virtrpc_drivers.operations import AnyOperation
-from virtrpc_drivers.values import Outcome, Phase, Snapshot
+from virtrpc_drivers.values import Outcome, Phase, Snapshot, VerbSupport
 from virtrpc_server.convergence import Convergence
 from virtrpc_server.domains import Domains
 from virtrpc_server.hosts import Hosts
@@ -42,6 +42,7 @@ def job(operation: AnyOperation | None = None, **changes: object) -> Job:
         wait_limit=30.0,
         run_limit=None,
         created=100.0,
+        support=VerbSupport(verb="ManagedSave"),
         updated=110.5,
     )
     return replace(base, **changes)

@@ -12,8 +12,8 @@ from virtrpc_drivers import operations as op
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.sim.control import Stranger
 from virtrpc_drivers.sim.faults import Rule
-from virtrpc_server import jobs as jobs_module
 from virtrpc_server.calls import LOST_SECONDS
+from virtrpc_server.history import Retention
 from virtrpc_server.hosts import Freshness
 from virtrpc_server.jobs import CancelOutcome
 from virtrpc_server.records import Job, JobState, OnDisconnect, WaitingFor
@@ -84,21 +84,17 @@ async def test_a_job_that_the_store_refuses_stays_refused() -> None:
 async def test_refused_jobs_are_no_history() -> None:
     """What the store refused pushes nothing out of the history, and takes nobody's place in the list."""
     store = BrokenStore()
-    history, jobs_module.MAX_HISTORY = jobs_module.MAX_HISTORY, 2
-    try:
-        async with World(store=store) as world:
-            uuid = world.guest().uuid
-            kept = [(await world.run(op.SetMemory(uuid=uuid, memory_bytes=GIB // 2))).id for _ in range(2)]
-            store.broken = True
-            for _ in range(3):
-                with pytest.raises(OSError, match="no space"):
-                    await world.accept(op.SetMemory(uuid=uuid, memory_bytes=GIB // 2)).stored()
-            store.broken = False
-            assert world.jobs.ids()[::-1] == kept[::-1]
-            newest = await world.run(op.SetMemory(uuid=uuid, memory_bytes=GIB // 2))
-            assert world.jobs.ids()[::-1] == [newest.id, kept[1]]
-    finally:
-        jobs_module.MAX_HISTORY = history
+    async with World(store=store, retention=Retention(jobs=2)) as world:
+        uuid = world.guest().uuid
+        kept = [(await world.run(op.SetMemory(uuid=uuid, memory_bytes=GIB // 2))).id for _ in range(2)]
+        store.broken = True
+        for _ in range(3):
+            with pytest.raises(OSError, match="no space"):
+                await world.accept(op.SetMemory(uuid=uuid, memory_bytes=GIB // 2)).stored()
+        store.broken = False
+        assert world.jobs.ids()[::-1] == kept[::-1]
+        newest = await world.run(op.SetMemory(uuid=uuid, memory_bytes=GIB // 2))
+        assert world.jobs.ids()[::-1] == [newest.id, kept[1]]
 
 
 @virtual

@@ -457,7 +457,7 @@ def test_a_host_never_reached_is_unknown() -> None:
 
     async def work() -> None:
         async with Bed() as bed:
-            bed.host.listed = False
+            bed.host.known.clear()
             async with bed.watch() as stream:
                 batch = await anext(stream)
             assert [host.freshness for host in batch.unreachable] == [types_pb2.FRESHNESS_UNKNOWN]

@@ -17,6 +17,7 @@ from virtrpc_drivers.sim.hypervisor import SimHypervisor
 from virtrpc_drivers.sim.options import from_uri
 from virtrpc_server.budgets import Budgets
 from virtrpc_server.domains import Domains, Entry
+from virtrpc_server.history import DEFAULT_RETENTION, Retention
 from virtrpc_server.hosts import Host, HostConfig, Hosts
 from virtrpc_server.jobs import Jobs, Order
 from virtrpc_server.listening import Listener
@@ -57,7 +58,7 @@ async def until(condition: Callable[[], Any], guard: float = HANG_GUARD) -> None
 class World:
     """Hosts called a, b, c … for the URIs given, connected and listed."""
 
-    def __init__(self, *uris: str, store: Store | None = None, **config: Any) -> None:
+    def __init__(self, *uris: str, store: Store | None = None, retention: Retention = DEFAULT_RETENTION, **config: Any) -> None:
         self.domains = Domains()
         network: dict[str, SimHypervisor] = {}
         named = zip("abc", uris or ("sim://a/?domains=4&running=2",), strict=False)
@@ -70,7 +71,7 @@ class World:
                 for name, driver in self.drivers.items()
             ]
         )
-        self.jobs = Jobs(self.hosts, self.domains, store or MemoryStore(), clock=wall)
+        self.jobs = Jobs(self.hosts, self.domains, store or MemoryStore(), wall, retention)
 
     async def __aenter__(self) -> World:
         for host in self.hosts:

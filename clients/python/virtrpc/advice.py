@@ -32,6 +32,7 @@ ADVICE: Mapping[str, str] = {
     "MIGRATION_UNSAFE": "make the storage safe, or say --unsafe",
     "RESOURCE_LACKING": "free memory, disk space or devices, then retry",
     "NOT_READY": "look at it with `virtrpc job show JOB`, then retry",
+    "JOURNAL_UNAVAILABLE": "free space in the server's state directory, or mend its journal, then retry",
     "WAIT_TIMEOUT": "nothing was changed: retry, give a longer --wait-timeout, or cancel what is in the way",
     "BUSY": "nothing was changed: retry, give a --wait-timeout, or cancel what is in the way",
     "CANCELLED": "",

@@ -100,6 +100,10 @@ class NotReady(FailedPrecondition):
     """The job is not at a point where this can be done; `metadata["phase"]`. Watch it, then retry."""
 
 
+class JournalUnavailable(FailedPrecondition):
+    """The server cannot write or read its journal of jobs (its disk is full, its file damaged); nothing was begun. Queries are answered."""
+
+
 class Aborted(VirtrpcError):
     """Stopped before it was done."""
 
@@ -188,6 +192,7 @@ BY_REASON: Mapping[str, type[VirtrpcError]] = {
     "MIGRATION_UNSAFE": MigrationUnsafe,
     "RESOURCE_LACKING": ResourceLacking,
     "NOT_READY": NotReady,
+    "JOURNAL_UNAVAILABLE": JournalUnavailable,
     "WAIT_TIMEOUT": WaitTimeout,
     "BUSY": Busy,
     "CANCELLED": Cancelled,

@@ -962,6 +962,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the job is not at a point where this can be done: a mirror that is not ready, a migration that cannot be tuned now;
     metadata "job_id", "state", "phase". Watch the job, then retry.
     """
+    ERROR_REASON_JOURNAL_UNAVAILABLE: _ErrorReason.ValueType  # 61
+    """FAILED_PRECONDITION: the server's journal of jobs cannot be written (its disk is full) or read (its file is damaged): no new job was made, and
+    nothing was sent. Queries are answered as ever. Free space in the server's state directory or mend it, then retry.
+    """
     ERROR_REASON_WAIT_TIMEOUT: _ErrorReason.ValueType  # 80
     """ABORTED: wait_timeout passed while the job was queued; metadata "waiting_for", "holder_job_id", "holder_kind", "holder_owner",
     "holder_age_seconds", "holder_foreign_text". Nothing was changed: retry, wait longer, or cancel the holder.
@@ -1067,6 +1071,10 @@ ERROR_REASON_RESOURCE_LACKING: ErrorReason.ValueType  # 59
 ERROR_REASON_NOT_READY: ErrorReason.ValueType  # 60
 """FAILED_PRECONDITION: the job is not at a point where this can be done: a mirror that is not ready, a migration that cannot be tuned now;
 metadata "job_id", "state", "phase". Watch the job, then retry.
+"""
+ERROR_REASON_JOURNAL_UNAVAILABLE: ErrorReason.ValueType  # 61
+"""FAILED_PRECONDITION: the server's journal of jobs cannot be written (its disk is full) or read (its file is damaged): no new job was made, and
+nothing was sent. Queries are answered as ever. Free space in the server's state directory or mend it, then retry.
 """
 ERROR_REASON_WAIT_TIMEOUT: ErrorReason.ValueType  # 80
 """ABORTED: wait_timeout passed while the job was queued; metadata "waiting_for", "holder_job_id", "holder_kind", "holder_owner",
