@@ -42,6 +42,16 @@ def error_info(reason: str, metadata: Mapping[str, str] | None = None) -> tuple[
     return (("grpc-status-details-bin", status_pb2.Status(details=[packed]).SerializeToString()),)
 
 
+def draining(seconds: float) -> tuple[tuple[str, bytes], ...]:
+    """Trailing metadata of a server that goes down, with how long to leave it alone."""
+    details = [any_pb2.Any(), any_pb2.Any()]
+    details[0].Pack(error_details_pb2.ErrorInfo(domain="virtrpc", reason="DRAINING"))
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.FromMilliseconds(int(seconds * 1000))
+    details[1].Pack(retry)
+    return (("grpc-status-details-bin", status_pb2.Status(details=details).SerializeToString()),)
+
+
 async def refuse(context: Context, code: grpc.StatusCode, reason: str, message: str = "", metadata: Mapping[str, str] | None = None) -> None:
     """Ends the call with an error of the contract."""
     await context.abort(code, message, error_info(reason, metadata))
@@ -67,7 +77,7 @@ class Fake:
         return [request for called, request in self.calls if called == name]
 
     async def start(self, socket: Path) -> None:
-        """Listens on a Unix socket."""
+        """Listens on a Unix socket, again where it was stopped."""
         self._server = grpc.aio.server()
         for messages, services in MODULES:
             for name in messages.DESCRIPTOR.services_by_name:

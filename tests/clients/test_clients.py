@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-import virtrpc.watch
+import virtrpc.silence
 from tests.clients.fake import IDENTITY, MODULES, WEB, Context, Fake, accepted, in_turn, job, refuse, then
 from virtrpc import AsyncClient, Client, errors
 from virtrpc.methods import Methods
@@ -182,7 +182,8 @@ def test_a_blocking_watch_resumes(fake_apart: Fake, blocking: Client) -> None:
 
 def test_a_blocking_watch_notices_silence(fake_apart: Fake, blocking: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where not even heartbeats come, a blocking watch is opened again with the last token."""
-    monkeypatch.setattr(virtrpc.watch, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(virtrpc.silence, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(virtrpc.silence, "LEAST_SECONDS", 0.1)
 
     async def silent(request: q.WatchDomainsRequest, _: Context) -> AsyncIterator[q.WatchDomainsResponse]:
         yield q.WatchDomainsResponse(resume_token=f"{request.resume_token}+")

@@ -115,10 +115,12 @@ async def test_a_call_cut_before_acceptance_is_repeated_under_its_id(fake: Fake,
 
 
 async def test_a_server_that_is_not_there_is_said_so(client: AsyncClient, fake: Fake) -> None:
-    """Without a server a verb ends after a few attempts with ServerUnavailable."""
+    """Without a server a verb, and the watch of a job, end with ServerUnavailable once the client's timeout has passed."""
     await fake.stop()
-    with pytest.raises(errors.ServerUnavailable):
-        await client.start_domain("web")
+    hurried = client.within(timeout=0.5)
+    for waiting in (hurried.start_domain("web"), hurried.watch_job("job-1").wait()):
+        with pytest.raises(errors.ServerUnavailable, match="connect"):
+            await waiting
 
 
 async def test_cancel_answers_while_the_job_is_followed(fake: Fake, client: AsyncClient) -> None:

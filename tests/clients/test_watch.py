@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-import virtrpc.watch
+import virtrpc.silence
 from tests.clients.fake import IDENTITY, WEB, Context, Fake, in_turn, job, refuse
 from virtrpc import AsyncClient, DomainMirror, JobMirror, errors
 from virtrpc.v1 import job_pb2 as j
@@ -94,12 +94,13 @@ async def test_no_server_at_the_beginning(client: AsyncClient, fake: Fake) -> No
     """A watch that never got through ends with ServerUnavailable instead of trying for ever."""
     await fake.stop()
     with pytest.raises(errors.ServerUnavailable):
-        await take(client.watch_domains(), 1)
+        await take(client.within(timeout=0.5).watch_domains(), 1)
 
 
 async def test_silence_is_a_dead_connection(fake: Fake, client: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where not even heartbeats come, the watch is opened again with the last token."""
-    monkeypatch.setattr(virtrpc.watch, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(virtrpc.silence, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(virtrpc.silence, "LEAST_SECONDS", 0.1)
     fake.on["WatchDomains"] = in_turn(silent(batch("1")), silent(batch("2")), silent(), silent())
     assert [one.resume_token for one in await take(client.watch_domains(), 2)] == ["1", "2"]
 

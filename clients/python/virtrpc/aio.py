@@ -16,6 +16,7 @@ from virtrpc.address import CHANNEL_OPTIONS, resolve_address
 from virtrpc.core import DEFAULT_TIMEOUT, Core
 from virtrpc.jobs import AsyncJobHandle
 from virtrpc.listing import AsyncListing, Page
+from virtrpc.refs import Seconds
 from virtrpc.table import Item, Lister, Pieces, Read, Verb, Watcher
 from virtrpc.watch import AsyncWatch, Batch
 from virtrpc.wire import Req, Resp, Rpc
@@ -32,9 +33,12 @@ class AsyncClient(Core):
         self.address = resolve_address(address)
         super().__init__(AioWire(self.address), timeout, listen_timeout)
 
-    def watch_job(self, job_id: str) -> AsyncJobHandle:
-        """A handle on a job that somebody has started. Nothing is asked before it is iterated or waited for; closing it leaves the job alone."""
-        return self._attach(job_id)
+    def watch_job(self, job_id: str, *, heartbeat: Seconds | None = None) -> AsyncJobHandle:
+        """A handle on a job that somebody has started. Nothing is asked before it is iterated or waited for; closing it leaves the job alone.
+
+        `heartbeat` is how long its stream may be silent, in seconds or as a timedelta, instead of 15 s.
+        """
+        return self._attach(job_id, heartbeat)
 
     async def close(self) -> None:
         """Ends all calls and the connection."""
@@ -78,10 +82,10 @@ class AioWire:
             raise _error(error) from None
         return answer
 
-    def stream(self, rpc: Rpc[Req, Resp], request: Req, timeout: float | None) -> AioStream[Resp]:
+    def stream(self, rpc: Rpc[Req, Resp], request: Req, timeout: float | None, *, patient: bool = False) -> AioStream[Resp]:
         """See Wire."""
         call: Callable[..., Any] = self._open().unary_stream(rpc.path, _encode, rpc.answer.FromString)
-        return AioStream(call(request, timeout=timeout))
+        return AioStream(call(request, timeout=timeout, wait_for_ready=patient))
 
     async def sleep(self, seconds: float) -> None:
         """See Wire."""
@@ -106,12 +110,15 @@ class AioStream(Generic[Resp]):
         self._call = call
         self._closed = False
 
-    async def initial_metadata(self) -> Mapping[str, str]:
+    async def initial_metadata(self, timeout: float | None = None) -> Mapping[str, str]:
         """See Stream."""
         try:
-            return {key: value for key, value in await self._call.initial_metadata() or () if isinstance(value, str)}
+            async with asyncio.timeout(timeout):
+                return {key: value for key, value in await self._call.initial_metadata() or () if isinstance(value, str)}
         except grpc.aio.AioRpcError as error:
             raise _error(error) from None
+        except TimeoutError:
+            raise self._unheard(timeout) from None
         except asyncio.CancelledError:
             if not self._is_our_doing():
                 raise
@@ -125,8 +132,7 @@ class AioStream(Generic[Resp]):
         except grpc.aio.AioRpcError as error:
             raise _error(error) from None
         except TimeoutError:
-            self.close()
-            raise errors.make_error(grpc.StatusCode.UNAVAILABLE, message=f"nothing was heard for {timeout:g} s") from None
+            raise self._unheard(timeout) from None
         except asyncio.CancelledError:
             if not self._is_our_doing():
                 raise
@@ -137,6 +143,10 @@ class AioStream(Generic[Resp]):
         """See Stream."""
         self._closed = True
         self._call.cancel()
+
+    def _unheard(self, seconds: float | None) -> errors.VirtrpcError:
+        self.close()
+        return errors.make_error(grpc.StatusCode.UNAVAILABLE, message=f"nothing was heard for {seconds:g} s")
 
     def _is_our_doing(self) -> bool:
         # grpc.aio raises CancelledError in readers of a call that was closed here, though nobody cancelled their task.

@@ -5,8 +5,14 @@ from __future__ import annotations
 import random
 import time
 
+import grpc
+
+from virtrpc.errors import VirtrpcError, was_cut
+
 FIRST = 0.1
 LONGEST = 5.0
+LONGEST_TRIAL = 1.0
+"""Between two attempts for which a caller waits."""
 
 
 class Backoff:
@@ -17,11 +23,13 @@ class Backoff:
         self._longest = longest
         self.attempts = 0
 
-    def next(self) -> float:
-        """The next pause; at least a tenth of what the jitter is drawn from."""
+    def next(self, least: float | None = None) -> float:
+        """The next pause; at least a tenth of what the jitter is drawn from. `least` is what the server asks for: jitter comes on top."""
         bound = min(self._longest, self._first * 2**self.attempts)
         # 2**attempts must not outgrow a float in a watch that has been trying for weeks.
         self.attempts = min(self.attempts + 1, 30)
+        if least is not None:
+            return least + random.uniform(0, max(bound, least))
         return random.uniform(bound / 10, bound)
 
     def reset(self) -> None:
@@ -45,7 +53,31 @@ class Deadline:
         """It is over."""
         return self.left == 0.0
 
+    def allows(self, seconds: float) -> bool:
+        """Something is left after so long."""
+        left = self.left
+        return left is None or left > seconds
+
     def cap(self, seconds: float) -> float:
         """`seconds`, or what is left where that is less."""
         left = self.left
         return seconds if left is None else min(seconds, left)
+
+
+class Trials:
+    """Attempts to reach a server that was not heard of yet, while both clocks allow."""
+
+    def __init__(self, patience: Deadline, deadline: Deadline) -> None:
+        self._clocks = (patience, deadline)
+        self._backoff = Backoff(longest=LONGEST_TRIAL)
+        self._cut: VirtrpcError | None = None
+
+    def pause(self, error: VirtrpcError) -> float:
+        """Seconds until the next attempt. Raises the error where there is to be none, or what it was before time ran out."""
+        if not was_cut(error):
+            raise self._cut if self._cut is not None and error.code is grpc.StatusCode.DEADLINE_EXCEEDED else error
+        self._cut = error
+        seconds = self._backoff.next(error.retry_after)
+        if not all(clock.allows(seconds) for clock in self._clocks):
+            raise error
+        return seconds

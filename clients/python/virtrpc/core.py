@@ -12,9 +12,12 @@ from virtrpc.backoff import Deadline
 from virtrpc.jobs import AsyncJobHandle, accept
 from virtrpc.listing import AsyncListing, Page
 from virtrpc.methods import Methods
+from virtrpc.refs import Seconds, duration
+from virtrpc.silence import silence_of
 from virtrpc.table import Item, Lister, Pieces, Read, Verb, Watcher
+from virtrpc.v1 import job_pb2 as j
 from virtrpc.watch import AsyncWatch, Batch
-from virtrpc.wire import Wire
+from virtrpc.wire import OnBroken, Wire
 
 DEFAULT_TIMEOUT = 10.0
 
@@ -26,12 +29,16 @@ class Core(Methods):
         self._wire = wire
         self._timeout = timeout
         self._listen_timeout = listen_timeout
+        self.on_broken: OnBroken | None = None
+        """Called each time something breaks and is tried again: a verb that is not accepted yet, and the handles and watches made from here on,
+        which may have another one of their own."""
 
     def within(self, *, timeout: float | None = DEFAULT_TIMEOUT, listen_timeout: float | None = None) -> Self:
         """The same client on the same connection with other clocks, in seconds; None is without limit.
 
-        `timeout` bounds each read. `listen_timeout` is how long job handles and watches made from here listen: DeadlineExceeded then ends a
-        handle, and a watch just ends.
+        `timeout` bounds each read. It is also how long a server that is away or draining is tried: by a verb until it is accepted, by handles and
+        watches until they have heard of it once; later they try for ever. `listen_timeout` is how long job handles and watches made from here
+        listen: DeadlineExceeded then ends a handle, and a watch just ends.
         """
         other = copy.copy(self)
         other._timeout, other._listen_timeout = timeout, listen_timeout
@@ -62,17 +69,25 @@ class Core(Methods):
         return answer()
 
     def _accept(self, row: Verb[...], request: Message) -> Coroutine[Any, Any, AsyncJobHandle]:
-        return accept(self._wire, row.rpc, request, Deadline(self._listen_timeout))
+        return accept(self._wire, row.rpc, request, Deadline(self._listen_timeout), Deadline(self._timeout), self.on_broken)
 
     def _follow(self, row: Watcher[..., Batch], request: Any) -> AsyncWatch[Batch]:
         deadline = Deadline(self._listen_timeout)
+        silence = silence_of(request)
 
-        def open_stream(token: str) -> Any:
+        def open_stream(token: str, patient: bool) -> Any:
             asked = copy.deepcopy(request)
             asked.resume_token = token
-            return self._wire.stream(row.rpc, asked, deadline.left)
+            return self._wire.stream(row.rpc, asked, deadline.left, patient=patient)
 
-        return AsyncWatch(self._wire, open_stream, resume_token=request.resume_token, deadline=deadline)
+        watch: AsyncWatch[Batch] = AsyncWatch(
+            self._wire, open_stream, resume_token=request.resume_token, deadline=deadline, silence=silence, patience=self._timeout
+        )
+        watch.on_broken = self.on_broken
+        return watch
 
-    def _attach(self, job_id: str) -> AsyncJobHandle:
-        return AsyncJobHandle(self._wire, job_id, deadline=Deadline(self._listen_timeout))
+    def _attach(self, job_id: str, heartbeat: Seconds | None) -> AsyncJobHandle:
+        request = j.WatchJobRequest(job_id=job_id, heartbeat=None if heartbeat is None else duration(heartbeat))
+        handle = AsyncJobHandle(self._wire, request, deadline=Deadline(self._listen_timeout), patience=self._timeout)
+        handle.on_broken = self.on_broken
+        return handle

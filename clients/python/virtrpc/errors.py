@@ -22,8 +22,11 @@ class VirtrpcError(Exception):
     """The root of all errors of this package.
 
     `code` is the gRPC status. `reason` is an ErrorReason without its prefix; empty where no virtrpc server said it, such as a broken connection.
-    `metadata` holds the pairs that the contract names at the reason. `job` is the job as last seen, where a job failed.
+    `metadata` holds the pairs that the contract names at the reason. `job` is the job as last seen, where a job failed. `retry_after` are the
+    seconds that the server asks to be left alone before a retry; None where it did not say.
     """
+
+    retry_after: float | None = None
 
     def __init__(
         self, code: grpc.StatusCode, reason: str = "", message: str = "", metadata: Mapping[str, str] | None = None, job: Job | None = None
@@ -241,9 +244,22 @@ def make_error(
 
 
 def from_status(code: grpc.StatusCode, message: str, trailers: Iterable[tuple[str, str | bytes]] | None) -> VirtrpcError:
-    """The exception for an RPC that ended with `code`; its ErrorInfo is looked for in the trailing metadata."""
-    info = _error_info(trailers or ())
-    return make_error(code, info.reason, message, info.metadata)
+    """The exception for an RPC that ended with `code`; its ErrorInfo and RetryInfo are looked for in the trailing metadata."""
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    for detail in _all_details(trailers or ()):
+        if not (detail.Unpack(info) and info.domain == ERROR_DOMAIN):
+            detail.Unpack(retry)
+    ours = info.domain == ERROR_DOMAIN
+    error = make_error(code, info.reason if ours else "", message, info.metadata if ours else None)
+    if retry.HasField("retry_delay"):
+        error.retry_after = retry.retry_delay.ToMilliseconds() / 1000
+    return error
+
+
+def was_cut(error: VirtrpcError) -> bool:
+    """It was no answer of a server, or one that sends us elsewhere."""
+    cut = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+    return error.code in cut and error.reason in ("", "DRAINING")
 
 
 def from_job(job: Job) -> VirtrpcError:
@@ -252,14 +268,8 @@ def from_job(job: Job) -> VirtrpcError:
     return make_error(_CODES.get(error.code, grpc.StatusCode.UNKNOWN), error.reason, error.message, error.metadata, job)
 
 
-def _error_info(trailers: Iterable[tuple[str, str | bytes]]) -> error_details_pb2.ErrorInfo:
-    info = error_details_pb2.ErrorInfo()
-    for key, value in trailers:
-        if key == DETAILS_KEY and isinstance(value, bytes):
-            for detail in _details(value):
-                if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
-                    return info
-    return error_details_pb2.ErrorInfo()
+def _all_details(trailers: Iterable[tuple[str, str | bytes]]) -> Iterable[any_pb2.Any]:
+    return [detail for key, value in trailers if key == DETAILS_KEY and isinstance(value, bytes) for detail in _details(value)]
 
 
 def _details(value: bytes) -> Iterable[any_pb2.Any]:

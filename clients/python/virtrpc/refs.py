@@ -38,16 +38,20 @@ def job_options(
     run_timeout: Seconds | None = None,
     on_disconnect: Literal["default", "detach", "cancel"] = "default",
     request_id: str = "",
+    heartbeat: Seconds | None = None,
 ) -> t.JobOptions:
     """How a verb is to be run. Times are seconds or timedeltas; None leaves them to the server (it queues for 30 s and runs without limit).
 
-    Without a `request_id` the client makes one for each call, so that a repeat after a broken connection never runs the verb twice.
+    Without a `request_id` the client makes one for each call, so that a repeat after a broken connection never runs the verb twice. `heartbeat` is
+    how long the job's stream may be silent (15 s unless said, or less where the server is set so); three times that is taken for a dead connection.
     """
     options = t.JobOptions(request_id=request_id, on_disconnect=_LEAVING[on_disconnect])
     if wait_timeout is not None:
         options.wait_timeout.CopyFrom(duration(wait_timeout))
     if run_timeout is not None:
         options.run_timeout.CopyFrom(duration(run_timeout))
+    if heartbeat is not None:
+        options.heartbeat.CopyFrom(duration(heartbeat))
     return options
 
 

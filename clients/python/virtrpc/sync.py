@@ -1,4 +1,4 @@
-"""The blocking client: the same names and the same behaviour, without an event loop and without a thread of its own while it only waits."""
+"""The blocking client: the same names and the same behaviour, without an event loop. What it waits for in silence has a thread for its alarm."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from virtrpc.address import CHANNEL_OPTIONS, resolve_address
 from virtrpc.core import DEFAULT_TIMEOUT, Core
 from virtrpc.jobs import AsyncJobHandle
 from virtrpc.listing import AsyncListing, Page
+from virtrpc.refs import Seconds
 from virtrpc.table import Item, Lister, Pieces, Read, Verb, Watcher
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import types_pb2 as t
 from virtrpc.watch import AsyncWatch, Batch
-from virtrpc.wire import Req, Resp, Rpc, iterate, run
+from virtrpc.wire import OnBroken, Req, Resp, Rpc, iterate, run
 
 
 class Client(Core):
@@ -34,9 +35,12 @@ class Client(Core):
         self.address = resolve_address(address)
         super().__init__(SyncWire(self.address), timeout, listen_timeout)
 
-    def watch_job(self, job_id: str) -> JobHandle:
-        """A handle on a job that somebody has started. Nothing is asked before it is iterated or waited for; closing it leaves the job alone."""
-        return JobHandle(self._attach(job_id))
+    def watch_job(self, job_id: str, *, heartbeat: Seconds | None = None) -> JobHandle:
+        """A handle on a job that somebody has started. Nothing is asked before it is iterated or waited for; closing it leaves the job alone.
+
+        `heartbeat` is how long its stream may be silent, in seconds or as a timedelta, instead of 15 s.
+        """
+        return JobHandle(self._attach(job_id, heartbeat))
 
     def close(self) -> None:
         """Ends all calls and the connection."""
@@ -84,6 +88,24 @@ class JobHandle:
     def done(self) -> bool:
         """The final state has been seen."""
         return self._handle.done
+
+    @property
+    def on_broken(self) -> OnBroken | None:
+        """See AsyncJobHandle.on_broken."""
+        return self._handle.on_broken
+
+    @on_broken.setter
+    def on_broken(self, call: OnBroken | None) -> None:
+        self._handle.on_broken = call
+
+    @property
+    def on_mended(self) -> Callable[[], None] | None:
+        """See AsyncJobHandle.on_mended."""
+        return self._handle.on_mended
+
+    @on_mended.setter
+    def on_mended(self, call: Callable[[], None] | None) -> None:
+        self._handle.on_mended = call
 
     def __iter__(self) -> Iterator[t.Job]:
         return iterate(self._handle.updates())
@@ -140,12 +162,12 @@ class Watch(Generic[Batch]):
         return self._watch.resume_token
 
     @property
-    def on_broken(self) -> Callable[[errors.VirtrpcError | None], None] | None:
+    def on_broken(self) -> OnBroken | None:
         """See AsyncWatch.on_broken."""
         return self._watch.on_broken
 
     @on_broken.setter
-    def on_broken(self, call: Callable[[errors.VirtrpcError | None], None] | None) -> None:
+    def on_broken(self, call: OnBroken | None) -> None:
         self._watch.on_broken = call
 
     def __iter__(self) -> Iterator[Batch]:
@@ -171,10 +193,10 @@ class SyncWire:
             raise _error(error) from None
         return answer
 
-    def stream(self, rpc: Rpc[Req, Resp], request: Req, timeout: float | None) -> SyncStream[Resp]:
+    def stream(self, rpc: Rpc[Req, Resp], request: Req, timeout: float | None, *, patient: bool = False) -> SyncStream[Resp]:
         """See Wire."""
         call: Callable[..., Any] = self._channel.unary_stream(rpc.path, _encode, rpc.answer.FromString)
-        return SyncStream(call(request, timeout=timeout))
+        return SyncStream(call(request, timeout=timeout, wait_for_ready=patient))
 
     async def sleep(self, seconds: float) -> None:
         """See Wire."""
@@ -192,9 +214,13 @@ class SyncStream(Generic[Resp]):
         self._call = call
         self._closed = False
 
-    async def initial_metadata(self) -> Mapping[str, str]:
+    async def initial_metadata(self, timeout: float | None = None) -> Mapping[str, str]:
         """See Stream."""
-        return {key: value for key, value in self._call.initial_metadata() or () if isinstance(value, str)}
+        with _Alarm(timeout, self._call.cancel) as silence:
+            metadata = self._call.initial_metadata() or ()
+        if silence.rang and not self._closed:
+            raise _unheard(timeout)
+        return {key: value for key, value in metadata if isinstance(value, str)}
 
     async def read(self, timeout: float | None = None) -> Resp | None:
         """See Stream."""
@@ -208,7 +234,7 @@ class SyncStream(Generic[Resp]):
             if self._closed:
                 return None
             if silence.rang:
-                raise errors.make_error(grpc.StatusCode.UNAVAILABLE, message=f"nothing was heard for {timeout:g} s") from None
+                raise _unheard(timeout) from None
             raise _error(error) from None
         return message
 
@@ -226,10 +252,11 @@ class _Alarm:
         self._action = action
         self._timer = None if seconds is None else threading.Timer(seconds, self._ring)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         if self._timer is not None:
             self._timer.daemon = True
             self._timer.start()
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self._timer is not None:
@@ -242,6 +269,10 @@ class _Alarm:
 
 def _encode(message: Message) -> bytes:
     return message.SerializeToString()
+
+
+def _unheard(seconds: float | None) -> errors.VirtrpcError:
+    return errors.make_error(grpc.StatusCode.UNAVAILABLE, message=f"nothing was heard for {seconds:g} s")
 
 
 def _error(error: grpc.RpcError) -> errors.VirtrpcError:

@@ -6,15 +6,12 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Generic, TypeVar
 
 from virtrpc import errors
-from virtrpc.backoff import Backoff, Deadline
+from virtrpc.backoff import Backoff, Deadline, Trials
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import query_pb2 as q
 from virtrpc.v1 import types_pb2 as t
-from virtrpc.wire import Stream, Wire
+from virtrpc.wire import OnBroken, Stream, Wire
 
-# Three heartbeats: proxies swallow HTTP/2 pings, so silence is the only sign of a dead connection.
-SILENCE_SECONDS = 45.0
-FIRST_ATTEMPTS = 3
 _REFUSALS = (
     errors.NotFound,
     errors.InvalidArgument,
@@ -31,16 +28,28 @@ class AsyncWatch(Generic[Batch]):
     """A watch. Iterating gives batches, heartbeats included, until you leave or the client's listen_timeout passes.
 
     On any other status it resumes after the last batch that was taken. Where the server no longer knows that point, the next batch has `reset`
-    set: forget everything you hold before you apply it. A server that cannot be reached at the very first is raised as ServerUnavailable.
+    set: forget everything you hold before you apply it. A server that cannot be reached at the very first, for as long as the client's `timeout`,
+    is raised as ServerUnavailable.
     """
 
-    def __init__(self, wire: Wire, open_stream: Callable[[str], Stream[Batch]], *, resume_token: str, deadline: Deadline) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        open_stream: Callable[[str, bool], Stream[Batch]],
+        *,
+        resume_token: str,
+        deadline: Deadline,
+        silence: float,
+        patience: float | None,
+    ) -> None:
         self.resume_token = resume_token
-        self.on_broken: Callable[[errors.VirtrpcError | None], None] | None = None
-        """Called each time the stream of a watch that had begun broke and is tried again, with what broke it (None: it ended)."""
+        self.on_broken: OnBroken | None = None
+        """Called each time the stream broke, or could not be opened, and is tried again, with what broke it (None: it ended)."""
         self._wire = wire
-        self._open: Callable[[str], Stream[Batch]] = open_stream
+        self._open: Callable[[str, bool], Stream[Batch]] = open_stream
         self._deadline = deadline
+        self._silence = silence
+        self._patience = patience
         self._stream: Stream[Batch] | None = None
         self._begun = False
         self._lost = False  # the server threw our token away: the next batch is a reset, whatever it says
@@ -56,30 +65,33 @@ class AsyncWatch(Generic[Batch]):
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """What iterating gives."""
-        pause = Backoff()
+        pause, trials = Backoff(), Trials(Deadline(self._patience), self._deadline)
         try:
             while not self._left and not self._deadline.passed:
-                broken: errors.VirtrpcError | None = None
                 try:
                     batch = await self._read()
                 except errors.VirtrpcError as error:
-                    self._give_up(error, pause.attempts + 1)
-                    batch, broken = None, error
-                if batch is not None:
-                    pause.reset()
-                    yield self._taken(batch)
-                elif not self._left:
-                    self._drop()
-                    if self.on_broken is not None and self._begun and not self._deadline.passed:
-                        self.on_broken(broken)
-                    await self._wire.sleep(self._deadline.cap(pause.next()))
+                    await self._pause(self._retry(error, pause, trials), error)
+                    continue
+                if batch is None:
+                    await self._pause(pause.next())
+                    continue
+                pause.reset()
+                yield self._taken(batch)
         finally:
             self._drop()
 
+    async def _pause(self, seconds: float, error: errors.VirtrpcError | None = None) -> None:
+        self._drop()
+        if not self._left and not self._deadline.passed:
+            if self.on_broken is not None:
+                self.on_broken(error)
+            await self._wire.sleep(self._deadline.cap(seconds))
+
     async def _read(self) -> Batch | None:
         if self._stream is None:
-            self._stream = self._open(self.resume_token)
-        return await self._stream.read(SILENCE_SECONDS)
+            self._stream = self._open(self.resume_token, self._begun)
+        return await self._stream.read(self._silence)
 
     def _taken(self, batch: Batch) -> Batch:
         batch.reset = batch.reset or self._lost
@@ -87,13 +99,15 @@ class AsyncWatch(Generic[Batch]):
         self._begun, self._lost = True, False
         return batch
 
-    def _give_up(self, error: errors.VirtrpcError, attempt: int) -> None:
-        if self._deadline.passed:
-            return
+    def _retry(self, error: errors.VirtrpcError, pause: Backoff, trials: Trials) -> float:
+        """Seconds until the next attempt; raises the error where there is to be none."""
         if error.reason == "RESUME_TOKEN_INVALID" and self.resume_token:
             self.resume_token, self._lost = "", True
-        elif isinstance(error, _REFUSALS) or (not self._begun and attempt >= FIRST_ATTEMPTS):
+        elif not self._begun:
+            return trials.pause(error)
+        elif isinstance(error, _REFUSALS) and not self._deadline.passed:
             raise error
+        return pause.next(error.retry_after)
 
     def _drop(self) -> None:
         if self._stream is not None:

@@ -5,16 +5,21 @@ The core awaits nothing but these methods. The blocking wire never suspends, so 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
+
+from virtrpc.errors import VirtrpcError
 
 T = TypeVar("T")
 Req = TypeVar("Req", bound=Message)
 Resp = TypeVar("Resp", bound=Message)
 Resp_co = TypeVar("Resp_co", bound=Message, covariant=True)
+
+OnBroken: TypeAlias = Callable[[VirtrpcError | None], None]
+"""Told what broke a call that is tried again; None where a stream ended that should not have."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,11 @@ class Rpc(Generic[Req, Resp]):
 class Stream(Protocol[Resp_co]):
     """The answers of one open call."""
 
-    async def initial_metadata(self) -> Mapping[str, str]:
-        """Waits for the server's first sign of life; empty where the call failed before it gave any."""
+    async def initial_metadata(self, timeout: float | None = None) -> Mapping[str, str]:
+        """Waits for the server's first sign of life; empty where the call failed before it gave any.
+
+        Raises ServerUnavailable where nothing came in `timeout` seconds. The call is over then.
+        """
         ...
 
     async def read(self, timeout: float | None = None) -> Resp_co | None:
@@ -56,8 +64,8 @@ class Wire(Protocol):
         """One answer, within `timeout` seconds; raises VirtrpcError."""
         ...
 
-    def stream(self, rpc: Rpc[Req, Resp], request: Req, timeout: float | None) -> Stream[Resp]:
-        """Opens a call that gives many answers for at most `timeout` seconds."""
+    def stream(self, rpc: Rpc[Req, Resp], request: Req, timeout: float | None, *, patient: bool = False) -> Stream[Resp]:
+        """Opens a call that gives many answers for at most `timeout` seconds. A `patient` one waits for a server that is away, at no cost."""
         ...
 
     async def sleep(self, seconds: float) -> None:

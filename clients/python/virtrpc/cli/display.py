@@ -29,6 +29,12 @@ class Display(Protocol):
     def note(self, words: str) -> None:
         """Something to say beside it."""
 
+    def lost(self, words: str) -> None:
+        """The server is away: what is shown is what was last seen. Said once until it is back."""
+
+    def mended(self) -> None:
+        """It is back, if it was away."""
+
 
 def title(job: t.Job) -> str:
     """Which job it is: `managed save web`."""
@@ -146,6 +152,8 @@ def _why(job: t.Job) -> str:
 
 
 class _Display:
+    _lost = False
+
     def __enter__(self) -> Self:
         return self
 
@@ -155,6 +163,18 @@ class _Display:
     def note(self, words: str) -> None:
         """Something to say beside it."""
         complain(words, "note")
+
+    def lost(self, words: str) -> None:
+        """A line, the first time."""
+        if not self._lost:
+            self.note(words)
+        self._lost = True
+
+    def mended(self) -> None:
+        """A line, where it was lost."""
+        if self._lost:
+            self.note("connected again")
+        self._lost = False
 
 
 class JsonDisplay(_Display):
@@ -199,6 +219,8 @@ class BarDisplay(_Display):
         )
         self._bar = Progress(*columns, console=screen, transient=True, expand=True)
         self._task: TaskID | None = None
+        self._job: t.Job | None = None
+        self._lost = False
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -210,6 +232,7 @@ class BarDisplay(_Display):
     def show(self, job: t.Job) -> None:
         """The job as it is now."""
         known = job.progress.HasField("percent")
+        self._job = job
         if self._task is None:
             self._task = self._bar.add_task(escape(text.one_line(title(job))), total=None, percent="", status="")
         self._bar.update(
@@ -223,6 +246,20 @@ class BarDisplay(_Display):
     def note(self, words: str) -> None:
         """Something to say beside it."""
         self._bar.console.print(escape(text.one_line(words)))
+
+    def lost(self, words: str) -> None:
+        """In the place of the job's status, or a line where there is no job yet."""
+        if self._task is not None:
+            self._bar.update(self._task, status=escape(text.one_line(words)))
+        elif not self._lost:
+            self.note(words)
+        self._lost = True
+
+    def mended(self) -> None:
+        """The job's status again."""
+        if self._lost and self._job is not None:
+            self.show(self._job)
+        self._lost = False
 
 
 def display(session: Session) -> Display:

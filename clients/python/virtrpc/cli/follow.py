@@ -12,7 +12,7 @@ from virtrpc import errors
 from virtrpc.aio import AsyncClient
 from virtrpc.cli import text
 from virtrpc.cli.display import Display, display, ready, title
-from virtrpc.cli.session import FAILED, INTERRUPTED, OK, Session, complain, explain
+from virtrpc.cli.session import FAILED, INTERRUPTED, OK, Session, complain, explain, lost
 from virtrpc.jobs import AsyncJobHandle, is_final
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import types_pb2 as t
@@ -50,6 +50,7 @@ class _Follower:
 
     async def run(self, start: Start, detach: bool) -> int:
         async with AsyncClient(self._session.address, listen_timeout=self._session.timeout) as client:
+            client.on_broken = self._lost
             with self._screen, self._interrupts(asyncio.current_task()):
                 try:
                     await self._follow(client, start, detach)
@@ -66,9 +67,11 @@ class _Follower:
 
     async def _follow(self, client: AsyncClient, start: Start, detach: bool) -> None:
         self._handle = await start(client)
+        self._handle.on_mended = self._screen.mended
         if self._interrupted:  # before there was a job to cancel
             self._cancel_soon()
         async for job in self._handle:
+            self._screen.mended()
             if not detach or self._session.json:
                 self._screen.show(job)
                 self._tell_ready(job)
@@ -76,6 +79,9 @@ class _Follower:
                 break
         if detach:
             self._handle.close()
+
+    def _lost(self, error: errors.VirtrpcError | None) -> None:
+        self._screen.lost(lost(error, begun=self._handle is not None and self._handle.job is not None))
 
     def _tell_ready(self, job: t.Job) -> None:
         words = ready(job) if not (self._told_ready or self._session.json) else []

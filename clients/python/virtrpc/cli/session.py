@@ -113,6 +113,12 @@ def explain(error: errors.VirtrpcError, address: str) -> str:
     )
 
 
+def lost(error: errors.VirtrpcError | None, *, begun: bool) -> str:
+    """That the server is away and what is done about it; what had `begun` goes on where it was."""
+    why = f" ({error.message})" if error is not None and error.message else ""
+    return f"{'connection lost' if begun else 'cannot reach the server'}{why}, trying again"
+
+
 def exit_code(error: errors.VirtrpcError) -> int:
     """How the program ends with this error."""
     return UNREACHABLE if isinstance(error, errors.ServerUnavailable) else FAILED

@@ -17,7 +17,7 @@ from virtrpc.cli.job_filters import Chosen
 from virtrpc.cli.panels import WATCHES
 from virtrpc.cli.parts import Hosts
 from virtrpc.cli.queries import domain_filter
-from virtrpc.cli.session import Session, complain
+from virtrpc.cli.session import Session, complain, lost
 from virtrpc.errors import VirtrpcError
 from virtrpc.sync import Watch
 from virtrpc.v1 import job_pb2 as j
@@ -136,20 +136,19 @@ class _Gap:
     """Says once that the server is away, and once that it is back."""
 
     def __init__(self) -> None:
-        self._open = False
+        self._open = self._begun = False
 
     def opened(self, error: VirtrpcError | None) -> None:
-        """The stream broke."""
+        """The stream broke, or could not be opened."""
         if not self._open:
-            why = error.message if error else "it ended"
-            complain(f"the watch was cut off ({why}) and is tried again; what changes meanwhile is told then", "note")
+            complain(lost(error, begun=self._begun) + "; what changes meanwhile is told then" * self._begun, "note")
         self._open = True
 
     def closed(self) -> None:
         """A batch came."""
         if self._open:
-            complain("the watch goes on", "note")
-        self._open = False
+            complain("connected again, the watch goes on", "note")
+        self._open, self._begun = False, True
 
 
 def _hosts_changed(session: Session, hosts: Iterable[t.UnreachableHost], down: tuple[str, ...], before: tuple[str, ...]) -> None:
