@@ -65,8 +65,8 @@ def held_writer(name: str, earlier: Sequence[int] = ()) -> AbstractContextManage
 
 
 @contextmanager
-def held_writer_of(path: str, earlier: Sequence[int] = ()) -> Iterator[None]:
-    """The writer of this file, none of the `earlier` ones, is stopped as soon as it has written some memory, and then goes on."""
+def held_writer_of(path: str, earlier: Sequence[int] = (), written: int = BEGUN_BYTES) -> Iterator[None]:
+    """The writer of this file, none of the `earlier` ones, is stopped as soon as it has written so many bytes, and goes on afterwards."""
     found: list[int] = []
 
     def begun() -> list[int]:
@@ -75,15 +75,15 @@ def held_writer_of(path: str, earlier: Sequence[int] = ()) -> Iterator[None]:
 
     wait_until(begun, f"the writing of {path} to begin", GUARD)
     with stopped(found[0]):
-        _let_write(found[0])
+        _let_write(found[0], written)
         yield
 
 
-def _let_write(writer: int) -> None:
-    """Let a stopped writer write until its image holds memory."""
+def _let_write(writer: int, written: int) -> None:
+    """Let a stopped writer write until its image has so many bytes."""
     # Its standard output is the image: /proc shows it past any mount namespace.
     image = Path(f"/proc/{writer}/fd/1")
-    step_until(writer, lambda: image.stat().st_size >= BEGUN_BYTES)
+    step_until(writer, lambda: image.stat().st_size >= written)
 
 
 @asynccontextmanager

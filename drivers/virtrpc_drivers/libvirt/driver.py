@@ -18,6 +18,7 @@ from virtrpc_drivers.libvirt import (
     checkpoints,
     guest,
     host_stats,
+    leftovers,
     migration,
     operations,
     planning,
@@ -265,6 +266,8 @@ class _Started:
         try:
             with tracing.span(self.deliver, self.settings.tracing, f"libvirt {call.operation.verb}", call.traceparent, _attributes(call)):
                 return await self._call_and_wait(run)
+        except DriverError as error:
+            raise leftovers.named(error, call, local=self.host_is_local) from None
         finally:
             self.runs.forget(run)
 
@@ -276,6 +279,8 @@ class _Started:
             with tracing.span(self.deliver, self.settings.tracing, f"resume {call.operation.verb}", call.traceparent, _attributes(call)):
                 conclusion = proofs.Conclusion(run, self.runs, self.host.lanes, local=self.host_is_local)
                 return await self._adopted(run, conclusion) or await conclusion.conclude()
+        except DriverError as error:
+            raise leftovers.named(error, call, local=self.host_is_local) from None
         finally:
             self.runs.forget(run)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -15,6 +13,7 @@ from virtrpc_drivers.errors import DriverError, Reason, failure
 from virtrpc_drivers.libvirt import probing
 from virtrpc_drivers.libvirt.connections import Lanes
 from virtrpc_drivers.libvirt.errors import fault_of
+from virtrpc_drivers.libvirt.leftovers import is_new
 from virtrpc_drivers.libvirt.progress import NO_JOB, POLL_SECONDS, JobLook, is_ours
 from virtrpc_drivers.libvirt.proofs import (
     agent,
@@ -42,7 +41,6 @@ from virtrpc_drivers.values import Outcome
 BOUND_SECONDS = 5.0
 ADOPT_SECONDS = 30.0
 """A job that began later after the call was sent is another's: ours may have ended, and somebody begun the same, while nobody looked."""
-_WRITES = (ops.CreateSnapshot, ops.CopyBlock, ops.Backup)
 _FREE_CODES = (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_SUPPORT)
 
 
@@ -149,14 +147,7 @@ def prove(connection: Any, call: Call, *, local: bool = True) -> Verdict:
         if fault.reason is Reason.HOST_UNREACHABLE:
             raise
         return Verdict(False, fault.message)
-    verdict = _not_older(_written(verdict, call, local=local), call.began)
-    return verdict if verdict.proven or not local else _with_what_is_left(verdict, call)
-
-
-def _with_what_is_left(verdict: Verdict, call: Call) -> Verdict:
-    """What a call that did not succeed may have left behind is named: nobody else will remove it."""
-    left = [path for path in call.operation.files if _is_new(path, call.began)] if isinstance(call.operation, _WRITES) else []
-    return replace(verdict, evidence=f"{verdict.evidence}; left behind, and perhaps incomplete: {', '.join(left)}") if left else verdict
+    return _not_older(_written(verdict, call, local=local), call.began)
 
 
 def _judged(domain: Any, operation: ops.Operation) -> Verdict:
@@ -175,15 +166,8 @@ def _written(verdict: Verdict, call: Call, *, local: bool) -> Verdict:
         return Verdict(False, f"{verdict.evidence}; which files it was to write is not known")
     if not local:
         return Verdict(False, f"{verdict.evidence}; whether its files are new cannot be seen from here")
-    old = [path for path in files if not _is_new(path, call.began)]
+    old = [path for path in files if not is_new(path, call.began)]
     return Verdict(False, f"{verdict.evidence}; but {', '.join(old)} is not there, or older than the call") if old else verdict
-
-
-def _is_new(path: str, began: float) -> bool:
-    try:
-        return Path(path).stat().st_mtime >= int(began)
-    except OSError:
-        return False
 
 
 def _gone(operation: ops.Operation) -> Verdict:

@@ -1,0 +1,40 @@
+"""kill -9 with real QEMU: the job is followed or concluded, told once, and never wrongly called a success.
+
+Server and driver process take turns, so that a driver process is not started with the longer pauses that one gets which dies again and again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from tests.beds.processes import kill
+from tests.restart.bed import seed
+from tests.restart.qemu_bed import FIRST, Bed
+from tests.restart.qemu_round import MOMENTS, Round
+from tests.restart.qemu_work import WORKS
+
+pytestmark = [pytest.mark.restart, pytest.mark.hypervisor]
+
+SEED = seed()
+WHO = ("driver",)
+
+
+@pytest.mark.parametrize("who", WHO)
+@pytest.mark.parametrize("number", range(len(MOMENTS)), ids=lambda number: f"{MOMENTS[number].name.lower()}_{number}")
+@pytest.mark.parametrize("name", WORKS)
+async def test_kill(qemu_bed: Bed, name: str, number: int, who: str) -> None:
+    """The job of an operation that is under way, or about to begin or to end, ends as it should, and its domain is free for the next."""
+    print(f"VIRTRPC_RESTART_SEED={SEED}")
+    chance = random.Random(f"{SEED} {who} {name} {number}")
+    work = WORKS[name][number % len(WORKS[name])](qemu_bed)
+    await Round(qemu_bed, work, who, MOMENTS[number], killer(qemu_bed, who), chance).play()
+
+
+def killer(bed: Bed, who: str) -> Callable[[], None]:
+    """What kills it."""
+    assert who == "driver"
+    pid = bed.server.driver_pid(FIRST)
+    return lambda: kill(pid)
