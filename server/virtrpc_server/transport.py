@@ -29,6 +29,8 @@ SERVICES = tuple(module.DESCRIPTOR.services_by_name[name].full_name for module, 
     (query_pb2, "QueryService"), (job_pb2, "JobService"), (snapshot_pb2, "SnapshotService"),
 ))  # fmt: skip
 HOST_HEALTH = "virtrpc.host/"
+MAX_PENDING = 50_000
+"""RPCs that may come in at once, each waiting for a turn of the loop: about 10 KiB each."""
 
 OPTIONS = (
     ("grpc.max_receive_message_length", 4 << 20),
@@ -40,6 +42,10 @@ OPTIONS = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),
+    # After a restart every watcher comes back at once. Of RPCs that wait for this server's turn gRPC's core would cancel some beyond a thousand,
+    # and all beyond three thousand.
+    ("grpc.server.max_pending_requests", MAX_PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
 )
 SOCKET_PATH_BYTES = 107
 ENDING_SECONDS = 1.0

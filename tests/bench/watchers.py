@@ -75,6 +75,16 @@ class Watchers:
             self._streams.append(asyncio.create_task(self._last(number, self._watch_job[number % CHANNELS](request))))
         await self._all_begun()
 
+    async def attach(self, job_ids: list[str]) -> tuple[float, int]:
+        """Follow each of these jobs on a stream of its own, all at once: seconds until the last of them has told of its job, and the bytes it told."""
+        requests = [job_pb2.WatchJobRequest(job_id=job_id).SerializeToString() for job_id in job_ids]
+        began = time.monotonic()
+        calls = [self._watch_job[number % CHANNELS](request) for number, request in enumerate(requests)]
+        self._streams += [asyncio.create_task(self._first(number, call)) for number, call in enumerate(calls)]
+        await self._all_begun()
+        arrived, self._arrived = self._arrived, []
+        return max(at for at, _, _ in arrived) - began, sum(len(body) for _, _, body in arrived)
+
     async def ended(self, seconds: float) -> list[float]:
         """Wait for the end of all streams; the times at which those ended that told a final state."""
         await asyncio.wait(self._streams, timeout=seconds)
@@ -107,6 +117,14 @@ class Watchers:
             if not begun and query_pb2.WatchDomainsResponse.FromString(body).caught_up:
                 begun = True
                 self._begun += 1
+
+    async def _first(self, number: int, call: AsyncIterable[bytes]) -> None:
+        begun = False
+        async for body in call:
+            if not begun:
+                self._arrived.append((time.monotonic(), number, body))
+                self._begun += 1
+                begun = True
 
     async def _last(self, number: int, call: AsyncIterable[bytes]) -> None:
         body = b""

@@ -401,3 +401,10 @@ async def test_a_draining_server_answers_but_does_not_serve(transport: Transport
     for name in ("", *SERVICES, "virtrpc.host/a"):
         assert (await stub.Check(health_pb2.HealthCheckRequest(service=name))).status == Serving.NOT_SERVING
     await query(channel).GetDomain(GetDomain(domain=types_pb2.DomainRef(name="x")))
+
+
+async def test_very_many_rpcs_at_once_are_all_served(fake: Fake, channel: aio.Channel) -> None:
+    """As after a restart, when every watcher comes back: none is cancelled because too many came before its turn."""
+    calls = [query(channel).GetDomain(GetDomain()) for _ in range(4000)]
+    async with asyncio.timeout(GUARD_SECONDS):
+        assert len(await asyncio.gather(*calls)) == len(calls)
