@@ -18,8 +18,6 @@ from tests.bench.processors import move_to
 from virtrpc_server.main import tame_collector
 from virtrpc_server.transport import OPTIONS
 
-Handler = grpc.RpcMethodHandler  # type: ignore[type-arg] # bytes in, bytes out
-
 
 class Bare(aio.ServerInterceptor):
     """Answers whatever is called; nothing is parsed. `size` is how many bytes the message has."""

@@ -76,7 +76,7 @@ class Watchers:
         await self._all_begun()
 
     async def attach(self, job_ids: list[str]) -> tuple[float, int]:
-        """Follow each of these jobs on a stream of its own, all at once: seconds until the last of them has told of its job, and the bytes it told."""
+        """Follow each of these jobs on a stream of its own, all at once: seconds until the last has told of its job, and the bytes that were told."""
         requests = [job_pb2.WatchJobRequest(job_id=job_id).SerializeToString() for job_id in job_ids]
         began = time.monotonic()
         calls = [self._watch_job[number % CHANNELS](request) for number, request in enumerate(requests)]
