@@ -393,6 +393,16 @@ async def test_drain_ends_streams_with_draining(transport: Transport, fake: Fake
     assert transport.draining
 
 
+async def test_thousands_that_come_at_once_are_let_in_and_told_of_the_end(transport: Transport, fake: Fake, channel: aio.Channel) -> None:
+    """As after a restart: gRPC itself would cancel some of them. At the end of a drain each gets DRAINING."""
+    streams = [query(channel).WatchDomains(Watch()) for _ in range(2500)]
+    first = await asyncio.gather(*(stream.read() for stream in streams))
+    assert {batch.resume_token for batch in first} == {"first"}
+    await transport.drain(0.01)
+    ends = await asyncio.gather(*(last_error(stream) for stream in streams))
+    assert {(error.code(), info_of(error).reason) for error in ends} == {(StatusCode.UNAVAILABLE, "DRAINING")}
+
+
 async def test_a_draining_server_answers_but_does_not_serve(transport: Transport, channel: aio.Channel) -> None:
     """After set_draining health says NOT_SERVING for good, hosts included, and queries are answered still."""
     stub: Any = health_pb2_grpc.HealthStub(channel)
