@@ -55,11 +55,11 @@ def stopped(job: Job, message: str = "") -> Ending:
 def cut_off(job: Job, now: float) -> Ending | None:
     """The end of a queued job whose server ended; None where it may wait on."""
     if not job.detached:
-        return _interrupted("it was not begun with DETACH")
+        return _not_begun("it was not begun with DETACH")
     if job.secret:
-        return _interrupted("it carried a secret, which is not stored")
+        return _not_begun("it carried a secret, which is not stored")
     if job.created + job.wait_limit <= now:
-        return _interrupted(f"its wait_timeout of {job.wait_limit:g} s has passed")
+        return _not_begun(f"its wait_timeout of {job.wait_limit:g} s has passed")
     return None
 
 
@@ -120,6 +120,10 @@ def _described(holder: Holder, now: float) -> dict[str, str]:
     return {key: value for key, value in pairs.items() if value}
 
 
-def _interrupted(why: str) -> Ending:
-    words = f"the server ended while the job was queued, and {why}; nothing was sent"
+def interrupted(words: str) -> Ending:
+    """INTERRUPTED, with this evidence."""
     return Ending(JobState.INTERRUPTED, Problem("INTERRUPTED", words), evidence=words)
+
+
+def _not_begun(why: str) -> Ending:
+    return interrupted(f"the server ended while the job was queued, and {why}; nothing was sent")

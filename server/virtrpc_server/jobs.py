@@ -24,7 +24,7 @@ from virtrpc_server.history import DEFAULT_RETENTION, History, Retention
 from virtrpc_server.hosts import Freshness, Host, Hosts
 from virtrpc_server.listening import Followed, Listener, Past
 from virtrpc_server.records import CancelReason, Job, JobState, OnDisconnect, Problem, WaitingFor, number_of
-from virtrpc_server.recovery import take_up, without_host
+from virtrpc_server.recovery import Revived, take_up, without_host
 from virtrpc_server.running import Run
 from virtrpc_server.serialised import Serialised
 from virtrpc_server.slots import Conditions
@@ -148,7 +148,7 @@ class Jobs:
 
     def go_on(self, job: Job) -> Run:
         """A job of an earlier life that is not over, or whose call is not."""
-        run = self._runs[job.id] = Run.again(self, job)
+        run = self._runs[job.id] = Revived(self, job)
         self._note_request(job)
         return run
 
@@ -370,10 +370,10 @@ class Jobs:
             if (run.job.host, run.job.uuid) == (destroy.job.host, destroy.job.uuid) and not run.job.finished:
                 run.preempt(destroy.job.id)
 
-    def spare(self, destroy: Run) -> None:
-        """A destroy is over and has left its domain running."""
+    def spare(self, destroy: str) -> None:
+        """The destroy with this job id is over and has left its domain running."""
         for run in self._runs.values():
-            run.spare(destroy.job.id)
+            run.spare(destroy)
 
     def left(self, run: Followed, listener: Listener) -> None:
         """A caller left before the job's end; a drain of the server is never a disconnect."""

@@ -12,24 +12,22 @@ from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from msgspec import structs
-
 from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.migration import Step
 from virtrpc_drivers.operations import AnyOperation, Migrate
 from virtrpc_drivers.protocol import Call, Report
-from virtrpc_drivers.values import DomainReading, Outcome, Phase, Slot
+from virtrpc_drivers.values import Phase, Slot
 from virtrpc_server import schedule, starting, tracing, verbs
 from virtrpc_server.calls import Lost, OutstandingCall, foreign_job_over
-from virtrpc_server.domains import Entry
-from virtrpc_server.endings import Ending, Over, cut_off, failed, in_vain, preempted, stated, stopped
+from virtrpc_server.endings import Ending, Over, cut_off, failed, in_vain, preempted, stopped
 from virtrpc_server.errors import problem_of
 from virtrpc_server.hosts import Freshness, Host
+from virtrpc_server.judging import Judge
 from virtrpc_server.places import Places
 from virtrpc_server.progress import Progress
 from virtrpc_server.records import CancelReason, Holder, Job, JobState, Problem, WaitingFor, domain_kept, operation_kept
 from virtrpc_server.samples import Sample
-from virtrpc_server.slots import Slots, Ticket, first_of
+from virtrpc_server.slots import Slots, Ticket
 from virtrpc_server.telling import Telling
 
 if TYPE_CHECKING:
@@ -37,10 +35,6 @@ if TYPE_CHECKING:
     from virtrpc_server.listening import Listener
 
 log = logging.getLogger(__name__)
-
-REFRESH_SECONDS = 5.0
-DESTROY_SECONDS = 20.0
-"""How long a call that failed under a destroy waits for the destroy's end; a stopped QEMU takes 12 s to kill."""
 
 NOT_NOW = {
     Phase.MIGRATION_POST_COPY: "the guest runs at the destination and fetches its memory from here: to stop now would lose it",
@@ -63,25 +57,12 @@ class Run:
         self._support = support = job.support
         self._deadline = loop.time() + job.wait_limit
         self._stop = asyncio.Event()
-        self._preempted_by: list[str] = []
-        """The destroys that were sent meanwhile, but for those that left the domain running."""
+        self._judge = Judge(jobs, host, operation, support.slot)
         limits = jobs.hosts.limits(job.verb, support.slot, job.host, job.destination_host)
         self._places = Places(job, operation, support.slot, host, limits, jobs.conditions)
         self._out: OutstandingCall | None = None
         self._foreign = ""
         self._parked = False
-
-    @classmethod
-    def again(cls, jobs: Jobs, job: Job) -> Run:
-        """A run that goes on with a job of an earlier life, whose host is configured. `begin_again` begins it."""
-        # Generations do not outlast a life, and no time of a loop's clock does.
-        convergence = job.convergence and structs.replace(job.convergence, read=None)
-        record = Telling.again(structs.replace(job, generation=None, convergence=convergence), jobs.store, jobs.publish, jobs.clock)
-        run = cls(jobs, jobs.hosts[job.host], job, job.operation, record)
-        run._deadline -= max(0.0, jobs.clock() - job.created)
-        if job.cancel_reason is not None:
-            run._stop.set()
-        return run
 
     @property
     def job(self) -> Job:
@@ -115,20 +96,6 @@ class Run:
         self._places.arrive()
         self.task = asyncio.get_running_loop().create_task(self._live(), name=f"job {self.job.id}")
 
-    def begin_again(self) -> None:
-        """The same in another life of the server: what was sent has its places at once."""
-        if self.job.state is JobState.QUEUED:
-            if not self._stop.is_set():
-                self._places.arrive()
-        else:
-            self._places.hold()
-            if self.job.phase is not None and self.job.phase.on_its_own:
-                self._places.release_call()
-        if self._support.slot is Slot.DESTROY and self.job.state is JobState.RUNNING:
-            self._jobs.preempt(self)
-        work = self._haunt_again() if self.job.finished else self._live_again()
-        self.task = asyncio.get_running_loop().create_task(work, name=f"job {self.job.id}")
-
     def detach(self) -> bool:
         """A caller wants it to go on whoever leaves; False where that is nothing new. `tell` returns once it is stored."""
         if self.job.detached or self.job.finished:
@@ -160,14 +127,14 @@ class Run:
         """The domain is being destroyed by that job. A queued job ends; a running one ends with its call. Destroys do not disturb each other."""
         if self._support.slot is Slot.DESTROY or self.job.phase is Phase.REFRESHING:
             return
-        self._preempted_by.append(by)
+        self._judge.destroys.append(by)
         if self.job.state is JobState.QUEUED:
             self._stop_waiting()
 
     def spare(self, by: str) -> None:
         """That destroy is over, and the domain runs as before: a job that goes on is none of its victims."""
-        if by in self._preempted_by and self.job.state is not JobState.QUEUED:
-            self._preempted_by.remove(by)
+        if by in self._judge.destroys and self.job.state is not JobState.QUEUED:
+            self._judge.destroys.remove(by)
 
     def _stop_waiting(self) -> None:
         self._stop.set()
@@ -205,7 +172,7 @@ class Run:
         if changes:
             self._record.change(**changes)
             self._record.publish()
-        if len(self.job.samples.kept) != kept:
+        if "phase" in changes or len(self.job.samples.kept) != kept:
             self._jobs.keep(self._record.jot())
         if isinstance(self._operation, Migrate) and (step := schedule.due(self.job, self._operation.schedule)):
             self._take(step)
@@ -242,17 +209,6 @@ class Run:
                 self._places.release()
                 self._jobs.refused(self)
 
-    async def _live_again(self) -> None:
-        with self._released_at_worst():
-            # Whether or not the store can be written now: to ask the hypervisor needs nothing of it.
-            self._jobs.keep(self.tell())
-            await self._end(await self._ending(self._wait_again() if self.job.state is JobState.QUEUED else self._resume()))
-
-    async def _haunt_again(self) -> None:
-        with self._released_at_worst():
-            self._out = self._left_behind()
-            await self._haunt()
-
     @contextlib.contextmanager
     def _released_at_worst(self) -> Iterator[None]:
         try:
@@ -271,39 +227,6 @@ class Run:
             log.exception("job %s ended by a fault of this server", self.job.id)
             problem = Problem("INTERNAL", "a fault of this server ended the job")
             return Ending(JobState.FAILED, problem, ghost=self._out is not None and self._out.out)
-
-    async def _wait_again(self) -> Ending:
-        """A queued job of an earlier life: wait until its host is known, then as any other."""
-        if self._stop.is_set() or self._preempted_by:
-            return self._stopped()
-        ending = cut_off(self.job, self._jobs.clock())
-        if ending is not None:
-            return ending
-        if not self._host.listed:
-            holder = Holder(text=f"host {self._host.name} has not been reached since the server was started")
-            self._record.decide(waiting_for=None, holders=(holder,), queue_position=None)
-            await self.tell()
-            await first_of(self._time_left(), self._host.known, self._stop)
-        if not self._host.listed and not self._stop.is_set():
-            raise Over(failed("HOST_UNREACHABLE", f"host {self._host.name} was not reached in the job's wait_timeout", host=self._host.name))
-        return await self._work()
-
-    async def _resume(self) -> Ending:
-        """The call of an earlier life, which may still be out: ask the hypervisor what became of it."""
-        self._out = self._left_behind()
-        self._out.aborted = self.job.phase is Phase.ABORTING
-        passed = self._jobs.clock() - (self.job.called or self.job.created)
-        limit = self.job.run_limit
-        ending = await self._outcome_of(self._out, None if limit is None else max(0.0, limit - passed))
-        if ending is None:
-            return Ending(JobState.OUTCOME_UNKNOWN, Problem("OUTCOME_UNKNOWN", self._foreign), evidence=self._foreign, ghost=True)
-        if ending.state is JobState.SUCCEEDED and self.job.secret:
-            words = "nothing shows whether the secret that it carried was set: secrets are not stored, and the server ended while its call was out"
-            return Ending(JobState.INTERRUPTED, Problem("INTERRUPTED", words), evidence=words)
-        return ending
-
-    def _left_behind(self) -> OutstandingCall:
-        return OutstandingCall(self._host, self._present_call(), lambda: self._enter(Phase.ABORTING), self._places.hold_budget)
 
     async def _work(self) -> Ending:
         with tracing.start_span("wait", job_id=self.job.id, domain=self.job.uuid):
@@ -337,7 +260,7 @@ class Run:
 
     def _recheck(self) -> None:
         # After every wait: the same domain, in a state that makes sense, on a host that is there.
-        entry = self._entry()
+        entry = self._judge.entry(self.job)
         if not self._host.connected:
             text = self._host.fault.message if self._host.fault else ""
             raise Over(failed("HOST_UNREACHABLE", f"host {self._host.name} cannot be reached: {text}", host=self._host.name))
@@ -355,7 +278,7 @@ class Run:
 
     async def _call(self) -> Ending | None:
         """Send the operation; None where a foreign job was in the way."""
-        entry = self._entry()
+        entry = self._judge.entry(self.job)
         abortable = self._support.abortable and self._operation.abortable
         now = self._jobs.clock()
         self._record.decide(
@@ -375,7 +298,7 @@ class Run:
         )
         self._tell_those_behind()
         await self.tell()
-        if self._stop.is_set() or self._preempted_by:
+        if self._stop.is_set() or self._judge.destroys:
             return self._stopped()
         self._recheck()
         if self._support.slot is Slot.DESTROY:
@@ -410,6 +333,9 @@ class Run:
         if self.job.state is JobState.RUNNING:
             self._record.change(phase=phase, **changes)
             self._record.publish()
+        if phase is Phase.ABORTING:
+            # A later life is to know that what is over then was aborted.
+            self._jobs.keep(self._record.jot())
 
     def _ran_out(self) -> None:
         self.stop(CancelReason.RUN_TIMEOUT)
@@ -420,7 +346,7 @@ class Run:
         match error.reason:
             case Reason.FOREIGN_JOB:
                 self._foreign = error.fault.message
-                return self._stopped() if self._stop.is_set() or self._preempted_by else None
+                return self._stopped() if self._stop.is_set() or self._judge.destroys else None
             case Reason.ABORTED:
                 return stopped(self.job, error.fault.message)
             case Reason.INTERRUPTED if self._out is not None and self._out.aborted:
@@ -456,7 +382,7 @@ class Run:
     # Its end
 
     def _stopped(self) -> Ending:
-        return preempted(self.job, self._preempted_by[0]) if self._preempted_by else stopped(self.job)
+        return preempted(self.job, self._judge.destroys[0]) if self._judge.destroys else stopped(self.job)
 
     def _waited_in_vain(self, waiting_for: WaitingFor, slots: Slots | None) -> Ending:
         holders = self._jobs.queues.holders(slots) if slots is not None else self.job.holders
@@ -473,19 +399,7 @@ class Run:
         else:
             self._places.release_budget()
         self._enter(Phase.REFRESHING, abortable=False, abort_reason="its call is over; the domain is being read")
-        await self._destroys_over(ending)
-        if not await self._host.refresher.refresh(self.job.uuid, REFRESH_SECONDS):
-            self._note_unread(ending.outcome)
-        self._spare_others()
-        ending = self._judged(ending)
-        await self._refresh_destination(ending)
-        return ending
-
-    def _note_unread(self, outcome: Outcome | None) -> None:
-        """The domain could not be read in time: that it is there, and by what name, its call has shown. What is not known yet is not gone."""
-        name = verbs.gives_name(self._operation)
-        if name is not None and outcome is not None and outcome.stamp is not None:
-            self._jobs.domains.read(self.job.host, DomainReading(uuid=self.job.uuid, name=name, stamp=outcome.stamp))
+        return await self._judge.judged(self.job, ending)
 
     async def _release_budget_after(self, out: OutstandingCall) -> None:
         # The reading of the domain, which takes no place, may take longer than the abort.
@@ -493,7 +407,7 @@ class Run:
         self._places.release_budget()
 
     async def _end(self, ending: Ending) -> None:
-        entry = self._entry()
+        entry = self._judge.entry(self.job)
         out = ending.ghost or (self._out is not None and self._out.out)
         self._record.decide(
             state=ending.state,
@@ -525,50 +439,13 @@ class Run:
         if not out:
             self._jobs.ended(self)
 
-    async def _destroys_over(self, ending: Ending) -> None:
-        """A call that a destroy cuts off fails before libvirt says that the guest is off: only after the destroy can a reading tell why it failed."""
-        if ending.state is JobState.FAILED:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(DESTROY_SECONDS):
-                    for destroy in list(self._preempted_by):
-                        await self._jobs.over(destroy)
-
-    def _spare_others(self) -> None:
-        entry = self._entry()
-        runs = entry is not None and entry.active and self._host.group_freshness(entry, verbs.STATE) is Freshness.LIVE
-        if self._support.slot is Slot.DESTROY and runs:
-            self._jobs.spare(self)
-
-    def _judged(self, ending: Ending) -> Ending:
-        """The ending in the light of the reading after the call, where a destroy was about."""
-        entry = self._entry()
-        unsure = self._host.refresher.is_dirty(self.job.uuid, verbs.STATE)
-        off = entry is None or (entry.state is not None and not entry.active)
-        # libvirt kills the process first and takes the job after: a destroy that failed may well have destroyed.
-        if self._support.slot is Slot.DESTROY and ending.state is JobState.FAILED and (entry is None or (off and not unsure)):
-            return Ending(JobState.SUCCEEDED, outcome=Outcome(), evidence=ending.problem.message if ending.problem else "")
-        if self._preempted_by and ending.problem is not None and (off or unsure):
-            return preempted(self.job, self._preempted_by[0])
-        return ending if entry is None or entry.state is None else stated(ending, entry.state.value.state)
-
-    async def _refresh_destination(self, ending: Ending) -> None:
-        destination = self._jobs.hosts.get(self.job.destination_host)
-        if destination is None or ending.state is not JobState.SUCCEEDED or await destination.refresher.refresh(self.job.uuid, REFRESH_SECONDS):
-            return
-        # As `_note_unread`: that it came there was announced, in that host's own time.
-        came = destination.refresher.announced(self.job.uuid)
-        if came is not None and isinstance(self._operation, Migrate):
-            name = self._operation.new_name or self.job.name
-            self._jobs.domains.read(destination.name, DomainReading(uuid=self.job.uuid, name=name, stamp=came))
-
     async def _haunt(self) -> None:
         """The call, or an abort of it, is still out: keep what the job held until the hypervisor says that it is over."""
         try:
             if self._out is not None:
                 await self._out.over()
             self._places.release_budget()
-            await self._host.refresher.refresh(self.job.uuid, REFRESH_SECONDS)
-            self._spare_others()
+            await self._judge.look(self.job)
         finally:
             self._leave()
         await self._record.laid_to_rest()
@@ -583,8 +460,3 @@ class Run:
         """What is known of this job as a holder has changed."""
         for slots in self._places.queues:
             self._jobs.queues.moved(slots)
-
-    def _entry(self) -> Entry | None:
-        """The domain as last read. Another one that has its uuid now is none of this job's business: it counts as gone."""
-        entry = self._jobs.domains.get((self.job.host, self.job.uuid))
-        return entry if entry is not None and self.job.generation in (None, entry.generation) else None

@@ -32,6 +32,7 @@ class Telling:
         """Done once the store has taken the job for the first time; raises what the store raised."""
         self._store, self._publish, self._clock = store, publish, clock
         self._writing = asyncio.Lock()
+        self._jotting = False
         self._written: Job | None = None
         self._must_store = job.revision
         self.told: Job | None = None
@@ -107,15 +108,19 @@ class Telling:
                     self._written = job
 
     async def jot(self) -> None:
-        """Store the present form for nobody who waits: a new sample, which a crash may cost. Not while another is being stored, and once."""
-        if self._writing.locked() or self._written is self.job:
+        """Store the present form for nobody who waits: a new sample, or a phase that a later life is to know; a crash may cost it."""
+        if self._jotting:
             return
+        self._jotting = True
         async with self._writing:
+            self._jotting = False
             job = self.job
+            if job is self._written:
+                return
             try:
                 await self._store.put(job)
             except Exception as error:  # noqa: BLE001 # whatever a store raises: what must be stored is tried again by those who wait for it
-                log.warning("the samples of job %s are not stored: %s", job.id, error)
+                log.info("the progress of job %s is not stored: %s", job.id, error)
             else:
                 self._written = job
 
