@@ -92,7 +92,7 @@ def test_a_uri_alone_is_the_host_local(text: str, name: str, uri: str) -> None:
             "hosts[0].name: expected up to 64 letters, digits, dots, dashes and underscores, not 'a/b'",
         ),
         ('[[hosts]]\nuri = "no uri"', "hosts[0].uri: expected a libvirt URI"),
-        ('[[hosts]]\nuri = "sim://a/?bogus=1"', "hosts[0].uri: not a parameter of sim: URIs: bogus; there are host, domains,"),
+        ('[[hosts]]\nuri = "sim://a/?bogus=1"', "hosts[0].uri: not a parameter of sim: URIs: bogus; there are host, daemon, domains,"),
         ('[[hosts]]\nuri = "sim://a/?domains=x"', "hosts[0].uri: the URI's parameters do not fit"),
         ('[[hosts]]\nuri = "test:///default"\nsaves = 0', "hosts[0].saves: expected greater than or equal to 1, not 0"),
         ("hosts = []", "hosts: expected at least one host"),
