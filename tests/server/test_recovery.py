@@ -8,7 +8,7 @@ import pytest
 
 from tests.server.lives import Lives
 from tests.server.test_messages import job as message_job
-from tests.server.world import until, virtual
+from tests.server.world import World, until, virtual
 from virtrpc_drivers import operations as op
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.sim.faults import Rule
@@ -222,6 +222,61 @@ async def test_run_timeout_goes_on_while_the_server_is_away() -> None:
         assert ended.problem is not None
         assert (ended.state, ended.problem.reason) == (JobState.FAILED, "RUN_TIMEOUT")
         assert lives.guest().active
+
+
+@virtual
+async def test_a_drain_leaves_detached_jobs_to_the_next_life() -> None:
+    """What is queued with DETACH stays so and is begun by the next server; the rest ends INTERRUPTED; what runs is waited for, and not cancelled."""
+    async with Lives() as lives:
+        save = await lives.running(op.ManagedSave(uuid=lives.guest().uuid))
+        kept = lives.accept(op.Start(uuid=save.uuid), on_disconnect=OnDisconnect.DETACH)
+        withdrawn = lives.accept(op.Start(uuid=save.uuid))
+        await asyncio.gather(kept.stored(), withdrawn.stored())
+        await lives.jobs.drain(60)
+        assert (await lives.ended(save.id)).state is JobState.SUCCEEDED
+        assert (await lives.ended(withdrawn.job.id)).state is JobState.INTERRUPTED
+        assert lives.jobs.known(kept.job.id).state is JobState.QUEUED
+        assert len(lives.sim.jobs) == 1
+        await lives.restart()
+        assert (await lives.ended(kept.job.id)).state is JobState.SUCCEEDED
+        assert lives.guest().active
+
+
+@virtual
+async def test_a_job_that_a_drain_left_queued_can_still_be_cancelled() -> None:
+    """While the server waits for what runs."""
+    async with Lives("sim://a/?domains=4&running=2&save_seconds=50") as lives:
+        save = await lives.running(op.ManagedSave(uuid=lives.guest().uuid))
+        kept = lives.accept(op.Start(uuid=save.uuid), on_disconnect=OnDisconnect.DETACH)
+        await kept.stored()
+        draining = asyncio.ensure_future(lives.jobs.drain(60))
+        await asyncio.sleep(1)
+        await lives.jobs.cancel(kept.job.id)
+        assert (await lives.ended(kept.job.id)).state is JobState.CANCELLED
+        await draining
+        await lives.restart()
+        assert (await lives.ended(kept.job.id)).state is JobState.CANCELLED
+
+
+@virtual
+async def test_what_runs_at_the_end_of_a_drain_is_adopted() -> None:
+    """A job that takes longer than the drain waits goes on at its hypervisor, and in the next life."""
+    async with Lives("sim://a/?domains=4&running=2&save_seconds=50") as lives:
+        save = await lives.running(op.ManagedSave(uuid=lives.guest().uuid))
+        await lives.jobs.drain(5)
+        await lives.restart()
+        assert (await lives.ended(save.id)).state is JobState.SUCCEEDED
+
+
+@virtual
+async def test_a_store_that_lives_no_longer_than_the_server_leaves_nothing_queued() -> None:
+    """Without a journal a drain ends also the detached ones INTERRUPTED."""
+    async with World() as world:
+        await world.running(world.accept(op.ManagedSave(uuid=world.guest().uuid)))
+        kept = world.accept(op.Start(uuid=world.guest().uuid), on_disconnect=OnDisconnect.DETACH)
+        await kept.stored()
+        await world.jobs.drain(60)
+        assert kept.job.state is JobState.INTERRUPTED
 
 
 @virtual
