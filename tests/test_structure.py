@@ -54,6 +54,7 @@ STREAMS = {
     "virtrpc_server.following.Watch._drafted -> asyncio.tasks.sleep": "others, in the middle of a long look",
     "virtrpc_server.following.Watch._tell -> asyncio.tasks.sleep": "others, in the middle of a long batch",
     "virtrpc_server.following.Watch._news -> asyncio.timeouts.timeout_at": "until the next heartbeat",
+    "virtrpc_server.following.Watch._held_back -> asyncio.timeouts.timeout_at": "the same",
     "virtrpc_server.following.Watch._news -> asyncio.tasks.sleep": "the pause after a look in vain",
     "virtrpc_server.news.News.wait -> a value (_asyncio.Future)": "something changed",
     "virtrpc_server.news.News.wait_for -> asyncio.timeouts.timeout": "until the next heartbeat, or the time that others who follow the job need",

@@ -49,6 +49,8 @@ VAIN_SECONDS = 0.01
 MAX_CHANGES = 500
 MAX_BYTES = 1 << 20
 """A batch that has come to this is sent."""
+HELD_SECONDS = 10.0
+"""How long who resumes from an earlier life of the server keeps what it holds, while not all hosts have been heard of."""
 SLICE = 20
 SLICE_SECONDS = 0.001
 """Changes that are told in one go, and the pause after them: 500 that nobody was told of before take 20 ms. In a pause of no length the
@@ -138,6 +140,8 @@ class View(Generic[K, V, T]):
     pace: Pace
     topics: Collection[Hashable] = (ALL,)
     """The feed's topics that have all that can fit."""
+    complete: Callable[[], bool] = lambda: True
+    """Whether the feed has all that there is: soon after a start it may lack what merely has not been read yet."""
     shared: Shared | None = None
     """What streams of everything make for each other, where changes are settled at once."""
 
@@ -166,6 +170,7 @@ class Watch(Generic[K, V, T]):
         self._bound_to = bound_to.hex()
         self._heartbeat = heartbeat
         self._cursor = self._opened(resume_token) if resume_token else None
+        self._old_token = resume_token if self._cursor is None else ""
         self._shown: dict[K, T] = {}
         # Who resumes holds what earlier streams showed: removals of what this one has not shown are for it, too.
         self._holds_more = self._cursor is not None
@@ -177,6 +182,9 @@ class Watch(Generic[K, V, T]):
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """The batches, for ever: the present state or what was missed first, then each change, and heartbeats where there is none."""
+        if self._old_token:
+            async for batch in self._held_back(self._old_token):
+                yield batch
         loop = asyncio.get_running_loop()
         last, row = float("-inf"), 0
         while True:
@@ -197,6 +205,19 @@ class Watch(Generic[K, V, T]):
             else:
                 # Nothing that fits in a long stretch, or the feed went on meanwhile: look again, and let others run.
                 await asyncio.sleep(0)
+
+    async def _held_back(self, token: str) -> AsyncGenerator[Batch, None]:
+        """Nothing new, to who resumes from an earlier life: what it holds is better than what was read in the first moments of this one."""
+        loop = asyncio.get_running_loop()
+        until, last = loop.time() + HELD_SECONDS, float("-inf")
+        while not self._view.complete() and loop.time() + TICK < until:
+            unreachable = self._view.unreachable()
+            if unreachable != self._told or loop.time() + TICK >= last + self._heartbeat:
+                last, self._told = loop.time(), unreachable
+                yield Batch([], token, False, unreachable, False)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(min(until, last + self._heartbeat)):
+                    await self._feed.news.wait((ALL,))
 
     def _next_beat(self, after: float) -> float:
         # Streams that were woken by the same change would send together for ever: where there is something to tell at the end of every

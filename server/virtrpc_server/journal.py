@@ -1,8 +1,7 @@
 """The journal: every job in a SQLite file, so that a server which is killed at any moment leaves nothing untold that its successor needs.
 
 The event loop gathers what is to be written, and a thread writes it, one batch after another: while one is being written the next one grows, so
-that the busier the server, the larger its batches. A batch is one statement. SQLite lets go of the interpreter's lock in each, and while the loop
-is busy it takes milliseconds to get that back, however little there is to write.
+that the busier the server, the larger its batches.
 """
 
 from __future__ import annotations

@@ -30,12 +30,8 @@ MIGRATIONS: tuple[str, ...] = (
     "CREATE TABLE jobs (number INTEGER PRIMARY KEY, record TEXT NOT NULL) STRICT",
 )
 """Each makes the next version of the schema out of the one before. Fields that records gain need none: they have defaults."""
-
-_WRITE = """
-INSERT INTO jobs SELECT value ->> 0, value -> 1 FROM json_each(?) WHERE true
-ON CONFLICT (number) DO UPDATE SET record = excluded.record
-"""
-_FORGET = "DELETE FROM jobs WHERE number IN (SELECT value FROM json_each(?))"
+_WRITE = "REPLACE INTO jobs VALUES (?, ?)"
+_FORGET = "DELETE FROM jobs WHERE number = ?"
 
 
 class JournalFile:
@@ -57,7 +53,7 @@ class JournalFile:
         self._take_lock()
         path = self.directory / FILE
         path.touch(mode=0o600)
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(path, check_same_thread=False)
         try:
             self._prepare(connection)
             jobs = _read(connection)
@@ -94,7 +90,8 @@ class JournalFile:
         if not self._forgotten:
             return
         try:
-            self._db.execute(_FORGET, [msgspec.json.encode([number_of(job_id) for job_id in self._forgotten]).decode()])
+            with self._db as transaction:
+                transaction.executemany(_FORGET, [(number_of(job_id),) for job_id in self._forgotten])
         except sqlite3.OperationalError:
             return  # with a later batch: what was written with this one is written
         self._forgotten.clear()
@@ -149,8 +146,8 @@ class JournalFile:
 
     def _put(self, jobs: Collection[Job]) -> None:
         if jobs:
-            rows = b",".join(b"[%d,%s]" % (number_of(job.id), msgspec.json.encode(job)) for job in jobs)
-            self._db.execute(_WRITE, [(b"[%s]" % rows).decode()])
+            with self._db as transaction:
+                transaction.executemany(_WRITE, [(number_of(job.id), msgspec.json.encode(job).decode()) for job in jobs])
 
     def _has_reserve(self) -> bool:
         if not self._reserved and time.monotonic() - self._tried >= RESERVE_RETRY_SECONDS:

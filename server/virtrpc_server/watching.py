@@ -61,6 +61,7 @@ class Watches:
             unreachable=self._unreachable,
             pace=self._pace,
             topics=self._lookup.topics(request.filter) or (ALL,),
+            complete=self._heard_of_all_hosts,
         )
         watch = Watch(view, request.resume_token, fingerprint(request), self._heartbeats.silence(request), next(self._streams))
         async with contextlib.aclosing(watch.batches()) as batches:
@@ -100,6 +101,9 @@ class Watches:
 
     def _unreachable(self) -> list[types_pb2.UnreachableHost]:
         return [unreachable_message(host) for host in self._hosts.not_live]
+
+    def _heard_of_all_hosts(self) -> bool:
+        return all(host.listed or host.fault is not None for host in self._hosts)
 
     def _domain(self, entry: Entry) -> tuple[bytes, bool]:
         # The feed holds an entry as of its last visible change: the present one says the same, read more recently. Where it has

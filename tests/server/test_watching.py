@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from tests import virtual_time
 from tests.server.fake_driver import FakeDriver, listing, reading, stamp, uuid
@@ -772,5 +773,45 @@ def test_a_filter_that_few_fit_is_caught_up_in_one_batch() -> None:
                 await client.catch_up(stream)
                 assert len(client.batches) == 1
                 assert len(client.held) == 2 * feeds.LINES // 1000 + 1
+
+    virtual_time.run(work())
+
+
+def test_who_resumes_after_a_restart_keeps_what_it_holds_until_there_is_something_else() -> None:
+    """While the new server has not heard of all its hosts, nothing is reset: empty batches, with the old token. Then the present state."""
+
+    async def work() -> None:
+        async with Bed() as earlier:
+            earlier.read(1, "web")
+            async with earlier.watch() as stream:
+                token = (await anext(stream)).resume_token
+        async with Bed() as bed:
+            bed.host.known.clear()
+            async with bed.watch(Request(resume_token=token, heartbeat=Duration(seconds=1))) as stream:
+                waiting = await anext(stream)
+                assert (waiting.reset, waiting.caught_up, waiting.resume_token) == (False, False, token)
+                assert [host.host for host in waiting.unreachable] == ["h"]
+                assert not (await anext(stream)).reset  # a heartbeat
+                bed.read(1, "web")
+                bed.host.known.set()
+                bed.domains.feed.nudge()
+                batch = await anext(stream)
+            assert (batch.reset, batch.caught_up, [change.current.name for change in batch.changes]) == (True, True, ["web"])
+
+    virtual_time.run(work())
+
+
+def test_a_host_that_stays_silent_holds_up_nobody_for_ever() -> None:
+    """After ten seconds the present state is told as far as it is known."""
+
+    async def work() -> None:
+        async with Bed() as earlier, earlier.watch() as stream:
+            token = (await anext(stream)).resume_token
+        async with Bed() as bed:
+            bed.host.known.clear()
+            began = bed.now
+            async with bed.watch(Request(resume_token=token)) as stream:
+                while not (await anext(stream)).reset:
+                    assert bed.now < began + 10.1
 
     virtual_time.run(work())

@@ -1516,7 +1516,7 @@ class WatchDomainsResponse(_message.Message):
     UNREACHABLE_FIELD_NUMBER: _builtins.int
     CAUGHT_UP_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """Where to resume after this batch. Opaque; good across reconnects, and across restarts where the server can tell."""
+    """Where to resume after this batch. Opaque; good across reconnects. After a restart of the server it is good too, and merely old: reset is set."""
     reset: _builtins.bool
     """Forget every domain that you hold BEFORE applying this batch: the present state follows in this batch and the next ones."""
     caught_up: _builtins.bool
