@@ -349,8 +349,9 @@ class Run:
                 return self._stopped() if self._stop.is_set() or self._judge.destroys else None
             case Reason.ABORTED:
                 return stopped(self.job, error.fault.message)
-            case Reason.INTERRUPTED if self._out is not None and self._out.aborted:
-                # Its driver was lost, so nobody heard libvirt say it: but the abort went to this very call, which is over and did not succeed.
+            case Reason.INTERRUPTED if self._was_to_be_aborted:
+                # A process was lost, so nobody heard libvirt say it; nor perhaps that the abort was sent. But this very call, which was to be
+                # aborted, is over and did not succeed.
                 return replace(stopped(self.job), evidence=error.fault.message)
             case Reason.INTERRUPTED:
                 return Ending(JobState.INTERRUPTED, problem_of(error.fault), evidence=error.fault.message)
@@ -358,6 +359,11 @@ class Run:
         away = isinstance(self._operation, Migrate) and error.reason is Reason.HOST_UNREACHABLE and self._host.connected
         host = self.job.destination_host if away else self.job.host
         return Ending(JobState.FAILED, problem_of(error.fault, host=host, domain=self.job.uuid))
+
+    @property
+    def _was_to_be_aborted(self) -> bool:
+        could_be = self._support.abortable and self._operation.abortable
+        return self._out is not None and (self._out.aborted or (could_be and self.job.cancel_reason is not None))
 
     async def _blocked(self) -> None:
         """Wait with what we have until the foreign job may be over; then the call is sent again."""

@@ -28,13 +28,14 @@ class Moment(StrEnum):
     MIDDLE = "middle"
     """While it is under way, with enough left that it must be adopted."""
     CANCELLED = "middle, then cancelled"
+    CANCELLING = "middle, just cancelled"
     NEAR_END = "near the end"
     """With so little left that it may end while nobody listens."""
     AFTER = "just after"
     """Once it is done, whether or not the server has heard so."""
 
 
-MOMENTS = (*[Moment.BEFORE] * 2, *[Moment.MIDDLE] * 2, *[Moment.CANCELLED] * 2, *[Moment.NEAR_END] * 2, *[Moment.AFTER] * 2)
+MOMENTS = (*[Moment.BEFORE] * 2, *[Moment.MIDDLE] * 2, Moment.CANCELLED, Moment.CANCELLING, *[Moment.NEAR_END] * 2, *[Moment.AFTER] * 2)
 """Of ten kills."""
 ENDED = {
     t.JOB_STATE_SUCCEEDED: "succeeded",
@@ -119,12 +120,14 @@ class Round:
             finally:
                 await killing
             return await ended(handle)
-        share = self._chance.uniform(0.1, 0.6) if self._moment in (Moment.MIDDLE, Moment.CANCELLED) else 0.8
+        share = self._chance.uniform(0.1, 0.6) if self._moment in (Moment.MIDDLE, Moment.CANCELLED, Moment.CANCELLING) else 0.8
         holding = asyncio.create_task(asyncio.to_thread(self._work.hold, share))
         handle = await self._begun(client, options)
         await asyncio.wait_for(holding, GUARD)
         if self._moment in (Moment.NEAR_END, Moment.AFTER):
             return await self._killed_late(handle)
+        if self._moment is Moment.CANCELLING and self._work.abortable:
+            return await self._killed_while_cancelled(handle)
         return await self._killed_midway(client, handle)
 
     async def _begun(self, client: AsyncClient, options: t.JobOptions) -> AsyncJobHandle:
@@ -162,6 +165,17 @@ class Round:
             await asyncio.to_thread(self._work.let_go)
         return await ended(handle)
 
+    async def _killed_while_cancelled(self, handle: AsyncJobHandle) -> t.Job:
+        assert (await handle.cancel()).outcome == j.CANCEL_OUTCOME_ABORTING
+        await asyncio.sleep(self._chance.uniform(0, 0.1))
+        killing = asyncio.create_task(asyncio.to_thread(self._kill))
+        # What is held ends as soon as it may, most likely while nobody looks.
+        if self._work.writes_memory:
+            await eventually(lambda: cancelling(self._work.guest), "the abort to reach QEMU")
+            await asyncio.to_thread(self._work.let_go)
+        await killing
+        return await ended(handle)
+
     async def _adopted(self, client: AsyncClient, handle: AsyncJobHandle, seen: int) -> None:
         """Return once the job goes on: the same one, with news of its progress, and abortable."""
 
@@ -186,7 +200,7 @@ class Round:
         match self._moment:
             case Moment.BEFORE:
                 assert job.state in (t.JOB_STATE_SUCCEEDED, t.JOB_STATE_INTERRUPTED, t.JOB_STATE_FAILED), job
-            case Moment.CANCELLED if self._work.abortable:
+            case Moment.CANCELLED | Moment.CANCELLING if self._work.abortable:
                 assert job.state == t.JOB_STATE_CANCELLED, job
             case _:
                 assert job.state == t.JOB_STATE_SUCCEEDED, job
@@ -195,6 +209,7 @@ class Round:
         """The watcher has heard of this end, of no other, and of no other job; GetJob and ListJobs say the same."""
         await eventually(lambda: watcher.ends(job.job_id), "the watcher to hear of the end")
         assert watcher.ends(job.job_id) == {job.state}
+        assert watcher.broken >= (self._who == "server")
         assert set(watcher.jobs) - known == {job.job_id}
         assert (await client.get_job(job_id=job.job_id)).state == job.state
         assert [found.job_id async for found in client.list_jobs()].count(job.job_id) == 1

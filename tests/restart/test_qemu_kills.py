@@ -6,6 +6,7 @@ Server and driver process take turns, so that a driver process is not started wi
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 
 import pytest
@@ -19,7 +20,7 @@ from tests.restart.qemu_work import WORKS
 pytestmark = [pytest.mark.restart, pytest.mark.hypervisor]
 
 SEED = seed()
-WHO = ("driver",)
+WHO = ("server", "driver")
 
 
 @pytest.mark.parametrize("who", WHO)
@@ -30,11 +31,19 @@ async def test_kill(qemu_bed: Bed, name: str, number: int, who: str) -> None:
     print(f"VIRTRPC_RESTART_SEED={SEED}")
     chance = random.Random(f"{SEED} {who} {name} {number}")
     work = WORKS[name][number % len(WORKS[name])](qemu_bed)
-    await Round(qemu_bed, work, who, MOMENTS[number], killer(qemu_bed, who), chance).play()
+    await Round(qemu_bed, work, who, MOMENTS[number], killer(qemu_bed, who, chance), chance).play()
 
 
-def killer(bed: Bed, who: str) -> Callable[[], None]:
-    """What kills it."""
-    assert who == "driver"
-    pid = bed.server.driver_pid(FIRST)
-    return lambda: kill(pid)
+def killer(bed: Bed, who: str, chance: random.Random) -> Callable[[], None]:
+    """What kills it, and starts it again where nobody else does."""
+    if who == "driver":
+        pid = bed.server.driver_pid(FIRST)
+        return lambda: kill(pid)
+
+    def crash() -> None:
+        bed.server.kill()
+        bed.server.check_journal()
+        time.sleep(chance.uniform(0, 0.5))  # what is under way may end meanwhile, or not
+        bed.server.start()
+
+    return crash

@@ -15,7 +15,7 @@ from virtrpc_drivers.sim.faults import Rule
 from virtrpc_server.errors import Refusal
 from virtrpc_server.history import REQUEST_ID_SECONDS, History, Retention
 from virtrpc_server.jobs import CancelOutcome
-from virtrpc_server.records import Job, JobState, OnDisconnect, Problem, WaitingFor
+from virtrpc_server.records import CancelReason, Job, JobState, OnDisconnect, Problem, WaitingFor
 
 GIB = 1 << 30
 FORGETFUL = "sim://a/?domains=4&running=2&remembers=0"
@@ -152,6 +152,24 @@ async def test_a_cancel_is_kept() -> None:
         await lives.jobs.cancel(save.id)
         await lives.restart()
         assert (await lives.ended(save.id)).state is JobState.CANCELLED
+        assert lives.guest().active
+
+
+@virtual
+async def test_a_cancel_that_worked_while_nobody_looked() -> None:
+    """That an abort was sent is not on the disk: that the job was to stop is, and its call is over without success."""
+    async with Lives(FORGETFUL + "&save_seconds=100") as lives:
+        save = await lives.running(op.ManagedSave(uuid=lives.guest().uuid))
+        await lives.jobs.cancel(save.id)
+        wanted = {job.id: job for job in await lives.disk.load()}[save.id]
+        await lives.ended(save.id)
+        # As if neither the abort nor the end had reached the disk.
+        await lives.killed()
+        await lives.disk.put(wanted)
+        await lives.started()
+        ended = await lives.ended(save.id)
+        assert (ended.state, ended.cancel_reason) == (JobState.CANCELLED, CancelReason.REQUESTED)
+        assert "nothing proves" in ended.evidence
         assert lives.guest().active
 
 
