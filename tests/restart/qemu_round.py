@@ -126,7 +126,7 @@ class Round:
         await asyncio.wait_for(holding, GUARD)
         if self._moment in (Moment.NEAR_END, Moment.AFTER):
             return await self._killed_late(handle)
-        if self._moment is Moment.CANCELLING and self._work.abortable:
+        if self._moment is Moment.CANCELLING:
             return await self._killed_while_cancelled(handle)
         return await self._killed_midway(client, handle)
 
@@ -157,7 +157,7 @@ class Round:
         await asyncio.to_thread(self._kill)
         if self._work.abortable:
             await self._adopted(client, handle, seen)
-        if self._moment is Moment.CANCELLED and self._work.abortable:
+        if self._moment is Moment.CANCELLED:
             assert (await handle.cancel()).outcome == j.CANCEL_OUTCOME_ABORTING
             if self._work.writes_memory:
                 await eventually(lambda: cancelling(self._work.guest), "the abort to reach QEMU")
@@ -200,7 +200,7 @@ class Round:
         match self._moment:
             case Moment.BEFORE:
                 assert job.state in (t.JOB_STATE_SUCCEEDED, t.JOB_STATE_INTERRUPTED, t.JOB_STATE_FAILED), job
-            case Moment.CANCELLED | Moment.CANCELLING if self._work.abortable:
+            case Moment.CANCELLED | Moment.CANCELLING:
                 assert job.state == t.JOB_STATE_CANCELLED, job
             case _:
                 assert job.state == t.JOB_STATE_SUCCEEDED, job
