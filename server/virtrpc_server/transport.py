@@ -36,9 +36,6 @@ OPTIONS = (
     ("grpc.max_receive_message_length", 4 << 20),
     ("grpc.max_send_message_length", 8 << 20),
     ("grpc.so_reuseport", 0),
-    # Everybody comes back at once after a restart. gRPC would cancel, by lot, what comes in while more than 1,000 calls wait to be looked at.
-    ("grpc.server.max_pending_requests", 1_000_000),
-    ("grpc.server.max_pending_requests_hard_limit", 1_000_000),
     # A watcher sits idle for hours: it may ping as often as it likes within reason, and a dead one is noticed.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),

@@ -120,8 +120,17 @@ class Server:
 
     def stop(self) -> int:
         """SIGTERM; the exit code once it has ended."""
+        self.send(signal.SIGTERM)
+        return self.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, and wait for nothing."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """The exit code once it has ended."""
+        assert self._process is not None
         return self._process.wait(GUARD)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:

@@ -393,8 +393,8 @@ async def test_drain_ends_streams_with_draining(transport: Transport, fake: Fake
     assert transport.draining
 
 
-async def test_thousands_that_come_at_once_are_let_in_and_told_of_the_end(transport: Transport, fake: Fake, channel: aio.Channel) -> None:
-    """As after a restart: gRPC itself would cancel some of them. At the end of a drain each gets DRAINING."""
+async def test_a_drain_tells_each_of_thousands(transport: Transport, fake: Fake, channel: aio.Channel) -> None:
+    """However many streams there are, each ends with DRAINING."""
     streams = [query(channel).WatchDomains(Watch()) for _ in range(2500)]
     first = await asyncio.gather(*(stream.read() for stream in streams))
     assert {batch.resume_token for batch in first} == {"first"}
