@@ -12,7 +12,7 @@ from grpc import StatusCode
 
 from virtrpc.v1 import types_pb2
 from virtrpc_drivers.errors import Fault, Reason
-from virtrpc_server.errors import FROM_DRIVER, MESSAGE_BYTES, STATUS, code_of, problem_of, refuse, rich_status, status_of
+from virtrpc_server.errors import FROM_DRIVER, MESSAGE_BYTES, STATUS, code_of, not_yet, problem_of, refuse, rich_status, status_of
 from virtrpc_server.records import Problem
 
 TYPES = Path(__file__).resolve().parent.parent / "proto/virtrpc/v1/types.proto"
@@ -57,11 +57,13 @@ def test_a_status_says_the_same_in_all_its_parts(reason: str) -> None:
     assert rich.message == status.details == "what happened"
 
 
-def test_draining_says_when_to_come_back() -> None:
-    """RetryInfo goes with DRAINING and with nothing else."""
+def test_what_is_over_soon_says_when_to_come_back() -> None:
+    """RetryInfo goes with DRAINING, with a host that is only just being reached, and with nothing else."""
     retry = error_details_pb2.RetryInfo()
     assert details(Problem("DRAINING", "going down")).details[1].Unpack(retry)
     assert retry.retry_delay.seconds > 0
+    assert details(not_yet("coming").problem).details[1].Unpack(retry)
+    assert retry.retry_delay.ToMilliseconds() == 500
     assert len(details(Problem("BUSY", "later")).details) == 1
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from dataclasses import dataclass
 from typing import Any, Never
 
 import grpc
@@ -112,6 +113,14 @@ FROM_DRIVER: dict[Reason, str] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class NotYet(Problem):
+    """One that is over by itself soon."""
+
+    retry_seconds: float = 0.5
+    """When to try again."""
+
+
 class Refusal(Exception):  # noqa: N818 # the word that the design uses
     """An error that is meant for the caller."""
 
@@ -124,6 +133,11 @@ def refuse(reason: str, message: str, **metadata: str) -> Refusal:
     """A Refusal to raise. `reason` is an ErrorReason without its prefix: KeyError for any other text."""
     STATUS[reason]
     return Refusal(Problem(reason, message, metadata))
+
+
+def not_yet(message: str, **metadata: str) -> Refusal:
+    """A host that this server, just started, is still getting to know. Callers are told to try again soon."""
+    return Refusal(NotYet("HOST_UNREACHABLE", message, metadata))
 
 
 def problem_of(fault: Fault, **metadata: str) -> Problem:
@@ -152,11 +166,12 @@ def code_of(problem: Problem) -> int:
 
 
 def rich_status(problem: Problem) -> grpc.Status:
-    """The status with its details: ErrorInfo, and RetryInfo where a retry elsewhere will do. Long texts are cut to what trailers can carry."""
+    """The status with its details: ErrorInfo, and RetryInfo where a retry will do. Long texts are cut to what trailers can carry."""
     info = error_details_pb2.ErrorInfo(reason=problem.reason, domain=DOMAIN, metadata=_fitting(problem.metadata))
     details: list[Message] = [info]
-    if problem.reason == "DRAINING":
-        details.append(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=RETRY_SECONDS)))
+    seconds = problem.retry_seconds if isinstance(problem, NotYet) else RETRY_SECONDS if problem.reason == "DRAINING" else None
+    if seconds is not None:
+        details.append(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(nanos=int(seconds * 1e9) % 10**9, seconds=int(seconds))))
     status = status_pb2.Status(code=code_of(problem), message=_cut(problem.message, MESSAGE_BYTES), details=map(_packed, details))
     return rpc_status.to_status(status)
 

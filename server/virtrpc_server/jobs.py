@@ -18,7 +18,7 @@ from virtrpc_drivers.values import Group, Slot, VerbSupport
 from virtrpc_server import verbs
 from virtrpc_server.domains import Domains, Entry
 from virtrpc_server.endings import in_vain
-from virtrpc_server.errors import Refusal, refuse
+from virtrpc_server.errors import Refusal, not_yet, refuse
 from virtrpc_server.feed import Feed
 from virtrpc_server.history import DEFAULT_RETENTION, History, Retention
 from virtrpc_server.hosts import Freshness, Host, Hosts
@@ -192,8 +192,9 @@ class Jobs:
         if host.config.read_only:
             raise refuse("HOST_READ_ONLY", f"host {host.name} is configured read-only", host=host.name)
         if host.info is None or not host.connected:
-            text = host.fault.message if host.fault else "it has not been reached yet"
-            raise refuse("HOST_UNREACHABLE", f"host {host.name} cannot be reached: {text}", host=host.name)
+            if host.fault is None:
+                raise not_yet(f"host {host.name} has not been reached yet", host=host.name)
+            raise refuse("HOST_UNREACHABLE", f"host {host.name} cannot be reached: {host.fault.message}", host=host.name)
         support = host.require(operation.verb)
         assert support is not None  # the host has said what it can do
         entry = self.domains.get((order.host, operation.uuid))

@@ -10,7 +10,7 @@ from typing import TypeVar
 from virtrpc.v1 import query_pb2, types_pb2
 from virtrpc_drivers.values import State
 from virtrpc_server.domains import Domains, Entry
-from virtrpc_server.errors import Refusal, refuse
+from virtrpc_server.errors import Refusal, not_yet, refuse
 from virtrpc_server.hosts import Freshness, Host, Hosts
 from virtrpc_server.messages.common import STATES
 
@@ -128,7 +128,9 @@ class Lookup:
         unlisted = [other.name for other in self.covered([host] if host else []) if not other.listed]
         if unlisted:
             message = f"domain {named!r} is not known, and host {', '.join(unlisted)} has not been listed yet"
-            return refuse("HOST_UNREACHABLE", message, host=unlisted[0], domain=named)
+            coming = all(self._hosts[name].fault is None for name in unlisted)
+            told = {"host": unlisted[0], "domain": named}
+            return not_yet(message, **told) if coming else refuse("HOST_UNREACHABLE", message, **told)
         where = f" on host {host}" if host else ""
         return refuse("DOMAIN_NOT_FOUND", f"there is no domain {named!r}{where}", domain=named, **({"host": host} if host else {}))
 

@@ -42,10 +42,10 @@ def error_info(reason: str, metadata: Mapping[str, str] | None = None) -> tuple[
     return (("grpc-status-details-bin", status_pb2.Status(details=[packed]).SerializeToString()),)
 
 
-def draining(seconds: float) -> tuple[tuple[str, bytes], ...]:
-    """Trailing metadata of a server that goes down, with how long to leave it alone."""
+def draining(seconds: float, reason: str = "DRAINING") -> tuple[tuple[str, bytes], ...]:
+    """Trailing metadata of a server that goes down, with how long to leave it alone; or of another reason to come again."""
     details = [any_pb2.Any(), any_pb2.Any()]
-    details[0].Pack(error_details_pb2.ErrorInfo(domain="virtrpc", reason="DRAINING"))
+    details[0].Pack(error_details_pb2.ErrorInfo(domain="virtrpc", reason=reason))
     retry = error_details_pb2.RetryInfo()
     retry.retry_delay.FromMilliseconds(int(seconds * 1000))
     details[1].Pack(retry)

@@ -12,11 +12,12 @@ import grpc
 import pytest
 
 import virtrpc.silence
-from tests.clients.fake import Context, Fake, accepted, draining, in_turn, job, then, until
+from tests.clients.fake import WEB, Context, Fake, accepted, draining, in_turn, job, refuse, then, until
 from tests.virtual_time import on_virtual_time
 from virtrpc import AsyncClient, AsyncJobHandle, Client, errors, job_options
 from virtrpc.backoff import Deadline
 from virtrpc.v1 import job_pb2 as j
+from virtrpc.v1 import query_pb2 as q
 from virtrpc.v1 import types_pb2 as t
 
 RUNNING, SUCCEEDED = t.JOB_STATE_RUNNING, t.JOB_STATE_SUCCEEDED
@@ -207,3 +208,25 @@ async def test_a_crowd_of_handles_comes_back_without_a_stampede() -> None:
     stand.back.set()
     assert {ended.state for ended in await asyncio.gather(*waiting)} == {SUCCEEDED}
     assert stand.opened == {True: 5000}
+
+
+async def test_a_server_that_has_only_just_started_is_asked_again(fake: Fake, client: AsyncClient) -> None:
+    """What a server refuses with a delay after which to try again, reads and verbs are tried again within the timeout; without one it is final."""
+
+    async def not_yet(_: Any, context: Context) -> Any:
+        await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not reached yet", draining(0.05, "HOST_UNREACHABLE"))
+
+    async def streamed(request: Any, context: Context) -> AsyncIterator[t.JobUpdate]:
+        yield await not_yet(request, context)
+
+    fake.on["GetDomain"] = in_turn(not_yet, not_yet, lambda *_: q.GetDomainResponse(domain=WEB), never)
+    fake.on["StartDomain"] = in_turn(streamed, then(job(SUCCEEDED, 1)))
+    assert await client.get_domain("web") == WEB
+    assert (await (await client.start_domain("web")).wait()).state == SUCCEEDED
+    with pytest.raises(errors.HostUnreachable):
+        await client.get_domain("web")
+
+
+async def never(_: Any, context: Context) -> None:
+    """A host that cannot be reached, and nobody knows for how long."""
+    await refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "HOST_UNREACHABLE")

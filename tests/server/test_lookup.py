@@ -9,9 +9,10 @@ import pytest
 
 from tests.server.fake_driver import FakeDriver, listing, reading, uuid
 from virtrpc.v1 import query_pb2, types_pb2
+from virtrpc_drivers.errors import Fault, Reason
 from virtrpc_drivers.values import State
 from virtrpc_server.domains import Domains
-from virtrpc_server.errors import Refusal
+from virtrpc_server.errors import NotYet, Refusal
 from virtrpc_server.hosts import Host, HostConfig, Hosts
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.records import Problem
@@ -81,6 +82,19 @@ async def test_unknown_is_never_gone() -> None:
         cache.lookup.domain(Ref(host="a", name="web"))
     cache.domains.read("a", reading(1, 1.0, "web"))
     assert cache.lookup.domain(Ref(name="web")).host == "a"
+
+
+async def test_a_host_that_is_on_its_way_is_worth_a_retry() -> None:
+    """While a host was neither listed nor found to be unreachable, callers are told when to try again; afterwards they are not."""
+    cache = Cache()
+    cache.hosts["b"].known.clear()
+    with pytest.raises(Refusal) as caught:
+        cache.lookup.domain(Ref(name="web"))
+    assert isinstance(caught.value.problem, NotYet)
+    cache.hosts["b"].fault = Fault(reason=Reason.HOST_UNREACHABLE, message="connection refused")
+    with pytest.raises(Refusal) as caught:
+        cache.lookup.domain(Ref(name="web"))
+    assert not isinstance(caught.value.problem, NotYet)
 
 
 @pytest.mark.parametrize("ref", [Ref(), Ref(host="a"), Ref(name=""), Ref(uuid=""), Ref(uuid="web"), Ref(uuid=uuid(1)[:-1]), Ref(uuid=uuid(1) + "\n")])

@@ -7,7 +7,7 @@ import time
 
 import grpc
 
-from virtrpc.errors import VirtrpcError, was_cut
+from virtrpc.errors import VirtrpcError, is_passing
 
 FIRST = 0.1
 LONGEST = 5.0
@@ -74,7 +74,7 @@ class Trials:
 
     def pause(self, error: VirtrpcError) -> float:
         """Seconds until the next attempt. Raises the error where there is to be none, or what it was before time ran out."""
-        if not was_cut(error):
+        if not is_passing(error):
             raise self._cut if self._cut is not None and error.code is grpc.StatusCode.DEADLINE_EXCEEDED else error
         self._cut = error
         seconds = self._backoff.next(error.retry_after)

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from google.protobuf.message import Message
 
-from virtrpc.backoff import Deadline
+from virtrpc.backoff import Deadline, Trials
+from virtrpc.errors import VirtrpcError
 from virtrpc.jobs import AsyncJobHandle, accept
 from virtrpc.listing import AsyncListing, Page
 from virtrpc.methods import Methods
@@ -17,7 +18,7 @@ from virtrpc.silence import silence_of
 from virtrpc.table import Item, Lister, Pieces, Read, Verb, Watcher
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.watch import AsyncWatch, Batch
-from virtrpc.wire import OnBroken, Wire
+from virtrpc.wire import OnBroken, Req, Resp, Rpc, Wire
 
 DEFAULT_TIMEOUT = 10.0
 
@@ -46,15 +47,27 @@ class Core(Methods):
 
     def _ask(self, row: Read[..., Any], request: Message) -> Coroutine[Any, Any, Any]:
         async def answer() -> Any:
-            return row.pick(await self._wire.unary(row.rpc, request, self._timeout))
+            return row.pick(await self._unary(row.rpc, request))
 
         return answer()
+
+    async def _unary(self, rpc: Rpc[Req, Resp], request: Req) -> Resp:
+        # What the channel does not repeat by itself: a server that is going down, or just up, says when to come again.
+        deadline = Deadline(self._timeout)
+        trials = Trials(deadline, deadline)
+        while True:
+            try:
+                return await self._wire.unary(rpc, request, deadline.left)
+            except VirtrpcError as error:
+                if error.retry_after is None:
+                    raise
+                await self._wire.sleep(trials.pause(error))
 
     def _pages(self, row: Lister[..., Page, Item], request: Message) -> AsyncListing[Page, Item]:
         async def fetch(token: str) -> Page:
             asked: Any = copy.deepcopy(request)
             asked.page_token = token or asked.page_token
-            return await self._wire.unary(row.rpc, asked, self._timeout)
+            return await self._unary(row.rpc, asked)
 
         return AsyncListing(fetch, row.items)
 

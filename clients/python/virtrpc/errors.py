@@ -256,6 +256,11 @@ def from_status(code: grpc.StatusCode, message: str, trailers: Iterable[tuple[st
     return error
 
 
+def is_passing(error: VirtrpcError) -> bool:
+    """A retry will do: it was no answer of a server, or one that sends us elsewhere or to try again soon."""
+    return was_cut(error) or error.retry_after is not None
+
+
 def was_cut(error: VirtrpcError) -> bool:
     """It was no answer of a server, or one that sends us elsewhere."""
     cut = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)

@@ -115,6 +115,8 @@ def explain(error: errors.VirtrpcError, address: str) -> str:
 
 def lost(error: errors.VirtrpcError | None, *, begun: bool) -> str:
     """That the server is away and what is done about it; what had `begun` goes on where it was."""
+    if error is not None and error.reason == "HOST_UNREACHABLE":
+        return f"{error.message}, trying again"
     why = f" ({error.message})" if error is not None and error.message else ""
     return f"{'connection lost' if begun else 'cannot reach the server'}{why}, trying again"
 

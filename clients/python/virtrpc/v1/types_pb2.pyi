@@ -932,7 +932,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ALREADY_EXISTS: a domain, snapshot or device of that name or UUID exists, or is being made at this moment."""
     ERROR_REASON_HOST_UNREACHABLE: _ErrorReason.ValueType  # 50
     """FAILED_PRECONDITION: the hypervisor cannot be reached, or has not been listed since the server started; metadata "host". Queries of known
-    domains go on, STALE. Retry later.
+    domains go on, STALE. Retry later; with google.rpc.RetryInfo, where the server has only just started, after so long.
     """
     ERROR_REASON_HOST_READ_ONLY: _ErrorReason.ValueType  # 51
     """FAILED_PRECONDITION: the host is configured read-only; metadata "host"."""
@@ -1042,7 +1042,7 @@ ERROR_REASON_ALREADY_EXISTS: ErrorReason.ValueType  # 40
 """ALREADY_EXISTS: a domain, snapshot or device of that name or UUID exists, or is being made at this moment."""
 ERROR_REASON_HOST_UNREACHABLE: ErrorReason.ValueType  # 50
 """FAILED_PRECONDITION: the hypervisor cannot be reached, or has not been listed since the server started; metadata "host". Queries of known
-domains go on, STALE. Retry later.
+domains go on, STALE. Retry later; with google.rpc.RetryInfo, where the server has only just started, after so long.
 """
 ERROR_REASON_HOST_READ_ONLY: ErrorReason.ValueType  # 51
 """FAILED_PRECONDITION: the host is configured read-only; metadata "host"."""
