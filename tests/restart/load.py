@@ -32,7 +32,7 @@ class Load:
     chances: random.Random
     paths: str
     """A directory among the server's path_roots."""
-    callers: int = 32
+    callers: int = 40
     pause: float = 0.3
     """Seconds that a caller thinks, at most, before it asks for something else."""
     mirror: DomainMirror = field(default_factory=DomainMirror)
@@ -104,12 +104,13 @@ class Load:
                 other.close()
         return handles[0]
 
-    async def _ask(self, request_id: str, send: Send, how: t.JobOptions) -> AsyncJobHandle | None:
+    async def _ask(self, request_id: str, send: Send, how: t.JobOptions, *, patient: bool = False) -> AsyncJobHandle | None:
+        """Until there is an answer; `patient`: also as long as the journal is still being read."""
         while True:
             try:
                 handle = await send(how)
             except VirtrpcError as error:
-                if not was_cut(error):
+                if not was_cut(error) and not (patient and error.reason == "JOURNAL_UNAVAILABLE"):
                     self.told.refused[request_id] = f"{error.reason}: {error}"
                     return None
                 await asyncio.sleep(ASK_AGAIN)
@@ -146,7 +147,7 @@ class Load:
     async def _repeat(self) -> None:
         """An old request again, by another caller, attaches to its job."""
         request_id, send, job_id = self.chances.choice(self._past)
-        handle = await self._ask(request_id, send, job_options(request_id=request_id))
+        handle = await self._ask(request_id, send, job_options(request_id=request_id), patient=True)
         if handle is not None and handle.job_id == job_id:
             await self._follow(f"again {request_id}", handle)
         elif handle is None:

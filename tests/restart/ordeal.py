@@ -31,11 +31,12 @@ class Ordeal:
     chances: random.Random
     kills: list[float] = field(default_factory=list)
     """When something was killed, in seconds since the epoch."""
+    told: Told = field(default_factory=Told)
 
     async def go(self, count: int, pause: float, kill: Kill) -> Reckoning:
         """Kill so often, after up to `pause` seconds each time, under load; then all must be one story."""
         async with self.server.client() as client:
-            load = Load(client, Told(), self.chances, "/tmp")
+            load = Load(client, self.told, self.chances, "/tmp")
             await load.begin()
             for _ in range(count):
                 await asyncio.sleep(self.chances.uniform(0, pause))
