@@ -6,7 +6,17 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-BESIDE = ("tests/model/", "tests/mutants/", "tests/server/", "tests/clients/", "tests/structure/", "tests/drivers/", "tests/test_")
+BESIDE = (
+    "tests/model/",
+    "tests/mutants/",
+    "tests/restart/test_sim_",
+    "tests/restart/test_full_disk",
+    "tests/server/",
+    "tests/clients/",
+    "tests/structure/",
+    "tests/drivers/",
+    "tests/test_",
+)
 """Tests that may run beside those that share a daemon: they start no guests, or guests inside a driver process of their own."""
 
 

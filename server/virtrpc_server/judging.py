@@ -78,7 +78,8 @@ class Judge:
         # libvirt kills the process first and takes the job after: a destroy that failed may well have destroyed.
         if self._destroys and ending.state is JobState.FAILED and (gone or (off and not unsure)):
             return Ending(JobState.SUCCEEDED, outcome=Outcome(), evidence=ending.problem.message if ending.problem else "")
-        if self.destroys and ending.problem is not None and (off or unsure):
+        # Of a call that was lost nobody knows whether it did its work before.
+        if self.destroys and ending.problem is not None and ending.state is not JobState.INTERRUPTED and (off or unsure):
             return preempted(job, self.destroys[0])
         return ending if entry is None or entry.state is None else stated(ending, entry.state.value.state)
 

@@ -74,7 +74,8 @@ class Endings:
             by = self.harmless.get(job.problem.metadata["job_id"]) if job.problem is not None else None
             if by is not None and by.ended is not None and job.ended is not None and job.ended > by.ended:
                 yield f"[preempted] {named(job)} ended so after the destroy was over, and the domain ran then"
-        elif job.state is not JobState.SUCCEEDED and self._is_off(job):
+        elif job.state not in (JobState.SUCCEEDED, JobState.INTERRUPTED) and self._is_off(job):
+            # Of a call that was lost nobody knows whether it did its work before the destroy.
             for destroy in self._destroyed_under(out):
                 yield f"[preempted] {named(job)} ended {job.state}, and job {destroy.job_id} had destroyed its domain meanwhile"
 

@@ -15,7 +15,6 @@ from tests.beds.processes import children, command_line, kill
 from tests.beds.sim_daemon import SimDaemon
 from tests.beds.wait import wait_until
 from tests.e2e.server import HostTable, Server, Setting
-from virtrpc_server.settings import Settings
 
 KILLS = "VIRTRPC_KILLS"
 """How many times a test kills; each has a number of its own for `make test-restart`."""
@@ -49,11 +48,8 @@ class StubbornServer(Server):
     """
 
     def __init__(self, hosts: Mapping[str, str | HostTable], *options: str, state: Path | None = None, **settings: Setting | list[str]) -> None:
-        super().__init__(hosts, *options, **settings)
+        super().__init__(hosts, *options, **settings, **({} if state is None else {"state_dir": str(state)}))
         self.state = state or self.path / "state"
-        if "state_dir" in Settings.model_fields:
-            self.state.mkdir(exist_ok=True)
-            self._options += ("--state-dir", str(self.state))
 
     def crash(self) -> None:
         """kill -9, and start it again; returns once it listens. Its driver processes end by themselves, their sockets being closed."""

@@ -30,7 +30,9 @@ class Load:
     client: AsyncClient
     told: Told
     chances: random.Random
-    paths: str
+    hosts: str
+    """Their names, a letter each."""
+    paths: str = "/tmp"
     """A directory among the server's path_roots."""
     callers: int = 40
     pause: float = 0.3
@@ -43,6 +45,8 @@ class Load:
     _watchers: list[asyncio.Task[None]] = field(default_factory=list)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    _busy: dict[str, str] = field(default_factory=dict)
+    """What callers wait for."""
     _past: list[tuple[str, Send, str]] = field(default_factory=list)
     """Requests that were accepted: their id, themselves, and the job."""
 
@@ -58,8 +62,18 @@ class Load:
     async def finish(self) -> None:
         """Ask for nothing more, and return once every caller has heard how its last job ended."""
         self._over.set()
-        async with asyncio.timeout(2 * GUARD):
-            await asyncio.gather(*self._tasks)
+        try:
+            async with asyncio.timeout(2 * GUARD):
+                await asyncio.gather(*self._tasks)
+        except TimeoutError:
+            raise TimeoutError(f"some callers are still told nothing: {self._busy}") from None
+
+    def assert_well(self) -> None:
+        """Nobody was told what must not be told, and nobody has given up."""
+        self.told.assert_well()
+        for task in (*self._tasks, *self._watchers):
+            if task.done() and not task.cancelled():
+                task.result()
 
     async def caught_up(self, jobs: Collection[str]) -> None:
         """Return once each watcher has heard how these jobs ended; or after a while, for the reckoning to say which it has not."""
@@ -82,6 +96,8 @@ class Load:
     async def _call(self) -> None:
         while not self._over.is_set():
             await asyncio.sleep(self.chances.uniform(0, self.pause))
+            if not self.mirror.domains:
+                continue  # a new server, which has not listed its hosts yet
             if self._past and self.chances.random() < 0.05:
                 await self._repeat()
                 continue
@@ -98,14 +114,23 @@ class Load:
     async def _accepted(self, request_id: str, send: Send, how: t.JobOptions) -> AsyncJobHandle | None:
         """Ask until the server has accepted or refused, through restarts: with the same request_id this is safe."""
         asked = [self._ask(request_id, send, how) for _ in range(2 if self.chances.random() < 0.1 else 1)]
-        handles = await asyncio.gather(*asked)
+        handles = [handle for handle in await asyncio.gather(*asked) if handle is not None]
+        if handles:
+            # One of two was refused for a host that was not there yet, and the other came later.
+            self.told.refused.pop(request_id, None)
         for other in handles[1:]:
-            if other is not None:
-                other.close()
-        return handles[0]
+            other.close()
+        return handles[0] if handles else None
 
     async def _ask(self, request_id: str, send: Send, how: t.JobOptions, *, patient: bool = False) -> AsyncJobHandle | None:
         """Until there is an answer; `patient`: also as long as the journal is still being read."""
+        self._busy[request_id] = "to be accepted"
+        try:
+            return await self._answer(request_id, send, how, patient=patient)
+        finally:
+            self._busy.pop(request_id, None)
+
+    async def _answer(self, request_id: str, send: Send, how: t.JobOptions, *, patient: bool) -> AsyncJobHandle | None:
         while True:
             try:
                 handle = await send(how)
@@ -120,6 +145,7 @@ class Load:
 
     async def _follow(self, who: str, handle: AsyncJobHandle) -> None:
         """Listen to the end; some cancel on the way, some leave and come back."""
+        self._busy[who] = handle.job_id
         mood = self.chances.random()
         meddling = asyncio.ensure_future(self._cancel(handle, mood)) if mood < 0.15 else None
         if 0.15 <= mood < 0.3:
@@ -133,6 +159,7 @@ class Load:
             self.told.lost(who, handle.job_id)
         if meddling is not None:
             await meddling
+        self._busy.pop(who)
 
     async def _cancel(self, handle: AsyncJobHandle, mood: float) -> None:
         await asyncio.sleep(2 * mood)
@@ -149,7 +176,7 @@ class Load:
         request_id, send, job_id = self.chances.choice(self._past)
         handle = await self._ask(request_id, send, job_options(request_id=request_id), patient=True)
         if handle is not None and handle.job_id == job_id:
-            await self._follow(f"again {request_id}", handle)
+            await self._follow(f"again {request_id}, {next(self._numbers)}", handle)
         elif handle is None:
             self.told.wrong.append(f"[forgotten] request {request_id} was job {job_id}, and then refused: {self.told.refused.pop(request_id)}")
 
@@ -193,7 +220,7 @@ class Load:
 
     def _migrate(self, domain: t.Domain) -> Send:
         # Both hosts call their guests alike: one that moves has a name of its own.
-        there = self.chances.choice(sorted({host for host, _ in self.mirror.domains} - {domain.host}))
+        there = self.chances.choice([host for host in self.hosts if host != domain.host])
         settings = t.MigrationSettings(host=there, destination_name=f"moved-{domain.uuid[-17:]}", persist_destination=True, undefine_source=True)
         return lambda how: self.client.migrate_domain(reference(domain), settings=settings, options=how)
 

@@ -9,14 +9,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 from tests.beds.sim_daemon import SimDaemon
+from tests.e2e.server import Setting
 from tests.restart import bed
 from tests.restart.bed import StubbornServer
-from tests.restart.load import Load
+from tests.restart.load import GUARD, Load
 from tests.restart.reckoning import Reckoning
 from tests.restart.told import Told
+from virtrpc import AsyncClient
+from virtrpc.address import CHANNEL_OPTIONS
 
+HASTE = (
+    patch.multiple(
+        "virtrpc.aio",
+        CHANNEL_OPTIONS=tuple(dict(CHANNEL_OPTIONS, **{"grpc.initial_reconnect_backoff_ms": 50, "grpc.max_reconnect_backoff_ms": 100}).items()),
+    ),
+    patch("virtrpc.backoff.LONGEST_TRIAL", 0.2),
+)
+"""Clients that are back at once: else the next kill would find the server without load."""
 Kill = Callable[[StubbornServer, random.Random], None]
 """Kills something and returns once the load may go on."""
 
@@ -35,18 +47,23 @@ class Ordeal:
 
     async def go(self, count: int, pause: float, kill: Kill) -> Reckoning:
         """Kill so often, after up to `pause` seconds each time, under load; then all must be one story."""
-        async with self.server.client() as client:
-            load = Load(client, self.told, self.chances, "/tmp")
-            await load.begin()
-            for _ in range(count):
-                await asyncio.sleep(self.chances.uniform(0, pause))
-                self.kills.append(time.time())
-                await asyncio.to_thread(kill, self.server, self.chances)
-                load.told.assert_well()
-            await load.finish()
-            reckoning = await Reckoning.of(client, self.daemon, self.hosts, self.kills)
-            await load.caught_up(reckoning.jobs)
-            await load.stop_watching()
+        with HASTE[0], HASTE[1]:
+            async with self.server.client(timeout=GUARD) as client:
+                return await self._under_load(client, count, pause, kill)
+
+    async def _under_load(self, client: AsyncClient, count: int, pause: float, kill: Kill) -> Reckoning:
+        load = Load(client, self.told, self.chances, self.hosts)
+        await load.begin()
+        for _ in range(count):
+            await asyncio.sleep(self.chances.uniform(0, pause))
+            self.kills.append(time.time())
+            print(f"kill {len(self.kills)} after {self.told.summary()}", flush=True)
+            await asyncio.to_thread(kill, self.server, self.chances)
+            load.assert_well()
+        await load.finish()
+        reckoning = await Reckoning.of(client, self.daemon, self.hosts, self.kills)
+        await load.caught_up(reckoning.jobs)
+        await load.stop_watching()
         print(reckoning.summary())
         reckoning.check(load)
         return reckoning
@@ -57,7 +74,8 @@ def ordeal(hosts: str, domains: int, state: Path | None = None) -> Iterator[Orde
     """One whose hosts are LIVE; afterwards the journal is whole, and the server has no fault of its own to tell of."""
     seed = bed.seed()
     print(f"{bed.SEED}={seed}")
-    with SimDaemon() as daemon, StubbornServer(bed.sim_hosts(daemon, hosts, domains), state=state, path_roots=["/tmp"]) as server:
+    settings: dict[str, Setting | list[str]] = {"path_roots": ["/tmp"], "history_jobs": 100_000}
+    with SimDaemon() as daemon, StubbornServer(bed.sim_hosts(daemon, hosts, domains), state=state, **settings) as server:
         server.wait_live()
         yield Ordeal(daemon, server, hosts, random.Random(seed))
         server.kill()

@@ -78,6 +78,7 @@ def refused(server: StubbornServer) -> None:
             return error.reason == "JOURNAL_UNAVAILABLE" and str(server.state) in str(error)
         return False
 
+    server.wait_live()
     with server.blocking() as client:
         domain = next(iter(client.list_domains()))
         wait_until(refuses, "a job to be refused")
@@ -85,6 +86,7 @@ def refused(server: StubbornServer) -> None:
 
 def queries_go_on(server: StubbornServer) -> None:
     """Domains, hosts, and the jobs that there are."""
+    server.wait_live()
     with server.blocking() as client:
         assert list(client.list_domains())
         assert [host.name for host in client.list_hosts()] == ["a", "b"]
@@ -93,9 +95,9 @@ def queries_go_on(server: StubbornServer) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("count", [9, pytest.param(60, marks=pytest.mark.restart)])
+@pytest.mark.parametrize("count", [9, pytest.param(30, marks=pytest.mark.restart)])
 async def test_the_server_is_killed_on_a_full_disk(count: int) -> None:
     """New jobs are refused and queries go on; whatever was told before is lost by no kill, and all ends well once there is room again."""
     with small_disk() as disk, ordeal("ab", domains=20, state=disk) as trial:
-        await trial.go(count := kills(count), pause=0.8, kill=Filling(disk, count).kill)
+        await trial.go(count := kills(count), pause=1.2, kill=Filling(disk, count).kill)
         assert any("JOURNAL_UNAVAILABLE" in reason for reason in trial.told.refused.values())

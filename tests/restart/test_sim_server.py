@@ -15,7 +15,7 @@ def kill_and_start(server: StubbornServer, chances: random.Random) -> None:
     """kill -9 and a new server; seldom that one is killed too, before it has come to anything."""
     server.kill()
     server.check_journal()
-    while chances.random() < 0.2:
+    while chances.random() < 0.1:
         server.spawn()
         time.sleep(chances.uniform(0, 1.5))
         server.kill()
@@ -28,4 +28,4 @@ def kill_and_start(server: StubbornServer, chances: random.Random) -> None:
 async def test_the_server_is_killed(count: int) -> None:
     """No job is lost, none happens twice, none is told to have ended otherwise than it did, and every watcher hears of every end."""
     with ordeal("ab", domains=20) as trial:
-        await trial.go(kills(count), pause=0.8, kill=kill_and_start)
+        await trial.go(kills(count), pause=1.2, kill=kill_and_start)

@@ -69,6 +69,10 @@ class Told:
         """Somebody was told that there is no such job."""
         self.wrong.append(f"[lost] job {job_id} is not known to {who}")
 
+    def summary(self) -> str:
+        """How much was told so far."""
+        return f"{len(self.known)} jobs of which {len(self.ends)} ended, {len(self.refused)} refusals"
+
     def assert_well(self) -> None:
         """Nothing was told that must not be."""
         assert not self.wrong, "\n".join(self.wrong[:20])
