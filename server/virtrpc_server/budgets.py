@@ -37,6 +37,11 @@ class Budget(Slots):
         super().__init__(None, clock)
         self._claims: dict[str, int | None] = {}
 
+    @property
+    def claimed(self) -> bool:
+        """Whether any host has said whose budget it is."""
+        return bool(self._claims)
+
     @staticmethod
     def places(workers: int | None) -> int:
         """How many operations may be out at once where the daemon guarantees this many workers; 5 where it is not known."""

@@ -90,18 +90,14 @@ class Lost(Exception):  # noqa: N818  # not an error of the call: nobody knows h
 class OutstandingCall:
     """A call from the moment it is sent until it is known to be over."""
 
-    def __init__(self, host: Host, call: Call, on_abort: Callable[[], None], on_resume: Callable[[], None] | None = None) -> None:
-        """Send it; with `on_resume`, which is called before the host is asked what became of it, one that an earlier life of the server has sent.
-
-        `on_abort` is called each time an abort was sent for it.
-        """
+    def __init__(self, host: Host, call: Call, on_abort: Callable[[], None], *, sent: bool = False) -> None:
+        """Send it, unless it was `sent` by an earlier life of the server. `on_abort` is called each time an abort was sent for it."""
         self._host = host
         self._call = call
         self._on_abort = on_abort
-        self._on_resume = on_resume
         self._began = asyncio.get_running_loop().time()
         self._lost_since: float | None = None
-        self._calling: asyncio.Future[Outcome] = self._start(host.driver.run(call)) if on_resume is None else _left_behind()
+        self._calling: asyncio.Future[Outcome] = _left_behind() if sent else self._start(host.driver.run(call))
         self._aborting: asyncio.Task[None] | None = None
         self._abort_out = False
         self._resumed = False
@@ -136,8 +132,6 @@ class OutstandingCall:
                     raise
             await self._until_back_up(stop, deadline, ran_out)
             self._resumed = True
-            if self._on_resume is not None:
-                self._on_resume()
             self._began = asyncio.get_running_loop().time()
             self._calling = self._start(self._host.driver.resume(self._call))
 

@@ -262,7 +262,11 @@ class Host:
 
     def _set_budget(self, info: HostInfo) -> None:
         workers = self.config.workers or self._workers or info.min_workers
-        self.budget = self._budgets.of(self.name, info, workers)
+        budget = self._budgets.of(self.name, info, workers)
+        if not self.budget.claimed:
+            # Which daemon's it is was not known when the calls of an earlier life took their places.
+            budget.inherit(self.budget)
+        self.budget = budget
         self.budget.on_move = self._on_move
 
     def _learn(self) -> None:

@@ -41,19 +41,21 @@ class Judge:
     async def judged(self, job: Job, ending: Ending) -> Ending:
         """The ending of a call that is over, once the domain was read again; bounded, whatever the hypervisor does."""
         await self._destroys_over(ending)
-        await self.look(job, ending.outcome)
-        ending = self._in_its_light(job, ending)
+        read = await self.look(job, ending.outcome)
+        ending = self._in_its_light(job, ending, read=read)
         await self._look_at_destination(job, ending)
         return ending
 
-    async def look(self, job: Job, outcome: Outcome | None = None) -> None:
-        """Read the domain; where a destroy has left it running, nobody is its victim."""
-        if not await self._host.refresher.refresh(job.uuid, REFRESH_SECONDS):
+    async def look(self, job: Job, outcome: Outcome | None = None) -> bool:
+        """Read the domain, and say whether that came to be; where a destroy has left it running, nobody is its victim."""
+        read = await self._host.refresher.refresh(job.uuid, REFRESH_SECONDS)
+        if not read:
             self._note_unread(job, outcome)
         entry = self.entry(job)
         runs = entry is not None and entry.active and self._host.group_freshness(entry, verbs.STATE) is Freshness.LIVE
         if self._destroys and runs:
             self._jobs.spare(job.id)
+        return read
 
     def _note_unread(self, job: Job, outcome: Outcome | None) -> None:
         """The domain could not be read in time: that it is there, and by what name, its call has shown. What is not known yet is not gone."""
@@ -69,11 +71,11 @@ class Judge:
                     for destroy in list(self.destroys):
                         await self._jobs.over(destroy)
 
-    def _in_its_light(self, job: Job, ending: Ending) -> Ending:
+    def _in_its_light(self, job: Job, ending: Ending, *, read: bool) -> Ending:
         entry = self.entry(job)
         unsure = self._host.refresher.is_dirty(job.uuid, verbs.STATE)
-        # A domain of a host that was never listed is unknown, not gone.
-        gone = entry is None and self._host.listed
+        # A domain that was not read, of a host that was never listed, is unknown and not gone.
+        gone = entry is None and (read or self._host.listed)
         off = gone or (entry is not None and entry.state is not None and not entry.active)
         # libvirt kills the process first and takes the job after: a destroy that failed may well have destroyed.
         if self._destroys and ending.state is JobState.FAILED and (gone or (off and not unsure)):

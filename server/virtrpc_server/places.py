@@ -39,11 +39,13 @@ class Places:
         self._hold_off()
 
     def hold(self) -> None:
-        """Take all of them but the budget's, whoever waits: the job had them when an earlier life of the server ended."""
+        """Take all of them, whoever waits: the job had them when an earlier life of the server ended."""
         for key in self._keys:
             self._tickets[key] = self._conditions.of(key).hold(self._owner)
         for number, limit in enumerate(self._limits):
             self._tickets[_limit_key(number)] = limit.hold(self._owner)
+        if self._slot is not Slot.DESTROY:
+            self._tickets[WaitingFor.DAEMON_BUDGET] = self._host.budget.hold(self._owner)
         self._hold_off()
 
     def _hold_off(self) -> None:
@@ -62,11 +64,6 @@ class Places:
     def take_budget(self) -> Ticket | None:
         """A place at the daemon for one call; None for a destroy, which needs none."""
         return None if self._slot is Slot.DESTROY else self._take(WaitingFor.DAEMON_BUDGET, self._host.budget)
-
-    def hold_budget(self) -> None:
-        """The same for a call that is out already."""
-        if self._slot is not Slot.DESTROY and WaitingFor.DAEMON_BUDGET not in self._tickets:
-            self._tickets[WaitingFor.DAEMON_BUDGET] = self._host.budget.hold(self._owner)
 
     def release_budget(self) -> None:
         """The call is over, and another may follow."""

@@ -22,15 +22,31 @@ if TYPE_CHECKING:
     from virtrpc_server.jobs import Jobs
 
 
+_MAY_HAVE_DESTROYED = (JobState.SUCCEEDED, JobState.OUTCOME_UNKNOWN, JobState.INTERRUPTED)
+
+
 def take_up(jobs: Jobs, stored: list[Job]) -> None:
     """Go on with the jobs of an earlier life, in order of acceptance, before any new one is accepted."""
     for job in sorted(stored, key=lambda job: job.ended or 0.0):
         if _over(job):
             jobs.remember(job)
     runs = [jobs.go_on(job) for job in stored if not _over(job)]
+    _preempt(runs, stored)
     # What was at the hypervisor had its places; whoever was queued gets in line behind that.
     for run in sorted(runs, key=lambda run: run.job.state is JobState.QUEUED):
         run.begin()
+
+
+def _preempt(runs: list[Run], stored: list[Job]) -> None:
+    """What a destroy found on its domain is over, also where that is stored of the destroy alone."""
+    there: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        there.setdefault((run.job.host, run.job.uuid), []).append(run)
+    for job in stored:
+        if job.support.slot is Slot.DESTROY and job.attempts and job.state in _MAY_HAVE_DESTROYED:
+            for run in there.get((job.host, job.uuid), ()):
+                if run.job.id < job.id:
+                    run.preempt(job.id)
 
 
 def without_host(job: Job, now: float) -> Job | None:
@@ -38,7 +54,7 @@ def without_host(job: Job, now: float) -> Job | None:
     if _over(job):
         return None
     if job.finished:
-        return replace(job, haunts=False)
+        return replace(job, haunts=False, operation=operation_kept(job.operation))
     words = f"host {job.host} is not configured any more"
     if job.state is JobState.QUEUED:
         state, problem = JobState.INTERRUPTED, Problem("INTERRUPTED", f"{words}; nothing was sent")
@@ -126,4 +142,4 @@ class Revived(Run):
         return ending
 
     def _left_behind(self) -> OutstandingCall:
-        return OutstandingCall(self._host, self._present_call(), lambda: self._enter(Phase.ABORTING), self._places.hold_budget)
+        return OutstandingCall(self._host, self._present_call(), lambda: self._enter(Phase.ABORTING), sent=True)

@@ -430,7 +430,8 @@ class Run:
             evidence=ending.evidence,
             may_still_apply=ending.ghost,
             haunts=out,
-            operation=operation_kept(self.job.operation),
+            # What a ghost keeps, a later life can tell from its whole operation alone.
+            operation=self.job.operation if out else operation_kept(self.job.operation),
             samples=self.job.samples.at_rest(),
             name=entry.name if entry is not None else self.job.name,
             domain=domain_kept(entry) if entry is not None and ending.state is JobState.SUCCEEDED else None,

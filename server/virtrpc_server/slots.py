@@ -124,6 +124,13 @@ class Slots:
         self._grant_to(ticket)
         return ticket
 
+    def inherit(self, other: Slots) -> None:
+        """The places that others hold there are held here from now on, beyond the limit."""
+        for ticket in other.holders:
+            ticket.slots = self
+        self._holders.update(other._holders)
+        other._holders.clear()
+
     def withdraw(self, ticket: Ticket) -> None:
         """Take a ticket out, wherever it stands, and grant what that frees."""
         known = ticket in self._waiters or ticket in self._holders

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from virtrpc_server.errors import Refusal
-from virtrpc_server.records import Job
+from virtrpc_server.records import Job, operation_kept
 from virtrpc_server.store import Store
 
 log = logging.getLogger(__name__)
@@ -40,14 +40,18 @@ class Telling:
 
     @classmethod
     def again(cls, job: Job, store: Store, publish: Callable[[Job], None], clock: Callable[[], float]) -> Telling:
-        """The record of a job that an earlier life of the server has stored, told as it was then; `tell` stores and tells that it goes on here."""
+        """The record of a job that an earlier life of the server has stored; it is told at once as it was stored; `tell` stores that it goes on.
+
+        The revision is above all that were told, for not all of those were stored. A life that begins before this one has stored it tells the same.
+        """
+        if not job.finished:
+            job = replace(job, revision=job.revision + LIVES_APART)
         record = cls(job, store, publish, clock)
         record.stored.set_result(None)
         record._written = job
         record.publish()
         if not job.finished:
-            record.job = replace(job, revision=job.revision + LIVES_APART)
-            record._must_store = record.job.revision
+            record._written = None
         return record
 
     def change(self, **changes: Any) -> None:  # the fields of Job
@@ -126,7 +130,7 @@ class Telling:
 
     async def laid_to_rest(self) -> None:
         """Store that the call of a job which is over is over too."""
-        self.job = replace(self.job, haunts=False)
+        self.job = replace(self.job, haunts=False, operation=operation_kept(self.job.operation))
         self._written = None
         await self.write()
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 from tests.model.holding import Key
+from tests.model.past import Past
 from tests.model.record import Out
 from tests.model.standing import TICK, Standing
 from tests.model.wishes import Wishes
@@ -28,6 +29,7 @@ class AtTheBorder:
 
     def __init__(self, world: Callable[[], World], wishes: Wishes, standing: Standing) -> None:
         self._world, self._wishes, self._standing = world, wishes, standing
+        self.past: Past | None = None
 
     def call_sent(self, host: str, call: Call) -> None:
         """Judge a call before it leaves."""
@@ -44,10 +46,18 @@ class AtTheBorder:
         if job.cancel_reason is not None and not self._just_stopped(job):
             yield f"[cancel] {named(job)} was sent although it was to stop"
         before = world.record.calls.get(job_id)
-        if before is not None and before.answer != Reason.FOREIGN_JOB.value:
+        if before is not None and before.resumed:
+            yield f"[once] {named(job)} was sent again, and an earlier life of the server had sent it"
+        elif before is not None and before.answer != Reason.FOREIGN_JOB.value:
             yield f"[once] {named(job)} was sent again, and its first call ended {before.answer or 'nowhere'}"
         elif before is not None:
             yield from self._blocked(job, before)
+        if self.past is not None and job_id in self.past.cut_off:
+            yield f"[cut off] {named(job)} was queued when the server ended, was not to go on, and was sent"
+        if before is None and job.verb != "Destroy":
+            for out in world.record.calls.values():
+                if out.operation.verb == "Destroy" and out.job_id > job_id and (out.host, out.operation.uuid) == (job.host, job.uuid):
+                    yield f"[destroy] {named(job)} was sent, and its domain was destroyed by {out.job_id}, which came after it"
         newest = world.generations.get((job.host, job.uuid), "")
         if job.generation is not None and int(newest or 0) > job.generation:
             yield f"[generation] {named(job)} was sent to another domain than it was accepted for"
@@ -110,13 +120,19 @@ class AtTheBorder:
         out, job = world.record.calls.get(job_id), world.journal.held[job_id]
         if out is None or not out.waits:
             world.record.faults.append(f"[abort] an abort for {named(job)} was sent after its call's end")
-        elif not self._wishes.stops(job) and not ran_out(job, out, asyncio.get_running_loop().time()):
+        elif not self._wishes.stops(job) and not may_have_run_out(job, out, asyncio.get_running_loop().time()):
             world.record.faults.append(f"[cancel] an abort for {named(job)} was sent, and nobody had asked for it")
 
 
 def ran_out(job: Job, out: Out, now: float) -> bool:
     """Whether a job's run_timeout has passed."""
     return job.run_limit is not None and now >= out.began + job.run_limit - MOMENT
+
+
+def may_have_run_out(job: Job, out: Out, now: float) -> bool:
+    """The same by what a later life can know: when the call was to be sent, which is stored before it is."""
+    called = job.called - EPOCH if out.resumed and job.called is not None else out.began
+    return job.run_limit is not None and now >= min(out.began, called) + job.run_limit - MOMENT
 
 
 def named(job: Job) -> str:

@@ -26,11 +26,12 @@ class Caller:
     """One who runs a verb or follows a job. `leave` is what it wants when it goes; "" for one who only follows."""
 
     def __init__(self, channel: Channel, method: str, request: Message, leave: str, told: Told, who: str) -> None:
-        self.leaves, self._who = leave, who
+        self.leaves, self.who = leave, who
         self.request = (who, request.options.request_id) if leave else ("", "")  # type: ignore[attr-defined]  # every verb's request has options
         """By which the server knows a verb that was sent before: its caller, and the id that it gave."""
         self.updates: list[types_pb2.Job] = []
         self.left = False
+        self.method, self.wanted = method, request
         self._heard = 0.0
         self._told = told
         self._rpc: Rpc = channel.begin(method, request, self._take, who)
@@ -41,6 +42,11 @@ class Caller:
         return self._rpc.reason
 
     @property
+    def lost(self) -> bool:
+        """Whether the server ended, and its stream with it."""
+        return self._rpc.reason == "LOST"
+
+    @property
     def accepted(self) -> bool:
         """Whether it was told that it has a job, or that it has none."""
         return self._rpc.reason is not None or self._rpc.metadata is not None
@@ -48,7 +54,7 @@ class Caller:
     @property
     def refused(self) -> bool:
         """Whether it was told that it has no job."""
-        return self.reason is not None and not self.left and not self.job_id
+        return self.reason is not None and not self.left and not self.lost and not self.job_id
 
     @property
     def job_id(self) -> str:
@@ -67,7 +73,7 @@ class Caller:
 
     def check_end(self) -> None:
         """A stream whose listener stayed ends with the job's final state, and with the status that goes with it."""
-        if self.left or self.reason is None:
+        if self.left or self.lost or self.reason is None:
             return
         if not self.updates:
             assert self.reason != "OK", "[one end] an accepted verb ended without a word of its job"
@@ -86,7 +92,9 @@ class Caller:
             again = last.revision == job.revision
             assert not again or self._silence >= SHORTEST_SILENCE, f"[one end] job {job.job_id} was told twice in revision {job.revision}"
             assert last.job_id == job.job_id
-        assert not self.leaves or job.owner == self._who, f"[owner] {self._who} was told job {job.job_id} of {job.owner} as its own"
+            back = last.progress.HasField("percent") and job.progress.percent < last.progress.percent
+            assert not back, f"[progress] job {job.job_id} went back from {last.progress.percent} % to {job.progress.percent} %"
+        assert not self.leaves or job.owner == self.who, f"[owner] {self.who} was told job {job.job_id} of {job.owner} as its own"
         self._heard = asyncio.get_running_loop().time()
         self.updates.append(job)
         self._told(job)
@@ -102,6 +110,8 @@ class Watcher:
     def __init__(self, channel: Channel, what: str, pause: float, told: Told) -> None:
         self.what, self._pause, self._told, self._channel = what, pause, told, channel
         self.held: dict[tuple[str, str], Any] = {}
+        self._before: dict[str, int] = {}
+        """The newest revision of each job that it was ever told."""
         self._token = ""
         self._finished: set[str] = set()
         self._rpc = self._open()
@@ -167,6 +177,9 @@ class Watcher:
         last = self.held.get((job.job_id, ""))
         assert last is None or last.revision < job.revision, f"[one end] a watcher was told job {job.job_id} again, or an older form of it"
         assert job.job_id not in self._finished, f"[one end] a watcher was told job {job.job_id} after its final state"
+        before = self._before.get(job.job_id, 0)
+        assert before <= job.revision, f"[one end] a watcher was told job {job.job_id} in revision {before}, and now in {job.revision}"
+        self._before[job.job_id] = job.revision
         if job.state in FINAL:
             self._finished.add(job.job_id)
         self.held[job.job_id, ""] = job

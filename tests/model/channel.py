@@ -75,6 +75,7 @@ class LocalRpc:
         self._who = who
         self.reason: str | None = None
         self.metadata: dict[str, str] | None = None
+        self._lost = False
         self._method, self._reader, self._faults = method, reader, faults
         self._task = asyncio.get_running_loop().create_task(self._handle(handler, request.SerializeToString()), name=f"rpc {method}")
 
@@ -82,22 +83,32 @@ class LocalRpc:
         """grpc.aio cancels the handler of a caller who left."""
         self._task.cancel()
 
+    def lose(self) -> None:
+        """The server is gone, and nothing more comes."""
+        if self.reason is None:
+            self._lost, self.reason = True, "LOST"
+            self._task.cancel()
+
     async def over(self) -> None:
         """Wait for its end."""
         await asyncio.wait([self._task])
 
     async def _handle(self, handler: Callable[[bytes, Any], Awaitable[Any]], request: bytes) -> None:
+        reason = "OK"
         try:
             answer = await handler(request, self)
             if answer is not None:
                 await self._take(answer)
-            self.reason = "OK"
         except aio.AbortError as error:
-            self.reason = str(error)
+            reason = str(error)
         except asyncio.CancelledError:
-            self.reason = "GONE"
+            reason = "GONE"
+        if not self._lost:
+            self.reason = reason
 
     async def _take(self, data: bytes) -> None:
+        if self._lost:
+            raise asyncio.CancelledError
         try:
             await self._reader(parsed(self._method, data))
         except Exception as error:  # noqa: BLE001 # whatever it is, it is the test's and not the handler's
@@ -116,7 +127,8 @@ class LocalRpc:
     async def send_initial_metadata(self, metadata: tuple[tuple[str, str], ...]) -> None:
         """Kept."""
         await asyncio.sleep(0)
-        self.metadata = dict(metadata)
+        if not self._lost:
+            self.metadata = dict(metadata)
 
     async def write(self, data: bytes) -> None:
         """Handed to the reader."""
@@ -147,14 +159,15 @@ class SuspendedError(AssertionError):
 
 
 class LocalChannel:
-    """All methods of a core, behind its guard."""
+    """All methods of a core, behind its guard; after a `kill` of the next one."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self) -> None:
         self.faults: list[Exception] = []
-        self._guard = Guard()
+        self.open = False
+        """Whether a server is there."""
         self._handlers: dict[str, Callable[[bytes, Any], Any]] = {}
         self._registered: dict[str, Any] = {}
-        core.add_to(cast("aio.Server", self))
+        self._rpcs: list[LocalRpc] = []
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
         """They are registered too."""
@@ -163,19 +176,30 @@ class LocalChannel:
         """What the generated code hands over."""
         self._registered.update({f"/{service}/{name}": handler for name, handler in handlers.items()})
 
-    async def open(self) -> None:
-        """Guard each method."""
+    async def serve(self, core: Core) -> None:
+        """Guard each method of a core."""
+        core.add_to(cast("aio.Server", self))
+        self.open, guard = True, Guard()
 
         async def continuation(details: grpc.HandlerCallDetails) -> Any:
             return self._registered[details.method]
 
         for name, path in PATHS.items():
-            guarded: Any = await self._guard.intercept_service(continuation, cast("grpc.HandlerCallDetails", SimpleNamespace(method=path)))
+            guarded: Any = await guard.intercept_service(continuation, cast("grpc.HandlerCallDetails", SimpleNamespace(method=path)))
             self._handlers[name] = guarded.unary_stream or guarded.unary_unary
 
     def begin(self, method: str, request: Message, reader: Reader, who: str = "unix") -> LocalRpc:
         """Begin an RPC; its handler runs when the loop comes to it."""
-        return LocalRpc(method, self._handlers[method], request, reader, self.faults, who)
+        rpc = LocalRpc(method, self._handlers[method], request, reader, self.faults, who)
+        self._rpcs.append(rpc)
+        return rpc
+
+    def kill(self) -> None:
+        """The server is gone: everybody loses their stream at once."""
+        self.open = False
+        for rpc in self._rpcs:
+            rpc.lose()
+        self._rpcs.clear()
 
     async def close(self) -> None:
         """Nothing to close."""

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from tests.model.border import AtTheBorder
 from tests.model.channel import LocalChannel
 from tests.model.endings import Endings
+from tests.model.past import Past
 from tests.model.queues import Queues
 from tests.model.standing import Standing
 from tests.model.wishes import Wishes
@@ -21,9 +22,11 @@ from virtrpc_drivers.values import Group
 class Checks:
     """What can be seen between two steps."""
 
-    def __init__(self, world: World, channel: LocalChannel, wishes: Wishes, border: AtTheBorder, endings: Endings, standing: Standing) -> None:
-        self._world, self._channel, self._endings = world, channel, endings
-        self._queues = Queues(world, wishes, border, endings, standing)
+    def __init__(
+        self, world: World, channel: LocalChannel, wishes: Wishes, border: AtTheBorder, endings: Endings, standing: Standing, past: Past
+    ) -> None:
+        self._world, self._channel, self._endings, self._past = world, channel, endings, past
+        self._queues = Queues(world, wishes, border, endings, standing, past)
         self._queries = self._one_by_one()
         self._lives: dict[tuple[str, str], tuple[int, str]] = {}
         self._generations: set[tuple[str, str, str]] = set()
@@ -36,6 +39,7 @@ class Checks:
         self._never_back(domains)
         self._fresh(domains)
         self._endings.all()
+        self._past.check()
         if settled:
             self._cache(domains)
             self._queues.waiting()

@@ -19,7 +19,7 @@ from virtrpc.v1 import query_pb2, types_pb2
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.operations import Backup, CommitBlock, CopyBlock
 from virtrpc_drivers.values import Group
-from virtrpc_server.records import CancelReason, Job, JobState
+from virtrpc_server.records import CancelReason, Job, JobState, operation_kept
 
 
 class Endings:
@@ -66,6 +66,8 @@ class Endings:
             self.harmless[job.id] = job
             if job.state is JobState.SUCCEEDED and out.answer != "OK":
                 yield f"[truth] {named(job)} succeeded, its call said {out.answer}, and the domain runs"
+        elif job.state is JobState.SUCCEEDED and out.answer != "OK" and not self._world.expected.shown_off((job.host, job.uuid)):
+            yield f"[truth] {named(job)} succeeded, its call said {out.answer}, and nobody has seen the domain off"
         if off and job.state is JobState.FAILED:
             yield f"[truth] {named(job)} failed, and the domain is off"
 
@@ -93,7 +95,7 @@ class Endings:
         reference = types_pb2.DomainRef(host=job.host, uuid=job.uuid)
         answer = self._channel.ask("GetDomain", query_pb2.GetDomainRequest(domain=reference))
         if answer is None:
-            return True
+            return True if self._world.record.hosts[job.host].listed >= 0 else None
         live = answer.domain.state_observation.freshness == types_pb2.FRESHNESS_LIVE
         return not answer.domain.active if live else None
 
@@ -104,7 +106,7 @@ class Endings:
         for job_id, forms in self._world.journal.forms.items():
             last = forms[-1]
             # A ghost's job is stored once more when the ghost is over.
-            final = [replace(form, haunts=False) for form in forms if form.finished]
+            final = [_at_rest(form) for form in forms if form.finished]
             assert all(form == final[0] for form in final), f"[one end] job {job_id} was stored with two ends"
             assert not final or last.finished, f"[one end] job {job_id} went on after its end"
             if last.finished:
@@ -120,9 +122,9 @@ class Endings:
             case CancelReason.CALLER_LEFT:
                 assert self._wishes.left_for_good(job), f"[cancel] {named(job)} was cancelled, and its callers had not left it"
             case CancelReason.FOREIGN:
-                assert self._wishes.foreign_abort, f"[cancel] {named(job)} was aborted, and by nobody"
+                assert self._wishes.foreign_abort or job.id in self._wishes.forgotten, f"[cancel] {named(job)} was aborted, and by nobody"
             case CancelReason.DRAIN:
-                assert self._wishes.drained, f"[cancel] {named(job)} was drained, and the server was not"
+                assert job.id in self._wishes.drained, f"[cancel] {named(job)} was drained, and the server was not"
             case _:
                 assert job.state is not JobState.CANCELLED, f"[cancel] {named(job)} was cancelled for {job.cancel_reason}"
         if job.state is JobState.PREEMPTED:
@@ -138,7 +140,10 @@ class Endings:
         if job.state is JobState.SUCCEEDED:
             assert answer == "OK" or (answer and job.verb == "Destroy"), f"[truth] {named(job)} succeeded, and its call said {answer or 'nothing'}"
         elif job.state is not JobState.OUTCOME_UNKNOWN:
-            assert answer != "OK", f"[truth] {named(job)} ended {job.state}, and its call succeeded"
+            # Nobody holds its secret against what there is now.
+            assert answer != "OK" or (job.secret and out is not None and out.resumed), (
+                f"[truth] {named(job)} ended {job.state}, and its call succeeded"
+            )
         if job.verb in BACKGROUND:
             self._of_background(job)
 
@@ -161,3 +166,8 @@ class Endings:
             case CopyBlock(finish=finish) | CommitBlock(finish=finish):
                 return finish == "wait"
         return False
+
+
+def _at_rest(form: Job) -> Job:
+    """Without what only its ghost needed, and without what only the life that accepted it knew."""
+    return replace(form, haunts=False, operation=operation_kept(form.operation), generation=None)

@@ -34,6 +34,11 @@ class Expected:
         self._lives = 0
         self._made: dict[Key, Stamp] = {}
 
+    def begin_again(self) -> None:
+        """Another life of the server knows nothing yet."""
+        for known in (self.domains, self._lacked, self._listings, self._made):
+            known.clear()
+
     def listed(self, host: str, listing: Listing) -> None:
         """All domains of a host, as of the listing's beginning."""
         present = frozenset(row.uuid for row in listing.domains)
@@ -68,6 +73,14 @@ class Expected:
         if stamp is None or (key in self._lacked and self._lacked[key] >= stamp):
             return False
         return listing is None or listing[0] < stamp or key[1] in listing[1]
+
+    def shown_off(self, key: Key) -> bool:
+        """Whether any answer shows that a domain is off, or gone."""
+        known = self.domains.get(key)
+        if known is None:
+            return key in self._lacked or (key[0] in self._listings and key[1] not in self._listings[key[0]][1])
+        state = known.groups.get(Group.STATE)
+        return state is not None and state.state is not None and not state.state.active
 
     def _show(self, key: Key, name: str, stamp: Stamp) -> Known | None:
         if key in self._lacked and self._lacked[key] >= stamp:

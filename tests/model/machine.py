@@ -6,6 +6,8 @@ newest), so that what hypothesis prints of a failure is a script that replays it
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +16,7 @@ from hypothesis.stateful import initialize, rule
 
 from tests.model import requests
 from tests.model.holding import BACKGROUND
-from tests.model.stage import Stage
+from tests.model.stage import ALL, Stage
 from virtrpc.v1 import job_pb2
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.sim.events import EventRule
@@ -318,6 +320,59 @@ class Machine(Stage):
         """What happens to a host's next events on their way."""
         rule = EventRule(action=action, seconds=3.0, times=times)  # type: ignore[arg-type]
         self._do(lambda: self._there.sims[host].events.rules.append(rule))
+
+    # How the server ends
+
+    @rule(
+        how=st.sampled_from(("kill", "kill", "kill", "drain")),
+        verb=st.sampled_from(("", "", *requests.FREQUENT)),
+        guest=guests,
+        leave=leaves,
+        turns=st.integers(0, 12),
+        taken=st.sampled_from((0, ALL, 1)),
+        away=st.sampled_from((0.05, 1.0, 0.05, 6.0, 20.0)),
+        meanwhile=st.sampled_from(("", "", *STRANGERS)),
+        later=st.sampled_from((0.5, 0.0, 2.0)),
+        back=st.lists(st.sampled_from(("watch", "repeat", "")), min_size=1, max_size=3),
+    )
+    def restart(self, **how: Any) -> None:
+        """The server is killed, or asked to end, and started again `away` seconds later.
+
+        That is so many turns of the loop after somebody called a verb, and of the writings that are under way the first `taken` are taken.
+        `meanwhile` is what somebody else does before the next life begins. Those who have lost their streams come `back` in these ways `later`,
+        or do not.
+        """
+        if self.restarts:
+            self._guarded(self._restart(**how))
+
+    async def _restart(
+        self,
+        *,
+        how: str,
+        verb: str,
+        guest: str,
+        leave: str,
+        turns: int,
+        taken: int,
+        away: float,
+        meanwhile: str,
+        later: float,
+        back: list[str],
+    ) -> None:
+        if verb:
+            self._begin_one(verb, guest, 0, leave=leave)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await self._end_life(taken=taken, drain=2.0 if how == "drain" else None)
+        if meanwhile:
+            self._change(guest, STRANGERS[meanwhile], "other")
+        await asyncio.sleep(away)
+        await self._next_life()
+        await asyncio.sleep(later)
+        for caller, way in zip(self._lost, itertools.cycle(back), strict=False):
+            self._come_back(caller, way)
+        await asyncio.sleep(self._every)
+        await self._look()
 
     @rule(seconds=st.sampled_from((0.0, 0.01, 0.5)), failures=st.sampled_from((0, 0, 0, 1, 2)))
     def store(self, seconds: float, failures: int) -> None:

@@ -130,6 +130,8 @@ async def _start_poller() -> None:
 class GrpcMachine(Machine):
     """The rules of `Machine` through a real channel. Nothing is still there, so what holds only at rest is looked at in the end alone."""
 
+    restarts = False  # the sockets and clients are one life's
+
     def __init__(self) -> None:
         asyncio.run(_start_poller())
         super().__init__()

@@ -7,6 +7,7 @@ import asyncio
 from tests.model.border import KEPT_PLACES, MOMENT, RETRY, AtTheBorder, named, ran_out
 from tests.model.endings import Endings
 from tests.model.holding import Key
+from tests.model.past import Past
 from tests.model.record import Out
 from tests.model.standing import TICK, Standing
 from tests.model.wishes import Wishes
@@ -28,21 +29,27 @@ PROBED_SECONDS = 32.0
 class Queues:
     """The jobs that are not over, while nothing more happens at this moment."""
 
-    def __init__(self, world: World, wishes: Wishes, border: AtTheBorder, endings: Endings, standing: Standing) -> None:
-        self._world, self._wishes, self._border, self._endings, self._standing = world, wishes, border, endings, standing
+    def __init__(self, world: World, wishes: Wishes, border: AtTheBorder, endings: Endings, standing: Standing, past: Past) -> None:
+        self._world, self._wishes, self._border, self._endings, self._standing, self._past = world, wishes, border, endings, standing, past
 
     def stopping(self) -> None:
         """Who is to stop has been told so, and stops in the time that it has for that."""
-        now = asyncio.get_running_loop().time()
+        now, began = asyncio.get_running_loop().time(), self._past.began
         for job in self._world.journal.held.values():
             if job.finished or self._world.journal.behind(job.id):
                 continue
             asked = job.id in self._wishes.cancelled | self._wishes.must_stop and not self._wishes.preempted(job)
             assert job.cancel_reason is not None or not asked, f"[cancel] {named(job)} was cancelled, and does not know it"
             out = self._world.record.calls.get(job.id)
-            late = out is not None and job.state is JobState.RUNNING and (out.waits or out.inside) and ran_out(job, out, now - SOON)
+            late = (
+                out is not None
+                and job.state is JobState.RUNNING
+                and (out.waits or out.inside)
+                and ran_out(job, out, now - SOON)
+                and now > began + SOON
+            )
             assert job.cancel_reason is not None or not late, f"[run_timeout] {named(job)} has run for longer than it may"
-            since = next((form.updated - EPOCH for form in self._world.journal.forms[job.id] if form.cancel_reason), now)
+            since = max(began, next((form.updated - EPOCH for form in self._world.journal.forms[job.id] if form.cancel_reason), now))
             assert now - since < STOPPED_SECONDS, f"[stops too late] {named(job)} was to stop {now - since:.0f} s ago"
             if out is not None and out.waits and job.cancel_reason is not None:
                 self._aborted(job, out, since)
@@ -79,7 +86,7 @@ class Queues:
             return
         has = self._had(unfinished)
         for job in queued:
-            if job.waiting_for is WaitingFor.CONDITION and job.verb != "Destroy":
+            if self._standing.waiting_for(job) is WaitingFor.CONDITION and job.verb != "Destroy":
                 self._waits_for_one_who_has(job, has)
             else:
                 assert self._waits_rightly(job, unfinished), f"[lost waiter] {named(job)} waits for {job.waiting_for}, and nobody is in its way"
@@ -87,10 +94,16 @@ class Queues:
     def _had(self, unfinished: list[Job]) -> dict[str, frozenset[Key]]:
         """Who has which keys now, or keeps others from them."""
         return {
-            **{job.id: self._standing.held(job) for job in unfinished},
+            **{job.id: self._standing.held(job) or self._may_have(job) for job in unfinished},
             **self._standing.held_by_ghosts(refreshing=True),
             **self._standing.held_off(),
         }
+
+    def _may_have(self, job: Job) -> frozenset[Key]:
+        """What a queued job may have that waits for its host to be known, in another life of the server than its first."""
+        found = self._world.journal.found.get(job.id)
+        waits = found is not None and job.state is JobState.QUEUED and self._standing.waiting_for(job) is None
+        return self._standing.queued_at_once(job.id) if waits else frozenset()
 
     def _waits_for_one_who_has(self, job: Job, has: dict[str, frozenset[Key]]) -> None:
         """Nobody waits for what nobody has, and who waits is told who has it."""
@@ -110,14 +123,16 @@ class Queues:
 
     def _ahead_at_hosts(self, job: Job, unfinished: list[Job]) -> set[str]:
         """The jobs that have a place which this one needs: a migration counts at both its hosts."""
-        others = [other for other in unfinished if other.waiting_for not in (WaitingFor.CONDITION, WaitingFor.HOST_LIMIT)]
+        others = [other for other in unfinished if self._standing.waiting_for(other) not in (WaitingFor.CONDITION, WaitingFor.HOST_LIMIT)]
         others += [self._world.journal.held[ghost] for ghost in self._standing.held_by_ghosts(refreshing=True)]
         needed = {job.host, job.destination_host} - {""}
         return {other.id for other in others if other.verb == job.verb and needed & {other.host, other.destination_host}} - {job.id}
 
     def _waits_rightly(self, job: Job, unfinished: list[Job]) -> bool:
         """For anything but its condition."""
-        match job.waiting_for:
+        match self._standing.waiting_for(job):
+            case None:
+                return not self._world.core.hosts[job.host].listed
             case WaitingFor.HOST_LIMIT:
                 return len(self._ahead_at_hosts(job, unfinished)) >= (DESTROYS_AT_ONCE if job.verb == "Destroy" else 1)
             case WaitingFor.DAEMON_BUDGET:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.operations import AnyOperation
 from virtrpc_drivers.protocol import AnyNotice, Call, Change, DomainChanged, EventsLost, HostDown, HostUp, Report
 from virtrpc_drivers.values import Group, Phase, Stamp
+from virtrpc_server.records import Job, JobState
 
 LOST = frozenset({Reason.DRIVER_LOST, Reason.OUTCOME_UNKNOWN})
 """Errors after which a call may still be inside the hypervisor."""
@@ -19,11 +21,13 @@ LOST = frozenset({Reason.DRIVER_LOST, Reason.OUTCOME_UNKNOWN})
 class Out:
     """One call of ours, from the moment at which it is sent until it is known to be over."""
 
-    job_id: str
+    call_id: str
     host: str
     operation: AnyOperation
     began: float
     """Loop time in seconds."""
+    resumed: bool = False
+    """It was sent by an earlier life of the server, as far as that has stored it, and a later one asks, or will ask, what became of it."""
     waits: bool = True
     """Somebody waits for its answer: `run` or `resume` has not returned."""
     inside: bool = True
@@ -46,6 +50,11 @@ class Out:
     """When the last abort was sent for it: loop time in seconds."""
     over: float = 0.0
     """Loop time in seconds at which it was known to be over, or its last abort returned."""
+
+    @property
+    def job_id(self) -> str:
+        """The job that it was sent for."""
+        return self.call_id.partition(".")[0]
 
     @property
     def asked(self) -> bool:
@@ -123,9 +132,30 @@ class Record:
 
     def sent(self, host: str, call: Call, began: float) -> Out:
         """A call leaves for the hypervisor."""
-        job_id = call.id.partition(".")[0]
-        out = self.calls[job_id] = Out(job_id, host, call.operation, began, asked_for=began)
+        out = Out(call.id, host, call.operation, began, asked_for=began)
+        self.calls[out.job_id] = out
         return out
+
+    def server_ended(self, jobs: Iterable[Job]) -> None:
+        """Nobody waits for any answer. What is stored as sent may be at a hypervisor, for all that the next life knows."""
+        now = asyncio.get_running_loop().time()
+        for out in self.calls.values():
+            out.waits, out.aborts = False, 0
+        for job in jobs:
+            if job.state is not JobState.RUNNING and not job.haunts:
+                continue
+            call_id = f"{job.id}.{job.attempts}"
+            if job.id not in self.calls or self.calls[job.id].call_id != call_id:
+                # It was killed before it could send it.
+                self.calls[job.id] = Out(call_id, job.host, job.operation, now)
+            out = self.calls[job.id]
+            out.waits, out.inside, out.resumed, out.answer = False, True, True, ""
+            if job.phase is None or not job.phase.on_its_own:
+                out.asked_at = None
+            elif out.asked_at is None:
+                out.asked_at, out.asked_in_order = now, self.now()
+        self.reads_out, self.probes_out = {}, {}
+        self.touched.clear()
 
     def resumed(self, call: Call) -> Out:
         """Somebody asks what became of a call."""

@@ -40,6 +40,9 @@ VERBS = (
 )  # fmt: skip
 """Those that a failure is most likely to need come first; the last one is no verb, and waits for the hypervisor all the same."""
 
+FREQUENT = ("SetMemory", "DestroyDomain", "ManagedSaveDomain", "StartDomain", "CopyBlock", "SetUserPassword", "MigrateDomain", "ShutdownDomain")
+"""Those during whose first moments the server is killed."""
+
 
 def options(wait: float, run: float, leave: str, request_id: str) -> types_pb2.JobOptions:
     """How a verb is to be run: seconds, `run` 0 for no limit."""

@@ -17,18 +17,22 @@ from tests.model.callers import Caller, Watcher
 from tests.model.channel import Channel, LocalChannel, Rpc
 from tests.model.checks import Checks
 from tests.model.endings import Endings
+from tests.model.past import Past
 from tests.model.rest import TURNS_TO_REST, Rest, settled
 from tests.model.standing import Standing
 from tests.model.watched import Judge
 from tests.model.wishes import Wishes
 from tests.model.world import World
 from tests.virtual_time import VirtualLoop
-from virtrpc.v1 import types_pb2
+from virtrpc.v1 import job_pb2, types_pb2
 from virtrpc_drivers.errors import DriverError
 from virtrpc_drivers.protocol import Change
 from virtrpc_drivers.sim import control
 from virtrpc_drivers.sim.faults import ANY, Rule
 from virtrpc_server.records import CancelReason
+
+ALL = 1_000_000
+"""More than anybody writes at a time."""
 
 
 class Stage(RuleBasedStateMachine):
@@ -36,6 +40,8 @@ class Stage(RuleBasedStateMachine):
 
     shape = "qemu"
     names = "abc"
+    restarts = True
+    """Whether the server can be killed here."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +54,9 @@ class Stage(RuleBasedStateMachine):
         self._world: World | None = None
         self._callers: list[Caller] = []
         self._begun: list[tuple[str, Any]] = []
-        self._asked: list[tuple[str, Rpc]] = []
+        self._asked: list[tuple[str, Any, Rpc]] = []
+        self._lost: list[Caller] = []
+        """Those who lost their stream when the server ended last."""
         self._watchers: list[Watcher] = []
         self._turns: int | None = None
         self._every, self._ending, self._failed = 0.0, "rest", False
@@ -60,12 +68,14 @@ class Stage(RuleBasedStateMachine):
         border = AtTheBorder(lambda: self._there, self._wishes, standing)
         self._world = world = World(Judge(border.call_sent, border.abort_sent), parameters, workers, self.names)
         self._wishes.record = world.record
-        self._local = LocalChannel(world.core)
-        await self._local.open()
+        self._local = LocalChannel()
+        await self._local.serve(world.core)
         self._channel = await self._connect(world)
         endings = Endings(world, self._local, self._wishes)
         world.journal.judge = endings.ended
-        self._checks = Checks(world, self._local, self._wishes, border, endings, standing)
+        self._past = border.past = Past(world, self._local, self._wishes)
+        self._standing = standing
+        self._checks = Checks(world, self._local, self._wishes, border, endings, standing, self._past)
         await world.start()
         # Somebody sees it all.
         for what in ("WatchJobs", "WatchDomains"):
@@ -119,6 +129,7 @@ class Stage(RuleBasedStateMachine):
         self._wishes.listens(caller)
 
     def _told(self, job: types_pb2.Job) -> None:
+        self._past.told(job)
         kept = self._there.journal.as_told(job.job_id, job.revision)
         state = types_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
         assert kept is not None, f"[stored first] job {job.job_id} was told and is not stored"
@@ -130,7 +141,44 @@ class Stage(RuleBasedStateMachine):
         async def take(_answer: Any) -> None:
             """Whatever it says."""
 
-        self._asked.append((method, self._channel.begin(method, request, take)))
+        self._asked.append((method, request, self._channel.begin(method, request, take)))
+
+    # How the server ends and begins again
+
+    async def _end_life(self, *, taken: int = ALL, drain: float | None = None) -> None:
+        """Kill the server, with the first `taken` of what was being written; or have it drain for so many seconds before."""
+        world = self._there
+        if drain is not None:
+            over = {job.id for job in world.journal.held.values() if job.finished}
+            await world.core.jobs.drain(drain)
+            # Of those that were accepted in that very moment the journal has heard since.
+            self._wishes.drained |= world.journal.offered.keys() - over
+        here = [caller for caller in self._callers if caller.reason is None]
+        answered = [request.job_id for method, request, rpc in self._asked if method == "CancelJob" and rpc.reason == "OK"]
+        self._local.kill()
+        self._lost = [caller for caller in here if not caller.left]
+        await world.kill(taken)
+        self._past.server_ends(self._callers, answered)
+        self._wishes.server_ended(world.journal.held)
+        assert await settled(), "[rest] a server that was killed has no rest"
+        left = [task for task in asyncio.all_tasks() if _is_of_server(task)]
+        assert not left, f"[left behind] {left}"
+
+    async def _next_life(self) -> None:
+        """Start the server again; who watches goes on where it was."""
+        await self._there.begin_again()
+        await self._local.serve(self._there.core)
+        self._standing.life_begins()
+        self._past.life_begins()
+        for watcher in self._watchers:
+            watcher.resume()
+
+    def _come_back(self, caller: Caller, how: str) -> None:
+        """One who has lost its stream follows its job, or repeats its verb; without its job's id only that is left to it."""
+        if how == "watch" and caller.job_id:
+            self._call("WatchJob", job_pb2.WatchJobRequest(job_id=caller.job_id), "", caller.who)
+        elif how:
+            self._call(caller.method, caller.wanted, caller.leaves, caller.who)
 
     # How a step is made
 
@@ -200,16 +248,16 @@ class Stage(RuleBasedStateMachine):
             return
         for caller in self._callers:
             assert caller.accepted or not caller.leaves, "[answered] a verb was neither accepted nor refused"
-        cancels = [rpc for method, rpc in self._asked if method == "CancelJob" and rpc.reason is None]
+        cancels = [rpc for method, _, rpc in self._asked if method == "CancelJob" and rpc.reason is None]
         assert not cancels, "[answered] a cancel waits for something"
-        reads = sum(rpc.reason is None for method, rpc in self._asked if method == "ListSnapshots")
+        reads = sum(rpc.reason is None for method, _, rpc in self._asked if method == "ListSnapshots")
         out = sum(self._there.record.reads_out.values())
         assert self._there.workers or reads <= out, f"[answered] {reads} slow reads wait, and {out} are at a hypervisor"
 
     def _glance(self) -> bool:
         """Before time passes nothing is under way on the loop: look at what has changed."""
         touched, self._there.record.touched = self._there.record.touched, set()
-        if not touched:
+        if not touched or not self._local.open:
             return False
 
         async def glance() -> None:
@@ -236,7 +284,7 @@ class Stage(RuleBasedStateMachine):
         """Let everything go, let it come to rest, and look once more."""
         try:
             if self._world is not None and not self._failed:
-                rest = Rest(self._world, self._local, self._channel, self._callers, self._watchers, [rpc for _, rpc in self._asked], self._wishes)
+                rest = Rest(self._world, self._local, self._channel, self._callers, self._watchers, [rpc for *_, rpc in self._asked], self._wishes)
                 self._turns = None
                 self._guarded(self._end(rest))
                 assert threading.active_count() <= self._threads, "[left behind] threads"
@@ -249,8 +297,12 @@ class Stage(RuleBasedStateMachine):
             await rest.close()
             return
         if self._ending == "drain":
-            self._wishes.drained = True
-            await self._there.core.jobs.drain(60.0)
+            if not self.restarts:
+                await self._there.core.jobs.drain(60.0)
+                await rest.close()
+                return
+            await self._end_life(drain=60.0)
+            await self._next_life()
         await rest.come()
         await self._look()
         await rest.check()
@@ -267,3 +319,8 @@ class Stage(RuleBasedStateMachine):
             self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self._loop.close()
         gc.enable()
+
+
+def _is_of_server(task: asyncio.Task[Any]) -> bool:
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and "virtrpc_server" in code.co_filename

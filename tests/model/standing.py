@@ -25,6 +25,8 @@ class Standing:
         self._there = world
         self._keys: dict[str, tuple[Key, ...]] = {}
         self._queued_at_once: dict[str, frozenset[Key]] = {}
+        self._began = 0.0
+        """Loop time in seconds at which the present life of the server began."""
 
     @property
     def _world(self) -> World:
@@ -38,11 +40,20 @@ class Standing:
 
     def held(self, job: Job) -> frozenset[Key]:
         """What a job has for certain, by its newest form that is stored: it may have got more since then."""
-        if job.state is JobState.QUEUED and job.waiting_for in (None, WaitingFor.CONDITION):
+        if job.state is JobState.QUEUED and self.waiting_for(job) in (None, WaitingFor.CONDITION):
             awaited = self.awaited(job)
             return frozenset(self._before(job.id, awaited)) if awaited is not None else frozenset()
         out = self._world.record.calls.get(job.id)
         return frozenset(self._kept(job.id) if out is not None and out.asked else self.keys(job.id))
+
+    def waiting_for(self, form: Job) -> WaitingFor | None:
+        """What a job waits for by a form of its, where that is of this life: a queued job begins each life with nothing."""
+        return form.waiting_for if self._world.journal.of_this_life(form) else None
+
+    def life_begins(self) -> None:
+        """Everybody has queued up anew."""
+        self._queued_at_once.clear()
+        self._began = asyncio.get_running_loop().time()
 
     def held_by_ghosts(self, *, refreshing: bool) -> dict[str, frozenset[Key]]:
         """What the jobs have that are over, while their calls, or aborts of these, are not.
@@ -67,7 +78,7 @@ class Standing:
 
     def awaited(self, form: Job) -> Key | None:
         """The key that a job waits for by a form of its: the first of its own that the one in its way had then. None where that is not certain."""
-        if form.waiting_for is not WaitingFor.CONDITION or not form.holders:
+        if self.waiting_for(form) is not WaitingFor.CONDITION or not form.holders:
             return None
         possible = self._may_have_had(form.holders[0].job_id, form)
         firsts = {next((key for key in self.keys(form.id) if key in had), None) for had in possible} - {None}
@@ -90,11 +101,22 @@ class Standing:
         """The keys in whose queues a job stood before a moment (wall time), as far as that is certain."""
         stood = set(self.queued_at_once(job.id))
         for form in self._world.journal.forms.get(job.id, ()):
-            if form.updated < moment - TICK and (awaited := self.awaited(form)) is not None:
+            if (
+                form.updated < max(moment, self._began + EPOCH) - TICK
+                and self._world.journal.of_this_life(form)
+                and (awaited := self.awaited(form)) is not None
+            ):
                 stood |= {*self._before(job.id, awaited), awaited}
         return frozenset(stood)
 
     def _earlier(self, job: Job) -> Iterator[Job]:
+        found = self._world.journal.found
+        if job.id in found:
+            # What ran or haunted had its places before anybody queued up.
+            over = {other.id for other in found.values() if other.finished and not other.haunts}
+            first = {other.id for other in found.values() if other.state is not JobState.QUEUED}
+            yield from (other for other in found.values() if other.id not in over and (other.id < job.id or other.id in first))
+            return
         for other in self._world.journal.offered.values():
             if other.id < job.id and self._over_at(other) >= job.created - EPOCH - TICK:
                 yield other
@@ -119,7 +141,7 @@ class Standing:
             yield held_off(job)
             return
         newest = next((form for form in reversed(self._world.journal.forms.get(job_id, [])) if form.updated <= told.updated + TICK), job)
-        if newest.state is JobState.QUEUED and newest.waiting_for in (None, WaitingFor.CONDITION):
+        if newest.state is JobState.QUEUED and self.waiting_for(newest) in (None, WaitingFor.CONDITION):
             mine = self.keys(job_id)
             yield from (mine[:place] for place in range(1, len(mine) + 1))
             return

@@ -26,36 +26,50 @@ class WatchedDriver(SimDriver):
         super().__init__(settings, hypervisor)
         self.name = hypervisor.options.host
         self._record, self._expected, self._judge = record, expected, judge
-        record.hosts[self.name] = HostRecord()
+        self._dead = False
+        record.hosts[self.name] = HostRecord(down=record.now(), since=asyncio.get_running_loop().time())
 
     async def start(self, deliver: Deliver) -> None:
         """Tell the record first."""
 
         def told(notice: AnyNotice) -> None:
+            if self._dead:
+                return
             self._record.notice(self.name, notice)
             deliver(notice)
 
         await super().start(told)
 
+    def cut(self) -> None:
+        """Its server is killed, and it with that: it asks, hears and says nothing more."""
+        self._dead = True
+        for job in self._calls.values():
+            job.observers.remove(self._report)
+        self._calls = {}
+
     async def run(self, call: Call) -> Outcome:
         """Recorded until its answer."""
+        self._live()
         self._judge.call_sent(self.name, call)
         return await self._until_answered(self._record.sent(self.name, call, asyncio.get_running_loop().time()), super().run(call), resumed=False)
 
     async def resume(self, call: Call) -> Outcome:
         """Recorded until its answer."""
+        self._live()
         return await self._until_answered(self._record.resumed(call), super().resume(call), resumed=True)
 
     async def cancel(self, call_id: str) -> CancelAnswer:
         """Recorded until it returns."""
+        self._live()
         self._judge.abort_sent(call_id)
         out = self._record.calls[call_id.partition(".")[0]]
         out.aborts, out.aborted = out.aborts + 1, asyncio.get_running_loop().time()
         try:
             return await super().cancel(call_id)
         finally:
-            out.aborts -= 1
-            out.over = asyncio.get_running_loop().time()
+            if not self._dead:
+                out.aborts -= 1
+                out.over = asyncio.get_running_loop().time()
 
     async def probe(self, uuid: str) -> None:
         """One that comes back says that nothing is stuck."""
@@ -63,12 +77,15 @@ class WatchedDriver(SimDriver):
             with counted(self._record.probes_out, (self.name, uuid)):
                 await super().probe(uuid)
         finally:
-            self._record.probed[self.name, uuid] = asyncio.get_running_loop().time()
+            if not self._dead:
+                self._record.probed[self.name, uuid] = asyncio.get_running_loop().time()
+        self._live()
         self._record.free(self.name, uuid)
 
     async def list(self) -> Listing:
         """Recorded with its answer."""
         listing = await super().list()
+        self._live()
         self._expected.listed(self.name, listing)
         host = self._record.hosts[self.name]
         host.listed = max(host.listed, self._record.began(self.name, listing.stamp))
@@ -80,8 +97,10 @@ class WatchedDriver(SimDriver):
         try:
             readings = await super().read(uuids, group)
         except DriverError:
+            self._live()
             self._record.looked(self.name, group, dict.fromkeys(uuids, began))
             raise
+        self._live()
         self._expected.read(self.name, readings)
         answered = {reading.uuid: reading.stamp for reading in readings.found} | {gone.uuid: gone.stamp for gone in readings.missing}
         self._record.looked(self.name, group, {uuid: self._record.began(self.name, stamp) for uuid, stamp in answered.items()})
@@ -97,12 +116,18 @@ class WatchedDriver(SimDriver):
         try:
             outcome = await answer
         except DriverError as error:
+            self._live()
             self._record.returned(out, error, resumed=resumed)
             raise
+        self._live()
         self._record.returned(out, None, resumed=resumed)
         if outcome.stamp is not None and gives_name(out.operation) is not None:
             self._expected.made((self.name, out.operation.uuid), outcome.stamp)
         return outcome
+
+    def _live(self) -> None:
+        if self._dead:
+            raise asyncio.CancelledError
 
     def _stamp(self) -> Stamp:
         stamp = super()._stamp()

@@ -46,7 +46,7 @@ class World:
             hosts=tuple(HostSettings(name=name, uri=self._uri(name, parameters), **_LIMITS) for name in hosts),  # type: ignore[arg-type]
             socket=Path("/nowhere"),
         )
-        self.core = Core(self.settings, self._driver, self.journal, wall)
+        self.core = Core(self.settings, self._driver, self.journal.open(), wall)
         self.uuids = self._labels()
 
     @property
@@ -75,6 +75,20 @@ class World:
         await self.core.close()
         for sim in self.sims.values():
             await sim.close()
+
+    async def kill(self, taken: int) -> None:
+        """End this life of the server, as `kill -9` does: the hypervisors go on, and so does the journal, with `taken` of what was being written."""
+        for driver in self.drivers.values():
+            driver.cut()
+        self.journal.end_life(taken)
+        self.record.server_ended(self.journal.held.values())
+        await self.core.close()
+
+    async def begin_again(self) -> None:
+        """The next life of the server."""
+        self.expected.begin_again()
+        self.core = Core(self.settings, self._driver, self.journal.open(), wall)
+        await self.start()
 
     def let_go(self) -> None:
         """End whatever goes wrong, and whatever others do."""
@@ -117,11 +131,12 @@ class World:
 
     def _driver(self, settings: DriverSettings) -> WatchedDriver:
         options = from_uri(settings.uri)
-        sim = SimHypervisor(options, deliverer=LoopDeliverer(spread=0.0), wall=wall, network=self._network)
-        self._give_disks(sim)
-        self.sims[options.host] = sim
-        self.drivers[options.host] = WatchedDriver(settings, sim, self.record, self.expected, self._judge)
-        return self.drivers[options.host]
+        if options.host not in self.sims:
+            sim = SimHypervisor(options, deliverer=LoopDeliverer(spread=0.0), wall=wall, network=self._network)
+            self._give_disks(sim)
+            self.sims[options.host] = sim
+        driver = self.drivers[options.host] = WatchedDriver(settings, self.sims[options.host], self.record, self.expected, self._judge)
+        return driver
 
     def _give_disks(self, sim: SimHypervisor) -> None:
         for domain in sim.domains.values():
