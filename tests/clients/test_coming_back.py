@@ -151,6 +151,16 @@ async def test_a_server_that_was_away_is_found_again(fake: Fake, client: AsyncCl
     assert mended.is_set()
 
 
+async def test_a_cancel_reaches_a_server_that_is_started_again(fake: Fake, client: AsyncClient) -> None:
+    """It is asked again while the server is away, for longer than the channel does by itself."""
+
+    async def away(_: Any, context: Context) -> Any:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "upstream connect error")
+
+    fake.on["CancelJob"] = in_turn(*[away] * 7, lambda *_: j.CancelJobResponse(outcome=j.CANCEL_OUTCOME_ABORTING))
+    assert (await client.watch_job("job-1").cancel()).outcome == j.CANCEL_OUTCOME_ABORTING
+
+
 class Stand:
     """A wire whose server is away until `back`: a patient call waits for it, another one fails at once."""
 

@@ -105,9 +105,18 @@ class AsyncJobHandle:
         return self.job
 
     async def cancel(self) -> j.CancelJobResponse:
-        """Asks the job to stop, and is answered at once. The outcome says what could be done; go on waiting to see what becomes of it."""
-        # The answer's job is not taken over: whoever iterates is still to see that revision.
-        return await self._wire.unary(CANCEL_JOB, j.CancelJobRequest(job_id=self.job_id), self._deadline.cap(CANCEL_SECONDS))
+        """Asks the job to stop, and is answered at once. The outcome says what could be done; go on waiting to see what becomes of it.
+
+        A server that is away is tried for 10 s: to ask twice does no harm.
+        """
+        time = Deadline(self._deadline.cap(CANCEL_SECONDS))
+        trials = Trials(time, self._deadline)
+        while True:
+            try:
+                # The answer's job is not taken over: whoever iterates is still to see that revision.
+                return await self._wire.unary(CANCEL_JOB, j.CancelJobRequest(job_id=self.job_id), time.left)
+            except errors.VirtrpcError as error:
+                await self._wire.sleep(trials.pause(error))
 
     def close(self) -> None:
         """Stops listening, and ends iterations that are under way. What becomes of the job is up to its on_disconnect."""
