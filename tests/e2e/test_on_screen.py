@@ -18,7 +18,6 @@ from tests.e2e.server import GUARD
 from tests.restart.bed import StubbornServer
 from virtrpc.v1 import types_pb2 as t
 
-SLOW = {"domains": 3, "running": 2, "save_seconds": 8, "progress_seconds": 0.1}
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
@@ -67,10 +66,11 @@ class Screen:
             return  # Linux's way to say that the other end is closed
 
 
-@pytest.fixture
-def server() -> Iterator[StubbornServer]:
-    """A server whose host outlives it; a save takes long enough for a restart."""
-    with SimDaemon() as daemon, StubbornServer({"a": daemon.uri("a", **SLOW)}, drain_timeout=0.5) as server:
+@pytest.fixture(params=[8])
+def server(request: pytest.FixtureRequest) -> Iterator[StubbornServer]:
+    """A server whose host outlives it; a save takes long enough for a restart, the parameter in seconds."""
+    uri = {"domains": 3, "running": 2, "save_seconds": request.param, "progress_seconds": 0.1}
+    with SimDaemon() as daemon, StubbornServer({"a": daemon.uri("a", **uri)}, drain_timeout=0.5) as server:
         server.wait_live()
         yield server
 
@@ -95,6 +95,7 @@ def test_a_watch_of_jobs_goes_on_after_a_crash(server: StubbornServer) -> None:
     with Screen(server, "watch-jobs") as screen, server.blocking() as client:
         save = client.managed_save_domain("guest-1")
         screen.shows("managed save guest-1: running")
+        screen.shows(" %")  # its call is out
         server.crash()
         screen.shows("connected again, the watch goes on")
         assert save.wait().state == t.JOB_STATE_SUCCEEDED
@@ -115,11 +116,13 @@ def test_a_verb_goes_on_below_its_bar(server: StubbornServer, how: str) -> None:
         assert "virtrpc: note" not in screen.text
 
 
+@pytest.mark.parametrize("server", [2 * GUARD], indirect=True)
 def test_a_verb_off_a_terminal_says_it_in_lines(server: StubbornServer) -> None:
     """One line when the connection is lost, one when it is back; nothing else on stdout than the result. Cancelled meanwhile, it ends with 1."""
     command = [sys.executable, "-m", "virtrpc.cli", "-a", server.address, "save", "guest-1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program, server.blocking() as client:
-        wait_until(lambda: [job for job in client.list_jobs() if job.state == t.JOB_STATE_RUNNING], "the save to run", GUARD)
+        # Its call is out: one that was only about to be sent would end INTERRUPTED.
+        wait_until(lambda: [job for job in client.list_jobs() if job.progress.percent], "the save to get on", GUARD)
         server.crash()
         server.wait_live()
         (job,) = client.list_jobs()

@@ -26,7 +26,7 @@ from virtrpc_server.core import Core
 from virtrpc_server.settings import HostSettings, Settings
 from virtrpc_server.transport import Transport
 
-JOBS = 20
+JOBS = 10
 URI = "sim://a/?domains=1000&running=1000&save_seconds=1000&progress_seconds=0.01"
 GUARD_SECONDS = 60.0
 WINDOW = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_535)]
