@@ -20,7 +20,12 @@ from tests.restart.reckoning import Reckoning
 from tests.restart.told import Told
 from virtrpc import AsyncClient
 from virtrpc.address import CHANNEL_OPTIONS
+from virtrpc_drivers.errors import Reason
+from virtrpc_drivers.sim.control import AddFault
+from virtrpc_drivers.sim.faults import Rule
 
+FAILING = Rule(step=1, reason=Reason.FAILED, chance=0.1)
+"""One call in ten fails at the hypervisor, half-way: also where nobody is there to hear it."""
 HASTE = (
     patch.multiple(
         "virtrpc.aio",
@@ -52,6 +57,9 @@ class Ordeal:
                 return await self._under_load(client, count, pause, kill)
 
     async def _under_load(self, client: AsyncClient, count: int, pause: float, kill: Kill) -> Reckoning:
+        for host in self.hosts:
+            async with self.daemon.connected(host) as driver:
+                await driver.simulate(AddFault(rule=FAILING))
         load = Load(client, self.told, self.chances, self.hosts)
         await load.begin()
         for _ in range(count):

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from tests.beds.sim_daemon import SimDaemon
+from tests.restart.bed import FORGETFUL
 from tests.restart.load import GUARD, Load
 from tests.restart.told import End, Told
 from virtrpc import AsyncClient, is_final
@@ -98,15 +99,19 @@ class Reckoning:
         done = any(deed.how == "succeeded" or deed.applied for deed in deeds)
         if not is_final(job):
             self._accuse("unfinished", job.job_id, "")
-        elif job.state == t.JOB_STATE_SUCCEEDED and not done and not self._may_be_so(job):
+        elif job.state == t.JOB_STATE_SUCCEEDED and not done and not self._may_be_so(job, deeds):
             self._accuse("wrongly succeeded", job.job_id, f"the hypervisor did {deeds or 'nothing'}")
         elif job.state not in (t.JOB_STATE_SUCCEEDED, *UNDECIDED) and done:
             self._accuse("wrongly failed", job.job_id, f"the hypervisor did {deeds}")
+        elif job.state == t.JOB_STATE_INTERRUPTED and deeds and job.domain.host not in FORGETFUL:
+            self._accuse("not asked", job.job_id, f"the hypervisor could have told: {deeds}")
 
-    def _may_be_so(self, job: t.Job) -> bool:
+    def _may_be_so(self, job: t.Job, deeds: list[Deed]) -> bool:
         """Whether it may count as a success without a call that succeeded: what was asked for was so, and its call was lost or is a destroy."""
         if job.kind == t.JOB_KIND_DESTROY_DOMAIN:
             return True
+        if deeds and job.domain.host not in FORGETFUL:
+            return False
         began, ended = job.start_time.ToNanoseconds() / 1e9, job.end_time.ToNanoseconds() / 1e9
         return job.kind not in NEVER_BY_STATE and any(began - 1 <= kill <= ended for kill in self.kills)
 
