@@ -93,6 +93,11 @@ class Slots:
         return list(self._waiters)
 
     @property
+    def awaited(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiters)
+
+    @property
     def idle(self) -> bool:
         """Whether nobody holds, waits or holds off."""
         return not (self._holders or self._waiters or self._held_off)
@@ -108,6 +113,9 @@ class Slots:
 
     def position(self, ticket: Ticket) -> int | None:
         """This ticket's place in the queue, the next to be granted being 1; None where it does not wait."""
+        # Who asks has mostly just arrived; and when a server starts again thousands may, each in a queue as long as that.
+        if self._waiters and next(reversed(self._waiters)) is ticket:
+            return len(self._waiters)
         return next((place for place, waiter in enumerate(self._waiters, 1) if waiter is ticket), None)
 
     def take(self, owner: str) -> Ticket:

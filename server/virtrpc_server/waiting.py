@@ -50,7 +50,7 @@ class Queues:
 
     def moved(self, slots: Slots) -> None:
         """A queue moved: soon, and once for all that moves it in this turn of the loop, those who wait in it are told."""
-        if slots.waiters and slots not in self._moved:
+        if slots.awaited and slots not in self._moved:
             self._moved.add(slots)
             asyncio.get_running_loop().call_soon(self._tell_foremost, slots)
 

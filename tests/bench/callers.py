@@ -98,6 +98,30 @@ class Callers:
             await timings.open_loop(rate, cancel)
         return {**vars(timings), "cancelled": cancelled, "left": [left.get_nowait() for _ in range(left.qsize())]}
 
+    async def verbs(self, host: str, uuids: list[str], at_once: int, seconds: float) -> int:
+        """Pause and unpause these domains in turn, so many at a time, each followed to its end; how many were done in this time."""
+        left, count, deadline = iter(_turns(host, uuids)), 0, time.monotonic() + seconds
+
+        async def work() -> None:
+            nonlocal count
+            for rpc, request in left:
+                async for update in getattr(self._jobs, rpc)(request):
+                    assert update.job.state != types_pb2.JOB_STATE_FAILED, update.job.error
+                if time.monotonic() > deadline:
+                    return
+                count += 1
+
+        await asyncio.gather(*(work() for _ in range(at_once)))
+        return count
+
+    async def lists(self, rate: float, count: int) -> dict[str, list[float]]:
+        """The first page of all jobs."""
+        call: Unary = self._channel.unary_unary("/virtrpc.v1.JobService/ListJobs")
+        request = job_pb2.ListJobsRequest().SerializeToString()
+        timings = Timings(count)
+        await timings.open_loop(rate, lambda _number: _awaited(call(request)))
+        return vars(timings)
+
     async def end(self, jobs: list[str]) -> None:
         """Cancel jobs, and return once they have ended."""
         for some in _parts(jobs, 50):
@@ -120,6 +144,17 @@ class Callers:
         await self._jobs.CancelJob(job_pb2.CancelJobRequest(job_id=job_id))
         async for _ in self._jobs.WatchJob(job_pb2.WatchJobRequest(job_id=job_id)):
             pass
+
+
+async def _awaited(call: Awaitable[bytes]) -> bytes:
+    return await call
+
+
+def _turns(host: str, uuids: list[str]) -> Iterable[tuple[str, Any]]:
+    """For ever: each domain is paused, then each unpaused."""
+    while True:
+        for rpc, kind in (("SuspendDomain", job_pb2.SuspendDomainRequest), ("ResumeDomain", job_pb2.ResumeDomainRequest)):
+            yield from ((rpc, kind(domain=types_pb2.DomainRef(host=host, uuid=uuid))) for uuid in uuids)
 
 
 async def _until(due: float) -> None:

@@ -26,7 +26,7 @@ def go_first() -> None:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 
 
-def move_to(processor: int) -> None:
-    """This process, with all its threads, goes to a processor; what it has started stays where it is."""
-    for thread in Path("/proc/self/task").iterdir():
+def move_to(processor: int, process: int | str = "self") -> None:
+    """This process or another one, with all its threads, goes to a processor; what it has started stays where it is."""
+    for thread in Path(f"/proc/{process}/task").iterdir():
         os.sched_setaffinity(int(thread.name), {processor})

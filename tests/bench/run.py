@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from tests.bench import report, stopped
+from tests.bench import journals, report, restarts, stopped
 from tests.bench.figures import NOISE_LIMIT, Figure, milliseconds
 from tests.bench.rows import ROWS, Queries, Row
 from tests.bench.stage import Stage, simulated
@@ -21,7 +22,10 @@ ATTEMPTS = 3
 """Runs of a ratio whose idle blocks differ too much, the first included."""
 
 STOPPED = "stopped"
-TITLES = [*ROWS, STOPPED]
+Say = Callable[[str], None]
+APART: dict[str, Callable[[int, Say], Awaitable[journals.Costs | restarts.Seen]]] = {"history": journals.measure, "restarts": restarts.measure}
+"""Rows on stages of their own."""
+TITLES = [*ROWS, *APART, STOPPED]
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -30,6 +34,8 @@ async def measure(titles: list[str], rounds: int, profile: str) -> list[Figure]:
     """All figures of the rows with these titles."""
     rows: list[Row] = [row() for title, row in ROWS.items() if title in titles]
     figures = await _simulated(rows, rounds, profile) if rows else []
+    for title, row in APART.items():
+        figures += (await row(rounds, _say)).figures() if title in titles else []
     return [*figures, *(await _stopped(rounds) if STOPPED in titles else [])]
 
 
