@@ -64,6 +64,8 @@ class Call(Value, frozen=True):
     wait_guest: float = 300.0
     """Seconds that an asking verb waits for the guest."""
     traceparent: str | None = None
+    begun: bool = False
+    """To `resume`: it is known to have returned, and to have begun what goes on without it (Phase.on_its_own)."""
 
 
 class Change(StrEnum):

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from virtrpc_drivers.errors import DriverError, Reason, failure
 from virtrpc_drivers.protocol import Call
 from virtrpc_drivers.values import Outcome
@@ -133,7 +135,7 @@ class OutstandingCall:
             await self._until_back_up(stop, deadline, ran_out)
             self._resumed = True
             self._began = asyncio.get_running_loop().time()
-            self._calling = self._start(self._host.driver.resume(self._call))
+            self._calling = self._start(self._host.driver.resume(replace(self._call, begun=self.begun)))
 
     def shown_past_stopping(self) -> None:
         """The hypervisor shows it at work where nothing can stop it (post-copy): as long as it does, it is not lost, however long that takes."""

@@ -132,6 +132,7 @@ class Revived(Run):
         """Its call may still be out: ask the hypervisor what became of it."""
         self._out = self._left_behind()
         self._out.aborted = self.job.phase is Phase.ABORTING
+        self._out.begun = self.job.phase is not None and self.job.phase.on_its_own
         passed = self._jobs.clock() - (self.job.called or self.job.created)
         limit = self.job.run_limit
         ending = await self._outcome_of(self._out, None if limit is None else max(0.0, limit - passed))

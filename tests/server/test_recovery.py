@@ -362,6 +362,22 @@ async def test_a_background_job_is_adopted_with_its_slot_alone() -> None:
 
 
 @virtual
+async def test_a_guest_that_was_asked_is_waited_for_further() -> None:
+    """The domain is free for others meanwhile, and the shutdown succeeds once the guest is off, whoever remembers the call."""
+    for uri in ("sim://a/?domains=4&running=2&shutdown_seconds=20", "sim://a/?domains=4&running=2&shutdown_seconds=20&remembers=0"):
+        async with Lives(uri) as lives:
+            shutdown = await lives.running(op.Shutdown(uuid=lives.guest().uuid))
+            await until(lambda lives=lives, shutdown=shutdown: lives.jobs.known(shutdown.id).phase == "waiting_guest")  # type: ignore[misc]
+            await lives.restart()
+            memory = lives.accept(op.SetMemory(uuid=shutdown.uuid, memory_bytes=GIB // 2))
+            await memory.stored()
+            assert (await lives.ended(memory.job.id)).state is JobState.SUCCEEDED
+            assert lives.jobs.known(shutdown.id).phase == "waiting_guest"
+            assert (await lives.ended(shutdown.id)).state is JobState.SUCCEEDED
+            assert not lives.guest().active
+
+
+@virtual
 async def test_history_ends_by_number_and_by_age() -> None:
     """Jobs beyond the number are forgotten at once, old ones in time, also those of earlier lives, and on the disk."""
     async with Lives(retention=Retention(jobs=2, seconds=300)) as lives:

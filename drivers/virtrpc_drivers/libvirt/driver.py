@@ -34,7 +34,7 @@ from virtrpc_drivers.libvirt import (
 from virtrpc_drivers.libvirt.backup_runs import BackupRun
 from virtrpc_drivers.libvirt.block_runs import BlockRun, adopt
 from virtrpc_drivers.libvirt.errors import fault_of
-from virtrpc_drivers.libvirt.events import Events
+from virtrpc_drivers.libvirt.events import Ear, Events
 from virtrpc_drivers.libvirt.host import NOT_YET, Host
 from virtrpc_drivers.libvirt.migration_stats import completed
 from virtrpc_drivers.libvirt.operations import dirty_rate, files, images
@@ -42,7 +42,20 @@ from virtrpc_drivers.libvirt.progress import clear_completed, find_free
 from virtrpc_drivers.libvirt.runs import Run, Runs
 from virtrpc_drivers.libvirt.stats import Sampler
 from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
-from virtrpc_drivers.operations import AnyBlocks, AnyOperation, Backup, CopyBlock, CreateSnapshot, Destroy, DumpCore, Migrate, Save, Scope
+from virtrpc_drivers.operations import (
+    AnyBlocks,
+    AnyOperation,
+    Backup,
+    CopyBlock,
+    CreateSnapshot,
+    Destroy,
+    DetachDevice,
+    DumpCore,
+    Migrate,
+    Save,
+    Scope,
+    Shutdown,
+)
 from virtrpc_drivers.operations.agent import AnyAgent
 from virtrpc_drivers.protocol import Call, Deliver, DriverSettings
 from virtrpc_drivers.resources import ResourceParameters
@@ -274,11 +287,13 @@ class _Started:
     async def conclude(self, call: Call) -> Outcome:
         support = self._support(call)
         run = proofs.resumed(call, support.abortable and call.operation.abortable)
+        # That a guest has rebooted meanwhile cannot be seen, so that one might be waited for in vain.
+        run.asks = call.begun and isinstance(call.operation, Shutdown | DetachDevice)
         self.runs.remember(run)
         try:
             with tracing.span(self.deliver, self.settings.tracing, f"resume {call.operation.verb}", call.traceparent, _attributes(call)):
                 conclusion = proofs.Conclusion(run, self.runs, self.host.lanes, local=self.host_is_local)
-                return await self._adopted(run, conclusion) or await conclusion.conclude()
+                return await self._adopted(run, conclusion) or await self._concluded(run, conclusion)
         except DriverError as error:
             raise leftovers.named(error, call, local=self.host_is_local) from None
         finally:
@@ -292,6 +307,25 @@ class _Started:
             if isinstance(run.call.operation, Backup) and await conclusion.is_shown():
                 return await BackupRun(run, self.runs, ear).follow()
         return None
+
+    async def _concluded(self, run: Run, conclusion: proofs.Conclusion) -> Outcome:
+        """The outcome of what is over, or of a guest that was asked and is waited for further."""
+        try:
+            return await conclusion.conclude()
+        except DriverError as error:
+            if error.reason is not Reason.INTERRUPTED or not run.asks:
+                raise
+        with self.events.listen(run.call.operation.uuid) as ear:
+            asked = await self.host.lanes.reads.bounded(lambda connection: asking.question(connection, run.call.operation))
+            if asked is None:
+                return await conclusion.conclude()  # it did it just now
+            await self._wait_for_guest(run, asked, ear)
+        return Outcome()
+
+    async def _wait_for_guest(self, run: Run, asked: asking.Question, ear: Ear) -> None:
+        run.gave_up = asyncio.get_running_loop().create_future()
+        self.runs.enter(run, Phase.WAITING_GUEST)
+        await asking.wait(run, asked, ear, self.host.lanes)
 
     def _support(self, call: Call) -> VerbSupport:
         if self.host.info is None:
@@ -349,9 +383,7 @@ class _Started:
             if isinstance(operation, Backup):
                 return await BackupRun(run, self.runs, ear, outcome).follow()
             if asked is not None:
-                run.gave_up = asyncio.get_running_loop().create_future()
-                self.runs.enter(run, Phase.WAITING_GUEST)
-                await asking.wait(run, asked, ear, self.host.lanes)
+                await self._wait_for_guest(run, asked, ear)
         return outcome
 
 

@@ -193,7 +193,7 @@ class SimDriver:
         self._check_up()
         job = self.hypervisor.jobs.get(call.id)
         if job is not None and (not job.done or self._options.remembers) and not job.carried_away:
-            if not job.done and not self._options.remembers and not job.visible and job.block is None:
+            if not job.done and not self._options.remembers and not job.visible and job.block is None and not job.phase.on_its_own:
                 raise failure(Reason.OUTCOME_UNKNOWN, "the hypervisor does not show this call, and it may still be on its way")
             return await self._follow(job)
         return self._stamped(proofs.conclude(self.hypervisor, call))
