@@ -80,7 +80,7 @@ class Kind:
     """A hypervisor, and how its definitions look."""
 
     name = "sim"
-    in_process = False
+    outlives = False
     can_foreign = True
 
     def driver(self, **settings: Any) -> Driver:
@@ -118,7 +118,7 @@ class Kind:
 class SimInProcess(Kind):
     """The simulated hypervisor in this process."""
 
-    in_process = True
+    outlives = True
 
     def driver(self, **settings: Any) -> Driver:
         return SimDriver(DriverSettings(uri=self.uri, **settings))
@@ -126,6 +126,8 @@ class SimInProcess(Kind):
 
 class SimInDaemon(Kind):
     """The simulated hypervisor in a process of its own, behind a driver process."""
+
+    outlives = True
 
     def __init__(self) -> None:
         self.daemon = SimDaemon()

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from msgspec.structs import replace
 
-from tests.drivers.bed import GUARD, SIM, Bed, Embed, Kind, LibvirtTest, SimInProcess, call_of
+from tests.drivers.bed import GUARD, SIM, Bed, Embed, Kind, LibvirtTest, SimInDaemon, SimInProcess, call_of
 from tests.drivers.conftest import HYPERVISORS
 from tests.drivers.proof_cases import CASES, ELSEWHERE, Case, Scene
 from tests.drivers.test_conformance import example
@@ -43,7 +43,15 @@ class QuickInProcess(Quick, SimInProcess):
     """The same in this process: the hypervisor lives on when its driver process dies."""
 
 
-QUICK: dict[str, type[Kind]] = {"sim": QuickInProcess, "sim-process": Quick, "test": LibvirtTest, "embed": Embed}
+class QuickInDaemon(SimInDaemon):
+    """The same in a process of its own."""
+
+    @property
+    def uri(self) -> str:
+        return self.daemon.uri("", running=1, save_seconds=0.05, block_seconds=0.05, remembers=0)
+
+
+QUICK: dict[str, type[Kind]] = {"sim": QuickInProcess, "sim-process": Quick, "sim-daemon": QuickInDaemon, "test": LibvirtTest, "embed": Embed}
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +116,7 @@ class Play:
         """What is true of it, by the case."""
         case, kind = self.case, self.scene.bed.kind.name
         done = kind not in case.unknown_to
-        kept = kind not in case.lost_with or self.scene.bed.kind.in_process
+        kept = kind not in case.lost_with or self.scene.bed.kind.outlives
         held = {
             "never sent": False,
             "done": done,
@@ -137,7 +145,7 @@ async def test_what_is_said_of_a_lost_call(bed: Bed, root: Path) -> None:
     cases = {verb: case for verb, case in CASES.items() if bed.kind.name in case.only and has(bed, verb)}
     scenes = {case.shares or verb: (Scene(bed, root), case) for verb, case in cases.items()}
     plays = {verb: Play(case, scenes[case.shares or verb][0]) for verb, case in cases.items()}
-    outlived = bed.kind.name == "qemu" or bed.kind.in_process
+    outlived = bed.kind.name == "qemu" or bed.kind.outlives
     await asyncio.gather(*(scene.prepare(case) for scene, case in scenes.values()))
     for play in plays.values():
         await play.do()
