@@ -33,7 +33,7 @@ test-faults: setup ## guests and daemons that are stopped, killed and flooded; m
 	@$(PYTHON) -m pytest -m faults tests/faults $(ARGS)
 
 test-restart: setup ## server and driver processes are killed 200 times each under load; minutes (ARGS='-k name' for some, VIRTRPC_KILLS=20 for less)
-	@$(PYTHON) -m pytest -o faulthandler_timeout=1200 -m restart tests/restart $(ARGS)
+	@$(PYTHON) -m pytest -n 2 -o faulthandler_timeout=1200 -m restart tests/restart $(ARGS)
 
 test-hypervisors: setup ## every RPC on every hypervisor that starts here; writes docs/hypervisors.md (make test-xen: on one)
 	@$(PYTHON) -m pytest -m matrix tests/beds tests/e2e tests/hypervisors $(ARGS)
