@@ -94,7 +94,7 @@ class Jobs:
         self._ghosts: set[asyncio.Task[None]] = set()
         self._requests: dict[tuple[str, str], str] = {}
         self._history = History(retention, clock)
-        self._reading: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[bool] | None = None
         self._unread: Problem | None = None
         """Why it is not known which jobs there are."""
         self._order: list[str] = []
@@ -112,17 +112,22 @@ class Jobs:
         self._reading = asyncio.get_running_loop().create_task(self._read_store())
         self.keep(self._forget_old())
         await asyncio.wait([self._reading], timeout=READING_SECONDS)
-        if self._reading.done():
-            self._reading.result()
+        if self._reading.done() and not self._reading.result():
+            self.keep(self._read_later())
 
-    async def _read_store(self) -> None:
+    async def _read_later(self) -> None:
         while self._unread is not None:
-            try:
-                await self._take_up()
-            except Refusal as refusal:
-                log.error("%s; no jobs are taken before it can be read", refusal.problem.message)
-                self._unread = refusal.problem
-                await asyncio.sleep(REOPEN_SECONDS)
+            await asyncio.sleep(REOPEN_SECONDS)
+            await self._read_store()
+
+    async def _read_store(self) -> bool:
+        """Whether it could be read."""
+        try:
+            await self._take_up()
+        except Refusal as refusal:
+            self._unread = refusal.problem
+            log.error("%s; nothing that concerns jobs is answered before it can be read", refusal.problem.message)
+        return self._unread is None
 
     async def _take_up(self) -> None:
         stored = await self.store.load()
@@ -425,8 +430,6 @@ class Jobs:
         """The store did not take it: there is no such job, and the same request_id may try again."""
         self._runs.pop(run.job.id, None)
         self._forget_request(run.job)
-        # Whatever became of the writing that failed: nobody will be told of this job.
-        self.keep(self._forgotten([run.job.id]))
 
     def ended(self, run: Run) -> None:
         """A run told its end and has nothing out any more: it becomes history, and the oldest history is forgotten."""

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.003
 """How long a batch gathers while several write."""
+CLOSING_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -84,7 +85,11 @@ class Journal:
     async def close(self) -> None:
         """Write what is left, and give the directory back."""
         if self._writing is not None:
-            await asyncio.wait([self._writing])
+            await asyncio.wait([self._writing], timeout=CLOSING_SECONDS)
+        if self._writing is not None:
+            log.error("the journal in %s has not taken its last batch in %g s: the disk hangs", self._where, CLOSING_SECONDS)
+            self._thread.shutdown(wait=False)
+            return
         await asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
         self._thread.shutdown()
 

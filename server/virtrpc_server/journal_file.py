@@ -19,6 +19,8 @@ RESERVE_FILE = "reserve"
 RESERVE_BYTES = 8 << 20
 """Kept from the disk for the ends of jobs that have begun, should it be full: about 500 writings."""
 RESERVE_RETRY_SECONDS = 1.0
+MAX_FORGOTTEN = 10_000
+"""Jobs to be dropped that are remembered while nothing can be written."""
 LOOK_SECONDS = 1.0
 """How often the thread looks whether its file is still there."""
 WAL_BYTES = 16 << 20
@@ -51,6 +53,8 @@ class JournalFile:
     def open(self) -> list[Job]:
         """All jobs, in order of acceptance. Raises InUse, and ValueError for records that this version cannot read."""
         self._take_lock()
+        if self._connection is not None:
+            self._connection.close()
         path = self.directory / FILE
         path.touch(mode=0o600)
         connection = sqlite3.connect(path, check_same_thread=False)
@@ -67,7 +71,12 @@ class JournalFile:
     def write(self, jobs: Mapping[str, Job], new: Collection[str], forgotten: Collection[str]) -> frozenset[str]:
         """Write all of these jobs, or, where there is no room, those that are not new; returns the ids of those that were not written."""
         self._check_there()
-        refused = self._put_all(jobs, new)
+        try:
+            refused = self._put_all(jobs, new)
+        except sqlite3.Error:
+            # Nobody will be told of these, whatever became of their writing: an error may come after the disk has it.
+            self._forgotten.update(list(new)[: MAX_FORGOTTEN - len(self._forgotten)])
+            raise
         self._forget(forgotten)
         return refused
 
