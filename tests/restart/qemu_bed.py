@@ -43,6 +43,10 @@ class Bed:
         """Where what the guests write goes: both daemons see it."""
         return self.first.daemon.path
 
+    def reconnect(self) -> None:
+        """Look past virtrpc again: the first host's daemon was killed and is there again."""
+        self.first.direct = self.keeper.direct = self.mover.direct = libvirt.open(self.first.daemon.uri)
+
     def moved(self) -> libvirt.virDomain | None:
         """The mover at the second host, if that has it."""
         return next((domain for domain in self.second.direct.listAllDomains() if domain.UUIDString() == self.mover.uuid), None)

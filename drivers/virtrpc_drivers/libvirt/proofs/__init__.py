@@ -31,6 +31,7 @@ from virtrpc_drivers.libvirt.proofs import (
     settings,
     snapshots,
     tuning,
+    under_way,
 )
 from virtrpc_drivers.libvirt.proofs.common import Proof, Verdict, state_text
 from virtrpc_drivers.libvirt.runs import Run, Runs
@@ -58,6 +59,7 @@ class Conclusion:
         self._runs = runs
         self._lanes = lanes
         self._uuid = run.call.operation.uuid
+        self._probing: asyncio.Future[bool] | None = None
 
     async def conclude(self) -> Outcome:
         """The outcome, where it is proven. Raises INTERRUPTED with the evidence, or OUTCOME_UNKNOWN."""
@@ -115,20 +117,42 @@ class Conclusion:
             await asyncio.sleep(POLL_SECONDS)
 
     async def _job_can_be_taken(self) -> None:
-        """Raises OUTCOME_UNKNOWN where the hypervisor's job on the domain is not free: the call may be what holds it."""
+        """Return once the hypervisor's job on the domain is free. Raises OUTCOME_UNKNOWN where it is not: the call may be what holds it.
+
+        As long as the hypervisor is seen to be at this very call, that is waited for, however long it takes.
+        """
         end = time.monotonic() + BOUND_SECONDS
-        while True:
-            try:
-                if await self._lanes.probe.bounded(lambda connection: probing.is_free(connection, self._uuid), BOUND_SECONDS):
-                    return
-            except TimeoutError:
-                raise self._unknown() from None
-            except DriverError as error:
-                if error.reason is not Reason.FOREIGN_JOB:
-                    raise
-            if time.monotonic() > end:
-                raise self._unknown()
-            await asyncio.sleep(POLL_SECONDS)
+        try:
+            while not await self._is_free():
+                if await self._is_under_way():
+                    end = time.monotonic() + BOUND_SECONDS
+                elif time.monotonic() > end:
+                    raise self._unknown()
+                await asyncio.sleep(POLL_SECONDS)
+        finally:
+            if self._probing is not None:
+                self._probing.cancel()
+
+    async def _is_free(self) -> bool:
+        """Whether it is, as far as is known in BOUND_SECONDS. While a look is out there is no other."""
+        if self._probing is None:
+            self._probing = asyncio.ensure_future(self._lanes.probe.call(lambda connection: probing.is_free(connection, self._uuid)))
+        if not (await asyncio.wait({self._probing}, timeout=BOUND_SECONDS))[0]:
+            return False
+        looked, self._probing = self._probing, None
+        try:
+            return looked.result()
+        except DriverError as error:
+            if error.reason is not Reason.FOREIGN_JOB:
+                raise
+            return False
+
+    async def _is_under_way(self) -> bool:
+        call = self._run.call
+        try:
+            return await self._lanes.reads.bounded(lambda connection: under_way.is_under_way(connection, call), BOUND_SECONDS)
+        except TimeoutError:
+            return False
 
     def _unknown(self) -> DriverError:
         return failure(Reason.OUTCOME_UNKNOWN, "the domain's job cannot be taken: the call may still be on its way in the hypervisor")
