@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DATED_SECONDS = 5.0
+"""How long after the time that is stored for it a call may be sent."""
 NOT_NOW = {
     Phase.MIGRATION_POST_COPY: "the guest runs at the destination and fetches its memory from here: to stop now would lose it",
     Phase.MIGRATION_FINISH: "the destination is taking over",
@@ -298,6 +300,10 @@ class Run:
         )
         self._tell_those_behind()
         await self.tell()
+        # Where that took long (a full disk), the call would be dated before what others began meanwhile, and its own not be known again.
+        while self._jobs.clock() - (self.job.called or 0.0) > DATED_SECONDS:
+            self._record.decide(called=self._jobs.clock())
+            await self.tell()
         if self._stop.is_set() or self._judge.destroys:
             return self._stopped()
         self._recheck()

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from tests.server.lives import Lives
+from tests.server.lives import Disk, Lives
 from tests.server.test_messages import job as message_job
 from tests.server.world import World, until, virtual
+from tests.virtual_time import wall
 from virtrpc_drivers import operations as op
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.sim.faults import Rule
@@ -431,3 +432,28 @@ async def test_a_store_that_cannot_be_read_refuses_and_heals() -> None:
 
 async def _broken() -> list[Job]:
     raise Refusal(Problem("JOURNAL_UNAVAILABLE", "it is broken"))
+
+
+class SlowOnce(Disk):
+    """It takes half a minute over the first job that is to be sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._slow = [30.0]
+
+    async def put(self, job: Job) -> None:
+        if job.state is JobState.RUNNING and self._slow:
+            await asyncio.sleep(self._slow.pop())
+        await super().put(job)
+
+
+@virtual
+async def test_a_call_is_sent_soon_after_the_time_that_is_stored_for_it() -> None:
+    """Whose storing took long is dated anew: else its job at the hypervisor would seem to have begun too late to be its own."""
+    lives = Lives()
+    lives.life.jobs.store = lives.disk = SlowOnce()
+    async with lives:
+        began = wall()
+        save = await lives.running(op.ManagedSave(uuid=lives.guest().uuid))
+        assert save.called is not None
+        assert save.called >= began + 30
