@@ -6,6 +6,7 @@ import pytest
 from tests.drivers.bed import call_of
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.libvirt import migration, proofs
+from virtrpc_drivers.libvirt.proofs import under_way
 
 NIC = "<interface type='network'>{mac}<source network='default'/><model type='virtio'/>{rest}</interface>"
 OLD = NIC.format(mac="<mac address='52:54:00:00:00:01'/>", rest="<alias name='net0'/>")
@@ -228,3 +229,48 @@ def test_a_definition_is_proven_in_libvirts_words(machine: str, proven: bool) ->
     """The type that a machine's alias stands for is what was sent, and another is not."""
     sent = "<domain><vcpu current='1'>1</vcpu><os><type machine='pc'>hvm</type></os></domain>"
     assert proofs.prove(Defined(machine), call_of(ops.Define(uuid="u", name="n", xml=sent))).proven is proven
+
+
+class Taken(Snapshot):
+    """A snapshot of a domain that is its own connection."""
+
+    def __init__(self, made: int, current: bool) -> None:
+        super().__init__(made)
+        self.current = current
+
+    def isCurrent(self, _flags: int) -> bool:  # noqa: N802 - libvirt's name
+        return self.current
+
+    def lookupByUUIDString(self, _uuid: str) -> "Taken":  # noqa: N802 - libvirt's name
+        return self
+
+    def snapshotLookupByName(self, _name: str, _flags: int) -> "Taken":  # noqa: N802 - libvirt's name
+        return self
+
+
+@pytest.mark.parametrize(
+    ("made", "current", "goes_on"),
+    [
+        pytest.param(101, False, True, id="it is being taken"),
+        pytest.param(101, True, False, id="it was taken"),
+        pytest.param(99, False, False, id="another that was there before"),
+    ],
+)
+def test_a_snapshot_that_is_being_taken_is_under_way(made: int, current: bool, goes_on: bool) -> None:
+    """libvirt lists it from its beginning on, and makes it the current one at its end."""
+    call = call_of(ops.CreateSnapshot(uuid="u", name="s", xml="<domainsnapshot/>"), began=100.7)
+    assert under_way.is_under_way(Taken(made, current), call) is goes_on
+
+
+@pytest.mark.parametrize(
+    ("operation", "reason", "goes_on"),
+    [
+        pytest.param(ops.Start(uuid="u"), libvirt.VIR_DOMAIN_PAUSED_STARTING_UP, True, id="it is being started"),
+        pytest.param(ops.Restore(uuid="u", name="n", path="/f"), libvirt.VIR_DOMAIN_PAUSED_MIGRATION, True, id="its memory is being read"),
+        pytest.param(ops.Start(uuid="u"), libvirt.VIR_DOMAIN_PAUSED_USER, False, id="it was suspended"),
+        pytest.param(ops.SetMemory(uuid="u", memory_bytes=1), libvirt.VIR_DOMAIN_PAUSED_STARTING_UP, False, id="another's start"),
+    ],
+)
+def test_a_guest_that_comes_up_is_under_way(operation: ops.AnyOperation, reason: int, goes_on: bool) -> None:
+    """It is paused for just that reason, and for the call that starts it alone."""
+    assert under_way.is_under_way(Place(libvirt.VIR_DOMAIN_PAUSED, reason), call_of(operation)) is goes_on
