@@ -37,6 +37,8 @@ class Bed:
     """Has none, and moves to the second host and back."""
     ends: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     """How often each end came: who was killed, in which operation, at which moment, and the job's state with its evidence."""
+    ended: dict[str, t.JobState.ValueType] = field(default_factory=dict)
+    """Each job's final state, as it was first told."""
 
     @property
     def path(self) -> Path:

@@ -104,6 +104,7 @@ class Round:
             known = set(watcher.jobs)
             job = await self._killed(client, options)
             self._bed.ends[self._who, self._work.name, self._moment, _end_of(job)] += 1
+            self._bed.ended[job.job_id] = job.state
             self._judge(job)
             await self._is_told(client, watcher, job, known)
             self._work.let_go()
@@ -196,7 +197,10 @@ class Round:
         else:
             assert self._work.undone(), job
             said = f"{job.evidence} {job.error.message}"
-            assert all(str(path) in said for path in self._work.left()), (self._work.left(), job)
+            left = self._work.left()
+            assert all(str(path) in said for path in left), (left, job)
+            # Of what was under way, what nobody but us could have removed is there.
+            assert left or not self._work.leaves_files or self._moment is Moment.BEFORE, job
         match self._moment:
             case Moment.BEFORE:
                 assert job.state in (t.JOB_STATE_SUCCEEDED, t.JOB_STATE_INTERRUPTED, t.JOB_STATE_FAILED), job

@@ -35,6 +35,8 @@ class Work(ABC):
     abortable = True
     writes_memory = False
     """Whether it is held by its writer: then an abort ends it only once that goes on."""
+    leaves_files = False
+    """Whether libvirt leaves what it has written where it does not succeed."""
 
     def __init__(self, bed: Bed) -> None:
         self.bed = bed
@@ -151,6 +153,7 @@ class Copy(Work):
     """CopyBlock with PIVOT."""
 
     name = "copy"
+    leaves_files = True
 
     def __init__(self, bed: Bed) -> None:
         super().__init__(bed)

@@ -35,6 +35,13 @@ async def test_kill(qemu_bed: Bed, name: str, number: int, who: str) -> None:
     await Round(qemu_bed, work, who, MOMENTS[number], killer(qemu_bed, who, chance), chance).play()
 
 
+def test_nothing_is_forgotten(qemu_bed: Bed) -> None:
+    """After all these kills each job is there once, in the state in which its end was told."""
+    with qemu_bed.server.blocking() as client:
+        listed = [(job.job_id, job.state) for job in client.list_jobs() if job.job_id in qemu_bed.ended]
+    assert sorted(listed) == sorted(qemu_bed.ended.items())
+
+
 def killer(bed: Bed, who: str, chance: random.Random) -> Callable[[], None]:
     """What kills it, and starts it again where nobody else does."""
     if who == "driver":
