@@ -11,7 +11,7 @@ HOSTS = "abcdefgh"
 """A process that dies again and again is started again with growing pauses: with more of them there is always one to kill."""
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("count", [8, pytest.param(200, marks=pytest.mark.restart)])
 async def test_driver_processes_are_killed(count: int) -> None:
     """No job is lost, none happens twice, none is told to have ended otherwise than it did, and every watcher hears of every end."""

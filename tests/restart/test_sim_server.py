@@ -23,7 +23,7 @@ def kill_and_start(server: StubbornServer, chances: random.Random) -> None:
     server.start()
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("count", [8, pytest.param(200, marks=pytest.mark.restart)])
 async def test_the_server_is_killed(count: int) -> None:
     """No job is lost, none happens twice, none is told to have ended otherwise than it did, and every watcher hears of every end."""
