@@ -23,8 +23,8 @@ AT_ONCE = 50
 SECONDS = 2.0
 """How long verbs are counted, on each server in each round."""
 REMEMBERED = 100_000
-LISTS = 150
-LIST_RATE = 30.0
+LISTS = 120
+LIST_RATE = 40.0
 CONFIG = """
 socket = "{socket}"
 state_dir = "{socket}.state"
