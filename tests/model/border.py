@@ -50,7 +50,7 @@ class AtTheBorder:
             yield f"[once] {named(job)} was sent again, and an earlier life of the server had sent it"
         elif before is not None and before.answer != Reason.FOREIGN_JOB.value:
             yield f"[once] {named(job)} was sent again, and its first call ended {before.answer or 'nowhere'}"
-        elif before is not None:
+        elif before is not None and not before.earlier:
             yield from self._blocked(job, before)
         if self.past is not None and job_id in self.past.cut_off:
             yield f"[cut off] {named(job)} was queued when the server ended, was not to go on, and was sent"

@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 import msgspec
 
+from virtrpc_server.errors import refuse
 from virtrpc_server.records import Job
 from virtrpc_server.store import Store
 from virtrpc_server.telling import LIVES_APART
 
 
 class Journal:
-    """`seconds` is how long each writing takes from now on, `failures` how many of the next ones fail.
+    """`seconds` is how long each writing takes from now on, `failures` how many of the next ones fail, `unreadable` how often it cannot be read.
 
     `order` gives the next place in the order of all that happens. `judge` is asked about a job's end when that is first handed over,
     before anybody is told of it.
@@ -26,6 +27,7 @@ class Journal:
         self._judged: set[str] = set()
         self.seconds = 0.0
         self.failures = 0
+        self.unreadable = 0
         self.offered: dict[str, Job] = {}
         """The first form of each job that it was given, taken or not, in order of acceptance."""
         self.given: dict[tuple[str, int], tuple[int, float]] = {}
@@ -63,7 +65,10 @@ class Journal:
             self.refused[job_id] = asyncio.get_running_loop().time()
 
     def load(self) -> list[Job]:
-        """All that it took, as it comes back from a disk."""
+        """All that it took, as it comes back from a disk. Raises Refusal."""
+        if self.unreadable:
+            self.unreadable -= 1
+            raise refuse("JOURNAL_UNAVAILABLE", "no reading today")
         self.found = {job_id: msgspec.json.decode(msgspec.json.encode(job), type=Job) for job_id, job in sorted(self.held.items())}
         return list(self.found.values())
 

@@ -191,9 +191,7 @@ class Machine(Stage):
     def cancel(self, job: int) -> None:
         """Somebody cancels a job."""
         job_id = self._job(job)
-        if job_id:
-            self._wishes.cancelled.add(job_id)
-            self._do(lambda: self._send("CancelJob", job_pb2.CancelJobRequest(job_id=job_id)))
+        self._do(lambda: self._cancel(job_id))
 
     cancel_2 = cancel_3 = cancel
 
@@ -324,7 +322,7 @@ class Machine(Stage):
     # How the server ends
 
     @rule(
-        how=st.sampled_from(("kill", "kill", "kill", "drain")),
+        how=st.sampled_from(("kill", "kill", "kill", "kill", "drain", "cancel in a drain", "kill in a drain")),
         verb=st.sampled_from(("", "", *requests.FREQUENT)),
         guest=guests,
         leave=leaves,
@@ -333,14 +331,15 @@ class Machine(Stage):
         away=st.sampled_from((0.05, 1.0, 0.05, 6.0, 20.0)),
         meanwhile=st.sampled_from(("", "", *STRANGERS)),
         later=st.sampled_from((0.5, 0.0, 2.0)),
+        unread=st.sampled_from((0, 0, 0, 1)),
         back=st.lists(st.sampled_from(("watch", "repeat", "")), min_size=1, max_size=3),
     )
     def restart(self, **how: Any) -> None:
         """The server is killed, or asked to end, and started again `away` seconds later.
 
         That is so many turns of the loop after somebody called a verb, and of the writings that are under way the first `taken` are taken.
-        `meanwhile` is what somebody else does before the next life begins. Those who have lost their streams come `back` in these ways `later`,
-        or do not.
+        `meanwhile` is what somebody else does before the next life begins, and that finds the journal `unread`able so many times. Those who have
+        lost their streams come `back` in these ways `later`, or do not.
         """
         if self.restarts:
             self._guarded(self._restart(**how))
@@ -357,16 +356,18 @@ class Machine(Stage):
         away: float,
         meanwhile: str,
         later: float,
+        unread: int,
         back: list[str],
     ) -> None:
         if verb:
             self._begin_one(verb, guest, 0, leave=leave)
         for _ in range(turns):
             await asyncio.sleep(0)
-        await self._end_life(taken=taken, drain=2.0 if how == "drain" else None)
+        await self._end_life(how=how, taken=taken if how.startswith("kill") else ALL)
         if meanwhile:
             self._change(guest, STRANGERS[meanwhile], "other")
         await asyncio.sleep(away)
+        self._there.journal.unreadable = unread
         await self._next_life()
         await asyncio.sleep(later)
         for caller, way in zip(self._lost, itertools.cycle(back), strict=False):

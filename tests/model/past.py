@@ -14,10 +14,14 @@ from tests.model.wishes import Wishes
 from tests.model.world import World
 from tests.virtual_time import EPOCH
 from virtrpc.v1 import job_pb2, types_pb2
-from virtrpc_server.records import Job, JobState
+from virtrpc_drivers.errors import Reason
+from virtrpc_server.records import CancelReason, Job, JobState
 
 EDGE = 0.01
 """Seconds by which a wait limit may have passed, or not."""
+
+UNPROVABLE = frozenset({"Reboot", "RevertToSnapshot", "SetUserPassword"})
+"""Verbs of which nothing shows afterwards whether they were done."""
 
 
 class Past:
@@ -79,6 +83,10 @@ class Past:
             if not job.finished:
                 continue
             out = self._world.record.calls.get(job.id)
+            begun = out is not None and out.answer != Reason.FOREIGN_JOB.value
+            assert job.cancel_reason is not CancelReason.DRAIN or not begun, f"[drain] job {job.id} had begun, and was ended by a drain"
+            proven = job.state is not JobState.SUCCEEDED or job.verb not in UNPROVABLE or self._world.applied(job)
+            assert proven, f"[truth] job {job.id} succeeded, and {job.verb} was not done"
             if job.id in self.cut_off:
                 ends = (JobState.INTERRUPTED, JobState.PREEMPTED, JobState.CANCELLED)
                 assert job.state in ends, f"[cut off] job {job.id} was queued when the server ended, was not to go on, and ended {job.state}"

@@ -26,6 +26,8 @@ class Out:
     operation: AnyOperation
     began: float
     """Loop time in seconds."""
+    earlier: bool = False
+    """It was sent by an earlier life of the server."""
     resumed: bool = False
     """It was sent by an earlier life of the server, as far as that has stored it, and a later one asks, or will ask, what became of it."""
     waits: bool = True
@@ -140,7 +142,7 @@ class Record:
         """Nobody waits for any answer. What is stored as sent may be at a hypervisor, for all that the next life knows."""
         now = asyncio.get_running_loop().time()
         for out in self.calls.values():
-            out.waits, out.aborts = False, 0
+            out.waits, out.aborts, out.earlier = False, 0, True
         for job in jobs:
             if job.state is not JobState.RUNNING and not job.haunts:
                 continue

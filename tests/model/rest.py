@@ -28,8 +28,10 @@ MOMENT = 1e-6
 async def settled() -> bool:
     """Wait until nothing more happens at this moment; whether that came to be."""
     loop = cast("Any", asyncio.get_running_loop())
+    due = False
     for _ in range(TURNS_TO_REST):
-        await asyncio.sleep(0)
+        # A timer of this moment may be due a nanosecond later, for the many digits of its time.
+        await asyncio.sleep(MOMENT if due and not loop._ready else 0)
         due = loop._scheduled and loop._scheduled[0]._when <= loop.time() + MOMENT
         if not loop._ready and not due:
             return True

@@ -145,12 +145,12 @@ class Stage(RuleBasedStateMachine):
 
     # How the server ends and begins again
 
-    async def _end_life(self, *, taken: int = ALL, drain: float | None = None) -> None:
-        """Kill the server, with the first `taken` of what was being written; or have it drain for so many seconds before."""
+    async def _end_life(self, *, how: str, taken: int = ALL) -> None:
+        """Kill the server, with the first `taken` of what was being written; or have it drain before."""
         world = self._there
-        if drain is not None:
+        if how != "kill":
             over = {job.id for job in world.journal.held.values() if job.finished}
-            await world.core.jobs.drain(drain)
+            await self._drain(how)
             # Of those that were accepted in that very moment the journal has heard since.
             self._wishes.drained |= world.journal.offered.keys() - over
         here = [caller for caller in self._callers if caller.reason is None]
@@ -163,6 +163,20 @@ class Stage(RuleBasedStateMachine):
         assert await settled(), "[rest] a server that was killed has no rest"
         left = [task for task in asyncio.all_tasks() if _is_of_server(task)]
         assert not left, f"[left behind] {left}"
+
+    async def _drain(self, how: str) -> None:
+        draining = self._loop.create_task(self._there.core.jobs.drain(60.0 if how == "drain for long" else 2.0))
+        await asyncio.sleep(0.3)
+        if how == "cancel in a drain":
+            self._cancel(self._job(0))
+        elif how == "kill in a drain":
+            draining.cancel()
+        await asyncio.wait([draining])
+
+    def _cancel(self, job_id: str) -> None:
+        if job_id:
+            self._wishes.cancelled.add(job_id)
+            self._send("CancelJob", job_pb2.CancelJobRequest(job_id=job_id))
 
     async def _next_life(self) -> None:
         """Start the server again; who watches goes on where it was."""
@@ -301,7 +315,7 @@ class Stage(RuleBasedStateMachine):
                 await self._there.core.jobs.drain(60.0)
                 await rest.close()
                 return
-            await self._end_life(drain=60.0)
+            await self._end_life(how="drain for long")
             await self._next_life()
         await rest.come()
         await self._look()

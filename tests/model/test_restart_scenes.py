@@ -8,17 +8,9 @@ from tests.model.machine import Machine
 from tests.model.test_scenes import call, ends, stage
 
 PLAIN = {
-    "how": "kill",
-    "verb": "",
-    "guest": "a1",
-    "leave": "detach",
-    "turns": 0,
-    "taken": 0,
-    "away": 0.05,
-    "meanwhile": "",
-    "later": 0.5,
+    "how": "kill", "verb": "", "guest": "a1", "leave": "detach", "turns": 0, "taken": 0, "away": 0.05, "meanwhile": "", "later": 0.5, "unread": 0,
     "back": ["watch"],
-}
+}  # fmt: skip
 
 
 def restart(machine: Machine, **how: Any) -> None:
@@ -141,6 +133,17 @@ def test_what_ran_has_its_place_at_the_daemon_before_its_host_is_reached() -> No
         machine.time_passes(seconds=31.0)
 
 
+def test_a_journal_that_is_read_late_is_taken_up_all_the_same() -> None:
+    """Its hosts are known before its jobs are: what ran has its places before anything is accepted."""
+    with stage(workers=3) as machine:
+        call(machine, "ManagedSaveDomain")
+        call(machine, "StartDomain", wait=300.0)
+        restart(machine, unread=1)
+        call(machine, "SuspendDomain", "a2")
+        machine.time_passes(seconds=11.0)
+        assert ends(machine) == ["succeeded", "succeeded", "succeeded"]
+
+
 def test_progress_that_was_told_is_older_than_what_the_next_life_tells() -> None:
     """Not all of it was stored; a store that is slow keeps nobody from being told more than before."""
     with stage() as machine:
@@ -163,6 +166,26 @@ def test_a_drain_leaves_what_runs_and_what_may_wait_to_the_next_life() -> None:
         restart(machine, how="drain")
         machine.time_passes(seconds=31.0)
         assert ends(machine) == ["succeeded", "succeeded", "interrupted"]
+
+
+def test_a_job_that_a_drain_has_left_to_the_next_life_is_cancelled_before_that() -> None:
+    """It has stopped waiting, and ends all the same; so it is cancelled, and not begun by the next."""
+    with stage() as machine:
+        call(machine, "ManagedSaveDomain")
+        call(machine, "StartDomain", wait=300.0)
+        restart(machine, how="cancel in a drain")
+        machine.time_passes(seconds=11.0)
+        assert ends(machine) == ["succeeded", "cancelled"]
+
+
+def test_a_drain_is_cut_short() -> None:
+    """By a kill, as a second signal is one."""
+    with stage() as machine:
+        call(machine, "ManagedSaveDomain")
+        call(machine, "StartDomain", wait=300.0)
+        restart(machine, how="kill in a drain")
+        machine.time_passes(seconds=11.0)
+        assert ends(machine) == ["succeeded", "succeeded"]
 
 
 def test_the_server_is_killed_again_and_again() -> None:
