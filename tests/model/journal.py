@@ -28,6 +28,8 @@ class Journal:
         self.seconds = 0.0
         self.failures = 0
         self.unreadable = 0
+        self.was_read = asyncio.Event()
+        """The present life has read it."""
         self.offered: dict[str, Job] = {}
         """The first form of each job that it was given, taken or not, in order of acceptance."""
         self.given: dict[tuple[str, int], tuple[int, float]] = {}
@@ -51,6 +53,7 @@ class Journal:
     def open(self) -> Pen:
         """The store of the next life of the server."""
         self.lives += 1
+        self.was_read.clear()
         return Pen(self)
 
     def end_life(self, taken: int) -> None:
@@ -69,6 +72,7 @@ class Journal:
         if self.unreadable:
             self.unreadable -= 1
             raise refuse("JOURNAL_UNAVAILABLE", "no reading today")
+        self.was_read.set()
         self.found = {job_id: msgspec.json.decode(msgspec.json.encode(job), type=Job) for job_id, job in sorted(self.held.items())}
         return list(self.found.values())
 

@@ -89,6 +89,8 @@ class World:
         self.expected.begin_again()
         self.core = Core(self.settings, self._driver, self.journal.open(), wall)
         await self.start()
+        # Until then all that concerns jobs is refused.
+        await self.journal.was_read.wait()
 
     def let_go(self) -> None:
         """End whatever goes wrong, and whatever others do."""
