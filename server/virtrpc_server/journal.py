@@ -20,7 +20,9 @@ from virtrpc_server.records import Job
 log = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.003
-"""How long a batch gathers while several write."""
+"""How long a batch gathers while many write."""
+MANY = 5
+"""Jobs in a batch from which on the next one gathers."""
 CLOSING_SECONDS = 10.0
 
 
@@ -112,14 +114,11 @@ class Journal:
             while (batch := self._next) is not None:
                 self._next = None
                 await self._commit(batch)
-                await self._gather_more()
+                if len(batch.jobs) >= MANY:
+                    # Most of a small batch's cost is the batch. Who writes alone, or nearly, is not kept waiting.
+                    await asyncio.sleep(GATHER_SECONDS)
         finally:
             self._writing = None
-
-    async def _gather_more(self) -> None:
-        # Where several write: most of a small batch's cost is the batch. Who writes alone is not kept waiting.
-        if self._next is not None:
-            await asyncio.sleep(GATHER_SECONDS)
 
     async def _commit(self, batch: _Batch) -> None:
         write, loop = self._file.write, asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""The least that a server of grpc.aio can do with a WatchJob stream: it sends a message that is laid out, and keeps the stream open.
+"""The least that a server of grpc.aio can do with a WatchJob stream: it sends a message that is laid out, and keeps the stream open or ends it.
 
 Usage: python -m tests.bench.bare SOCKET. What a stream of ours costs is compared with this. Ends when its standard input closes.
 """
@@ -20,10 +20,11 @@ from virtrpc_server.transport import OPTIONS
 
 
 class Bare(aio.ServerInterceptor):
-    """Answers whatever is called; nothing is parsed. `size` is how many bytes the message has."""
+    """Answers whatever is called; nothing is parsed."""
 
     def __init__(self) -> None:
         self._body = b""
+        self._open = 0
         # A future that nothing but its waiter holds would be collected, and the stream with it.
         self._never = asyncio.Event()
         self._handler: Any = grpc.unary_stream_rpc_method_handler(self._answer)
@@ -33,12 +34,14 @@ class Bare(aio.ServerInterceptor):
         return self._handler
 
     async def _answer(self, _request: bytes, context: aio.ServicerContext[Any, Any]) -> None:
+        stays, self._open = self._open > 0, self._open - 1
         await context.write(self._body)
-        await self._never.wait()
+        if stays:
+            await self._never.wait()
 
-    async def say(self, size: int) -> None:
-        """How long its message is from now on, in bytes."""
-        self._body = bytes(size)
+    async def say(self, size: int, stay_open: int) -> None:
+        """How long its message is from now on, in bytes, and how many of the next streams stay open after it, as those of jobs that run do."""
+        self._body, self._open = bytes(size), stay_open
 
     async def move_to(self, processor: int) -> None:
         """Leave the other processors to others."""

@@ -134,7 +134,7 @@ async def _bare(bed: Bed) -> float:
     socket = bed.directory / "bare"
     async with Child("tests.bench.bare", str(socket)) as bare:
         await bare.ask("move_to", processor=bed.processor)
-        await bare.ask("say", size=bed.message_bytes)
+        await bare.ask("say", size=bed.message_bytes, stay_open=len(bed.running))
         return (await _attached(bed, f"unix:{socket}"))[0]
 
 
