@@ -209,6 +209,8 @@ class SimHypervisor:
                 await foreign[0].over.wait()
             elif self.handle(uuid).editor is None:
                 return
+        # It is gone, and what worked on it may still do so, on the handle that another one by this uuid would have.
+        await self.handle(uuid).free()
 
     @asynccontextmanager
     async def worker(self) -> AsyncIterator[None]:
