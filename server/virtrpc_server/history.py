@@ -44,6 +44,7 @@ class History:
             ended, may_be_repeated = next(iter(self._ended.values()))
             age = now - ended
             beyond = len(self._ended) > self._retention.jobs or age > self._retention.seconds
-            if not beyond or (may_be_repeated and age < REQUEST_ID_SECONDS):
+            # One that ended in what is now the future, for the clock was set back, must not keep all that ended after it.
+            if not beyond or (may_be_repeated and -REQUEST_ID_SECONDS < age < REQUEST_ID_SECONDS):
                 return
             yield self._ended.popitem(last=False)[0]

@@ -18,7 +18,7 @@ from virtrpc_drivers.values import Group, Slot, VerbSupport
 from virtrpc_server import verbs
 from virtrpc_server.domains import Domains, Entry
 from virtrpc_server.endings import in_vain
-from virtrpc_server.errors import Refusal, not_yet, refuse
+from virtrpc_server.errors import NotYet, Refusal, not_yet, refuse
 from virtrpc_server.feed import Feed
 from virtrpc_server.history import DEFAULT_RETENTION, History, Retention
 from virtrpc_server.hosts import Freshness, Host, Hosts
@@ -43,6 +43,8 @@ SHORTEST_PAUSE = 0.02
 FORGET_SECONDS = 60.0
 """How often what has become too old is looked for."""
 REOPEN_SECONDS = 5.0
+STORING_SECONDS = 1.0
+"""How long a drain waits for the store to take what was accepted just before."""
 READING_SECONDS = 10.0
 """How long a start waits for the journal before queries are answered without it."""
 
@@ -94,7 +96,7 @@ class Jobs:
         self._ghosts: set[asyncio.Task[None]] = set()
         self._requests: dict[tuple[str, str], str] = {}
         self._history = History(retention, clock)
-        self._reading: asyncio.Task[bool] | None = None
+        self._reading: asyncio.Task[None] | None = None
         self._unread: Problem | None = None
         """Why it is not known which jobs there are."""
         self._order: list[str] = []
@@ -108,26 +110,26 @@ class Jobs:
 
     async def begin(self) -> None:
         """Take up what an earlier life has left. Until the store can be read, all that concerns jobs is refused. Raises InUse."""
-        self._unread = Problem("JOURNAL_UNAVAILABLE", "the journal of jobs is still being read; try again soon")
+        self._unread = NotYet("JOURNAL_UNAVAILABLE", "the journal of jobs is still being read; try again soon")
         self._reading = asyncio.get_running_loop().create_task(self._read_store())
         self.keep(self._forget_old())
         await asyncio.wait([self._reading], timeout=READING_SECONDS)
-        if self._reading.done() and not self._reading.result():
-            self.keep(self._read_later())
+        if self._reading.done():
+            self._reading.result()
+        self.keep(self._read_later(self._reading))
 
-    async def _read_later(self) -> None:
-        while self._unread is not None:
+    async def _read_later(self, reading: asyncio.Task[None]) -> None:
+        await reading
+        while self._unread is not None and not self.draining:
             await asyncio.sleep(REOPEN_SECONDS)
             await self._read_store()
 
-    async def _read_store(self) -> bool:
-        """Whether it could be read."""
+    async def _read_store(self) -> None:
         try:
             await self._take_up()
         except Refusal as refusal:
             self._unread = refusal.problem
             log.error("%s; nothing that concerns jobs is answered before it can be read", refusal.problem.message)
-        return self._unread is None
 
     async def _take_up(self) -> None:
         stored = await self.store.load()
@@ -135,6 +137,8 @@ class Jobs:
             if job.host not in self.hosts and (left := without_host(job, self.clock())) is not None:
                 await self.store.put(left)
                 stored[place] = left
+        if self.draining:
+            return  # the next life begins them
         self._last_id = max((number_of(job.id) for job in stored), default=0)
         take_up(self, stored)
         self._unread = None
@@ -399,6 +403,9 @@ class Jobs:
         Cancels nothing.
         """
         self.draining = True
+        beginning = [run.stored for run in self._runs.values() if not run.stored.done()]
+        if beginning:
+            await asyncio.wait(beginning, timeout=min(limit, STORING_SECONDS))
         for run in list(self._runs.values()):
             if run.job.state is JobState.QUEUED and not run.park():
                 self._stop(run, CancelReason.DRAIN)

@@ -86,14 +86,19 @@ class Journal:
 
     async def close(self) -> None:
         """Write what is left, and give the directory back."""
+        closing = asyncio.get_running_loop().create_task(self._closed())
+        await asyncio.wait([closing], timeout=CLOSING_SECONDS)
+        if closing.done():
+            closing.result()
+        else:
+            log.error("the journal in %s could not be closed in %g s: the disk hangs", self._where, CLOSING_SECONDS)
+            closing.cancel()
+        self._thread.shutdown(wait=False)
+
+    async def _closed(self) -> None:
         if self._writing is not None:
-            await asyncio.wait([self._writing], timeout=CLOSING_SECONDS)
-        if self._writing is not None:
-            log.error("the journal in %s has not taken its last batch in %g s: the disk hangs", self._where, CLOSING_SECONDS)
-            self._thread.shutdown(wait=False)
-            return
+            await self._writing
         await asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
-        self._thread.shutdown()
 
     def _gather(self) -> _Batch:
         if self._next is None:

@@ -101,7 +101,7 @@ class JournalFile:
         try:
             with self._db as transaction:
                 transaction.executemany(_FORGET, [(number_of(job_id),) for job_id in self._forgotten])
-        except sqlite3.OperationalError:
+        except sqlite3.Error:
             return  # with a later batch: what was written with this one is written
         self._forgotten.clear()
 

@@ -107,8 +107,10 @@ class Run:
         return True
 
     def park(self) -> bool:
-        """Leave a queued job as it is stored, for the next server; False where that could not begin it."""
-        if self.task is None or self._stop.is_set() or not self._jobs.store.outlives or cut_off(self.job, self._jobs.clock()) is not None:
+        """Leave a queued job as it is stored, for the next server; False where it is not yet stored, or that could not begin it."""
+        if self.task is None or self._stop.is_set() or not self.stored.done() or not self._jobs.store.outlives:
+            return False
+        if cut_off(self.job, self._jobs.clock()) is not None:
             return False
         self._places.give_up()
         self.task.cancel()

@@ -26,6 +26,7 @@ from virtrpc_drivers.errors import DriverError
 from virtrpc_drivers.sim.options import from_uri
 
 DEFAULT_CONFIG = Path("/etc/virtrpc/virtrpcd.toml")
+ROOTS_STATE_DIR = Path("/var/lib/virtrpc")
 DEFAULT_HOST = "local"
 DEFAULT_URI = "qemu:///system"
 
@@ -48,8 +49,11 @@ def default_socket() -> Path:
 def default_state_dir() -> Path:
     """Where root's server keeps its journal, and where everybody else's."""
     if os.geteuid() == 0:
-        return Path("/var/lib/virtrpc")
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "virtrpc"
+        return ROOTS_STATE_DIR
+    try:
+        return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "virtrpc"
+    except RuntimeError:  # a user that has no home, as in many a container
+        return ROOTS_STATE_DIR
 
 
 def split_address(address: str) -> tuple[str, int]:

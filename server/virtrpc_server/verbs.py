@@ -60,6 +60,8 @@ _ALONE = "alone"
 _BACKGROUND = "background"
 _PASSWORD = re.compile(r"""\spasswd\s*=\s*("[^"]*"|'[^']*')""")
 """A screen's password in a definition or a device."""
+_COOKIE = re.compile(r"(<cookie\b[^<>]*>)(?:<!\[CDATA\[)?[^<]*(</cookie\s*>)")
+"""What a disk that is fetched by HTTP shows its server."""
 
 
 class Kind(StrEnum):
@@ -181,5 +183,5 @@ def without_secrets(operation: AnyOperation) -> AnyOperation:
     if isinstance(operation, SetUserPassword):
         return msgspec.structs.replace(operation, password="")
     texts: dict[str, str] = {field: getattr(operation, field) for field in operation.__struct_fields__ if field.endswith("xml")}
-    clean = {field: _PASSWORD.sub("", text) for field, text in texts.items() if "passwd" in text}
+    clean = {field: _COOKIE.sub(r"\1\2", _PASSWORD.sub("", text)) for field, text in texts.items() if "passwd" in text or "<cookie" in text}
     return msgspec.structs.replace(operation, **clean) if clean else operation

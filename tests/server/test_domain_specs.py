@@ -17,7 +17,7 @@ from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import spec_pb2 as s
 from virtrpc_drivers import merging
 from virtrpc_drivers.device_xml import of_domain
-from virtrpc_drivers.operations import Define
+from virtrpc_drivers.operations import AttachDevice, Define
 from virtrpc_drivers.values import HostInfo, Stamp
 from virtrpc_server import verbs
 from virtrpc_server.domains import Entry
@@ -314,6 +314,10 @@ def test_passwords_are_not_kept() -> None:
     )
     assert isinstance(kept, Define)
     assert kept.xml == "<domain><graphics type='vnc' port='1'/><x/></domain>"
+    cookies = "<cookies><cookie name='a'>{}</cookie><cookie name='b'>{}</cookie></cookies>"
+    disk = verbs.without_secrets(AttachDevice(uuid=UUID, xml=cookies.format("sesame", "<![CDATA[sesame]]>")))
+    assert isinstance(disk, AttachDevice)
+    assert disk.xml == cookies.format("", "")
 
 
 def test_what_a_host_has() -> None:

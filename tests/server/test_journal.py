@@ -221,6 +221,23 @@ async def test_a_file_that_is_taken_away_is_noticed(tmp_path: Path, monkeypatch:
     await journal.close()
 
 
+async def test_what_cannot_be_forgotten_stops_nothing(tmp_path: Path) -> None:
+    """Where old jobs cannot be dropped, whatever the reason, new ones are written and not refused all the same."""
+    journal = Journal(tmp_path)
+    await journal.load()
+    await journal.add(job(1))
+    await journal.close()
+    with sqlite3.connect(tmp_path / FILE) as database:
+        database.execute("CREATE TRIGGER keep BEFORE DELETE ON jobs BEGIN SELECT RAISE(ABORT, 'it is damaged'); END")
+    database.close()
+    journal = Journal(tmp_path)
+    await journal.load()
+    await journal.forget([job(1).id])
+    await journal.add(job(2))
+    assert [each.id for each in await journal.load()] == [job(1).id, job(2).id]
+    await journal.close()
+
+
 def test_old_records_are_read() -> None:
     """A record of each version and operation is read by this one: who changes what a job is made of changes MIGRATIONS too."""
     for version in range(1, len(MIGRATIONS) + 1):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
 import pytest
 
@@ -13,11 +15,13 @@ from tests.virtual_time import wall
 from virtrpc_drivers import operations as op
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.sim.faults import Rule
-from virtrpc_server.errors import Refusal
+from virtrpc_server.errors import NotYet, Refusal
 from virtrpc_server.history import REQUEST_ID_SECONDS, History, Retention
-from virtrpc_server.jobs import CancelOutcome
+from virtrpc_server.jobs import READING_SECONDS, CancelOutcome
 from virtrpc_server.records import CancelReason, Job, JobState, OnDisconnect, Problem, WaitingFor
 
+P = ParamSpec("P")
+T = TypeVar("T")
 GIB = 1 << 30
 FORGETFUL = "sim://a/?domains=4&running=2&remembers=0"
 
@@ -278,6 +282,39 @@ async def test_a_job_that_a_drain_left_queued_can_still_be_cancelled() -> None:
 
 
 @virtual
+async def test_a_drain_waits_for_the_store_to_take_what_was_just_accepted() -> None:
+    """Its caller is told the job's id, and the next life begins it."""
+    async with Lives() as lives:
+        save = await lives.running(op.ManagedSave(uuid=lives.guest().uuid))
+        lives.disk.add = _late(lives.disk.add, 0.1)  # type: ignore[method-assign]
+        kept = lives.accept(op.Start(uuid=save.uuid), on_disconnect=OnDisconnect.DETACH)
+        told = asyncio.ensure_future(kept.stored())
+        await lives.jobs.drain(60)
+        assert (await told).id == kept.job.id
+        await lives.restart()
+        assert (await lives.ended(kept.job.id)).state is JobState.SUCCEEDED
+
+
+@virtual
+async def test_what_is_read_during_a_drain_is_left_to_the_next_life() -> None:
+    """A server that goes down before it has read its journal begins nothing."""
+    async with Lives() as lives:
+        await lives.running(op.ManagedSave(uuid=lives.guest().uuid))
+        kept = lives.accept(op.Start(uuid=lives.guest().uuid), on_disconnect=OnDisconnect.DETACH, wait_limit=300)
+        await kept.stored()
+        load = lives.disk.load
+        await lives.killed()
+        lives.disk.load = _late(load, READING_SECONDS + 1)  # type: ignore[method-assign]
+        await lives.started()
+        await lives.jobs.drain(5)
+        await asyncio.sleep(20)
+        assert [job.attempts for job in await load()] == [1, 0]
+        lives.disk.load = load  # type: ignore[method-assign]
+        await lives.restart()
+        assert (await lives.ended(kept.job.id)).state is JobState.SUCCEEDED
+
+
+@virtual
 async def test_what_runs_at_the_end_of_a_drain_is_adopted() -> None:
     """A job that takes longer than the drain waits goes on at its hypervisor, and in the next life."""
     async with Lives("sim://a/?domains=4&running=2&save_seconds=50") as lives:
@@ -408,6 +445,32 @@ def test_a_request_is_remembered_for_an_hour() -> None:
     assert list(history.expired()) == ["asked", "other"]
 
 
+def test_a_job_that_ended_in_the_future_keeps_no_others() -> None:
+    """Where the clock was set back by more than an hour, history is bounded as ever."""
+    now = 1e9
+    history = History(Retention(jobs=1), lambda: now)
+    history.add(message_job(id="ahead", ended=now + 2 * REQUEST_ID_SECONDS, request_id="r"))
+    history.add(message_job(id="after", ended=now, request_id=""))
+    assert list(history.expired()) == ["ahead"]
+
+
+@virtual
+async def test_a_store_that_fails_late_is_tried_again() -> None:
+    """Also where the server has begun to answer queries meanwhile; till then callers are told to try again soon."""
+    async with Lives() as lives:
+        save = await lives.running(op.ManagedSave(uuid=lives.guest().uuid))
+        await lives.killed()
+        load = lives.disk.load
+        lives.disk.load = _late(_broken, READING_SECONDS + 5)  # type: ignore[method-assign]
+        await lives.started()
+        with pytest.raises(Refusal, match="JOURNAL_UNAVAILABLE") as caught:
+            lives.jobs.ids()
+        assert isinstance(caught.value.problem, NotYet)
+        lives.disk.load = load  # type: ignore[method-assign]
+        await until(lambda: lives.jobs.get(save.id))
+        assert (await lives.ended(save.id)).state is JobState.SUCCEEDED
+
+
 @virtual
 async def test_a_store_that_cannot_be_read_refuses_and_heals() -> None:
     """Jobs are refused with the reason, and none is said to be unknown; once it can be read, everything is there."""
@@ -457,3 +520,11 @@ async def test_a_call_is_sent_soon_after_the_time_that_is_stored_for_it() -> Non
         save = await lives.running(op.ManagedSave(uuid=lives.guest().uuid))
         assert save.called is not None
         assert save.called >= began + 30
+
+
+def _late(work: Callable[P, Awaitable[T]], seconds: float) -> Callable[P, Coroutine[Any, Any, T]]:
+    async def after(*args: P.args, **kwargs: P.kwargs) -> T:
+        await asyncio.sleep(seconds)
+        return await work(*args, **kwargs)
+
+    return after

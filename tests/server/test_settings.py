@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from virtrpc_server import settings as module
-from virtrpc_server.settings import ConfigurationError, default_socket, is_loopback, load, parse_host, shown, split_address
+from virtrpc_server.settings import ConfigurationError, default_socket, default_state_dir, is_loopback, load, parse_host, shown, split_address
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +31,15 @@ def complaint(config: Path | None = None, **flags: Any) -> str:
     with pytest.raises(ConfigurationError) as caught:
         load(flags, config)
     return str(caught.value)
+
+
+def test_who_has_no_home_keeps_the_journal_where_root_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's user may have no entry in passwd and no HOME."""
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 5)
+    assert default_state_dir() == module.ROOTS_STATE_DIR
 
 
 def test_without_anything_there_are_defaults() -> None:

@@ -964,7 +964,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_JOURNAL_UNAVAILABLE: _ErrorReason.ValueType  # 61
     """FAILED_PRECONDITION: the server's journal of jobs cannot be written (its disk is full) or read (its file is damaged): no new job was made, and
-    nothing was sent. Queries are answered as ever. Free space in the server's state directory or mend it, then retry.
+    nothing was sent. Queries are answered as ever. Free space in the server's state directory or mend it, then retry; with google.rpc.RetryInfo,
+    where the server has only just started and still reads it, after so long.
     """
     ERROR_REASON_WAIT_TIMEOUT: _ErrorReason.ValueType  # 80
     """ABORTED: wait_timeout passed while the job was queued; metadata "waiting_for", "holder_job_id", "holder_kind", "holder_owner",
@@ -1074,7 +1075,8 @@ metadata "job_id", "state", "phase". Watch the job, then retry.
 """
 ERROR_REASON_JOURNAL_UNAVAILABLE: ErrorReason.ValueType  # 61
 """FAILED_PRECONDITION: the server's journal of jobs cannot be written (its disk is full) or read (its file is damaged): no new job was made, and
-nothing was sent. Queries are answered as ever. Free space in the server's state directory or mend it, then retry.
+nothing was sent. Queries are answered as ever. Free space in the server's state directory or mend it, then retry; with google.rpc.RetryInfo,
+where the server has only just started and still reads it, after so long.
 """
 ERROR_REASON_WAIT_TIMEOUT: ErrorReason.ValueType  # 80
 """ABORTED: wait_timeout passed while the job was queued; metadata "waiting_for", "holder_job_id", "holder_kind", "holder_owner",
