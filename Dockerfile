@@ -1,5 +1,6 @@
 # The server alone: it talks to hypervisors elsewhere, or to this machine's libvirtd through its mounted socket:
-#   docker run -v /run/libvirt:/run/libvirt -v /run/virtrpc:/run/virtrpc virtrpc
+#   docker run -v /run/libvirt:/run/libvirt -v /run/virtrpc:/run/virtrpc -v /var/lib/virtrpc:/var/lib/virtrpc --stop-timeout 70 virtrpc
+# /var/lib/virtrpc has the journal: without it the next container knows no jobs. The time to stop is above drain_timeout.
 FROM docker.io/library/debian:bookworm-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev libvirt-dev pkg-config python3-dev python3-venv
 WORKDIR /src

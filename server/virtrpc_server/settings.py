@@ -186,7 +186,7 @@ class Settings(BaseSettings):
     history_days: float = Field(default=7.0, gt=0)
     """How long finished jobs are kept. One with a request_id is kept for an hour at least."""
     history_jobs: int = Field(default=10_000, ge=0)
-    """How many finished jobs are kept, those of the last hour with a request_id aside: about 2 KB of memory each."""
+    """How many finished jobs are kept, those of the last hour with a request_id aside: about 3.6 KB of memory each."""
     path_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_read_list)] = (Path("/var/lib/libvirt"),)
     """Directories below which file paths in requests must resolve, unless a host has its own."""
     migration_schemes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_read_list)] = ("qemu+tls", "qemu+tcp", "xen+tls", "xen+tcp")
