@@ -48,7 +48,7 @@ class Core:
         self._make_driver = make_driver
         self._clock = clock
         # Generations of a later server must not look like those of an earlier one.
-        self.domains = Domains(generation=int(clock() * 1000))
+        self.domains = Domains(generation=int(clock() * 1_000_000))
         self._budgets = Budgets(clock)
         self.hosts = Hosts([self._host(host) for host in settings.hosts])
         retention = Retention(settings.history_jobs, settings.history_days * 86_400)
