@@ -79,6 +79,8 @@ class Core:
             self.domains.feed.nudge()
             self.jobs.feed.nudge()
 
+        # First of all: a second server must not even connect to the hosts of the one that has the store.
+        await self.jobs.store.claim()
         for host in self.hosts:
             await host.start(self.jobs.report, changed, tracing.export)
         await self.jobs.begin()

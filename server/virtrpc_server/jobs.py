@@ -18,7 +18,7 @@ from virtrpc_drivers.values import Group, Slot, VerbSupport
 from virtrpc_server import verbs
 from virtrpc_server.domains import Domains, Entry
 from virtrpc_server.endings import in_vain
-from virtrpc_server.errors import NotYet, Refusal, not_yet, refuse
+from virtrpc_server.errors import NotYet, Refusal, internal, not_yet, refuse
 from virtrpc_server.feed import Feed
 from virtrpc_server.history import DEFAULT_RETENTION, History, Retention
 from virtrpc_server.hosts import Freshness, Host, Hosts
@@ -28,7 +28,8 @@ from virtrpc_server.recovery import Revived, take_up, without_host
 from virtrpc_server.running import Run
 from virtrpc_server.serialised import Serialised
 from virtrpc_server.slots import Conditions
-from virtrpc_server.store import Store
+from virtrpc_server.store import InUse, Store
+from virtrpc_server.telling import STORE_RETRY_SECONDS
 from virtrpc_server.waiting import Queues
 
 if TYPE_CHECKING:
@@ -120,29 +121,43 @@ class Jobs:
 
     async def _read_later(self, reading: asyncio.Task[None]) -> None:
         await reading
-        while self._unread is not None and not self.draining:
+        while self._unread is not None and self._unread.reason != "INTERNAL" and not self.draining:
             await asyncio.sleep(REOPEN_SECONDS)
             await self._read_store()
 
     async def _read_store(self) -> None:
         try:
             await self._take_up()
+        except InUse:
+            raise
         except Refusal as refusal:
+            if self._unread != refusal.problem:
+                log.error("%s; nothing that concerns jobs is answered before it can be read", refusal.problem.message)
             self._unread = refusal.problem
-            log.error("%s; nothing that concerns jobs is answered before it can be read", refusal.problem.message)
+        except Exception as error:  # noqa: BLE001 # a fault of ours, logged by internal(): the server answers queries all the same
+            self._unread = internal("the jobs of an earlier life cannot be taken up", error)
 
     async def _take_up(self) -> None:
         stored = await self.store.load()
         for place, job in enumerate(stored):
             if job.host not in self.hosts and (left := without_host(job, self.clock())) is not None:
-                await self.store.put(left)
                 stored[place] = left
+                self.keep(self._ended_without_host(left))
         if self.draining:
             return  # the next life begins them
         self._last_id = max((number_of(job.id) for job in stored), default=0)
         take_up(self, stored)
         self._unread = None
         self._forget()
+
+    async def _ended_without_host(self, job: Job) -> None:
+        # Told before it is stored: whoever reads what is stored comes to the same end. A full disk must not keep the others from being taken up.
+        while True:
+            try:
+                return await self.store.put(job)
+            except Refusal as refusal:
+                log.info("the end of job %s cannot be stored; trying again: %s", job.id, refusal)
+                await asyncio.sleep(STORE_RETRY_SECONDS)
 
     async def _forget_old(self) -> None:
         while True:

@@ -7,6 +7,7 @@ that the busier the server, the larger its batches.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,11 @@ class Journal:
     def outlives(self) -> bool:
         """It is there for the next server."""
         return True
+
+    async def claim(self) -> None:
+        """Lock the directory. One that cannot be made or opened now is told by `load`."""
+        with contextlib.suppress(OSError):
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._file.claim)
 
     async def load(self) -> list[Job]:
         """Open the file, made where there is none, and read it."""

@@ -52,7 +52,7 @@ class JournalFile:
 
     def open(self) -> list[Job]:
         """All jobs, in order of acceptance. Raises InUse, and ValueError for records that this version cannot read."""
-        self._take_lock()
+        self.claim()
         if self._connection is not None:
             self._connection.close()
         path = self.directory / FILE
@@ -128,7 +128,8 @@ class JournalFile:
             os.close(self._lock)
             self._lock = None
 
-    def _take_lock(self) -> None:
+    def claim(self) -> None:
+        """Lock the directory, made where there is none. Raises InUse."""
         if self._lock is not None:
             return
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -14,6 +14,9 @@ class Store(Protocol):
     def outlives(self) -> bool:
         """Whether another server that begins with this store finds the jobs of this one."""
 
+    async def claim(self) -> None:
+        """Take it for this server alone, where that can be done now. Raises InUse where another server has it."""
+
     async def load(self) -> list[Job]:
         """Open it: all jobs that were written and not yet forgotten, in order of acceptance. Raises Refusal (JOURNAL_UNAVAILABLE), and may be tried
         again; InUse where another server has it."""
@@ -45,6 +48,9 @@ class MemoryStore:
     def outlives(self) -> bool:
         """It is gone with its process."""
         return False
+
+    async def claim(self) -> None:
+        """It is nobody else's."""
 
     async def load(self) -> list[Job]:
         """All jobs, oldest first."""

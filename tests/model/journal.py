@@ -144,6 +144,9 @@ class Pen(Store):
         """For the next life."""
         return True
 
+    async def claim(self) -> None:
+        """It is nobody else's."""
+
     async def load(self) -> list[Job]:
         """See Store.load."""
         self._live()

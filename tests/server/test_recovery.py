@@ -528,3 +528,42 @@ def _late(work: Callable[P, Awaitable[T]], seconds: float) -> Callable[P, Corout
         return await work(*args, **kwargs)
 
     return after
+
+
+@virtual
+async def test_a_full_store_keeps_no_host_from_its_jobs() -> None:
+    """The end of a job whose host is configured no more cannot be stored: the others are taken up all the same, and it is stored later."""
+    async with Lives("sim://a/?domains=4&running=2", "sim://b/?domains=4&running=2") as lives:
+        save = await lives.running(op.ManagedSave(uuid=lives.guest().uuid))
+        gone = lives.accept(op.ManagedSave(uuid=lives.guest(host="b").uuid), host="b")
+        await until(lambda: gone.job.state is JobState.RUNNING)
+        lives.names.remove("b")
+        await lives.killed()
+        put, lives.disk.put = lives.disk.put, _full  # type: ignore[method-assign]
+        await lives.started()
+        assert (await lives.ended(gone.job.id)).state is JobState.OUTCOME_UNKNOWN
+        assert lives.jobs.known(save.id).state is JobState.RUNNING
+        lives.disk.put = put  # type: ignore[method-assign]
+        assert (await lives.ended(save.id)).state is JobState.SUCCEEDED
+        await until(lambda: lives.disk._jobs[gone.job.id].finished)
+
+
+@virtual
+async def test_a_fault_in_taking_up_jobs_leaves_the_queries() -> None:
+    """What nobody expected is told as INTERNAL to who asks for jobs; domains are answered."""
+    async with Lives() as lives:
+        await lives.killed()
+        lives.disk.load, load = _faulty, lives.disk.load  # type: ignore[method-assign]
+        await lives.started()
+        with pytest.raises(Refusal, match="INTERNAL"):
+            lives.jobs.ids()
+        assert lives.guest().active
+        lives.disk.load = load  # type: ignore[method-assign]
+
+
+async def _full(job: Job) -> None:
+    raise Refusal(Problem("JOURNAL_UNAVAILABLE", f"no room for {job.id}"))
+
+
+async def _faulty() -> list[Job]:
+    raise RuntimeError("nobody expected this")
