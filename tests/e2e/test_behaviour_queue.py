@@ -161,20 +161,22 @@ async def test_with_cancel_the_last_such_caller_decides(sim: AsyncClient) -> Non
 
 @pytest.mark.hypervisor
 async def test_a_drain_waits_for_a_running_save(daemon: Libvirtd) -> None:
-    """SIGTERM during a save: no new verbs, queued jobs end INTERRUPTED, the save runs to its success, even one whose caller said CANCEL."""
+    """SIGTERM during a save: no new verbs, queued jobs end INTERRUPTED but for those with DETACH, the save succeeds though a caller said CANCEL."""
     with qemu_host(daemon, drain_timeout=60) as host, host.guest(memory_mib=256, fill_mib=128) as guest:
         guest.wait_for("FILLED")
         async with host.server.client() as client:
             async with save_held_midway(client, guest.name) as save:
                 watching = asyncio.create_task(_end(client.watch_job(save.job_id)))
                 listening = await client.managed_save_domain(guest.name, options=job_options(on_disconnect="cancel"))
-                queued = await client.suspend_domain(guest.name, options=DETACHED)
+                queued = await client.suspend_domain(guest.name)
+                kept = await client.resume_domain(guest.name, options=DETACHED)
                 withdrawn = [asyncio.create_task(_end(handle)) for handle in (listening, queued)]
-                await job_in(client, queued.job_id, t.JOB_STATE_QUEUED)
+                await job_in(client, kept.job_id, t.JOB_STATE_QUEUED)
                 os.kill(host.server.pid, signal.SIGTERM)
                 ends = [await task for task in withdrawn]
                 assert [job.state for job in ends] == [t.JOB_STATE_INTERRUPTED] * 2
                 assert [job.cancel_reason for job in ends] == [t.CANCEL_REASON_DRAIN] * 2
+                assert (await client.get_job(job_id=kept.job_id)).state == t.JOB_STATE_QUEUED
                 # Queries go on meanwhile; verbs do not begin.
                 job = await client.get_job(job_id=save.job_id)
                 assert (job.state, job.cancel_requested) == (t.JOB_STATE_RUNNING, False)

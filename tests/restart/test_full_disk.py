@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,7 +75,8 @@ def refused(server: StubbornServer) -> None:
 
     def refuses() -> bool:
         try:
-            client.set_metadata(domain, description="more", options=DETACHED).close()
+            # Another text each time: a lost call would be proven by one like it.
+            client.set_metadata(domain, description=f"more {time.time_ns()}", options=DETACHED).close()
         except VirtrpcError as error:
             return error.reason == "JOURNAL_UNAVAILABLE" and str(server.state) in str(error)
         return False
