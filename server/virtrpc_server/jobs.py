@@ -16,20 +16,20 @@ from virtrpc_drivers.operations import AnyOperation
 from virtrpc_drivers.protocol import Report
 from virtrpc_drivers.values import Group, Slot, VerbSupport
 from virtrpc_server import verbs
+from virtrpc_server.beginning import Beginning
 from virtrpc_server.domains import Domains, Entry
 from virtrpc_server.endings import in_vain
-from virtrpc_server.errors import NotYet, Refusal, internal, not_yet, refuse
+from virtrpc_server.errors import Refusal, not_yet, refuse
 from virtrpc_server.feed import Feed
 from virtrpc_server.history import DEFAULT_RETENTION, History, Retention
 from virtrpc_server.hosts import Freshness, Host, Hosts
 from virtrpc_server.listening import Followed, Listener, Past
-from virtrpc_server.records import CancelReason, Job, JobState, OnDisconnect, Problem, WaitingFor, number_of
-from virtrpc_server.recovery import Revived, take_up, without_host
+from virtrpc_server.records import CancelReason, Job, JobState, OnDisconnect, WaitingFor, number_of
+from virtrpc_server.recovery import Revived
 from virtrpc_server.running import Run
 from virtrpc_server.serialised import Serialised
 from virtrpc_server.slots import Conditions
-from virtrpc_server.store import InUse, Store
-from virtrpc_server.telling import STORE_RETRY_SECONDS
+from virtrpc_server.store import Store
 from virtrpc_server.waiting import Queues
 
 if TYPE_CHECKING:
@@ -43,11 +43,8 @@ FOLLOWER_SECONDS = 0.001
 SHORTEST_PAUSE = 0.02
 FORGET_SECONDS = 60.0
 """How often what has become too old is looked for."""
-REOPEN_SECONDS = 5.0
 STORING_SECONDS = 1.0
 """How long a drain waits for the store to take what was accepted just before."""
-READING_SECONDS = 10.0
-"""How long a start waits for the journal before queries are answered without it."""
 
 
 class CancelOutcome(StrEnum):
@@ -97,9 +94,7 @@ class Jobs:
         self._ghosts: set[asyncio.Task[None]] = set()
         self._requests: dict[tuple[str, str], str] = {}
         self._history = History(retention, clock)
-        self._reading: asyncio.Task[None] | None = None
-        self._unread: Problem | None = None
-        """Why it is not known which jobs there are."""
+        self._beginning = Beginning(self)
         self._order: list[str] = []
         self._last_id = 0
         self.queues = Queues(self._runs, self.feed.get, self.keep)
@@ -111,75 +106,29 @@ class Jobs:
 
     async def begin(self) -> None:
         """Take up what an earlier life has left. Until the store can be read, all that concerns jobs is refused. Raises InUse."""
-        self._unread = NotYet("JOURNAL_UNAVAILABLE", "the journal of jobs is still being read; try again soon")
-        self._reading = asyncio.get_running_loop().create_task(self._read_store())
         self.keep(self._forget_old())
-        await asyncio.wait([self._reading], timeout=READING_SECONDS)
-        if self._reading.done():
-            self._reading.result()
-        self.keep(self._read_later(self._reading))
-
-    async def _read_later(self, reading: asyncio.Task[None]) -> None:
-        await reading
-        while self._unread is not None and self._unread.reason != "INTERNAL" and not self.draining:
-            await asyncio.sleep(REOPEN_SECONDS)
-            await self._read_store()
-
-    async def _read_store(self) -> None:
-        try:
-            await self._take_up()
-        except InUse:
-            raise
-        except Refusal as refusal:
-            if self._unread != refusal.problem:
-                log.error("%s; nothing that concerns jobs is answered before it can be read", refusal.problem.message)
-            self._unread = refusal.problem
-        except Exception as error:  # noqa: BLE001 # a fault of ours, logged by internal(): the server answers queries all the same
-            self._unread = internal("the jobs of an earlier life cannot be taken up", error)
-
-    async def _take_up(self) -> None:
-        stored = await self.store.load()
-        for place, job in enumerate(stored):
-            if job.host not in self.hosts and (left := without_host(job, self.clock())) is not None:
-                stored[place] = left
-                self.keep(self._ended_without_host(left))
-        if self.draining:
-            return  # the next life begins them
-        self._last_id = max((number_of(job.id) for job in stored), default=0)
-        take_up(self, stored)
-        self._unread = None
-        self._forget()
-
-    async def _ended_without_host(self, job: Job) -> None:
-        # Told before it is stored: whoever reads what is stored comes to the same end. A full disk must not keep the others from being taken up.
-        while True:
-            try:
-                return await self.store.put(job)
-            except Refusal as refusal:
-                log.info("the end of job %s cannot be stored; trying again: %s", job.id, refusal)
-                await asyncio.sleep(STORE_RETRY_SECONDS)
+        await self._beginning.begin()
 
     async def _forget_old(self) -> None:
         while True:
             await asyncio.sleep(FORGET_SECONDS)
-            self._forget()
+            self.forget()
 
     def remember(self, job: Job) -> None:
         """A job of an earlier life that is over."""
-        self._note_request(job)
+        self._note(job)
         self.publish(job)
         self._history.add(job)
 
     def go_on(self, job: Job) -> Run:
         """A job of an earlier life that is not over, or whose call is not."""
         run = self._runs[job.id] = Revived(self, job)
-        self._note_request(job)
+        self._note(job)
         return run
 
     def check_read(self) -> None:
         """Raises Refusal (JOURNAL_UNAVAILABLE) where it is not known which jobs there are."""
-        if self._unread is not None:
-            raise Refusal(self._unread)
+        self._beginning.check()
 
     # Accepting
 
@@ -271,11 +220,12 @@ class Jobs:
             destination_host=order.destination_host,
         )
         run = self._runs[job.id] = Run(self, self.hosts[order.host], job, order.operation)
-        self._note_request(job)
+        self._note(job)
         run.begin()
         return run
 
-    def _note_request(self, job: Job) -> None:
+    def _note(self, job: Job) -> None:
+        self._last_id = max(self._last_id, number_of(job.id))
         if job.request_id:
             self._requests[job.owner, job.request_id] = job.id
 
@@ -434,7 +384,7 @@ class Jobs:
 
     async def close(self) -> None:
         """Abandon what is still out; the hypervisor goes on with it."""
-        tasks = [task for task in (self._reading, *(run.task for run in self._runs.values()), *self._ghosts) if task is not None]
+        tasks = [task for task in (self._beginning.task, *(run.task for run in self._runs.values()), *self._ghosts) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -457,9 +407,10 @@ class Jobs:
         """A run told its end and has nothing out any more: it becomes history, and the oldest history is forgotten."""
         self._runs.pop(run.job.id, None)
         self._history.add(run.job)
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Forget the finished jobs that are kept no longer."""
         forgotten = list(self._history.expired())
         for job_id in forgotten:
             self._forget_request(self.known(job_id))

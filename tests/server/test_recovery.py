@@ -15,9 +15,10 @@ from tests.virtual_time import wall
 from virtrpc_drivers import operations as op
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.sim.faults import Rule
+from virtrpc_server.beginning import READING_SECONDS
 from virtrpc_server.errors import NotYet, Refusal
 from virtrpc_server.history import REQUEST_ID_SECONDS, History, Retention
-from virtrpc_server.jobs import READING_SECONDS, CancelOutcome
+from virtrpc_server.jobs import CancelOutcome
 from virtrpc_server.records import CancelReason, Job, JobState, OnDisconnect, Problem, WaitingFor
 
 P = ParamSpec("P")
