@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,11 +34,12 @@ from virtrpc_drivers.values import (
 )
 
 
-class Forwarding:
+class Forwarding(ABC):
     """All of `Driver` but its start and its end. `_ask` sends a request and awaits its answer; it raises DriverError."""
 
+    @abstractmethod
     async def _ask(self, kind: type[wire.Request], **fields: Any) -> Any:
-        raise NotImplementedError
+        """Send a request of this kind; its answer."""
 
     async def list(self) -> Listing:
         """See Driver.list."""

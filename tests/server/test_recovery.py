@@ -150,6 +150,18 @@ async def test_a_queued_job_with_a_secret_is_interrupted() -> None:
 
 
 @virtual
+async def test_a_secret_is_never_proven() -> None:
+    """Its call was out, and what the next life can ask after lacks the secret: that it holds does not say that the secret was set."""
+    async with Lives() as lives:
+        lives.sim.faults.add(Rule(verb="SetUserPassword", seconds=2))
+        change = await lives.running(op.SetUserPassword(uuid=lives.guest().uuid, user="root", password="sesame"))
+        assert "sesame" not in repr(await lives.disk.load())
+        await lives.restart()
+        ended = await lives.ended(change.id)
+        assert (ended.state, "secret" in ended.evidence) == (JobState.INTERRUPTED, True)
+
+
+@virtual
 async def test_a_cancel_is_kept() -> None:
     """What was to stop when the server was killed is stopped by the next."""
     async with Lives("sim://a/?domains=4&running=2&save_seconds=100") as lives:
@@ -245,6 +257,8 @@ async def test_run_timeout_goes_on_while_the_server_is_away() -> None:
         ended = await lives.ended(save.id)
         assert ended.problem is not None
         assert (ended.state, ended.problem.reason) == (JobState.FAILED, "RUN_TIMEOUT")
+        assert ended.ended is not None
+        assert ended.ended < save.created + 20  # 10 s and no more, of which it had 15
         assert lives.guest().active
 
 
