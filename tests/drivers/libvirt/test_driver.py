@@ -13,7 +13,7 @@ from tests.drivers.bed import Notices, call_of, eventually
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import DriverError, Fault, Reason
 from virtrpc_drivers.libvirt import LibvirtDriver, asking, readings
-from virtrpc_drivers.libvirt.driver import _judged
+from virtrpc_drivers.libvirt.calls import _judged
 from virtrpc_drivers.protocol import DriverSettings, HostDown, HostUp, Report, Spans
 from virtrpc_drivers.values import Group, Phase, State
 
