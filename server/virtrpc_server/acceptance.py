@@ -13,6 +13,7 @@ from grpc import aio
 
 from virtrpc.v1 import job_pb2, spec_pb2, types_pb2
 from virtrpc_drivers.operations import AnyOperation, Create, Define, DefineSaveImage, Migrate, Restore
+from virtrpc_server.caller import caller_name
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal
 from virtrpc_server.heartbeats import Heartbeats
@@ -23,7 +24,6 @@ from virtrpc_server.messages.jobs import job_bytes
 from virtrpc_server.orders.common import invalid
 from virtrpc_server.records import Job, OnDisconnect
 from virtrpc_server.specs.site import Place, site_of_host
-from virtrpc_server.transport import identity
 from virtrpc_server.verbs import ASKING, ASKING_RUN_LIMIT
 
 JOB_ID_METADATA = "virtrpc-job-id"
@@ -155,7 +155,7 @@ class Acceptance:
     async def _accepted(self, request: VerbRequest, make: MakeOrder) -> Listener:
         digest, options = fingerprint(request), request.options
         # Asked before the domain is looked up: the first call's job may have removed, moved or renamed it.
-        listener = self._jobs.attach(identity.get(), options.request_id, digest, _on_disconnect(options))
+        listener = self._jobs.attach(caller_name(), options.request_id, digest, _on_disconnect(options))
         return listener if listener is not None else self._jobs.accept(await make(digest))
 
     def _update(self, job: Job) -> types_pb2.JobUpdate:
@@ -184,7 +184,7 @@ def _order(
         name=name,
         generation=generation,
         destination_host=destination_host,
-        owner=identity.get(),
+        owner=caller_name(),
         request_id=_request_id(options),
         on_disconnect=_on_disconnect(options),
         wait_limit=_wait_limit(options),

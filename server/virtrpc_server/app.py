@@ -6,6 +6,7 @@ import logging
 
 from virtrpc_drivers.proxy import ProcessDriver
 from virtrpc_server.core import Core, DriverFactory
+from virtrpc_server.guard import Guard
 from virtrpc_server.hosts import Host, Hosts
 from virtrpc_server.journal import Journal
 from virtrpc_server.lag import Lag
@@ -23,7 +24,8 @@ class App:
         self.settings = settings
         self.lag = Lag(settings.lag_warning)
         self.core = Core(settings, make_driver, store)
-        self.transport = Transport(settings.socket, settings.listen, insecure=settings.insecure, hosts=[host.name for host in self.hosts])
+        names = [host.name for host in self.hosts]
+        self.transport = Transport(settings.socket, settings.listen, insecure=settings.insecure, hosts=names, guard=Guard())
         self.core.add_to(self.transport.server)
 
     @property

@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from contextvars import ContextVar
-from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.message import Message
@@ -23,24 +22,41 @@ from opentelemetry.trace import Span, SpanKind
 
 from virtrpc_drivers.errors import DriverError
 from virtrpc_server import tracing
+from virtrpc_server.caller import Call, Gate, Observer, call
 from virtrpc_server.errors import Refusal, abort, code_of, internal, problem_of, refuse
+from virtrpc_server.identity import Identify, by_way
 from virtrpc_server.records import Problem
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 Context = aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behaviour = Callable[[Any, Context], Any]
 
-identity: ContextVar[str] = ContextVar("identity", default="unix")
-"""Who calls: "unix" or "tcp", until callers have certificates. Set for each RPC before its handler runs."""
+REASON_METADATA = "virtrpc-reason"
+"""Why somebody calls, in that caller's words, for whoever reads later what was done."""
+MAX_REASON = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method, and how its handler is run."""
+
+    path: str
+    streams: bool
+    run: Callable[..., Awaitable[Any]]
+    behaviour: Behaviour
+    parse: Callable[[bytes], Any] | None
+    serialize: Callable[[Any], bytes]
 
 
 class Guard(aio.ServerInterceptor):
-    """What every RPC passes through: span, identity, errors, and the end of the server."""
+    """What every RPC passes through: identity, gates, span, errors, and the end of the server."""
 
-    def __init__(self) -> None:
+    def __init__(self, identify: Identify = by_way, gates: Sequence[Gate] = (), observers: Sequence[Observer] = ()) -> None:
+        self._identify = identify
+        self._gates = gates
+        self._observers = observers
         self._guarded: dict[str, Handler] = {}
         self._calls: set[asyncio.Task[Any]] = set()
         self._ended: set[asyncio.Task[Any]] = set()
@@ -77,7 +93,7 @@ class Guard(aio.ServerInterceptor):
         if self._tasks:
             log.warning("%s RPCs have not ended %g s after they were told to", len(self._tasks), seconds)
 
-    def _guard(self, method: str, handler: Any) -> Handler:
+    def _guard(self, path: str, handler: Any) -> Handler:
         if handler.request_streaming:
             # Reflection only: its requests are read inside its handler.
             parse, make, behaviour = None, grpc.stream_stream_rpc_method_handler, handler.stream_stream
@@ -85,13 +101,14 @@ class Guard(aio.ServerInterceptor):
             parse, make, behaviour = handler.request_deserializer, grpc.unary_stream_rpc_method_handler, handler.unary_stream
         else:
             parse, make, behaviour = handler.request_deserializer, grpc.unary_unary_rpc_method_handler, handler.unary_unary
-        run = _stream if handler.response_streaming else _unary
+        streams = bool(handler.response_streaming)
         serialize = _lenient(handler.response_serializer)
         outer = None if parse is not None else handler.request_deserializer
+        method = Method(path, streams, _stream if streams else _unary, behaviour, parse, serialize)
 
         async def guarded(request: Any, context: Context) -> Any:
             try:
-                return await self._traced(method, context, partial(_run, run, behaviour, parse, request, context, serialize))
+                return await self._traced(method, request, context)
             except aio.AbortError as error:
                 # grpc keeps this error with the call, and its traceback would keep the call and its request, which may be long: a circle
                 # that lasts until a collection. Of the frames only this one and grpc's own are left, and those hold no request.
@@ -100,31 +117,34 @@ class Guard(aio.ServerInterceptor):
 
         return make(guarded, outer, serialize)
 
-    async def _traced(self, method: str, context: Context, work: Callable[[], Awaitable[T]]) -> T:
-        identity.set("unix" if context.peer().startswith("unix") else "tcp")
-        if not tracing.enabled():
-            return await self._answered(context, None, work)
-        service, _, name = method.rpartition("/")
-        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
+    async def _traced(self, method: Method, request: Any, context: Context) -> Any:
+        service, _, rpc = method.path.rpartition("/")
         headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        with tracing.start_span(method, kind=SpanKind.SERVER, parent=tracing.context_of(headers), **attributes) as span:
-            answer = await self._answered(context, span, work)
+        this = Call(service, rpc, method.streams, headers.get(REASON_METADATA, "")[:MAX_REASON])
+        if not tracing.enabled():
+            return await self._answered(this, method, request, context, None)
+        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": rpc}
+        with tracing.start_span(method.path, kind=SpanKind.SERVER, parent=tracing.context_of(headers), **attributes) as span:
+            answer = await self._answered(this, method, request, context, span)
             span.set_attribute("rpc.grpc.status_code", 0)
             return answer
 
-    async def _answered(self, context: Context, span: Span | None, work: Callable[[], Awaitable[T]]) -> T:
+    async def _answered(self, this: Call, method: Method, request: Any, context: Context, span: Span | None) -> Any:
         task = asyncio.current_task()
         assert task is not None
         self._calls.add(task)
         # grpc sends the status in the same task, after this.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        problem: Problem | None = None
         try:
-            return await work()
+            return await self._admitted(this, method, request, context)
         except aio.AbortError:
+            problem = _ABORTED
             raise
         except asyncio.CancelledError:
             if task not in self._ended or task.uncancel() > 0:
+                problem = LEFT
                 raise
             problem = Problem("DRAINING", "this server is going down; running jobs go on")
         except Exception as error:  # noqa: BLE001 # logged by internal()
@@ -132,10 +152,26 @@ class Guard(aio.ServerInterceptor):
         finally:
             self._calls.discard(task)
             self._ended.discard(task)
+            for observer in self._observers:
+                observer.over(this, problem)
         if span is not None:
             span.set_attribute("rpc.grpc.status_code", code_of(problem))
             tracing.failed(span, f"{problem.reason}: {problem.message}")
         return await abort(context, problem)
+
+    async def _admitted(self, this: Call, method: Method, request: Any, context: Context) -> Any:
+        """The handler's answer, once it is known who calls and every gate has let the call in."""
+        this.caller = self._identify(context)
+        call.set(this)
+        entered: list[Gate] = []
+        try:
+            for gate in self._gates:
+                gate.enter(this)
+                entered.append(gate)
+            return await method.run(method.behaviour, _parsed(method.parse, request), context, method.serialize)
+        finally:
+            for gate in reversed(entered):
+                gate.leave(this)
 
 
 def _problem(error: Exception) -> Problem:
@@ -150,6 +186,9 @@ def _problem(error: Exception) -> Problem:
             return internal("an RPC failed unexpectedly", error)
 
 
+LEFT = Problem("CANCELLED", "the caller left")
+"""What observers are told of an RPC whose caller did not wait for its end."""
+_ABORTED = Problem("UNSPECIFIED", "refused by a service that is not ours")
 _UNKNOWN_METHOD = Problem("UNIMPLEMENTED", "this server does not have this method")
 
 
@@ -186,10 +225,6 @@ def _with_nul(message: Message) -> str | None:
 
 def _lenient(serialize: Callable[[Any], bytes] | None) -> Callable[[Any], bytes]:
     return lambda message: message if serialize is None or type(message) is bytes else serialize(message)
-
-
-async def _run(run: Any, behaviour: Behaviour, parse: Any, request: Any, context: Context, serialize: Callable[[Any], bytes]) -> Any:
-    return await run(behaviour, _parsed(parse, request), context, serialize)
 
 
 async def _unary(behaviour: Behaviour, request: Any, context: Context, serialize: Callable[[Any], bytes]) -> bytes:

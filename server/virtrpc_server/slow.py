@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from virtrpc_drivers.errors import DriverError
+from virtrpc_server.caller import caller_name
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal, problem_of, refuse
-from virtrpc_server.guard import identity
 from virtrpc_server.hosts import Host, Hosts
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class SlowReads:
     async def _ask(self, host: Host, about: str, read: Callable[[], Awaitable[T]], **metadata: str) -> T:
         if not host.connected:
             raise refuse("HOST_UNREACHABLE", f"host {host.name} cannot be reached", host=host.name)
-        place = host.budget.take(f"a read of {about} by {identity.get()}")
+        place = host.budget.take(f"a read of {about} by {caller_name()}")
         if not await place.wait(WAIT_SECONDS, asyncio.Event()):
             raise refuse("DAEMON_BUDGET_FULL", f"all places for calls to host {host.name} are taken by calls that have not returned", host=host.name)
         call = asyncio.get_running_loop().create_task(_awaited(read))

@@ -17,11 +17,11 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from virtrpc.v1 import job_pb2, query_pb2, snapshot_pb2
-from virtrpc_server.guard import Guard, identity
+from virtrpc_server.guard import Guard
 from virtrpc_server.health import Health
 from virtrpc_server.settings import is_loopback, split_address
 
-__all__ = ["SERVICES", "ListenError", "Transport", "identity"]
+__all__ = ["SERVICES", "ListenError", "Transport"]
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +64,14 @@ class Transport:
     Made inside the running loop; services are added to `server` before `start`.
     """
 
-    def __init__(self, socket_path: Path | None, listen: str | None = None, *, insecure: bool = False, hosts: Iterable[str] = ()) -> None:
+    def __init__(
+        self, socket_path: Path | None, listen: str | None = None, *, insecure: bool = False, hosts: Iterable[str] = (), guard: Guard | None = None
+    ) -> None:
         # Before gRPC's core starts: a fork while it runs kills the child.
         os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
         self._socket_path, self._listen, self._insecure = socket_path, listen, insecure
         self._socket_id: tuple[int, int] | None = None
-        self._guard = Guard()
+        self._guard = guard or Guard()
         self._health = Health()
         self.server: aio.Server = aio.server(interceptors=[self._guard], options=OPTIONS)
         self.addresses: list[str] = []

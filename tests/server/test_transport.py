@@ -27,8 +27,11 @@ from tests.server.world import until
 from virtrpc.v1 import job_pb2, job_pb2_grpc, query_pb2, query_pb2_grpc, types_pb2
 from virtrpc_drivers.errors import Reason, failure
 from virtrpc_server import tracing
+from virtrpc_server.caller import BY_SOCKET, NOBODY, Call, Caller, caller_name
 from virtrpc_server.errors import refuse
-from virtrpc_server.transport import SERVICES, ListenError, Transport, identity
+from virtrpc_server.guard import LEFT, Guard
+from virtrpc_server.records import Problem
+from virtrpc_server.transport import SERVICES, ListenError, Transport
 
 GUARD_SECONDS = 30.0
 Context = aio.ServicerContext[Any, Any]
@@ -59,7 +62,7 @@ class Fake:
 
     async def GetDomain(self, request: query_pb2.GetDomainRequest, context: Context) -> Any:  # noqa: N802 # the contract's name
         """Call the test's function."""
-        self.identity = identity.get()
+        self.identity = caller_name()
         return self.unary()
 
     async def WatchDomains(self, request: query_pb2.WatchDomainsRequest, context: Context) -> AsyncIterator[Any]:  # noqa: N802 # the contract's name
@@ -243,12 +246,92 @@ async def test_an_unknown_method_is_unimplemented(fake: Fake, channel: aio.Chann
 
 
 async def test_the_callers_way_in_is_its_identity(fake: Fake, transport: Transport) -> None:
-    """Handlers see "tcp" or "unix" in `identity`."""
+    """Handlers see "tcp" or "unix" as the caller's name."""
     tcp, unix = transport.addresses
     for address, expected in ((tcp, "tcp"), (unix, "unix")):
         async with aio.insecure_channel(address) as channel:
             await query(channel).GetDomain(GetDomain())
         assert fake.identity == expected
+
+
+class Watchman:
+    """A gate that lets nobody in to what it bars, and an observer."""
+
+    def __init__(self) -> None:
+        self.barred, self.inside = "", 0
+        self.seen: list[tuple[str, str, str, str]] = []
+
+    def enter(self, call: Call) -> None:
+        """Count, or refuse."""
+        if call.rpc == self.barred:
+            raise refuse("PERMISSION_DENIED", "not today", rule="barred")
+        self.inside += 1
+
+    def leave(self, call: Call) -> None:
+        """Count."""
+        self.inside -= 1
+
+    def over(self, call: Call, problem: Problem | None) -> None:
+        """Take a note."""
+        self.seen.append((call.rpc, call.caller.name, call.reason, problem.reason if problem is not None else "OK"))
+
+
+@pytest.fixture
+async def watchman(fake: Fake, tmp_path: Path) -> AsyncIterator[tuple[Watchman, aio.Channel]]:
+    """A server with a gate and an observer, and a channel to it."""
+    watchman = Watchman()
+    guard = Guard(lambda _context: BY_SOCKET, [watchman], [watchman])
+    transport = Transport(tmp_path / "gate.sock", guard=guard)
+    serve(transport, fake)
+    await transport.start()
+    async with aio.insecure_channel(transport.addresses[0]) as channel:
+        yield watchman, channel
+    await transport.stop()
+
+
+async def test_a_gate_refuses_before_the_request_is_parsed(fake: Fake, watchman: tuple[Watchman, aio.Channel]) -> None:
+    """What a gate refuses never reaches a parser or a handler, and the caller gets the gate's words."""
+    gate, channel = watchman
+    gate.barred = "GetDomain"
+    malformed: Any = channel.unary_unary("/virtrpc.v1.QueryService/GetDomain")
+    error, info = await error_of(malformed(b"\xff"))
+    assert (error.code(), info.reason, info.metadata["rule"]) == (StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED", "barred")
+    assert fake.identity == ""
+    assert gate.seen == [("GetDomain", "unix", "", "PERMISSION_DENIED")]
+
+
+async def test_every_rpc_that_a_gate_let_in_leaves_it_and_is_observed(fake: Fake, watchman: tuple[Watchman, aio.Channel]) -> None:
+    """However it ends: answered, failed, or left by its caller; with the reason that the caller gave."""
+    gate, channel = watchman
+    await query(channel).GetDomain(GetDomain(), metadata=(("virtrpc-reason", "a look"),))
+    fake.unary = raiser(refuse("DOMAIN_NOT_FOUND", "no such domain"))
+    await error_of(query(channel).GetDomain(GetDomain()))
+    stream = query(channel).WatchDomains(Watch())
+    await stream.read()
+    assert gate.inside == 1
+    stream.cancel()
+    await until(lambda: len(gate.seen) == 3)
+    assert gate.inside == 0
+    assert gate.seen == [
+        ("GetDomain", "unix", "a look", "OK"), ("GetDomain", "unix", "", "DOMAIN_NOT_FOUND"), ("WatchDomains", "unix", "", LEFT.reason),
+    ]  # fmt: skip
+
+
+async def test_who_cannot_be_told_is_observed_as_nobody(fake: Fake, tmp_path: Path) -> None:
+    """An RPC whose caller cannot be identified is UNAUTHENTICATED, reaches no gate, and observers hear of it."""
+    watchman = Watchman()
+
+    def identify(_context: Context) -> Caller:
+        raise refuse("UNAUTHENTICATED", "who are you?")
+
+    transport = Transport(tmp_path / "who.sock", guard=Guard(identify, [watchman], [watchman]))
+    serve(transport, fake)
+    await transport.start()
+    async with aio.insecure_channel(transport.addresses[0]) as channel:
+        error, _info = await error_of(query(channel).GetDomain(GetDomain()))
+    await transport.stop()
+    assert error.code() is StatusCode.UNAUTHENTICATED
+    assert watchman.seen == [("GetDomain", NOBODY.name, "", "UNAUTHENTICATED")]
 
 
 async def test_each_rpc_is_a_span_of_the_callers_trace(fake: Fake, channel: aio.Channel) -> None:

@@ -1,0 +1,80 @@
+"""Who calls, and what: made by the guard for each RPC, before anything of its request is read."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from virtrpc_server.records import Problem
+
+
+class Way(StrEnum):
+    """How a caller showed who it is."""
+
+    UNIX = "unix"
+    """By the permissions of the socket."""
+    TCP = "tcp"
+    """Not at all."""
+    TLS = "tls"
+    """By a certificate."""
+    TOKEN = "token"
+    """By a token that somebody trusted has signed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody who calls."""
+
+    name: str
+    """Who owns its jobs and its request_ids: "unix" and "tcp", or one of `names`."""
+    way: Way
+    names: tuple[str, ...]
+    """All that it is known as, `name` first."""
+
+
+BY_SOCKET = Caller("unix", Way.UNIX, ("unix",))
+NOBODY = Caller("tcp", Way.TCP, ("tcp",))
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """One RPC on its way."""
+
+    service: str
+    """Such as virtrpc.v1.JobService."""
+    rpc: str
+    """Such as SaveDomain."""
+    streams: bool = False
+    """Whether it answers with a stream."""
+    reason: str = ""
+    """Why, in the caller's words: the header virtrpc-reason."""
+    caller: Caller = NOBODY
+    """Known before the first gate; an RPC whose caller could not be told keeps this."""
+
+
+class Gate(Protocol):
+    """What every RPC must pass before its request is parsed, in a few microseconds: the loop waits for it."""
+
+    def enter(self, call: Call) -> None:
+        """Raises Refusal, which is what the caller gets; this gate is then not left."""
+
+    def leave(self, call: Call) -> None:
+        """Once the RPC is over."""
+
+
+class Observer(Protocol):
+    """Who is told of every RPC, also of those that no gate let in."""
+
+    def over(self, call: Call, problem: Problem | None) -> None:
+        """It has ended: with what went wrong, if anything did. Quick, and never raises."""
+
+
+call: ContextVar[Call] = ContextVar("call", default=Call("", "", caller=BY_SOCKET))  # noqa: B039 # never changed
+"""The RPC that this task serves."""
+
+
+def caller_name() -> str:
+    """Who owns what this task begins."""
+    return call.get().caller.name
