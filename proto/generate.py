@@ -1,30 +1,47 @@
-"""Makes the Python stubs in clients/python/virtrpc/v1 from proto/virtrpc/v1.
+"""Makes the stubs of each language in clients/ from proto/virtrpc/v1.
 
-    python proto/generate.py              write the stubs
+    python proto/generate.py              write the stubs (with names of languages: only theirs)
     python proto/generate.py --check      fail where the committed stubs differ from what would be written
     python proto/generate.py --baseline   accept the contract as it is: `buf breaking` compares with this image from now on
 
-The proto package equals the import root, so the stubs are used as protoc writes them. Everything runs offline, with the tools of the environment
-that runs this file (grpcio-tools, mypy-protobuf, buf-bin).
+protoc and the Python plugins are those of the environment that runs this file (grpcio-tools, mypy-protobuf, buf-bin). Another language's plugins are
+pinned beside its client and fetched by its own tools once. Where those tools are not installed, --check says that it left the language out.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 PROTO = Path(__file__).resolve().parent
-ROOT = PROTO.parent / "clients" / "python"
+CLIENTS = PROTO.parent / "clients"
 PACKAGE = Path("virtrpc") / "v1"
 BASELINE = PROTO / "baseline.binpb"
 DIFF_LINES = 12
+GO_PACKAGE = "virtrpc.dev/go/virtrpcv1"
+
+
+@dataclass(frozen=True)
+class Language:
+    """Where the stubs of one language are, and how they are made."""
+
+    name: str
+    home: Path
+    pattern: str
+    """What finds them below `home`."""
+    generate: Callable[[Path], None]
+    """Writes them below a directory that stands for `home`."""
+    lacks: Callable[[], str] = str
+    """What must be installed first; empty where nothing is missing."""
 
 
 def tool(name: str) -> str:
@@ -35,22 +52,60 @@ def tool(name: str) -> str:
     return found
 
 
-def generate(into: Path) -> None:
-    """Writes the stubs below the import root `into`."""
-    command = [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={PROTO}"]
-    command += [f"--plugin={name}={tool(name)}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")]
-    command += [f"--python_out={into}", f"--grpc_python_out={into}", f"--mypy_out=quiet:{into}", f"--mypy_grpc_out=quiet:{into}"]
-    command += [str(path) for path in sorted((PROTO / PACKAGE).glob("*.proto"))]
+def run(*command: str | Path) -> None:
+    """Runs a command; exits where it fails, which has said why."""
     if subprocess.run(command, check=False).returncode != 0:
-        sys.exit("protoc refused the contract; see above")
+        sys.exit(f"{Path(command[0]).name} failed; see above")
 
 
-def stubs(root: Path) -> dict[str, str]:
-    """Generated files below the import root, by name, with their text."""
-    return {path.name: path.read_text(encoding="utf-8") for path in sorted((root / PACKAGE).glob("*_pb2*.py*"))}
+def protoc(*options: str) -> None:
+    """Runs protoc on the contract."""
+    files = [str(path) for path in sorted((PROTO / PACKAGE).glob("*.proto"))]
+    run(sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={PROTO}", *options, *files)
 
 
-def drift(committed: dict[str, str], fresh: dict[str, str]) -> Iterator[str]:
+def python(into: Path) -> None:
+    """The proto package equals the import root, so the stubs are used as protoc writes them."""
+    plugins = [f"--plugin={name}={tool(name)}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")]
+    outputs = [f"--{kind}_out={into}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
+    protoc(*plugins, *outputs, "--mypy_opt=quiet", "--mypy_grpc_opt=quiet")
+
+
+def go(into: Path) -> None:
+    """The plugins are those of clients/go/tools/go.mod. Which Go package it is stands here and not in the contract, which knows no language."""
+    with tempfile.TemporaryDirectory() as tools:
+        run("go", "-C", CLIENTS / "go/tools", "build", "-o", f"{tools}/", "tool")
+        plugins = [f"--plugin={tools}/{name}" for name in ("protoc-gen-go", "protoc-gen-go-grpc")]
+        places = [f"M{path.relative_to(PROTO)}={GO_PACKAGE}" for path in sorted((PROTO / PACKAGE).glob("*.proto"))]
+        options = ",".join(["module=virtrpc.dev/go", *places])
+        protoc(*plugins, f"--go_out={into}", f"--go_opt={options}", f"--go-grpc_out={into}", f"--go-grpc_opt={options}")
+
+
+def lacks_go() -> str:
+    """Go, where it is missing or older than the client's own go.mod asks for."""
+    wanted = _version((CLIENTS / "go/go.mod").read_text(encoding="utf-8"))
+    # Below / no go.mod makes an older Go fetch a newer one.
+    found = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=False, cwd="/").stdout if shutil.which("go") else ""
+    return "" if _version(found) >= wanted else f"Go {wanted[0]}.{wanted[1]} or newer (https://go.dev/dl)"
+
+
+def _version(text: str) -> tuple[int, int]:
+    found = re.search(r"^go ?(\d+)\.(\d+)", text, re.MULTILINE)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+LANGUAGES = (
+    Language("python", CLIENTS / "python", "virtrpc/v1/*_pb2*.py*", python),
+    Language("go", CLIENTS / "go", "virtrpcv1/*.pb.go", go, lacks_go),
+)
+
+
+def stubs(language: Language, root: Path) -> dict[Path, str]:
+    """Generated files below a language's home, or what stands for it, with their text."""
+    return {path.relative_to(root): path.read_text(encoding="utf-8") for path in sorted(root.glob(language.pattern))}
+
+
+def drift(committed: dict[Path, str], fresh: dict[Path, str]) -> Iterator[str]:
     """Lines that say how the committed stubs differ from fresh ones; none where they do not."""
     for name in sorted(committed.keys() | fresh.keys()):
         if name not in committed:
@@ -63,47 +118,64 @@ def drift(committed: dict[str, str], fresh: dict[str, str]) -> Iterator[str]:
             yield from ("    " + line[:140] for line in islice(changes, DIFF_LINES))
 
 
-def fresh_stubs() -> dict[str, str]:
-    """What protoc makes of the contract now."""
+def fresh_stubs(language: Language) -> dict[Path, str]:
+    """What is made of the contract now."""
     with tempfile.TemporaryDirectory() as directory:
-        generate(Path(directory))
-        return stubs(Path(directory))
+        language.generate(Path(directory))
+        return stubs(language, Path(directory))
 
 
-def write() -> None:
+def write(language: Language) -> None:
     """Replaces the committed stubs, and removes those whose .proto file is gone."""
-    fresh, target = fresh_stubs(), ROOT / PACKAGE
-    for name in stubs(ROOT).keys() - fresh.keys():
-        (target / name).unlink()
+    fresh = fresh_stubs(language)
+    for name in stubs(language, language.home).keys() - fresh.keys():
+        (language.home / name).unlink()
     for name, text in fresh.items():
-        (target / name).write_text(text, encoding="utf-8")
+        (language.home / name).parent.mkdir(parents=True, exist_ok=True)
+        (language.home / name).write_text(text, encoding="utf-8")
 
 
-def check() -> None:
+def check(languages: list[Language]) -> None:
     """Exits with a summary where the committed stubs are not what the contract gives."""
-    lines = list(drift(stubs(ROOT), fresh_stubs()))
+    lines = [line for language in languages for line in drift(stubs(language, language.home), fresh_stubs(language))]
     if lines:
         sys.exit("\n".join(["stubs are not in step with proto/:", *lines, "run `make proto` and commit the result"]))
 
 
 def baseline() -> None:
     """Rewrites the image that `buf breaking` compares with."""
-    subprocess.run([tool("buf"), "build", str(PROTO), "--exclude-source-info", "--output", str(BASELINE)], check=True)
+    run(tool("buf"), "build", PROTO, "--exclude-source-info", "--output", BASELINE)
+
+
+def chosen(names: list[str]) -> tuple[list[Language], list[str]]:
+    """The languages of these names, or all: those that can be made here, and a line for each that cannot."""
+    wanted = [language for language in LANGUAGES if not names or language.name in names]
+    missing = {language.name: language.lacks() for language in wanted}
+    lines = [f"the stubs of {name} were left out: install {what}" for name, what in missing.items() if what]
+    return [language for language in wanted if not missing[language.name]], lines
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Makes the Python stubs of the contract.")
+    parser = argparse.ArgumentParser(description="Makes the stubs of the contract.")
+    parser.add_argument("languages", nargs="*", metavar="LANGUAGE", help=f"only these of {', '.join(language.name for language in LANGUAGES)}")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="write nothing; fail where the committed stubs differ")
     what.add_argument("--baseline", action="store_true", help="accept the present contract as the one that must not break")
     options = parser.parse_args()
     if options.baseline:
         baseline()
-    elif options.check:
-        check()
-    else:
-        write()
+        return
+    languages, left_out = chosen(options.languages)
+    for line in left_out:
+        print(line, file=sys.stderr)
+    if options.check:
+        check(languages)
+        return
+    for language in languages:
+        write(language)
+    # What is to be committed is not whole; a check is content with what can be checked here.
+    sys.exit(1 if left_out else 0)
 
 
 if __name__ == "__main__":
