@@ -1,7 +1,1 @@
-"""The command line `virtrpc`."""
-
-from __future__ import annotations
-
-from virtrpc.cli.main import main
-
-__all__ = ["main"]
+"""The command line `virtrpc`; it begins in `start`."""

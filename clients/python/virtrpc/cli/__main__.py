@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from virtrpc.cli.main import main
+from virtrpc.cli.start import main
 
 sys.exit(main())

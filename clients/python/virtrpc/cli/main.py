@@ -17,6 +17,7 @@ from virtrpc.cli import (
     checkpoints,
     devices,
     files,
+    health,
     images,
     jobs,
     keys,
@@ -61,6 +62,7 @@ def _options(
 
 for _commands in (
     queries,
+    health,
     stats,
     lifecycle,
     files,
