@@ -13,7 +13,7 @@ from grpc import aio
 
 from virtrpc.v1 import job_pb2, spec_pb2, types_pb2
 from virtrpc_drivers.operations import AnyOperation, Create, Define, DefineSaveImage, Migrate, Restore
-from virtrpc_server.caller import caller_name
+from virtrpc_server.caller import about, caller_name
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal
 from virtrpc_server.heartbeats import Heartbeats
@@ -178,6 +178,7 @@ def _order(
     destination_host: str = "",
 ) -> Order:
     options = request.options
+    about(host, operation.uuid, name)
     return Order(
         host=host,
         operation=operation,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from virtrpc_server.records import Problem
 
@@ -38,6 +38,14 @@ BY_SOCKET = Caller("unix", Way.UNIX, ("unix",))
 NOBODY = Caller("tcp", Way.TCP, ("tcp",))
 
 
+class Identity(NamedTuple):
+    """Which domain an RPC is about."""
+
+    host: str
+    uuid: str
+    name: str
+
+
 @dataclass(eq=False, slots=True)
 class Call:
     """One RPC on its way."""
@@ -52,6 +60,8 @@ class Call:
     """Why, in the caller's words: the header virtrpc-reason."""
     caller: Caller = NOBODY
     """Known before the first gate; an RPC whose caller could not be told keeps this."""
+    domain: Identity | None = None
+    """Once it is known; None until then, and for what is about none or about many."""
 
 
 class Gate(Protocol):
@@ -71,10 +81,18 @@ class Observer(Protocol):
         """It has ended: with what went wrong, if anything did. Quick, and never raises."""
 
 
-call: ContextVar[Call] = ContextVar("call", default=Call("", "", caller=BY_SOCKET))  # noqa: B039 # never changed
+_NONE = Call("", "", caller=BY_SOCKET)
+call: ContextVar[Call] = ContextVar("call", default=_NONE)
 """The RPC that this task serves."""
 
 
 def caller_name() -> str:
     """Who owns what this task begins."""
     return call.get().caller.name
+
+
+def about(host: str, uuid: str, name: str) -> None:
+    """Note which domain the RPC that this task serves is about."""
+    this = call.get()
+    if this is not _NONE:
+        this.domain = Identity(host, uuid, name)

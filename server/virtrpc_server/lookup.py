@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from virtrpc.v1 import query_pb2, types_pb2
 from virtrpc_drivers.values import State
+from virtrpc_server.caller import about
 from virtrpc_server.domains import Domains, Entry
 from virtrpc_server.errors import Refusal, not_yet, refuse
 from virtrpc_server.hosts import Freshness, Host, Hosts
@@ -37,6 +38,7 @@ class Lookup:
         Raises INVALID_ARGUMENT, HOST_NOT_CONFIGURED, DOMAIN_NOT_FOUND, AMBIGUOUS_NAME, HOST_UNREACHABLE, UNSUPPORTED_BY_HYPERVISOR.
         """
         entry = self._meant(ref)
+        about(entry.host, entry.uuid, entry.name)
         if needs:
             self._hosts[entry.host].require(needs)
         return entry

@@ -11,6 +11,7 @@ from tests.server.fake_driver import FakeDriver, listing, reading, uuid
 from virtrpc.v1 import query_pb2, types_pb2
 from virtrpc_drivers.errors import Fault, Reason
 from virtrpc_drivers.values import State
+from virtrpc_server.caller import Call, call
 from virtrpc_server.domains import Domains
 from virtrpc_server.errors import NotYet, Refusal
 from virtrpc_server.hosts import Host, HostConfig, Hosts
@@ -53,6 +54,16 @@ async def test_by_uuid_in_either_case_and_by_name() -> None:
     cache.domains.read("a", reading(171, 1.0, "web"))
     for ref in (Ref(uuid=uuid(171).upper()), Ref(name="web"), Ref(host="a", name="web"), Ref(host="a", uuid=uuid(171))):
         assert cache.lookup.domain(ref).name == "web"
+
+
+async def test_an_rpc_knows_which_domain_it_is_about() -> None:
+    """As soon as its reference is bound to one: for whoever tells of it later."""
+    cache = Cache()
+    cache.domains.read("a", reading(1, 1.0, "web"))
+    this = Call("virtrpc.v1.QueryService", "GetDomain")
+    call.set(this)
+    cache.lookup.domain(Ref(name="web"))
+    assert this.domain == ("a", uuid(1), "web")
 
 
 async def test_what_is_there_on_no_host_is_not_found() -> None:
