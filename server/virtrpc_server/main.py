@@ -79,7 +79,7 @@ def serve(
         Path | None, typer.Option(help="The Unix socket to listen on.", show_default="virtrpc/virtrpc.sock in /run or the user's")
     ] = None,
     listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="A TCP address to listen on as well.")] = None,
-    insecure: Annotated[bool | None, typer.Option("--insecure", help="Allow --listen to be reachable from other machines.")] = None,
+    insecure: Annotated[bool | None, typer.Option("--insecure", help="Allow --listen although callers there do not say who they are.")] = None,
     drain_timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long running jobs are waited for.", show_default="60")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Where the journal of jobs is kept.", show_default="/var/lib/virtrpc or the user's")] = None,
     journal: Annotated[bool | None, typer.Option(" /--no-journal", help="Forget jobs when the server ends.")] = None,

@@ -75,6 +75,12 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
+def plaintext(listen: str) -> str:
+    """Why a server does not listen on a TCP address where nobody says who it is, and what to do."""
+    who = "every user of this machine" if is_loopback(split_address(listen)[0]) else "whoever reaches it"
+    return f"at {listen} nobody says who it is, and {who} would command the hypervisors: use the Unix socket, or set insecure if that is meant"
+
+
 def shown(uri: str) -> str:
     """A URI without its password, for people and logs."""
     parts = urlsplit(uri)
@@ -174,7 +180,7 @@ class Settings(BaseSettings):
     listen: str | None = None
     """A TCP address to listen on as well, HOST:PORT."""
     insecure: bool = False
-    """Allow `listen` to be reachable from other machines although callers are not authenticated."""
+    """Allow `listen` although nobody who calls there says who it is: whoever reaches it commands the hypervisors."""
     drain_timeout: float = Field(default=60.0, ge=0)
     """Seconds that running jobs are waited for when the server is asked to end."""
     state_dir: Path = Field(default_factory=default_state_dir)
@@ -256,10 +262,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_reach(self) -> Self:
-        if self.listen is not None and not self.insecure and not is_loopback(split_address(self.listen)[0]):
-            raise ValueError(
-                f"listen: {self.listen} is not a loopback address: whoever reaches it commands the hypervisors. Set insecure if that is meant"
-            )
+        if self.listen is not None and not self.insecure:
+            raise ValueError(f"listen: {plaintext(self.listen)}")
         return self
 
     def roots_of(self, host: HostSettings) -> tuple[str, ...]:

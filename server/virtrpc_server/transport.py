@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from virtrpc.v1 import job_pb2, query_pb2, snapshot_pb2
 from virtrpc_server.guard import Guard
 from virtrpc_server.health import Health
-from virtrpc_server.settings import is_loopback, split_address
+from virtrpc_server.settings import plaintext
 
 __all__ = ["SERVICES", "ListenError", "Transport"]
 
@@ -124,13 +124,9 @@ class Transport:
         await self.drain(0)
 
     def _listen_tcp(self, listen: str) -> None:
-        host, _ = split_address(listen)
-        if not is_loopback(host):
-            if not self._insecure:
-                raise ListenError(
-                    f"{listen} is not a loopback address: whoever reaches it commands the hypervisors; give --insecure if that is meant"
-                )
-            log.warning("listening on %s without any authentication: whoever reaches it commands the hypervisors", listen)
+        if not self._insecure:
+            raise ListenError(plaintext(listen))
+        log.warning("listening on %s without any authentication: whoever reaches it commands the hypervisors", listen)
         port = self._bind(listen)
         self.addresses.append(f"{listen.rpartition(':')[0]}:{port}")
 

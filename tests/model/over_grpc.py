@@ -97,7 +97,7 @@ class GrpcChannel:
 
     def __init__(self, world: World, directory: Path) -> None:
         self.faults: list[Exception] = []
-        self._transport = Transport(directory / "s", "127.0.0.1:0")
+        self._transport = Transport(directory / "s", "127.0.0.1:0", insecure=True)
         world.core.add_to(self._transport.server)
         self._clients: dict[str, aio.Channel] = {}
 

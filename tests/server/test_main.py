@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -15,11 +16,13 @@ from typing import Any
 import grpc
 import pytest
 
+from tests.beds.processes import children
 from tests.beds.wait import wait_until
 from virtrpc.v1 import query_pb2, query_pb2_grpc
 
 COMMAND = [sys.executable, "-c", "from virtrpc_server.main import main; main()"]
 GUARD_SECONDS = 30
+LISTENING, UNCONNECTED = "0A", "07"
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -69,6 +72,44 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     with tempfile.TemporaryDirectory() as home:
         command = [*COMMAND, *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=GUARD_SECONDS, check=False, env=environment(Path(home)))
+
+
+def network_sockets(pid: int) -> list[str]:
+    """The local addresses, in /proc's notation, where the process or a child of it takes TCP connections or UDP datagrams."""
+    mine = {link for process in (pid, *children(pid)) for link in links(process)}
+    tables = [(Path(f"/proc/{pid}/net") / name).read_text().splitlines()[1:] for name in ("tcp", "tcp6", "udp", "udp6")]
+    rows = [line.split() for table in tables for line in table]
+    return [row[1] for row in rows if f"socket:[{row[9]}]" in mine and row[3] in (LISTENING, UNCONNECTED)]
+
+
+def links(pid: int) -> set[str]:
+    """What the process's descriptors are."""
+    found = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found.add(str(path.readlink()))
+        except OSError:  # closed meanwhile
+            continue
+    return found
+
+
+def test_it_is_closed_to_the_network(daemon: Daemon) -> None:
+    """Without a word about listening neither it nor a driver process of it has a network socket, and its own socket is its user's alone."""
+    wait_until(lambda: children(daemon.process.pid), "its driver process to be there", GUARD_SECONDS)
+    assert network_sockets(daemon.process.pid) == []
+    assert stat.S_IMODE(daemon.socket.stat().st_mode) == 0o600
+
+
+def test_a_tcp_address_is_a_network_socket(tmp_path: Path) -> None:
+    """What the test before looks for is there once it is asked for."""
+    daemon = Daemon(tmp_path, "--host", "t=sim://t/", "--listen", "127.0.0.1:0", "--insecure")
+    try:
+        daemon.until("listens on 127.0.0.1:")
+        (address,) = network_sockets(daemon.process.pid)
+        assert address.partition(":")[0].endswith("0100007F")
+    finally:
+        daemon.process.kill()
+        daemon.process.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

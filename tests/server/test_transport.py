@@ -95,7 +95,7 @@ async def fake() -> Fake:
 @pytest_asyncio.fixture
 async def transport(path: Path, fake: Fake) -> AsyncIterator[Transport]:
     """A started server on a Unix socket and on a loopback port."""
-    transport = Transport(path, "127.0.0.1:0", hosts=["a"])
+    transport = Transport(path, "127.0.0.1:0", insecure=True, hosts=["a"])
     serve(transport, fake)
     await transport.start()
     yield transport
@@ -443,10 +443,10 @@ async def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
         await Transport(tmp_path / ("x" * 120)).start()
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:50051", "example.org:50051"])
-async def test_other_machines_are_let_in_only_on_request(address: str) -> None:
-    """A non-loopback address is refused without `insecure`."""
-    with pytest.raises(ListenError, match="--insecure"):
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:0", "localhost:0", "0.0.0.0:0", "[::]:0", "192.0.2.1:50051", "example.org:50051"])
+async def test_tcp_without_a_name_is_there_only_on_request(address: str) -> None:
+    """A TCP address, of loopback too, is refused without `insecure`."""
+    with pytest.raises(ListenError, match="set insecure"):
         await Transport(None, address).start()
 
 
@@ -462,7 +462,7 @@ async def test_insecure_opens_every_address(caplog: pytest.LogCaptureFixture) ->
 async def test_a_port_in_use_is_reported(transport: Transport) -> None:
     """An address that is taken is a ListenError that names it."""
     with pytest.raises(ListenError, match=r"127\.0\.0\.1"):
-        await Transport(None, transport.addresses[0]).start()
+        await Transport(None, transport.addresses[0], insecure=True).start()
 
 
 async def test_drain_ends_streams_with_draining(transport: Transport, fake: Fake, channel: aio.Channel) -> None:
