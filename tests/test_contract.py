@@ -175,6 +175,7 @@ CODES = {
     "INTERNAL",
     "UNIMPLEMENTED",
 }
+SAYS_ROLE = re.compile(r"Who may\s+call:\s+(viewer|operator|admin)\b")
 INT32 = {"page_size", "code", "libvirt_code", "libvirt_domain"}
 TIME = re.compile(r"(_time|_timeout|_age|^age|^eta|^elapsed)$")
 
@@ -260,6 +261,17 @@ def test_rpcs_and_what_they_wait_for() -> None:
     for method in methods():
         found.setdefault(method.containing_service.name, {}).setdefault(waits_for(method), set()).add(method.name)
     assert found == WAITS_FOR
+
+
+@pytest.mark.parametrize("method", methods(), ids=lambda method: method.name)
+def test_the_role_of_an_rpc_is_the_one_that_its_comment_names(method: MethodDescriptor, comments: dict[str, str]) -> None:
+    """At the RPC itself, or at its service where that names one for all its reads."""
+    service = method.containing_service.name
+    said = SAYS_ROLE.search(comments[f"{service}.{method.name}"]) or SAYS_ROLE.search(comments[service])
+    assert said is not None
+    role = types_pb2.Role.Name(method.GetOptions().Extensions[types_pb2.role])
+    deletion = service == "SnapshotService" and method.output_type.name == "JobUpdate"
+    assert role == ("ROLE_OPERATOR" if deletion else f"ROLE_{said[1].upper()}")
 
 
 def test_one_file_a_service() -> None:

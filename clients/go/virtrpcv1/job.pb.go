@@ -8707,82 +8707,82 @@ const file_virtrpc_v1_job_proto_rawDesc = "" +
 	"\x18CANCEL_OUTCOME_WITHDRAWN\x10\x01\x12\x1b\n" +
 	"\x17CANCEL_OUTCOME_ABORTING\x10\x02\x12 \n" +
 	"\x1cCANCEL_OUTCOME_NOT_ABORTABLE\x10\x03\x12#\n" +
-	"\x1fCANCEL_OUTCOME_ALREADY_FINISHED\x10\x042\x97/\n" +
+	"\x1fCANCEL_OUTCOME_ALREADY_FINISHED\x10\x042\xb71\n" +
 	"\n" +
-	"JobService\x12L\n" +
-	"\vStartDomain\x12\x1e.virtrpc.v1.StartDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12R\n" +
-	"\x0eShutdownDomain\x12!.virtrpc.v1.ShutdownDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12N\n" +
-	"\fRebootDomain\x12\x1f.virtrpc.v1.RebootDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12P\n" +
-	"\rSuspendDomain\x12 .virtrpc.v1.SuspendDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12N\n" +
-	"\fResumeDomain\x12\x1f.virtrpc.v1.ResumeDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12P\n" +
-	"\rDestroyDomain\x12 .virtrpc.v1.DestroyDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x020\x01\x12L\n" +
-	"\vResetDomain\x12\x1e.virtrpc.v1.ResetDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12D\n" +
-	"\aSendKey\x12\x1a.virtrpc.v1.SendKeyRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12H\n" +
-	"\tInjectNmi\x12\x1c.virtrpc.v1.InjectNmiRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12b\n" +
-	"\x16PowerManagementSuspend\x12).virtrpc.v1.PowerManagementSuspendRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12`\n" +
-	"\x15PowerManagementWakeup\x12(.virtrpc.v1.PowerManagementWakeupRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12X\n" +
-	"\x11ManagedSaveDomain\x12$.virtrpc.v1.ManagedSaveDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12J\n" +
+	"JobService\x12P\n" +
+	"\vStartDomain\x12\x1e.virtrpc.v1.StartDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12V\n" +
+	"\x0eShutdownDomain\x12!.virtrpc.v1.ShutdownDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12R\n" +
+	"\fRebootDomain\x12\x1f.virtrpc.v1.RebootDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12T\n" +
+	"\rSuspendDomain\x12 .virtrpc.v1.SuspendDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12R\n" +
+	"\fResumeDomain\x12\x1f.virtrpc.v1.ResumeDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12T\n" +
+	"\rDestroyDomain\x12 .virtrpc.v1.DestroyDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x02\xa8\xd4\x18\x020\x01\x12P\n" +
+	"\vResetDomain\x12\x1e.virtrpc.v1.ResetDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12H\n" +
+	"\aSendKey\x12\x1a.virtrpc.v1.SendKeyRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12L\n" +
+	"\tInjectNmi\x12\x1c.virtrpc.v1.InjectNmiRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12f\n" +
+	"\x16PowerManagementSuspend\x12).virtrpc.v1.PowerManagementSuspendRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12d\n" +
+	"\x15PowerManagementWakeup\x12(.virtrpc.v1.PowerManagementWakeupRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12\\\n" +
+	"\x11ManagedSaveDomain\x12$.virtrpc.v1.ManagedSaveDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12N\n" +
 	"\n" +
-	"SaveDomain\x12\x1d.virtrpc.v1.SaveDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12P\n" +
-	"\rRestoreDomain\x12 .virtrpc.v1.RestoreDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12F\n" +
-	"\bDumpCore\x12\x1b.virtrpc.v1.DumpCoreRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12T\n" +
-	"\x0fDefineSaveImage\x12\".virtrpc.v1.DefineSaveImageRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12b\n" +
-	"\x16DefineManagedSaveImage\x12).virtrpc.v1.DefineManagedSaveImageRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12N\n" +
-	"\fDefineDomain\x12\x1f.virtrpc.v1.DefineDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12R\n" +
-	"\x0eUndefineDomain\x12!.virtrpc.v1.UndefineDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12N\n" +
-	"\fRenameDomain\x12\x1f.virtrpc.v1.RenameDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12L\n" +
-	"\vSetMetadata\x12\x1e.virtrpc.v1.SetMetadataRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12N\n" +
-	"\fSetAutostart\x12\x1f.virtrpc.v1.SetAutostartRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12N\n" +
-	"\fCreateDomain\x12\x1f.virtrpc.v1.CreateDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12N\n" +
-	"\fAttachDevice\x12\x1f.virtrpc.v1.AttachDeviceRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12N\n" +
-	"\fDetachDevice\x12\x1f.virtrpc.v1.DetachDeviceRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12N\n" +
-	"\fUpdateDevice\x12\x1f.virtrpc.v1.UpdateDeviceRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12H\n" +
-	"\tSetMemory\x12\x1c.virtrpc.v1.SetMemoryRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12F\n" +
-	"\bSetVcpus\x12\x1b.virtrpc.v1.SetVcpusRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12^\n" +
-	"\x14SetMemoryStatsPeriod\x12'.virtrpc.v1.SetMemoryStatsPeriodRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12D\n" +
-	"\aPinVcpu\x12\x1a.virtrpc.v1.PinVcpuRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12L\n" +
-	"\vPinEmulator\x12\x1e.virtrpc.v1.PinEmulatorRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12L\n" +
-	"\vAddIoThread\x12\x1e.virtrpc.v1.AddIoThreadRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12R\n" +
-	"\x0eDeleteIoThread\x12!.virtrpc.v1.DeleteIoThreadRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12L\n" +
-	"\vPinIoThread\x12\x1e.virtrpc.v1.PinIoThreadRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12R\n" +
-	"\x0eSetBlockIoTune\x12!.virtrpc.v1.SetBlockIoTuneRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12b\n" +
-	"\x16SetInterfaceParameters\x12).virtrpc.v1.SetInterfaceParametersRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12Z\n" +
-	"\x12SetLifecycleAction\x12%.virtrpc.v1.SetLifecycleActionRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12b\n" +
-	"\x16SetSchedulerParameters\x12).virtrpc.v1.SetSchedulerParametersRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12\\\n" +
-	"\x13SetMemoryParameters\x12&.virtrpc.v1.SetMemoryParametersRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12X\n" +
-	"\x11SetNumaParameters\x12$.virtrpc.v1.SetNumaParametersRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12Z\n" +
-	"\x12SetBlkioParameters\x12%.virtrpc.v1.SetBlkioParametersRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12`\n" +
-	"\x15SetIoThreadParameters\x12(.virtrpc.v1.SetIoThreadParametersRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12D\n" +
-	"\aSetVcpu\x12\x1a.virtrpc.v1.SetVcpuRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12X\n" +
-	"\x11SetBlockThreshold\x12$.virtrpc.v1.SetBlockThresholdRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12P\n" +
-	"\rSetPerfEvents\x12 .virtrpc.v1.SetPerfEventsRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12h\n" +
-	"\x19StartDirtyRateCalculation\x12,.virtrpc.v1.StartDirtyRateCalculationRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12L\n" +
-	"\vResizeBlock\x12\x1e.virtrpc.v1.ResizeBlockRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12H\n" +
-	"\tPullBlock\x12\x1c.virtrpc.v1.PullBlockRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12H\n" +
-	"\tCopyBlock\x12\x1c.virtrpc.v1.CopyBlockRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12L\n" +
-	"\vCommitBlock\x12\x1e.virtrpc.v1.CommitBlockRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12X\n" +
-	"\x11SendProcessSignal\x12$.virtrpc.v1.SendProcessSignalRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12T\n" +
-	"\x0fSetUserPassword\x12\".virtrpc.v1.SetUserPasswordRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12X\n" +
-	"\x11FreezeFilesystems\x12$.virtrpc.v1.FreezeFilesystemsRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12T\n" +
-	"\x0fThawFilesystems\x12\".virtrpc.v1.ThawFilesystemsRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12T\n" +
-	"\x0fTrimFilesystems\x12\".virtrpc.v1.TrimFilesystemsRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12N\n" +
-	"\fSetGuestTime\x12\x1f.virtrpc.v1.SetGuestTimeRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12P\n" +
-	"\rSetGuestVcpus\x12 .virtrpc.v1.SetGuestVcpusRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12^\n" +
-	"\x14SetAuthorizedSshKeys\x12'.virtrpc.v1.SetAuthorizedSshKeysRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12R\n" +
-	"\x0eCreateSnapshot\x12!.virtrpc.v1.CreateSnapshotRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12V\n" +
-	"\x10RevertToSnapshot\x12#.virtrpc.v1.RevertToSnapshotRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12V\n" +
-	"\x10CreateCheckpoint\x12#.virtrpc.v1.CreateCheckpointRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12V\n" +
-	"\x10DeleteCheckpoint\x12#.virtrpc.v1.DeleteCheckpointRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12N\n" +
-	"\fBackupDomain\x12\x1f.virtrpc.v1.BackupDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12P\n" +
-	"\rMigrateDomain\x12 .virtrpc.v1.MigrateDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12E\n" +
-	"\x06GetJob\x12\x19.virtrpc.v1.GetJobRequest\x1a\x1a.virtrpc.v1.GetJobResponse\"\x04\xa0\xd4\x18\x01\x12K\n" +
-	"\bListJobs\x12\x1b.virtrpc.v1.ListJobsRequest\x1a\x1c.virtrpc.v1.ListJobsResponse\"\x04\xa0\xd4\x18\x01\x12F\n" +
-	"\bWatchJob\x12\x1b.virtrpc.v1.WatchJobRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x010\x01\x12P\n" +
-	"\tWatchJobs\x12\x1c.virtrpc.v1.WatchJobsRequest\x1a\x1d.virtrpc.v1.WatchJobsResponse\"\x04\xa0\xd4\x18\x010\x01\x12Z\n" +
-	"\rTuneMigration\x12 .virtrpc.v1.TuneMigrationRequest\x1a!.virtrpc.v1.TuneMigrationResponse\"\x04\xa0\xd4\x18\x02\x12N\n" +
-	"\tCancelJob\x12\x1c.virtrpc.v1.CancelJobRequest\x1a\x1d.virtrpc.v1.CancelJobResponse\"\x04\xa0\xd4\x18\x02\x12]\n" +
-	"\x0eFinishBlockJob\x12!.virtrpc.v1.FinishBlockJobRequest\x1a\".virtrpc.v1.FinishBlockJobResponse\"\x04\xa0\xd4\x18\x02\x12T\n" +
-	"\vSetJobSpeed\x12\x1e.virtrpc.v1.SetJobSpeedRequest\x1a\x1f.virtrpc.v1.SetJobSpeedResponse\"\x04\xa0\xd4\x18\x02b\x06proto3"
+	"SaveDomain\x12\x1d.virtrpc.v1.SaveDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12T\n" +
+	"\rRestoreDomain\x12 .virtrpc.v1.RestoreDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12J\n" +
+	"\bDumpCore\x12\x1b.virtrpc.v1.DumpCoreRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12X\n" +
+	"\x0fDefineSaveImage\x12\".virtrpc.v1.DefineSaveImageRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12f\n" +
+	"\x16DefineManagedSaveImage\x12).virtrpc.v1.DefineManagedSaveImageRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12R\n" +
+	"\fDefineDomain\x12\x1f.virtrpc.v1.DefineDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12V\n" +
+	"\x0eUndefineDomain\x12!.virtrpc.v1.UndefineDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12R\n" +
+	"\fRenameDomain\x12\x1f.virtrpc.v1.RenameDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12P\n" +
+	"\vSetMetadata\x12\x1e.virtrpc.v1.SetMetadataRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12R\n" +
+	"\fSetAutostart\x12\x1f.virtrpc.v1.SetAutostartRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12R\n" +
+	"\fCreateDomain\x12\x1f.virtrpc.v1.CreateDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12R\n" +
+	"\fAttachDevice\x12\x1f.virtrpc.v1.AttachDeviceRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12R\n" +
+	"\fDetachDevice\x12\x1f.virtrpc.v1.DetachDeviceRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12R\n" +
+	"\fUpdateDevice\x12\x1f.virtrpc.v1.UpdateDeviceRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12L\n" +
+	"\tSetMemory\x12\x1c.virtrpc.v1.SetMemoryRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12J\n" +
+	"\bSetVcpus\x12\x1b.virtrpc.v1.SetVcpusRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12b\n" +
+	"\x14SetMemoryStatsPeriod\x12'.virtrpc.v1.SetMemoryStatsPeriodRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12H\n" +
+	"\aPinVcpu\x12\x1a.virtrpc.v1.PinVcpuRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12P\n" +
+	"\vPinEmulator\x12\x1e.virtrpc.v1.PinEmulatorRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12P\n" +
+	"\vAddIoThread\x12\x1e.virtrpc.v1.AddIoThreadRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12V\n" +
+	"\x0eDeleteIoThread\x12!.virtrpc.v1.DeleteIoThreadRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12P\n" +
+	"\vPinIoThread\x12\x1e.virtrpc.v1.PinIoThreadRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12V\n" +
+	"\x0eSetBlockIoTune\x12!.virtrpc.v1.SetBlockIoTuneRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12f\n" +
+	"\x16SetInterfaceParameters\x12).virtrpc.v1.SetInterfaceParametersRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12^\n" +
+	"\x12SetLifecycleAction\x12%.virtrpc.v1.SetLifecycleActionRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12f\n" +
+	"\x16SetSchedulerParameters\x12).virtrpc.v1.SetSchedulerParametersRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12`\n" +
+	"\x13SetMemoryParameters\x12&.virtrpc.v1.SetMemoryParametersRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12\\\n" +
+	"\x11SetNumaParameters\x12$.virtrpc.v1.SetNumaParametersRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12^\n" +
+	"\x12SetBlkioParameters\x12%.virtrpc.v1.SetBlkioParametersRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12d\n" +
+	"\x15SetIoThreadParameters\x12(.virtrpc.v1.SetIoThreadParametersRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12H\n" +
+	"\aSetVcpu\x12\x1a.virtrpc.v1.SetVcpuRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12\\\n" +
+	"\x11SetBlockThreshold\x12$.virtrpc.v1.SetBlockThresholdRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12T\n" +
+	"\rSetPerfEvents\x12 .virtrpc.v1.SetPerfEventsRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12l\n" +
+	"\x19StartDirtyRateCalculation\x12,.virtrpc.v1.StartDirtyRateCalculationRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12P\n" +
+	"\vResizeBlock\x12\x1e.virtrpc.v1.ResizeBlockRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12L\n" +
+	"\tPullBlock\x12\x1c.virtrpc.v1.PullBlockRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12L\n" +
+	"\tCopyBlock\x12\x1c.virtrpc.v1.CopyBlockRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12P\n" +
+	"\vCommitBlock\x12\x1e.virtrpc.v1.CommitBlockRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12\\\n" +
+	"\x11SendProcessSignal\x12$.virtrpc.v1.SendProcessSignalRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12X\n" +
+	"\x0fSetUserPassword\x12\".virtrpc.v1.SetUserPasswordRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12\\\n" +
+	"\x11FreezeFilesystems\x12$.virtrpc.v1.FreezeFilesystemsRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12X\n" +
+	"\x0fThawFilesystems\x12\".virtrpc.v1.ThawFilesystemsRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12X\n" +
+	"\x0fTrimFilesystems\x12\".virtrpc.v1.TrimFilesystemsRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12R\n" +
+	"\fSetGuestTime\x12\x1f.virtrpc.v1.SetGuestTimeRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12T\n" +
+	"\rSetGuestVcpus\x12 .virtrpc.v1.SetGuestVcpusRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12b\n" +
+	"\x14SetAuthorizedSshKeys\x12'.virtrpc.v1.SetAuthorizedSshKeysRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12V\n" +
+	"\x0eCreateSnapshot\x12!.virtrpc.v1.CreateSnapshotRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12Z\n" +
+	"\x10RevertToSnapshot\x12#.virtrpc.v1.RevertToSnapshotRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12Z\n" +
+	"\x10CreateCheckpoint\x12#.virtrpc.v1.CreateCheckpointRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12Z\n" +
+	"\x10DeleteCheckpoint\x12#.virtrpc.v1.DeleteCheckpointRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12R\n" +
+	"\fBackupDomain\x12\x1f.virtrpc.v1.BackupDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12T\n" +
+	"\rMigrateDomain\x12 .virtrpc.v1.MigrateDomainRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x030\x01\x12I\n" +
+	"\x06GetJob\x12\x19.virtrpc.v1.GetJobRequest\x1a\x1a.virtrpc.v1.GetJobResponse\"\b\xa0\xd4\x18\x01\xa8\xd4\x18\x01\x12O\n" +
+	"\bListJobs\x12\x1b.virtrpc.v1.ListJobsRequest\x1a\x1c.virtrpc.v1.ListJobsResponse\"\b\xa0\xd4\x18\x01\xa8\xd4\x18\x01\x12J\n" +
+	"\bWatchJob\x12\x1b.virtrpc.v1.WatchJobRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x01\xa8\xd4\x18\x010\x01\x12T\n" +
+	"\tWatchJobs\x12\x1c.virtrpc.v1.WatchJobsRequest\x1a\x1d.virtrpc.v1.WatchJobsResponse\"\b\xa0\xd4\x18\x01\xa8\xd4\x18\x010\x01\x12^\n" +
+	"\rTuneMigration\x12 .virtrpc.v1.TuneMigrationRequest\x1a!.virtrpc.v1.TuneMigrationResponse\"\b\xa0\xd4\x18\x02\xa8\xd4\x18\x03\x12R\n" +
+	"\tCancelJob\x12\x1c.virtrpc.v1.CancelJobRequest\x1a\x1d.virtrpc.v1.CancelJobResponse\"\b\xa0\xd4\x18\x02\xa8\xd4\x18\x02\x12a\n" +
+	"\x0eFinishBlockJob\x12!.virtrpc.v1.FinishBlockJobRequest\x1a\".virtrpc.v1.FinishBlockJobResponse\"\b\xa0\xd4\x18\x02\xa8\xd4\x18\x02\x12X\n" +
+	"\vSetJobSpeed\x12\x1e.virtrpc.v1.SetJobSpeedRequest\x1a\x1f.virtrpc.v1.SetJobSpeedResponse\"\b\xa0\xd4\x18\x02\xa8\xd4\x18\x02b\x06proto3"
 
 var (
 	file_virtrpc_v1_job_proto_rawDescOnce sync.Once

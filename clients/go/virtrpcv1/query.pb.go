@@ -4175,21 +4175,21 @@ const file_virtrpc_v1_query_proto_rawDesc = "" +
 	"\fStateUpdates\x12\x1d\n" +
 	"\x19STATE_UPDATES_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14STATE_UPDATES_PUSHED\x10\x01\x12\x18\n" +
-	"\x14STATE_UPDATES_POLLED\x10\x022\x86\t\n" +
-	"\fQueryService\x12N\n" +
-	"\tGetDomain\x12\x1c.virtrpc.v1.GetDomainRequest\x1a\x1d.virtrpc.v1.GetDomainResponse\"\x04\xa0\xd4\x18\x01\x12T\n" +
-	"\vListDomains\x12\x1e.virtrpc.v1.ListDomainsRequest\x1a\x1f.virtrpc.v1.ListDomainsResponse\"\x04\xa0\xd4\x18\x01\x12W\n" +
-	"\fGetDomainXml\x12\x1f.virtrpc.v1.GetDomainXmlRequest\x1a .virtrpc.v1.GetDomainXmlResponse\"\x04\xa0\xd4\x18\x01\x12T\n" +
-	"\vGetMetadata\x12\x1e.virtrpc.v1.GetMetadataRequest\x1a\x1f.virtrpc.v1.GetMetadataResponse\"\x04\xa0\xd4\x18\x01\x12N\n" +
-	"\tListVcpus\x12\x1c.virtrpc.v1.ListVcpusRequest\x1a\x1d.virtrpc.v1.ListVcpusResponse\"\x04\xa0\xd4\x18\x01\x12Z\n" +
-	"\rGetBlockStats\x12 .virtrpc.v1.GetBlockStatsRequest\x1a!.virtrpc.v1.GetBlockStatsResponse\"\x04\xa0\xd4\x18\x01\x12f\n" +
-	"\x11GetInterfaceStats\x12$.virtrpc.v1.GetInterfaceStatsRequest\x1a%.virtrpc.v1.GetInterfaceStatsResponse\"\x04\xa0\xd4\x18\x01\x12]\n" +
-	"\x0eGetMemoryStats\x12!.virtrpc.v1.GetMemoryStatsRequest\x1a\".virtrpc.v1.GetMemoryStatsResponse\"\x04\xa0\xd4\x18\x01\x12`\n" +
-	"\x0fListDomainStats\x12\".virtrpc.v1.ListDomainStatsRequest\x1a#.virtrpc.v1.ListDomainStatsResponse\"\x04\xa0\xd4\x18\x01\x12Y\n" +
-	"\fWatchDomains\x12\x1f.virtrpc.v1.WatchDomainsRequest\x1a .virtrpc.v1.WatchDomainsResponse\"\x04\xa0\xd4\x18\x010\x01\x12N\n" +
-	"\tListHosts\x12\x1c.virtrpc.v1.ListHostsRequest\x1a\x1d.virtrpc.v1.ListHostsResponse\"\x04\xa0\xd4\x18\x01\x12H\n" +
-	"\aGetHost\x12\x1a.virtrpc.v1.GetHostRequest\x1a\x1b.virtrpc.v1.GetHostResponse\"\x04\xa0\xd4\x18\x01\x12W\n" +
-	"\fGetHostStats\x12\x1f.virtrpc.v1.GetHostStatsRequest\x1a .virtrpc.v1.GetHostStatsResponse\"\x04\xa0\xd4\x18\x01b\x06proto3"
+	"\x14STATE_UPDATES_POLLED\x10\x022\xba\t\n" +
+	"\fQueryService\x12R\n" +
+	"\tGetDomain\x12\x1c.virtrpc.v1.GetDomainRequest\x1a\x1d.virtrpc.v1.GetDomainResponse\"\b\xa0\xd4\x18\x01\xa8\xd4\x18\x01\x12X\n" +
+	"\vListDomains\x12\x1e.virtrpc.v1.ListDomainsRequest\x1a\x1f.virtrpc.v1.ListDomainsResponse\"\b\xa0\xd4\x18\x01\xa8\xd4\x18\x01\x12[\n" +
+	"\fGetDomainXml\x12\x1f.virtrpc.v1.GetDomainXmlRequest\x1a .virtrpc.v1.GetDomainXmlResponse\"\b\xa0\xd4\x18\x01\xa8\xd4\x18\x01\x12X\n" +
+	"\vGetMetadata\x12\x1e.virtrpc.v1.GetMetadataRequest\x1a\x1f.virtrpc.v1.GetMetadataResponse\"\b\xa0\xd4\x18\x01\xa8\xd4\x18\x01\x12R\n" +
+	"\tListVcpus\x12\x1c.virtrpc.v1.ListVcpusRequest\x1a\x1d.virtrpc.v1.ListVcpusResponse\"\b\xa0\xd4\x18\x01\xa8\xd4\x18\x01\x12^\n" +
+	"\rGetBlockStats\x12 .virtrpc.v1.GetBlockStatsRequest\x1a!.virtrpc.v1.GetBlockStatsResponse\"\b\xa0\xd4\x18\x01\xa8\xd4\x18\x01\x12j\n" +
+	"\x11GetInterfaceStats\x12$.virtrpc.v1.GetInterfaceStatsRequest\x1a%.virtrpc.v1.GetInterfaceStatsResponse\"\b\xa0\xd4\x18\x01\xa8\xd4\x18\x01\x12a\n" +
+	"\x0eGetMemoryStats\x12!.virtrpc.v1.GetMemoryStatsRequest\x1a\".virtrpc.v1.GetMemoryStatsResponse\"\b\xa0\xd4\x18\x01\xa8\xd4\x18\x01\x12d\n" +
+	"\x0fListDomainStats\x12\".virtrpc.v1.ListDomainStatsRequest\x1a#.virtrpc.v1.ListDomainStatsResponse\"\b\xa0\xd4\x18\x01\xa8\xd4\x18\x01\x12]\n" +
+	"\fWatchDomains\x12\x1f.virtrpc.v1.WatchDomainsRequest\x1a .virtrpc.v1.WatchDomainsResponse\"\b\xa0\xd4\x18\x01\xa8\xd4\x18\x010\x01\x12R\n" +
+	"\tListHosts\x12\x1c.virtrpc.v1.ListHostsRequest\x1a\x1d.virtrpc.v1.ListHostsResponse\"\b\xa0\xd4\x18\x01\xa8\xd4\x18\x01\x12L\n" +
+	"\aGetHost\x12\x1a.virtrpc.v1.GetHostRequest\x1a\x1b.virtrpc.v1.GetHostResponse\"\b\xa0\xd4\x18\x01\xa8\xd4\x18\x01\x12[\n" +
+	"\fGetHostStats\x12\x1f.virtrpc.v1.GetHostStatsRequest\x1a .virtrpc.v1.GetHostStatsResponse\"\b\xa0\xd4\x18\x01\xa8\xd4\x18\x01b\x06proto3"
 
 var (
 	file_virtrpc_v1_query_proto_rawDescOnce sync.Once

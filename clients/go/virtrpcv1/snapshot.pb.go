@@ -3038,27 +3038,27 @@ const file_virtrpc_v1_snapshot_proto_rawDesc = "" +
 	"\x14GUEST_INFO_PART_TIME\x10\x03\x12\x19\n" +
 	"\x15GUEST_INFO_PART_USERS\x10\x04\x12\x1f\n" +
 	"\x1bGUEST_INFO_PART_FILESYSTEMS\x10\x05\x12\x1e\n" +
-	"\x1aGUEST_INFO_PART_INTERFACES\x10\x062\xc9\x0e\n" +
-	"\x0fSnapshotService\x12Z\n" +
-	"\rListSnapshots\x12 .virtrpc.v1.ListSnapshotsRequest\x1a!.virtrpc.v1.ListSnapshotsResponse\"\x04\xa0\xd4\x18\x03\x12T\n" +
-	"\vGetSnapshot\x12\x1e.virtrpc.v1.GetSnapshotRequest\x1a\x1f.virtrpc.v1.GetSnapshotResponse\"\x04\xa0\xd4\x18\x03\x12]\n" +
-	"\x0eGetSnapshotXml\x12!.virtrpc.v1.GetSnapshotXmlRequest\x1a\".virtrpc.v1.GetSnapshotXmlResponse\"\x04\xa0\xd4\x18\x03\x12i\n" +
-	"\x12GetCurrentSnapshot\x12%.virtrpc.v1.GetCurrentSnapshotRequest\x1a&.virtrpc.v1.GetCurrentSnapshotResponse\"\x04\xa0\xd4\x18\x03\x12R\n" +
-	"\x0eDeleteSnapshot\x12!.virtrpc.v1.DeleteSnapshotRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12X\n" +
-	"\x11RemoveManagedSave\x12$.virtrpc.v1.RemoveManagedSaveRequest\x1a\x15.virtrpc.v1.JobUpdate\"\x04\xa0\xd4\x18\x040\x01\x12`\n" +
-	"\x0fListCheckpoints\x12\".virtrpc.v1.ListCheckpointsRequest\x1a#.virtrpc.v1.ListCheckpointsResponse\"\x04\xa0\xd4\x18\x03\x12Z\n" +
-	"\rGetCheckpoint\x12 .virtrpc.v1.GetCheckpointRequest\x1a!.virtrpc.v1.GetCheckpointResponse\"\x04\xa0\xd4\x18\x03\x12c\n" +
-	"\x10GetCheckpointXml\x12#.virtrpc.v1.GetCheckpointXmlRequest\x1a$.virtrpc.v1.GetCheckpointXmlResponse\"\x04\xa0\xd4\x18\x03\x12W\n" +
-	"\fGetGuestInfo\x12\x1f.virtrpc.v1.GetGuestInfoRequest\x1a .virtrpc.v1.GetGuestInfoResponse\"\x04\xa0\xd4\x18\x03\x12_\n" +
-	"\x0eTakeScreenshot\x12!.virtrpc.v1.TakeScreenshotRequest\x1a\".virtrpc.v1.TakeScreenshotResponse\"\x04\xa0\xd4\x18\x030\x01\x12r\n" +
-	"\x15GetDomainCapabilities\x12(.virtrpc.v1.GetDomainCapabilitiesRequest\x1a).virtrpc.v1.GetDomainCapabilitiesResponse\"\x04\xa0\xd4\x18\x03\x12W\n" +
-	"\fGetSaveImage\x12\x1f.virtrpc.v1.GetSaveImageRequest\x1a .virtrpc.v1.GetSaveImageResponse\"\x04\xa0\xd4\x18\x03\x12l\n" +
-	"\x13GetManagedSaveImage\x12&.virtrpc.v1.GetManagedSaveImageRequest\x1a'.virtrpc.v1.GetManagedSaveImageResponse\"\x04\xa0\xd4\x18\x03\x12Z\n" +
-	"\rGetGuestVcpus\x12 .virtrpc.v1.GetGuestVcpusRequest\x1a!.virtrpc.v1.GetGuestVcpusResponse\"\x04\xa0\xd4\x18\x03\x12o\n" +
-	"\x14GetAuthorizedSshKeys\x12'.virtrpc.v1.GetAuthorizedSshKeysRequest\x1a(.virtrpc.v1.GetAuthorizedSshKeysResponse\"\x04\xa0\xd4\x18\x03\x12r\n" +
-	"\x15GetResourceParameters\x12(.virtrpc.v1.GetResourceParametersRequest\x1a).virtrpc.v1.GetResourceParametersResponse\"\x04\xa0\xd4\x18\x03\x12W\n" +
-	"\fGetDirtyRate\x12\x1f.virtrpc.v1.GetDirtyRateRequest\x1a .virtrpc.v1.GetDirtyRateResponse\"\x04\xa0\xd4\x18\x03\x12Z\n" +
-	"\rPlanMigration\x12 .virtrpc.v1.PlanMigrationRequest\x1a!.virtrpc.v1.PlanMigrationResponse\"\x04\xa0\xd4\x18\x03b\x06proto3"
+	"\x1aGUEST_INFO_PART_INTERFACES\x10\x062\x95\x0f\n" +
+	"\x0fSnapshotService\x12^\n" +
+	"\rListSnapshots\x12 .virtrpc.v1.ListSnapshotsRequest\x1a!.virtrpc.v1.ListSnapshotsResponse\"\b\xa0\xd4\x18\x03\xa8\xd4\x18\x01\x12X\n" +
+	"\vGetSnapshot\x12\x1e.virtrpc.v1.GetSnapshotRequest\x1a\x1f.virtrpc.v1.GetSnapshotResponse\"\b\xa0\xd4\x18\x03\xa8\xd4\x18\x01\x12a\n" +
+	"\x0eGetSnapshotXml\x12!.virtrpc.v1.GetSnapshotXmlRequest\x1a\".virtrpc.v1.GetSnapshotXmlResponse\"\b\xa0\xd4\x18\x03\xa8\xd4\x18\x01\x12m\n" +
+	"\x12GetCurrentSnapshot\x12%.virtrpc.v1.GetCurrentSnapshotRequest\x1a&.virtrpc.v1.GetCurrentSnapshotResponse\"\b\xa0\xd4\x18\x03\xa8\xd4\x18\x01\x12V\n" +
+	"\x0eDeleteSnapshot\x12!.virtrpc.v1.DeleteSnapshotRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12\\\n" +
+	"\x11RemoveManagedSave\x12$.virtrpc.v1.RemoveManagedSaveRequest\x1a\x15.virtrpc.v1.JobUpdate\"\b\xa0\xd4\x18\x04\xa8\xd4\x18\x020\x01\x12d\n" +
+	"\x0fListCheckpoints\x12\".virtrpc.v1.ListCheckpointsRequest\x1a#.virtrpc.v1.ListCheckpointsResponse\"\b\xa0\xd4\x18\x03\xa8\xd4\x18\x01\x12^\n" +
+	"\rGetCheckpoint\x12 .virtrpc.v1.GetCheckpointRequest\x1a!.virtrpc.v1.GetCheckpointResponse\"\b\xa0\xd4\x18\x03\xa8\xd4\x18\x01\x12g\n" +
+	"\x10GetCheckpointXml\x12#.virtrpc.v1.GetCheckpointXmlRequest\x1a$.virtrpc.v1.GetCheckpointXmlResponse\"\b\xa0\xd4\x18\x03\xa8\xd4\x18\x01\x12[\n" +
+	"\fGetGuestInfo\x12\x1f.virtrpc.v1.GetGuestInfoRequest\x1a .virtrpc.v1.GetGuestInfoResponse\"\b\xa0\xd4\x18\x03\xa8\xd4\x18\x01\x12c\n" +
+	"\x0eTakeScreenshot\x12!.virtrpc.v1.TakeScreenshotRequest\x1a\".virtrpc.v1.TakeScreenshotResponse\"\b\xa0\xd4\x18\x03\xa8\xd4\x18\x020\x01\x12v\n" +
+	"\x15GetDomainCapabilities\x12(.virtrpc.v1.GetDomainCapabilitiesRequest\x1a).virtrpc.v1.GetDomainCapabilitiesResponse\"\b\xa0\xd4\x18\x03\xa8\xd4\x18\x01\x12[\n" +
+	"\fGetSaveImage\x12\x1f.virtrpc.v1.GetSaveImageRequest\x1a .virtrpc.v1.GetSaveImageResponse\"\b\xa0\xd4\x18\x03\xa8\xd4\x18\x03\x12p\n" +
+	"\x13GetManagedSaveImage\x12&.virtrpc.v1.GetManagedSaveImageRequest\x1a'.virtrpc.v1.GetManagedSaveImageResponse\"\b\xa0\xd4\x18\x03\xa8\xd4\x18\x01\x12^\n" +
+	"\rGetGuestVcpus\x12 .virtrpc.v1.GetGuestVcpusRequest\x1a!.virtrpc.v1.GetGuestVcpusResponse\"\b\xa0\xd4\x18\x03\xa8\xd4\x18\x01\x12s\n" +
+	"\x14GetAuthorizedSshKeys\x12'.virtrpc.v1.GetAuthorizedSshKeysRequest\x1a(.virtrpc.v1.GetAuthorizedSshKeysResponse\"\b\xa0\xd4\x18\x03\xa8\xd4\x18\x02\x12v\n" +
+	"\x15GetResourceParameters\x12(.virtrpc.v1.GetResourceParametersRequest\x1a).virtrpc.v1.GetResourceParametersResponse\"\b\xa0\xd4\x18\x03\xa8\xd4\x18\x01\x12[\n" +
+	"\fGetDirtyRate\x12\x1f.virtrpc.v1.GetDirtyRateRequest\x1a .virtrpc.v1.GetDirtyRateResponse\"\b\xa0\xd4\x18\x03\xa8\xd4\x18\x01\x12^\n" +
+	"\rPlanMigration\x12 .virtrpc.v1.PlanMigrationRequest\x1a!.virtrpc.v1.PlanMigrationResponse\"\b\xa0\xd4\x18\x03\xa8\xd4\x18\x03b\x06proto3"
 
 var (
 	file_virtrpc_v1_snapshot_proto_rawDescOnce sync.Once

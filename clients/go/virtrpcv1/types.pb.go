@@ -97,6 +97,63 @@ func (WaitsFor) EnumDescriptor() ([]byte, []int) {
 	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{0}
 }
 
+// Which of the three ready roles may call an RPC: that one and those below it in this list. A server's policy may say otherwise.
+type Role int32
+
+const (
+	// Not said. No RPC of this package has it.
+	Role_ROLE_UNSPECIFIED Role = 0
+	// Who looks, and changes nothing.
+	Role_ROLE_VIEWER Role = 1
+	// Who runs guests: starts, stops, saves, snapshots.
+	Role_ROLE_OPERATOR Role = 2
+	// Who says what guests are and what they may use of their host.
+	Role_ROLE_ADMIN Role = 3
+)
+
+// Enum value maps for Role.
+var (
+	Role_name = map[int32]string{
+		0: "ROLE_UNSPECIFIED",
+		1: "ROLE_VIEWER",
+		2: "ROLE_OPERATOR",
+		3: "ROLE_ADMIN",
+	}
+	Role_value = map[string]int32{
+		"ROLE_UNSPECIFIED": 0,
+		"ROLE_VIEWER":      1,
+		"ROLE_OPERATOR":    2,
+		"ROLE_ADMIN":       3,
+	}
+)
+
+func (x Role) Enum() *Role {
+	p := new(Role)
+	*p = x
+	return p
+}
+
+func (x Role) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Role) Descriptor() protoreflect.EnumDescriptor {
+	return file_virtrpc_v1_types_proto_enumTypes[1].Descriptor()
+}
+
+func (Role) Type() protoreflect.EnumType {
+	return &file_virtrpc_v1_types_proto_enumTypes[1]
+}
+
+func (x Role) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Role.Descriptor instead.
+func (Role) EnumDescriptor() ([]byte, []int) {
+	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{1}
+}
+
 // How far a reading can be trusted to be the present.
 type Freshness int32
 
@@ -139,11 +196,11 @@ func (x Freshness) String() string {
 }
 
 func (Freshness) Descriptor() protoreflect.EnumDescriptor {
-	return file_virtrpc_v1_types_proto_enumTypes[1].Descriptor()
+	return file_virtrpc_v1_types_proto_enumTypes[2].Descriptor()
 }
 
 func (Freshness) Type() protoreflect.EnumType {
-	return &file_virtrpc_v1_types_proto_enumTypes[1]
+	return &file_virtrpc_v1_types_proto_enumTypes[2]
 }
 
 func (x Freshness) Number() protoreflect.EnumNumber {
@@ -152,7 +209,7 @@ func (x Freshness) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Freshness.Descriptor instead.
 func (Freshness) EnumDescriptor() ([]byte, []int) {
-	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{1}
+	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{2}
 }
 
 // libvirt's states of a domain, in its own words.
@@ -216,11 +273,11 @@ func (x DomainState) String() string {
 }
 
 func (DomainState) Descriptor() protoreflect.EnumDescriptor {
-	return file_virtrpc_v1_types_proto_enumTypes[2].Descriptor()
+	return file_virtrpc_v1_types_proto_enumTypes[3].Descriptor()
 }
 
 func (DomainState) Type() protoreflect.EnumType {
-	return &file_virtrpc_v1_types_proto_enumTypes[2]
+	return &file_virtrpc_v1_types_proto_enumTypes[3]
 }
 
 func (x DomainState) Number() protoreflect.EnumNumber {
@@ -229,7 +286,7 @@ func (x DomainState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DomainState.Descriptor instead.
 func (DomainState) EnumDescriptor() ([]byte, []int) {
-	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{2}
+	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{3}
 }
 
 // What the hypervisor's control channel to a domain is doing. It does not show long (asynchronous) jobs such as a save: GetJob does.
@@ -277,11 +334,11 @@ func (x ControlState) String() string {
 }
 
 func (ControlState) Descriptor() protoreflect.EnumDescriptor {
-	return file_virtrpc_v1_types_proto_enumTypes[3].Descriptor()
+	return file_virtrpc_v1_types_proto_enumTypes[4].Descriptor()
 }
 
 func (ControlState) Type() protoreflect.EnumType {
-	return &file_virtrpc_v1_types_proto_enumTypes[3]
+	return &file_virtrpc_v1_types_proto_enumTypes[4]
 }
 
 func (x ControlState) Number() protoreflect.EnumNumber {
@@ -290,7 +347,7 @@ func (x ControlState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ControlState.Descriptor instead.
 func (ControlState) EnumDescriptor() ([]byte, []int) {
-	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{3}
+	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{4}
 }
 
 // How much of a domain an answer has.
@@ -330,11 +387,11 @@ func (x DomainView) String() string {
 }
 
 func (DomainView) Descriptor() protoreflect.EnumDescriptor {
-	return file_virtrpc_v1_types_proto_enumTypes[4].Descriptor()
+	return file_virtrpc_v1_types_proto_enumTypes[5].Descriptor()
 }
 
 func (DomainView) Type() protoreflect.EnumType {
-	return &file_virtrpc_v1_types_proto_enumTypes[4]
+	return &file_virtrpc_v1_types_proto_enumTypes[5]
 }
 
 func (x DomainView) Number() protoreflect.EnumNumber {
@@ -343,7 +400,7 @@ func (x DomainView) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DomainView.Descriptor instead.
 func (DomainView) EnumDescriptor() ([]byte, []int) {
-	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{4}
+	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{5}
 }
 
 // Where a change takes effect.
@@ -391,11 +448,11 @@ func (x ChangeScope) String() string {
 }
 
 func (ChangeScope) Descriptor() protoreflect.EnumDescriptor {
-	return file_virtrpc_v1_types_proto_enumTypes[5].Descriptor()
+	return file_virtrpc_v1_types_proto_enumTypes[6].Descriptor()
 }
 
 func (ChangeScope) Type() protoreflect.EnumType {
-	return &file_virtrpc_v1_types_proto_enumTypes[5]
+	return &file_virtrpc_v1_types_proto_enumTypes[6]
 }
 
 func (x ChangeScope) Number() protoreflect.EnumNumber {
@@ -404,7 +461,7 @@ func (x ChangeScope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ChangeScope.Descriptor instead.
 func (ChangeScope) EnumDescriptor() ([]byte, []int) {
-	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{5}
+	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{6}
 }
 
 // In what state a guest whose memory was saved comes back.
@@ -444,11 +501,11 @@ func (x ResumeState) String() string {
 }
 
 func (ResumeState) Descriptor() protoreflect.EnumDescriptor {
-	return file_virtrpc_v1_types_proto_enumTypes[6].Descriptor()
+	return file_virtrpc_v1_types_proto_enumTypes[7].Descriptor()
 }
 
 func (ResumeState) Type() protoreflect.EnumType {
-	return &file_virtrpc_v1_types_proto_enumTypes[6]
+	return &file_virtrpc_v1_types_proto_enumTypes[7]
 }
 
 func (x ResumeState) Number() protoreflect.EnumNumber {
@@ -457,7 +514,7 @@ func (x ResumeState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ResumeState.Descriptor instead.
 func (ResumeState) EnumDescriptor() ([]byte, []int) {
-	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{6}
+	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{7}
 }
 
 // What happens to a job when the callers that listen to it leave: by cancelling, by a broken connection or by their RPC deadline.
@@ -498,11 +555,11 @@ func (x OnDisconnect) String() string {
 }
 
 func (OnDisconnect) Descriptor() protoreflect.EnumDescriptor {
-	return file_virtrpc_v1_types_proto_enumTypes[7].Descriptor()
+	return file_virtrpc_v1_types_proto_enumTypes[8].Descriptor()
 }
 
 func (OnDisconnect) Type() protoreflect.EnumType {
-	return &file_virtrpc_v1_types_proto_enumTypes[7]
+	return &file_virtrpc_v1_types_proto_enumTypes[8]
 }
 
 func (x OnDisconnect) Number() protoreflect.EnumNumber {
@@ -511,7 +568,7 @@ func (x OnDisconnect) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use OnDisconnect.Descriptor instead.
 func (OnDisconnect) EnumDescriptor() ([]byte, []int) {
-	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{7}
+	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{8}
 }
 
 // What a job does. One kind for each verb.
@@ -807,11 +864,11 @@ func (x JobKind) String() string {
 }
 
 func (JobKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_virtrpc_v1_types_proto_enumTypes[8].Descriptor()
+	return file_virtrpc_v1_types_proto_enumTypes[9].Descriptor()
 }
 
 func (JobKind) Type() protoreflect.EnumType {
-	return &file_virtrpc_v1_types_proto_enumTypes[8]
+	return &file_virtrpc_v1_types_proto_enumTypes[9]
 }
 
 func (x JobKind) Number() protoreflect.EnumNumber {
@@ -820,7 +877,7 @@ func (x JobKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JobKind.Descriptor instead.
 func (JobKind) EnumDescriptor() ([]byte, []int) {
-	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{8}
+	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{9}
 }
 
 // Where a job stands. QUEUED and RUNNING are followed by exactly one of the others, which are final.
@@ -886,11 +943,11 @@ func (x JobState) String() string {
 }
 
 func (JobState) Descriptor() protoreflect.EnumDescriptor {
-	return file_virtrpc_v1_types_proto_enumTypes[9].Descriptor()
+	return file_virtrpc_v1_types_proto_enumTypes[10].Descriptor()
 }
 
 func (JobState) Type() protoreflect.EnumType {
-	return &file_virtrpc_v1_types_proto_enumTypes[9]
+	return &file_virtrpc_v1_types_proto_enumTypes[10]
 }
 
 func (x JobState) Number() protoreflect.EnumNumber {
@@ -899,7 +956,7 @@ func (x JobState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JobState.Descriptor instead.
 func (JobState) EnumDescriptor() ([]byte, []int) {
-	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{9}
+	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
 // What a RUNNING job is doing, where there is more to say than "its call is out".
@@ -967,11 +1024,11 @@ func (x JobPhase) String() string {
 }
 
 func (JobPhase) Descriptor() protoreflect.EnumDescriptor {
-	return file_virtrpc_v1_types_proto_enumTypes[10].Descriptor()
+	return file_virtrpc_v1_types_proto_enumTypes[11].Descriptor()
 }
 
 func (JobPhase) Type() protoreflect.EnumType {
-	return &file_virtrpc_v1_types_proto_enumTypes[10]
+	return &file_virtrpc_v1_types_proto_enumTypes[11]
 }
 
 func (x JobPhase) Number() protoreflect.EnumNumber {
@@ -980,7 +1037,7 @@ func (x JobPhase) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JobPhase.Descriptor instead.
 func (JobPhase) EnumDescriptor() ([]byte, []int) {
-	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 // What a QUEUED job waits for. The order is fixed: condition, host limit, daemon budget; what it has, it keeps.
@@ -1028,11 +1085,11 @@ func (x JobWaitingFor) String() string {
 }
 
 func (JobWaitingFor) Descriptor() protoreflect.EnumDescriptor {
-	return file_virtrpc_v1_types_proto_enumTypes[11].Descriptor()
+	return file_virtrpc_v1_types_proto_enumTypes[12].Descriptor()
 }
 
 func (JobWaitingFor) Type() protoreflect.EnumType {
-	return &file_virtrpc_v1_types_proto_enumTypes[11]
+	return &file_virtrpc_v1_types_proto_enumTypes[12]
 }
 
 func (x JobWaitingFor) Number() protoreflect.EnumNumber {
@@ -1041,7 +1098,7 @@ func (x JobWaitingFor) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JobWaitingFor.Descriptor instead.
 func (JobWaitingFor) EnumDescriptor() ([]byte, []int) {
-	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 // Why a job was asked to stop.
@@ -1101,11 +1158,11 @@ func (x CancelReason) String() string {
 }
 
 func (CancelReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_virtrpc_v1_types_proto_enumTypes[12].Descriptor()
+	return file_virtrpc_v1_types_proto_enumTypes[13].Descriptor()
 }
 
 func (CancelReason) Type() protoreflect.EnumType {
-	return &file_virtrpc_v1_types_proto_enumTypes[12]
+	return &file_virtrpc_v1_types_proto_enumTypes[13]
 }
 
 func (x CancelReason) Number() protoreflect.EnumNumber {
@@ -1114,7 +1171,7 @@ func (x CancelReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CancelReason.Descriptor instead.
 func (CancelReason) EnumDescriptor() ([]byte, []int) {
-	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{12}
+	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{13}
 }
 
 // How a block job that mirrors a disk ends.
@@ -1158,11 +1215,11 @@ func (x BlockJobFinish) String() string {
 }
 
 func (BlockJobFinish) Descriptor() protoreflect.EnumDescriptor {
-	return file_virtrpc_v1_types_proto_enumTypes[13].Descriptor()
+	return file_virtrpc_v1_types_proto_enumTypes[14].Descriptor()
 }
 
 func (BlockJobFinish) Type() protoreflect.EnumType {
-	return &file_virtrpc_v1_types_proto_enumTypes[13]
+	return &file_virtrpc_v1_types_proto_enumTypes[14]
 }
 
 func (x BlockJobFinish) Number() protoreflect.EnumNumber {
@@ -1171,7 +1228,7 @@ func (x BlockJobFinish) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use BlockJobFinish.Descriptor instead.
 func (BlockJobFinish) EnumDescriptor() ([]byte, []int) {
-	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{14}
 }
 
 // Who moves the data of a backup.
@@ -1211,11 +1268,11 @@ func (x BackupMode) String() string {
 }
 
 func (BackupMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_virtrpc_v1_types_proto_enumTypes[14].Descriptor()
+	return file_virtrpc_v1_types_proto_enumTypes[15].Descriptor()
 }
 
 func (BackupMode) Type() protoreflect.EnumType {
-	return &file_virtrpc_v1_types_proto_enumTypes[14]
+	return &file_virtrpc_v1_types_proto_enumTypes[15]
 }
 
 func (x BackupMode) Number() protoreflect.EnumNumber {
@@ -1224,7 +1281,7 @@ func (x BackupMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use BackupMode.Descriptor instead.
 func (BackupMode) EnumDescriptor() ([]byte, []int) {
-	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{14}
+	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{15}
 }
 
 // What a snapshot holds.
@@ -1268,11 +1325,11 @@ func (x SnapshotKind) String() string {
 }
 
 func (SnapshotKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_virtrpc_v1_types_proto_enumTypes[15].Descriptor()
+	return file_virtrpc_v1_types_proto_enumTypes[16].Descriptor()
 }
 
 func (SnapshotKind) Type() protoreflect.EnumType {
-	return &file_virtrpc_v1_types_proto_enumTypes[15]
+	return &file_virtrpc_v1_types_proto_enumTypes[16]
 }
 
 func (x SnapshotKind) Number() protoreflect.EnumNumber {
@@ -1281,7 +1338,7 @@ func (x SnapshotKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SnapshotKind.Descriptor instead.
 func (SnapshotKind) EnumDescriptor() ([]byte, []int) {
-	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{15}
+	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{16}
 }
 
 // How memory is compressed.
@@ -1329,11 +1386,11 @@ func (x MigrationCompressionMethod) String() string {
 }
 
 func (MigrationCompressionMethod) Descriptor() protoreflect.EnumDescriptor {
-	return file_virtrpc_v1_types_proto_enumTypes[16].Descriptor()
+	return file_virtrpc_v1_types_proto_enumTypes[17].Descriptor()
 }
 
 func (MigrationCompressionMethod) Type() protoreflect.EnumType {
-	return &file_virtrpc_v1_types_proto_enumTypes[16]
+	return &file_virtrpc_v1_types_proto_enumTypes[17]
 }
 
 func (x MigrationCompressionMethod) Number() protoreflect.EnumNumber {
@@ -1342,7 +1399,7 @@ func (x MigrationCompressionMethod) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MigrationCompressionMethod.Descriptor instead.
 func (MigrationCompressionMethod) EnumDescriptor() ([]byte, []int) {
-	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{16}
+	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{17}
 }
 
 // How local disks are copied.
@@ -1382,11 +1439,11 @@ func (x MigrationStorageCopy) String() string {
 }
 
 func (MigrationStorageCopy) Descriptor() protoreflect.EnumDescriptor {
-	return file_virtrpc_v1_types_proto_enumTypes[17].Descriptor()
+	return file_virtrpc_v1_types_proto_enumTypes[18].Descriptor()
 }
 
 func (MigrationStorageCopy) Type() protoreflect.EnumType {
-	return &file_virtrpc_v1_types_proto_enumTypes[17]
+	return &file_virtrpc_v1_types_proto_enumTypes[18]
 }
 
 func (x MigrationStorageCopy) Number() protoreflect.EnumNumber {
@@ -1395,7 +1452,7 @@ func (x MigrationStorageCopy) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MigrationStorageCopy.Descriptor instead.
 func (MigrationStorageCopy) EnumDescriptor() ([]byte, []int) {
-	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{17}
+	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{18}
 }
 
 // Every reason that an ErrorInfo or a JobError of this service can carry, without the prefix ERROR_REASON_, with the status that goes with it.
@@ -1488,7 +1545,9 @@ const (
 	ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN ErrorReason = 101
 	// UNAUTHENTICATED: this server does not know who you are.
 	ErrorReason_ERROR_REASON_UNAUTHENTICATED ErrorReason = 120
-	// PERMISSION_DENIED: you may not call this, or not for this domain.
+	// PERMISSION_DENIED: this server's policy does not let you do this, or not to this domain; nothing was done. The metadata say which "action" of
+	// the policy was asked for (the RPC's name, or ReachOutside, SetLabels, ControlOthersJobs), and which "rule" forbids it: empty where none permits it.
+	// A domain that you may not even see is DOMAIN_NOT_FOUND.
 	ErrorReason_ERROR_REASON_PERMISSION_DENIED ErrorReason = 121
 	// PERMISSION_DENIED: the hypervisor forbids this to the server's own account. Its administrator must act; `virtrpcd doctor` says more.
 	ErrorReason_ERROR_REASON_HYPERVISOR_PERMISSION_DENIED ErrorReason = 122
@@ -1609,11 +1668,11 @@ func (x ErrorReason) String() string {
 }
 
 func (ErrorReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_virtrpc_v1_types_proto_enumTypes[18].Descriptor()
+	return file_virtrpc_v1_types_proto_enumTypes[19].Descriptor()
 }
 
 func (ErrorReason) Type() protoreflect.EnumType {
-	return &file_virtrpc_v1_types_proto_enumTypes[18]
+	return &file_virtrpc_v1_types_proto_enumTypes[19]
 }
 
 func (x ErrorReason) Number() protoreflect.EnumNumber {
@@ -1622,7 +1681,7 @@ func (x ErrorReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ErrorReason.Descriptor instead.
 func (ErrorReason) EnumDescriptor() ([]byte, []int) {
-	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{18}
+	return file_virtrpc_v1_types_proto_rawDescGZIP(), []int{19}
 }
 
 // When a group of values was read, and whether that is still good.
@@ -5736,6 +5795,14 @@ var file_virtrpc_v1_types_proto_extTypes = []protoimpl.ExtensionInfo{
 		Tag:           "varint,50500,opt,name=waits_for,enum=virtrpc.v1.WaitsFor",
 		Filename:      "virtrpc/v1/types.proto",
 	},
+	{
+		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
+		ExtensionType: (*Role)(nil),
+		Field:         50501,
+		Name:          "virtrpc.v1.role",
+		Tag:           "varint,50501,opt,name=role,enum=virtrpc.v1.Role",
+		Filename:      "virtrpc/v1/types.proto",
+	},
 }
 
 // Extension fields to descriptorpb.MethodOptions.
@@ -5744,6 +5811,10 @@ var (
 	//
 	// optional virtrpc.v1.WaitsFor waits_for = 50500;
 	E_WaitsFor = &file_virtrpc_v1_types_proto_extTypes[0]
+	// The least role that may call it. Every RPC of the package sets it.
+	//
+	// optional virtrpc.v1.Role role = 50501;
+	E_Role = &file_virtrpc_v1_types_proto_extTypes[1]
 )
 
 var File_virtrpc_v1_types_proto protoreflect.FileDescriptor
@@ -6185,7 +6256,13 @@ const file_virtrpc_v1_types_proto_rawDesc = "" +
 	"\x11WAITS_FOR_NOTHING\x10\x01\x12\x15\n" +
 	"\x11WAITS_FOR_CONTROL\x10\x02\x12\x18\n" +
 	"\x14WAITS_FOR_HYPERVISOR\x10\x03\x12\x17\n" +
-	"\x13WAITS_FOR_CONDITION\x10\x04*f\n" +
+	"\x13WAITS_FOR_CONDITION\x10\x04*P\n" +
+	"\x04Role\x12\x14\n" +
+	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vROLE_VIEWER\x10\x01\x12\x11\n" +
+	"\rROLE_OPERATOR\x10\x02\x12\x0e\n" +
+	"\n" +
+	"ROLE_ADMIN\x10\x03*f\n" +
 	"\tFreshness\x12\x19\n" +
 	"\x15FRESHNESS_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eFRESHNESS_LIVE\x10\x01\x12\x13\n" +
@@ -6401,7 +6478,8 @@ const file_virtrpc_v1_types_proto_rawDesc = "" +
 	"\x15ERROR_REASON_DRAINING\x10\x8c\x01\x12\x1a\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x8d\x01\x12\x1f\n" +
 	"\x1aERROR_REASON_UNIMPLEMENTED\x10\x8e\x01:S\n" +
-	"\twaits_for\x12\x1e.google.protobuf.MethodOptions\x18Ċ\x03 \x01(\x0e2\x14.virtrpc.v1.WaitsForR\bwaitsForb\x06proto3"
+	"\twaits_for\x12\x1e.google.protobuf.MethodOptions\x18Ċ\x03 \x01(\x0e2\x14.virtrpc.v1.WaitsForR\bwaitsFor:F\n" +
+	"\x04role\x12\x1e.google.protobuf.MethodOptions\x18Ŋ\x03 \x01(\x0e2\x10.virtrpc.v1.RoleR\x04roleb\x06proto3"
 
 var (
 	file_virtrpc_v1_types_proto_rawDescOnce sync.Once
@@ -6415,183 +6493,186 @@ func file_virtrpc_v1_types_proto_rawDescGZIP() []byte {
 	return file_virtrpc_v1_types_proto_rawDescData
 }
 
-var file_virtrpc_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 19)
+var file_virtrpc_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 20)
 var file_virtrpc_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_virtrpc_v1_types_proto_goTypes = []any{
 	(WaitsFor)(0),                      // 0: virtrpc.v1.WaitsFor
-	(Freshness)(0),                     // 1: virtrpc.v1.Freshness
-	(DomainState)(0),                   // 2: virtrpc.v1.DomainState
-	(ControlState)(0),                  // 3: virtrpc.v1.ControlState
-	(DomainView)(0),                    // 4: virtrpc.v1.DomainView
-	(ChangeScope)(0),                   // 5: virtrpc.v1.ChangeScope
-	(ResumeState)(0),                   // 6: virtrpc.v1.ResumeState
-	(OnDisconnect)(0),                  // 7: virtrpc.v1.OnDisconnect
-	(JobKind)(0),                       // 8: virtrpc.v1.JobKind
-	(JobState)(0),                      // 9: virtrpc.v1.JobState
-	(JobPhase)(0),                      // 10: virtrpc.v1.JobPhase
-	(JobWaitingFor)(0),                 // 11: virtrpc.v1.JobWaitingFor
-	(CancelReason)(0),                  // 12: virtrpc.v1.CancelReason
-	(BlockJobFinish)(0),                // 13: virtrpc.v1.BlockJobFinish
-	(BackupMode)(0),                    // 14: virtrpc.v1.BackupMode
-	(SnapshotKind)(0),                  // 15: virtrpc.v1.SnapshotKind
-	(MigrationCompressionMethod)(0),    // 16: virtrpc.v1.MigrationCompressionMethod
-	(MigrationStorageCopy)(0),          // 17: virtrpc.v1.MigrationStorageCopy
-	(ErrorReason)(0),                   // 18: virtrpc.v1.ErrorReason
-	(*Observation)(nil),                // 19: virtrpc.v1.Observation
-	(*DomainRef)(nil),                  // 20: virtrpc.v1.DomainRef
-	(*DomainIdentity)(nil),             // 21: virtrpc.v1.DomainIdentity
-	(*VcpuCounts)(nil),                 // 22: virtrpc.v1.VcpuCounts
-	(*Domain)(nil),                     // 23: virtrpc.v1.Domain
-	(*UnreachableHost)(nil),            // 24: virtrpc.v1.UnreachableHost
-	(*MetadataElement)(nil),            // 25: virtrpc.v1.MetadataElement
-	(*DomainFilter)(nil),               // 26: virtrpc.v1.DomainFilter
-	(*JobOptions)(nil),                 // 27: virtrpc.v1.JobOptions
-	(*JobHolder)(nil),                  // 28: virtrpc.v1.JobHolder
-	(*JobProgress)(nil),                // 29: virtrpc.v1.JobProgress
-	(*ProgressSample)(nil),             // 30: virtrpc.v1.ProgressSample
-	(*JobError)(nil),                   // 31: virtrpc.v1.JobError
-	(*DomainResult)(nil),               // 32: virtrpc.v1.DomainResult
-	(*DefineDomainResult)(nil),         // 33: virtrpc.v1.DefineDomainResult
-	(*CreateSnapshotResult)(nil),       // 34: virtrpc.v1.CreateSnapshotResult
-	(*FileResult)(nil),                 // 35: virtrpc.v1.FileResult
-	(*FilesystemsResult)(nil),          // 36: virtrpc.v1.FilesystemsResult
-	(*MigrateDomainResult)(nil),        // 37: virtrpc.v1.MigrateDomainResult
-	(*Job)(nil),                        // 38: virtrpc.v1.Job
-	(*BlockJob)(nil),                   // 39: virtrpc.v1.BlockJob
-	(*Checkpoint)(nil),                 // 40: virtrpc.v1.Checkpoint
-	(*CreateCheckpointResult)(nil),     // 41: virtrpc.v1.CreateCheckpointResult
-	(*BackupDisk)(nil),                 // 42: virtrpc.v1.BackupDisk
-	(*BackupEndpoint)(nil),             // 43: virtrpc.v1.BackupEndpoint
-	(*BackupServer)(nil),               // 44: virtrpc.v1.BackupServer
-	(*Backup)(nil),                     // 45: virtrpc.v1.Backup
-	(*BackupDomainResult)(nil),         // 46: virtrpc.v1.BackupDomainResult
-	(*BlockJobResult)(nil),             // 47: virtrpc.v1.BlockJobResult
-	(*JobUpdate)(nil),                  // 48: virtrpc.v1.JobUpdate
-	(*Snapshot)(nil),                   // 49: virtrpc.v1.Snapshot
-	(*MigrationSettings)(nil),          // 50: virtrpc.v1.MigrationSettings
-	(*MigrationAutoConverge)(nil),      // 51: virtrpc.v1.MigrationAutoConverge
-	(*MigrationPostCopy)(nil),          // 52: virtrpc.v1.MigrationPostCopy
-	(*MigrationParallel)(nil),          // 53: virtrpc.v1.MigrationParallel
-	(*MigrationCompression)(nil),       // 54: virtrpc.v1.MigrationCompression
-	(*MigrationStorage)(nil),           // 55: virtrpc.v1.MigrationStorage
-	(*MigrationTls)(nil),               // 56: virtrpc.v1.MigrationTls
-	(*MigrationStep)(nil),              // 57: virtrpc.v1.MigrationStep
-	(*MigrationProgress)(nil),          // 58: virtrpc.v1.MigrationProgress
-	nil,                                // 59: virtrpc.v1.JobError.MetadataEntry
-	(*timestamppb.Timestamp)(nil),      // 60: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 61: google.protobuf.Duration
-	(*Disk)(nil),                       // 62: virtrpc.v1.Disk
-	(*Interface)(nil),                  // 63: virtrpc.v1.Interface
-	(*Graphics)(nil),                   // 64: virtrpc.v1.Graphics
-	(*descriptorpb.MethodOptions)(nil), // 65: google.protobuf.MethodOptions
+	(Role)(0),                          // 1: virtrpc.v1.Role
+	(Freshness)(0),                     // 2: virtrpc.v1.Freshness
+	(DomainState)(0),                   // 3: virtrpc.v1.DomainState
+	(ControlState)(0),                  // 4: virtrpc.v1.ControlState
+	(DomainView)(0),                    // 5: virtrpc.v1.DomainView
+	(ChangeScope)(0),                   // 6: virtrpc.v1.ChangeScope
+	(ResumeState)(0),                   // 7: virtrpc.v1.ResumeState
+	(OnDisconnect)(0),                  // 8: virtrpc.v1.OnDisconnect
+	(JobKind)(0),                       // 9: virtrpc.v1.JobKind
+	(JobState)(0),                      // 10: virtrpc.v1.JobState
+	(JobPhase)(0),                      // 11: virtrpc.v1.JobPhase
+	(JobWaitingFor)(0),                 // 12: virtrpc.v1.JobWaitingFor
+	(CancelReason)(0),                  // 13: virtrpc.v1.CancelReason
+	(BlockJobFinish)(0),                // 14: virtrpc.v1.BlockJobFinish
+	(BackupMode)(0),                    // 15: virtrpc.v1.BackupMode
+	(SnapshotKind)(0),                  // 16: virtrpc.v1.SnapshotKind
+	(MigrationCompressionMethod)(0),    // 17: virtrpc.v1.MigrationCompressionMethod
+	(MigrationStorageCopy)(0),          // 18: virtrpc.v1.MigrationStorageCopy
+	(ErrorReason)(0),                   // 19: virtrpc.v1.ErrorReason
+	(*Observation)(nil),                // 20: virtrpc.v1.Observation
+	(*DomainRef)(nil),                  // 21: virtrpc.v1.DomainRef
+	(*DomainIdentity)(nil),             // 22: virtrpc.v1.DomainIdentity
+	(*VcpuCounts)(nil),                 // 23: virtrpc.v1.VcpuCounts
+	(*Domain)(nil),                     // 24: virtrpc.v1.Domain
+	(*UnreachableHost)(nil),            // 25: virtrpc.v1.UnreachableHost
+	(*MetadataElement)(nil),            // 26: virtrpc.v1.MetadataElement
+	(*DomainFilter)(nil),               // 27: virtrpc.v1.DomainFilter
+	(*JobOptions)(nil),                 // 28: virtrpc.v1.JobOptions
+	(*JobHolder)(nil),                  // 29: virtrpc.v1.JobHolder
+	(*JobProgress)(nil),                // 30: virtrpc.v1.JobProgress
+	(*ProgressSample)(nil),             // 31: virtrpc.v1.ProgressSample
+	(*JobError)(nil),                   // 32: virtrpc.v1.JobError
+	(*DomainResult)(nil),               // 33: virtrpc.v1.DomainResult
+	(*DefineDomainResult)(nil),         // 34: virtrpc.v1.DefineDomainResult
+	(*CreateSnapshotResult)(nil),       // 35: virtrpc.v1.CreateSnapshotResult
+	(*FileResult)(nil),                 // 36: virtrpc.v1.FileResult
+	(*FilesystemsResult)(nil),          // 37: virtrpc.v1.FilesystemsResult
+	(*MigrateDomainResult)(nil),        // 38: virtrpc.v1.MigrateDomainResult
+	(*Job)(nil),                        // 39: virtrpc.v1.Job
+	(*BlockJob)(nil),                   // 40: virtrpc.v1.BlockJob
+	(*Checkpoint)(nil),                 // 41: virtrpc.v1.Checkpoint
+	(*CreateCheckpointResult)(nil),     // 42: virtrpc.v1.CreateCheckpointResult
+	(*BackupDisk)(nil),                 // 43: virtrpc.v1.BackupDisk
+	(*BackupEndpoint)(nil),             // 44: virtrpc.v1.BackupEndpoint
+	(*BackupServer)(nil),               // 45: virtrpc.v1.BackupServer
+	(*Backup)(nil),                     // 46: virtrpc.v1.Backup
+	(*BackupDomainResult)(nil),         // 47: virtrpc.v1.BackupDomainResult
+	(*BlockJobResult)(nil),             // 48: virtrpc.v1.BlockJobResult
+	(*JobUpdate)(nil),                  // 49: virtrpc.v1.JobUpdate
+	(*Snapshot)(nil),                   // 50: virtrpc.v1.Snapshot
+	(*MigrationSettings)(nil),          // 51: virtrpc.v1.MigrationSettings
+	(*MigrationAutoConverge)(nil),      // 52: virtrpc.v1.MigrationAutoConverge
+	(*MigrationPostCopy)(nil),          // 53: virtrpc.v1.MigrationPostCopy
+	(*MigrationParallel)(nil),          // 54: virtrpc.v1.MigrationParallel
+	(*MigrationCompression)(nil),       // 55: virtrpc.v1.MigrationCompression
+	(*MigrationStorage)(nil),           // 56: virtrpc.v1.MigrationStorage
+	(*MigrationTls)(nil),               // 57: virtrpc.v1.MigrationTls
+	(*MigrationStep)(nil),              // 58: virtrpc.v1.MigrationStep
+	(*MigrationProgress)(nil),          // 59: virtrpc.v1.MigrationProgress
+	nil,                                // 60: virtrpc.v1.JobError.MetadataEntry
+	(*timestamppb.Timestamp)(nil),      // 61: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 62: google.protobuf.Duration
+	(*Disk)(nil),                       // 63: virtrpc.v1.Disk
+	(*Interface)(nil),                  // 64: virtrpc.v1.Interface
+	(*Graphics)(nil),                   // 65: virtrpc.v1.Graphics
+	(*descriptorpb.MethodOptions)(nil), // 66: google.protobuf.MethodOptions
 }
 var file_virtrpc_v1_types_proto_depIdxs = []int32{
-	1,   // 0: virtrpc.v1.Observation.freshness:type_name -> virtrpc.v1.Freshness
-	60,  // 1: virtrpc.v1.Observation.observed_time:type_name -> google.protobuf.Timestamp
-	19,  // 2: virtrpc.v1.Domain.state_observation:type_name -> virtrpc.v1.Observation
-	2,   // 3: virtrpc.v1.Domain.state:type_name -> virtrpc.v1.DomainState
-	3,   // 4: virtrpc.v1.Domain.control_state:type_name -> virtrpc.v1.ControlState
-	61,  // 5: virtrpc.v1.Domain.cpu_time:type_name -> google.protobuf.Duration
-	19,  // 6: virtrpc.v1.Domain.configuration_observation:type_name -> virtrpc.v1.Observation
-	22,  // 7: virtrpc.v1.Domain.vcpus:type_name -> virtrpc.v1.VcpuCounts
-	62,  // 8: virtrpc.v1.Domain.disks:type_name -> virtrpc.v1.Disk
-	63,  // 9: virtrpc.v1.Domain.interfaces:type_name -> virtrpc.v1.Interface
-	64,  // 10: virtrpc.v1.Domain.graphics:type_name -> virtrpc.v1.Graphics
-	1,   // 11: virtrpc.v1.UnreachableHost.freshness:type_name -> virtrpc.v1.Freshness
-	60,  // 12: virtrpc.v1.UnreachableHost.since_time:type_name -> google.protobuf.Timestamp
-	2,   // 13: virtrpc.v1.DomainFilter.states:type_name -> virtrpc.v1.DomainState
-	7,   // 14: virtrpc.v1.JobOptions.on_disconnect:type_name -> virtrpc.v1.OnDisconnect
-	61,  // 15: virtrpc.v1.JobOptions.wait_timeout:type_name -> google.protobuf.Duration
-	61,  // 16: virtrpc.v1.JobOptions.run_timeout:type_name -> google.protobuf.Duration
-	61,  // 17: virtrpc.v1.JobOptions.heartbeat:type_name -> google.protobuf.Duration
-	8,   // 18: virtrpc.v1.JobHolder.kind:type_name -> virtrpc.v1.JobKind
-	60,  // 19: virtrpc.v1.JobHolder.since_time:type_name -> google.protobuf.Timestamp
-	61,  // 20: virtrpc.v1.JobHolder.age:type_name -> google.protobuf.Duration
-	11,  // 21: virtrpc.v1.JobHolder.waiting_for:type_name -> virtrpc.v1.JobWaitingFor
-	61,  // 22: virtrpc.v1.JobProgress.eta:type_name -> google.protobuf.Duration
-	60,  // 23: virtrpc.v1.JobProgress.observed_time:type_name -> google.protobuf.Timestamp
-	61,  // 24: virtrpc.v1.JobProgress.elapsed:type_name -> google.protobuf.Duration
-	10,  // 25: virtrpc.v1.ProgressSample.phase:type_name -> virtrpc.v1.JobPhase
-	29,  // 26: virtrpc.v1.ProgressSample.progress:type_name -> virtrpc.v1.JobProgress
-	58,  // 27: virtrpc.v1.ProgressSample.migration:type_name -> virtrpc.v1.MigrationProgress
-	59,  // 28: virtrpc.v1.JobError.metadata:type_name -> virtrpc.v1.JobError.MetadataEntry
-	23,  // 29: virtrpc.v1.DomainResult.domain:type_name -> virtrpc.v1.Domain
-	23,  // 30: virtrpc.v1.DefineDomainResult.domain:type_name -> virtrpc.v1.Domain
-	49,  // 31: virtrpc.v1.CreateSnapshotResult.snapshot:type_name -> virtrpc.v1.Snapshot
-	23,  // 32: virtrpc.v1.FileResult.domain:type_name -> virtrpc.v1.Domain
-	8,   // 33: virtrpc.v1.Job.kind:type_name -> virtrpc.v1.JobKind
-	21,  // 34: virtrpc.v1.Job.domain:type_name -> virtrpc.v1.DomainIdentity
-	9,   // 35: virtrpc.v1.Job.state:type_name -> virtrpc.v1.JobState
-	10,  // 36: virtrpc.v1.Job.phase:type_name -> virtrpc.v1.JobPhase
-	11,  // 37: virtrpc.v1.Job.waiting_for:type_name -> virtrpc.v1.JobWaitingFor
-	28,  // 38: virtrpc.v1.Job.holders:type_name -> virtrpc.v1.JobHolder
-	60,  // 39: virtrpc.v1.Job.create_time:type_name -> google.protobuf.Timestamp
-	60,  // 40: virtrpc.v1.Job.start_time:type_name -> google.protobuf.Timestamp
-	60,  // 41: virtrpc.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	60,  // 42: virtrpc.v1.Job.update_time:type_name -> google.protobuf.Timestamp
-	61,  // 43: virtrpc.v1.Job.wait_timeout:type_name -> google.protobuf.Duration
-	61,  // 44: virtrpc.v1.Job.run_timeout:type_name -> google.protobuf.Duration
-	7,   // 45: virtrpc.v1.Job.on_disconnect:type_name -> virtrpc.v1.OnDisconnect
-	29,  // 46: virtrpc.v1.Job.progress:type_name -> virtrpc.v1.JobProgress
-	58,  // 47: virtrpc.v1.Job.migration:type_name -> virtrpc.v1.MigrationProgress
-	45,  // 48: virtrpc.v1.Job.backup:type_name -> virtrpc.v1.Backup
-	39,  // 49: virtrpc.v1.Job.block_job:type_name -> virtrpc.v1.BlockJob
-	30,  // 50: virtrpc.v1.Job.samples:type_name -> virtrpc.v1.ProgressSample
-	12,  // 51: virtrpc.v1.Job.cancel_reason:type_name -> virtrpc.v1.CancelReason
-	31,  // 52: virtrpc.v1.Job.error:type_name -> virtrpc.v1.JobError
-	32,  // 53: virtrpc.v1.Job.domain_result:type_name -> virtrpc.v1.DomainResult
-	33,  // 54: virtrpc.v1.Job.define_domain_result:type_name -> virtrpc.v1.DefineDomainResult
-	34,  // 55: virtrpc.v1.Job.create_snapshot_result:type_name -> virtrpc.v1.CreateSnapshotResult
-	37,  // 56: virtrpc.v1.Job.migrate_domain_result:type_name -> virtrpc.v1.MigrateDomainResult
-	35,  // 57: virtrpc.v1.Job.file_result:type_name -> virtrpc.v1.FileResult
-	36,  // 58: virtrpc.v1.Job.filesystems_result:type_name -> virtrpc.v1.FilesystemsResult
-	41,  // 59: virtrpc.v1.Job.create_checkpoint_result:type_name -> virtrpc.v1.CreateCheckpointResult
-	46,  // 60: virtrpc.v1.Job.backup_domain_result:type_name -> virtrpc.v1.BackupDomainResult
-	47,  // 61: virtrpc.v1.Job.block_job_result:type_name -> virtrpc.v1.BlockJobResult
-	13,  // 62: virtrpc.v1.BlockJob.finish:type_name -> virtrpc.v1.BlockJobFinish
-	21,  // 63: virtrpc.v1.Checkpoint.domain:type_name -> virtrpc.v1.DomainIdentity
-	60,  // 64: virtrpc.v1.Checkpoint.create_time:type_name -> google.protobuf.Timestamp
-	60,  // 65: virtrpc.v1.Checkpoint.observed_time:type_name -> google.protobuf.Timestamp
-	40,  // 66: virtrpc.v1.CreateCheckpointResult.checkpoint:type_name -> virtrpc.v1.Checkpoint
-	43,  // 67: virtrpc.v1.BackupServer.tcp:type_name -> virtrpc.v1.BackupEndpoint
-	14,  // 68: virtrpc.v1.Backup.mode:type_name -> virtrpc.v1.BackupMode
-	42,  // 69: virtrpc.v1.Backup.disks:type_name -> virtrpc.v1.BackupDisk
-	44,  // 70: virtrpc.v1.Backup.server:type_name -> virtrpc.v1.BackupServer
-	40,  // 71: virtrpc.v1.BackupDomainResult.checkpoint:type_name -> virtrpc.v1.Checkpoint
-	23,  // 72: virtrpc.v1.BackupDomainResult.domain:type_name -> virtrpc.v1.Domain
-	13,  // 73: virtrpc.v1.BlockJobResult.finish:type_name -> virtrpc.v1.BlockJobFinish
-	23,  // 74: virtrpc.v1.BlockJobResult.domain:type_name -> virtrpc.v1.Domain
-	38,  // 75: virtrpc.v1.JobUpdate.job:type_name -> virtrpc.v1.Job
-	21,  // 76: virtrpc.v1.Snapshot.domain:type_name -> virtrpc.v1.DomainIdentity
-	60,  // 77: virtrpc.v1.Snapshot.create_time:type_name -> google.protobuf.Timestamp
-	15,  // 78: virtrpc.v1.Snapshot.kind:type_name -> virtrpc.v1.SnapshotKind
-	2,   // 79: virtrpc.v1.Snapshot.state:type_name -> virtrpc.v1.DomainState
-	60,  // 80: virtrpc.v1.Snapshot.observed_time:type_name -> google.protobuf.Timestamp
-	61,  // 81: virtrpc.v1.MigrationSettings.max_downtime:type_name -> google.protobuf.Duration
-	51,  // 82: virtrpc.v1.MigrationSettings.auto_converge:type_name -> virtrpc.v1.MigrationAutoConverge
-	52,  // 83: virtrpc.v1.MigrationSettings.post_copy:type_name -> virtrpc.v1.MigrationPostCopy
-	53,  // 84: virtrpc.v1.MigrationSettings.parallel:type_name -> virtrpc.v1.MigrationParallel
-	54,  // 85: virtrpc.v1.MigrationSettings.compression:type_name -> virtrpc.v1.MigrationCompression
-	55,  // 86: virtrpc.v1.MigrationSettings.storage:type_name -> virtrpc.v1.MigrationStorage
-	56,  // 87: virtrpc.v1.MigrationSettings.tls:type_name -> virtrpc.v1.MigrationTls
-	57,  // 88: virtrpc.v1.MigrationSettings.schedule:type_name -> virtrpc.v1.MigrationStep
-	16,  // 89: virtrpc.v1.MigrationCompression.methods:type_name -> virtrpc.v1.MigrationCompressionMethod
-	17,  // 90: virtrpc.v1.MigrationStorage.copy:type_name -> virtrpc.v1.MigrationStorageCopy
-	61,  // 91: virtrpc.v1.MigrationStep.after:type_name -> google.protobuf.Duration
-	61,  // 92: virtrpc.v1.MigrationStep.max_downtime:type_name -> google.protobuf.Duration
-	61,  // 93: virtrpc.v1.MigrationProgress.expected_downtime:type_name -> google.protobuf.Duration
-	61,  // 94: virtrpc.v1.MigrationProgress.downtime:type_name -> google.protobuf.Duration
-	61,  // 95: virtrpc.v1.MigrationProgress.setup_time:type_name -> google.protobuf.Duration
-	61,  // 96: virtrpc.v1.MigrationProgress.max_downtime:type_name -> google.protobuf.Duration
-	61,  // 97: virtrpc.v1.MigrationProgress.stalled:type_name -> google.protobuf.Duration
-	57,  // 98: virtrpc.v1.MigrationProgress.last_step:type_name -> virtrpc.v1.MigrationStep
-	60,  // 99: virtrpc.v1.MigrationProgress.last_step_time:type_name -> google.protobuf.Timestamp
-	65,  // 100: virtrpc.v1.waits_for:extendee -> google.protobuf.MethodOptions
-	0,   // 101: virtrpc.v1.waits_for:type_name -> virtrpc.v1.WaitsFor
-	102, // [102:102] is the sub-list for method output_type
-	102, // [102:102] is the sub-list for method input_type
-	101, // [101:102] is the sub-list for extension type_name
-	100, // [100:101] is the sub-list for extension extendee
+	2,   // 0: virtrpc.v1.Observation.freshness:type_name -> virtrpc.v1.Freshness
+	61,  // 1: virtrpc.v1.Observation.observed_time:type_name -> google.protobuf.Timestamp
+	20,  // 2: virtrpc.v1.Domain.state_observation:type_name -> virtrpc.v1.Observation
+	3,   // 3: virtrpc.v1.Domain.state:type_name -> virtrpc.v1.DomainState
+	4,   // 4: virtrpc.v1.Domain.control_state:type_name -> virtrpc.v1.ControlState
+	62,  // 5: virtrpc.v1.Domain.cpu_time:type_name -> google.protobuf.Duration
+	20,  // 6: virtrpc.v1.Domain.configuration_observation:type_name -> virtrpc.v1.Observation
+	23,  // 7: virtrpc.v1.Domain.vcpus:type_name -> virtrpc.v1.VcpuCounts
+	63,  // 8: virtrpc.v1.Domain.disks:type_name -> virtrpc.v1.Disk
+	64,  // 9: virtrpc.v1.Domain.interfaces:type_name -> virtrpc.v1.Interface
+	65,  // 10: virtrpc.v1.Domain.graphics:type_name -> virtrpc.v1.Graphics
+	2,   // 11: virtrpc.v1.UnreachableHost.freshness:type_name -> virtrpc.v1.Freshness
+	61,  // 12: virtrpc.v1.UnreachableHost.since_time:type_name -> google.protobuf.Timestamp
+	3,   // 13: virtrpc.v1.DomainFilter.states:type_name -> virtrpc.v1.DomainState
+	8,   // 14: virtrpc.v1.JobOptions.on_disconnect:type_name -> virtrpc.v1.OnDisconnect
+	62,  // 15: virtrpc.v1.JobOptions.wait_timeout:type_name -> google.protobuf.Duration
+	62,  // 16: virtrpc.v1.JobOptions.run_timeout:type_name -> google.protobuf.Duration
+	62,  // 17: virtrpc.v1.JobOptions.heartbeat:type_name -> google.protobuf.Duration
+	9,   // 18: virtrpc.v1.JobHolder.kind:type_name -> virtrpc.v1.JobKind
+	61,  // 19: virtrpc.v1.JobHolder.since_time:type_name -> google.protobuf.Timestamp
+	62,  // 20: virtrpc.v1.JobHolder.age:type_name -> google.protobuf.Duration
+	12,  // 21: virtrpc.v1.JobHolder.waiting_for:type_name -> virtrpc.v1.JobWaitingFor
+	62,  // 22: virtrpc.v1.JobProgress.eta:type_name -> google.protobuf.Duration
+	61,  // 23: virtrpc.v1.JobProgress.observed_time:type_name -> google.protobuf.Timestamp
+	62,  // 24: virtrpc.v1.JobProgress.elapsed:type_name -> google.protobuf.Duration
+	11,  // 25: virtrpc.v1.ProgressSample.phase:type_name -> virtrpc.v1.JobPhase
+	30,  // 26: virtrpc.v1.ProgressSample.progress:type_name -> virtrpc.v1.JobProgress
+	59,  // 27: virtrpc.v1.ProgressSample.migration:type_name -> virtrpc.v1.MigrationProgress
+	60,  // 28: virtrpc.v1.JobError.metadata:type_name -> virtrpc.v1.JobError.MetadataEntry
+	24,  // 29: virtrpc.v1.DomainResult.domain:type_name -> virtrpc.v1.Domain
+	24,  // 30: virtrpc.v1.DefineDomainResult.domain:type_name -> virtrpc.v1.Domain
+	50,  // 31: virtrpc.v1.CreateSnapshotResult.snapshot:type_name -> virtrpc.v1.Snapshot
+	24,  // 32: virtrpc.v1.FileResult.domain:type_name -> virtrpc.v1.Domain
+	9,   // 33: virtrpc.v1.Job.kind:type_name -> virtrpc.v1.JobKind
+	22,  // 34: virtrpc.v1.Job.domain:type_name -> virtrpc.v1.DomainIdentity
+	10,  // 35: virtrpc.v1.Job.state:type_name -> virtrpc.v1.JobState
+	11,  // 36: virtrpc.v1.Job.phase:type_name -> virtrpc.v1.JobPhase
+	12,  // 37: virtrpc.v1.Job.waiting_for:type_name -> virtrpc.v1.JobWaitingFor
+	29,  // 38: virtrpc.v1.Job.holders:type_name -> virtrpc.v1.JobHolder
+	61,  // 39: virtrpc.v1.Job.create_time:type_name -> google.protobuf.Timestamp
+	61,  // 40: virtrpc.v1.Job.start_time:type_name -> google.protobuf.Timestamp
+	61,  // 41: virtrpc.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	61,  // 42: virtrpc.v1.Job.update_time:type_name -> google.protobuf.Timestamp
+	62,  // 43: virtrpc.v1.Job.wait_timeout:type_name -> google.protobuf.Duration
+	62,  // 44: virtrpc.v1.Job.run_timeout:type_name -> google.protobuf.Duration
+	8,   // 45: virtrpc.v1.Job.on_disconnect:type_name -> virtrpc.v1.OnDisconnect
+	30,  // 46: virtrpc.v1.Job.progress:type_name -> virtrpc.v1.JobProgress
+	59,  // 47: virtrpc.v1.Job.migration:type_name -> virtrpc.v1.MigrationProgress
+	46,  // 48: virtrpc.v1.Job.backup:type_name -> virtrpc.v1.Backup
+	40,  // 49: virtrpc.v1.Job.block_job:type_name -> virtrpc.v1.BlockJob
+	31,  // 50: virtrpc.v1.Job.samples:type_name -> virtrpc.v1.ProgressSample
+	13,  // 51: virtrpc.v1.Job.cancel_reason:type_name -> virtrpc.v1.CancelReason
+	32,  // 52: virtrpc.v1.Job.error:type_name -> virtrpc.v1.JobError
+	33,  // 53: virtrpc.v1.Job.domain_result:type_name -> virtrpc.v1.DomainResult
+	34,  // 54: virtrpc.v1.Job.define_domain_result:type_name -> virtrpc.v1.DefineDomainResult
+	35,  // 55: virtrpc.v1.Job.create_snapshot_result:type_name -> virtrpc.v1.CreateSnapshotResult
+	38,  // 56: virtrpc.v1.Job.migrate_domain_result:type_name -> virtrpc.v1.MigrateDomainResult
+	36,  // 57: virtrpc.v1.Job.file_result:type_name -> virtrpc.v1.FileResult
+	37,  // 58: virtrpc.v1.Job.filesystems_result:type_name -> virtrpc.v1.FilesystemsResult
+	42,  // 59: virtrpc.v1.Job.create_checkpoint_result:type_name -> virtrpc.v1.CreateCheckpointResult
+	47,  // 60: virtrpc.v1.Job.backup_domain_result:type_name -> virtrpc.v1.BackupDomainResult
+	48,  // 61: virtrpc.v1.Job.block_job_result:type_name -> virtrpc.v1.BlockJobResult
+	14,  // 62: virtrpc.v1.BlockJob.finish:type_name -> virtrpc.v1.BlockJobFinish
+	22,  // 63: virtrpc.v1.Checkpoint.domain:type_name -> virtrpc.v1.DomainIdentity
+	61,  // 64: virtrpc.v1.Checkpoint.create_time:type_name -> google.protobuf.Timestamp
+	61,  // 65: virtrpc.v1.Checkpoint.observed_time:type_name -> google.protobuf.Timestamp
+	41,  // 66: virtrpc.v1.CreateCheckpointResult.checkpoint:type_name -> virtrpc.v1.Checkpoint
+	44,  // 67: virtrpc.v1.BackupServer.tcp:type_name -> virtrpc.v1.BackupEndpoint
+	15,  // 68: virtrpc.v1.Backup.mode:type_name -> virtrpc.v1.BackupMode
+	43,  // 69: virtrpc.v1.Backup.disks:type_name -> virtrpc.v1.BackupDisk
+	45,  // 70: virtrpc.v1.Backup.server:type_name -> virtrpc.v1.BackupServer
+	41,  // 71: virtrpc.v1.BackupDomainResult.checkpoint:type_name -> virtrpc.v1.Checkpoint
+	24,  // 72: virtrpc.v1.BackupDomainResult.domain:type_name -> virtrpc.v1.Domain
+	14,  // 73: virtrpc.v1.BlockJobResult.finish:type_name -> virtrpc.v1.BlockJobFinish
+	24,  // 74: virtrpc.v1.BlockJobResult.domain:type_name -> virtrpc.v1.Domain
+	39,  // 75: virtrpc.v1.JobUpdate.job:type_name -> virtrpc.v1.Job
+	22,  // 76: virtrpc.v1.Snapshot.domain:type_name -> virtrpc.v1.DomainIdentity
+	61,  // 77: virtrpc.v1.Snapshot.create_time:type_name -> google.protobuf.Timestamp
+	16,  // 78: virtrpc.v1.Snapshot.kind:type_name -> virtrpc.v1.SnapshotKind
+	3,   // 79: virtrpc.v1.Snapshot.state:type_name -> virtrpc.v1.DomainState
+	61,  // 80: virtrpc.v1.Snapshot.observed_time:type_name -> google.protobuf.Timestamp
+	62,  // 81: virtrpc.v1.MigrationSettings.max_downtime:type_name -> google.protobuf.Duration
+	52,  // 82: virtrpc.v1.MigrationSettings.auto_converge:type_name -> virtrpc.v1.MigrationAutoConverge
+	53,  // 83: virtrpc.v1.MigrationSettings.post_copy:type_name -> virtrpc.v1.MigrationPostCopy
+	54,  // 84: virtrpc.v1.MigrationSettings.parallel:type_name -> virtrpc.v1.MigrationParallel
+	55,  // 85: virtrpc.v1.MigrationSettings.compression:type_name -> virtrpc.v1.MigrationCompression
+	56,  // 86: virtrpc.v1.MigrationSettings.storage:type_name -> virtrpc.v1.MigrationStorage
+	57,  // 87: virtrpc.v1.MigrationSettings.tls:type_name -> virtrpc.v1.MigrationTls
+	58,  // 88: virtrpc.v1.MigrationSettings.schedule:type_name -> virtrpc.v1.MigrationStep
+	17,  // 89: virtrpc.v1.MigrationCompression.methods:type_name -> virtrpc.v1.MigrationCompressionMethod
+	18,  // 90: virtrpc.v1.MigrationStorage.copy:type_name -> virtrpc.v1.MigrationStorageCopy
+	62,  // 91: virtrpc.v1.MigrationStep.after:type_name -> google.protobuf.Duration
+	62,  // 92: virtrpc.v1.MigrationStep.max_downtime:type_name -> google.protobuf.Duration
+	62,  // 93: virtrpc.v1.MigrationProgress.expected_downtime:type_name -> google.protobuf.Duration
+	62,  // 94: virtrpc.v1.MigrationProgress.downtime:type_name -> google.protobuf.Duration
+	62,  // 95: virtrpc.v1.MigrationProgress.setup_time:type_name -> google.protobuf.Duration
+	62,  // 96: virtrpc.v1.MigrationProgress.max_downtime:type_name -> google.protobuf.Duration
+	62,  // 97: virtrpc.v1.MigrationProgress.stalled:type_name -> google.protobuf.Duration
+	58,  // 98: virtrpc.v1.MigrationProgress.last_step:type_name -> virtrpc.v1.MigrationStep
+	61,  // 99: virtrpc.v1.MigrationProgress.last_step_time:type_name -> google.protobuf.Timestamp
+	66,  // 100: virtrpc.v1.waits_for:extendee -> google.protobuf.MethodOptions
+	66,  // 101: virtrpc.v1.role:extendee -> google.protobuf.MethodOptions
+	0,   // 102: virtrpc.v1.waits_for:type_name -> virtrpc.v1.WaitsFor
+	1,   // 103: virtrpc.v1.role:type_name -> virtrpc.v1.Role
+	104, // [104:104] is the sub-list for method output_type
+	104, // [104:104] is the sub-list for method input_type
+	102, // [102:104] is the sub-list for extension type_name
+	100, // [100:102] is the sub-list for extension extendee
 	0,   // [0:100] is the sub-list for field type_name
 }
 
@@ -6647,9 +6728,9 @@ func file_virtrpc_v1_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_virtrpc_v1_types_proto_rawDesc), len(file_virtrpc_v1_types_proto_rawDesc)),
-			NumEnums:      19,
+			NumEnums:      20,
 			NumMessages:   41,
-			NumExtensions: 1,
+			NumExtensions: 2,
 			NumServices:   0,
 		},
 		GoTypes:           file_virtrpc_v1_types_proto_goTypes,

@@ -68,6 +68,34 @@ WAITS_FOR_CONDITION: WaitsFor.ValueType  # 4
 """The domain's job condition first, then the hypervisor. Such calls are jobs and stream JobUpdate."""
 Global___WaitsFor: _TypeAlias = WaitsFor  # noqa: Y015
 
+class _Role:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROLE_UNSPECIFIED: _Role.ValueType  # 0
+    """Not said. No RPC of this package has it."""
+    ROLE_VIEWER: _Role.ValueType  # 1
+    """Who looks, and changes nothing."""
+    ROLE_OPERATOR: _Role.ValueType  # 2
+    """Who runs guests: starts, stops, saves, snapshots."""
+    ROLE_ADMIN: _Role.ValueType  # 3
+    """Who says what guests are and what they may use of their host."""
+
+class Role(_Role, metaclass=_RoleEnumTypeWrapper):
+    """Which of the three ready roles may call an RPC: that one and those below it in this list. A server's policy may say otherwise."""
+
+ROLE_UNSPECIFIED: Role.ValueType  # 0
+"""Not said. No RPC of this package has it."""
+ROLE_VIEWER: Role.ValueType  # 1
+"""Who looks, and changes nothing."""
+ROLE_OPERATOR: Role.ValueType  # 2
+"""Who runs guests: starts, stops, saves, snapshots."""
+ROLE_ADMIN: Role.ValueType  # 3
+"""Who says what guests are and what they may use of their host."""
+Global___Role: _TypeAlias = Role  # noqa: Y015
+
 class _Freshness:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -988,7 +1016,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 120
     """UNAUTHENTICATED: this server does not know who you are."""
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 121
-    """PERMISSION_DENIED: you may not call this, or not for this domain."""
+    """PERMISSION_DENIED: this server's policy does not let you do this, or not to this domain; nothing was done. The metadata say which "action" of
+    the policy was asked for (the RPC's name, or ReachOutside, SetLabels, ControlOthersJobs), and which "rule" forbids it: empty where none permits it.
+    A domain that you may not even see is DOMAIN_NOT_FOUND.
+    """
     ERROR_REASON_HYPERVISOR_PERMISSION_DENIED: _ErrorReason.ValueType  # 122
     """PERMISSION_DENIED: the hypervisor forbids this to the server's own account. Its administrator must act; `virtrpcd doctor` says more."""
     ERROR_REASON_HYPERVISOR_UNAUTHENTICATED: _ErrorReason.ValueType  # 123
@@ -1099,7 +1130,10 @@ ERROR_REASON_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 101
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 120
 """UNAUTHENTICATED: this server does not know who you are."""
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 121
-"""PERMISSION_DENIED: you may not call this, or not for this domain."""
+"""PERMISSION_DENIED: this server's policy does not let you do this, or not to this domain; nothing was done. The metadata say which "action" of
+the policy was asked for (the RPC's name, or ReachOutside, SetLabels, ControlOthersJobs), and which "rule" forbids it: empty where none permits it.
+A domain that you may not even see is DOMAIN_NOT_FOUND.
+"""
 ERROR_REASON_HYPERVISOR_PERMISSION_DENIED: ErrorReason.ValueType  # 122
 """PERMISSION_DENIED: the hypervisor forbids this to the server's own account. Its administrator must act; `virtrpcd doctor` says more."""
 ERROR_REASON_HYPERVISOR_UNAUTHENTICATED: ErrorReason.ValueType  # 123
@@ -3362,5 +3396,8 @@ class MigrationProgress(_message.Message):
 Global___MigrationProgress: _TypeAlias = MigrationProgress  # noqa: Y015
 
 WAITS_FOR_FIELD_NUMBER: _builtins.int
+ROLE_FIELD_NUMBER: _builtins.int
 waits_for: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___WaitsFor.ValueType]
 """What this RPC may wait for. Every RPC of the package sets it."""
+role: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Role.ValueType]
+"""The least role that may call it. Every RPC of the package sets it."""
