@@ -11,7 +11,7 @@ COUNT ?=
 ON_XEN := StartDomain or SuspendDomain or ManagedSaveDomain or SetMemory] or DestroyDomain
 MATRIX := qemu kvm power arm64 s390x lxc xen esx vpx vmware openvz test vz hyperv vbox bhyve ch
 
-.PHONY: help setup demo test test-fast test-faults test-restart test-hypervisors test-at-hand $(MATRIX:%=test-%) check serve proto bench soak lock clean
+.PHONY: help setup demo test test-fast test-faults test-restart test-mesh test-hypervisors test-at-hand $(MATRIX:%=test-%) check serve proto bench soak lock clean
 
 help: ## list these words
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -27,13 +27,16 @@ test: setup ## every test, real guests included (ARGS='-k name' for some)
 	@$(PYTHON) -m pytest -n 2 $(ARGS)
 
 test-fast: setup ## the tests that start no hypervisor
-	@$(PYTHON) -m pytest -m 'not hypervisor and not matrix and not restart' $(ARGS)
+	@$(PYTHON) -m pytest -m 'not hypervisor and not matrix and not mesh and not restart' $(ARGS)
 
 test-faults: setup ## guests and daemons that are stopped, killed and flooded; minutes (ARGS='-k name' for some)
 	@$(PYTHON) -m pytest -m faults tests/faults $(ARGS)
 
 test-restart: setup ## server and driver processes are killed 200 times each under load; minutes (ARGS='-k name' for some, VIRTRPC_KILLS=20 for less)
 	@$(PYTHON) -m pytest -n 2 -o faulthandler_timeout=1200 -m restart tests/restart $(ARGS)
+
+test-mesh: setup ## a real Envoy in front of the server, by gRPC, gRPC-Web and JSON; minutes (ARGS='-k name' for some)
+	@$(PYTHON) -m pytest -n 2 -m 'mesh or not mesh' tests/mesh $(ARGS)
 
 test-hypervisors: setup ## every RPC on every hypervisor that starts here; writes docs/hypervisors.md (make test-xen: on one)
 	@$(PYTHON) -m pytest -m matrix tests/beds tests/e2e tests/hypervisors $(ARGS)
@@ -54,12 +57,14 @@ check: setup ## lint, format, strict types, contract, stubs in step: changes not
 	.venv/bin/buf lint proto
 	.venv/bin/buf breaking proto --against proto/baseline.binpb
 	$(PYTHON) proto/generate.py --check
+	$(PYTHON) server/envoy/generate.py --check
 
 serve: setup ## run the server here (ARGS='--host NAME=URI')
 	@.venv/bin/virtrpcd $(ARGS)
 
-proto: setup ## generate the stubs from the contract
+proto: setup ## generate the stubs, and Envoy's routes, from the contract
 	@$(PYTHON) proto/generate.py
+	@$(PYTHON) server/envoy/generate.py
 
 bench: setup ## measure the server: a table, build/bench.json, build/bench.svg (ARGS='--rows queries --rounds 2')
 	@$(PYTHON) -m tests.bench.run $(ARGS)

@@ -13,6 +13,7 @@ BESIDE = (
     "tests/restart/test_full_disk",
     "tests/server/",
     "tests/clients/",
+    "tests/mesh/",
     "tests/structure/",
     "tests/drivers/",
     "tests/test_",
