@@ -8,24 +8,36 @@ from virtrpc_drivers.proxy import ProcessDriver
 from virtrpc_server.core import Core, DriverFactory
 from virtrpc_server.guard import Guard
 from virtrpc_server.hosts import Host, Hosts
+from virtrpc_server.identity import Identities
 from virtrpc_server.journal import Journal
 from virtrpc_server.lag import Lag
 from virtrpc_server.settings import Settings
 from virtrpc_server.store import Store
+from virtrpc_server.tls import Tls
 from virtrpc_server.transport import Transport
+from virtrpc_server.unix_socket import Access
 
 log = logging.getLogger(__name__)
 
 
 class App:
-    """A server: its core, and where it listens. Made inside the running loop."""
+    """A server: its core, and where it listens. Made inside the running loop. Raises ConfigurationError."""
 
     def __init__(self, settings: Settings, make_driver: DriverFactory = ProcessDriver, store: Store | None = None) -> None:
         self.settings = settings
         self.lag = Lag(settings.lag_warning)
         self.core = Core(settings, make_driver, store)
         names = [host.name for host in self.hosts]
-        self.transport = Transport(settings.socket, settings.listen, insecure=settings.insecure, hosts=names, guard=Guard())
+        self.tls = None if settings.tls is None else Tls(settings.tls)
+        self.transport = Transport(
+            settings.socket,
+            settings.listen,
+            insecure=settings.anonymous,
+            tls=self.tls,
+            access=Access(int(settings.socket_mode, 8), settings.socket_group),
+            hosts=names,
+            guard=Guard(Identities(settings)),
+        )
         self.core.add_to(self.transport.server)
 
     @property

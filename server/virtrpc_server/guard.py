@@ -161,7 +161,7 @@ class Guard(aio.ServerInterceptor):
 
     async def _admitted(self, this: Call, method: Method, request: Any, context: Context) -> Any:
         """The handler's answer, once it is known who calls and every gate has let the call in."""
-        this.caller = self._identify(context)
+        this.caller = self._identify(context, this)
         call.set(this)
         entered: list[Gate] = []
         try:

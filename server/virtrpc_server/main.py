@@ -80,6 +80,11 @@ def serve(
     ] = None,
     listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="A TCP address to listen on as well.")] = None,
     insecure: Annotated[bool | None, typer.Option("--insecure", help="Allow --listen although callers there do not say who they are.")] = None,
+    socket_mode: Annotated[str | None, typer.Option(metavar="MODE", help="The socket's mode, such as 0660.", show_default="0600")] = None,
+    socket_group: Annotated[str | None, typer.Option(metavar="GROUP", help="The socket's group.")] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="The server's certificate at --listen, a PEM file.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+    tls_client_ca: Annotated[Path | None, typer.Option(help="Who signs clients' certificates: nobody connects without one of theirs.")] = None,
     drain_timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long running jobs are waited for.", show_default="60")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Where the journal of jobs is kept.", show_default="/var/lib/virtrpc or the user's")] = None,
     journal: Annotated[bool | None, typer.Option(" /--no-journal", help="Forget jobs when the server ends.")] = None,
@@ -109,7 +114,8 @@ def serve(
 ) -> None:
     """Serve the hosts. Flags go before the environment (VIRTRPC_SOCKET and so on), that before the file."""
     flags = {
-        "hosts": host or None, "socket": socket, "listen": listen, "insecure": insecure, "drain_timeout": drain_timeout,
+        "hosts": host or None, "socket": socket, "listen": listen, "insecure": insecure, "socket_mode": socket_mode, "socket_group": socket_group,
+        "tls": _given(certificate=tls_certificate, key=tls_key, client_ca=tls_client_ca), "drain_timeout": drain_timeout,
         "state_dir": state_dir, "journal": journal, "journal_sync": journal_sync, "history_days": history_days, "history_jobs": history_jobs,
         "path_roots": path_root or None, "migration_schemes": migration_scheme or None, "heartbeat": heartbeat, "lag_warning": lag_warning,
         "log_level": log_level, "tracing": tracing, "tracing_endpoint": tracing_endpoint,
@@ -139,12 +145,22 @@ def doctor(
     raise typer.Exit(0 if all(diagnosis.healthy for diagnosis in diagnoses) else EXIT_FAILED)
 
 
+def _given(**flags: Any) -> dict[str, Any] | None:
+    """The keys of a table that were given."""
+    return {key: value for key, value in flags.items() if value is not None} or None
+
+
 def _load(flags: dict[str, Any], config: Path | None) -> Settings:
     try:
         return load(flags, config)
     except ConfigurationError as error:
-        print(*(f"virtrpcd: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
-        raise typer.Exit(EXIT_USAGE) from None
+        raise typer.Exit(_complain(error)) from None
+
+
+def _complain(error: ConfigurationError) -> int:
+    """The exit code, once each fault has its line."""
+    print(*(f"virtrpcd: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
+    return EXIT_USAGE
 
 
 def _log(level: str) -> None:
@@ -159,10 +175,13 @@ async def run(settings: Settings) -> int:
     from virtrpc_server.app import build
     from virtrpc_server.notify import Notifier
     from virtrpc_server.store import InUse
-    from virtrpc_server.transport import ListenError
+    from virtrpc_server.unix_socket import ListenError
 
     tracing.configure(tracing.make_exporter(settings.tracing, settings.tracing_endpoint))
-    app = build(settings)
+    try:
+        app = build(settings)
+    except ConfigurationError as error:
+        return _complain(error)
     asked = _on_signals(app)
     systemd = Notifier(lambda: app.status)
     try:

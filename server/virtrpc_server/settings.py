@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -24,6 +24,9 @@ from pydantic_settings import (
 
 from virtrpc_drivers.errors import DriverError
 from virtrpc_drivers.sim.options import from_uri
+from virtrpc_server.identity_settings import TlsSettings
+from virtrpc_server.schema import ConfigurationError as ConfigurationError
+from virtrpc_server.schema import Strict
 
 DEFAULT_CONFIG = Path("/etc/virtrpc/virtrpcd.toml")
 ROOTS_STATE_DIR = Path("/var/lib/virtrpc")
@@ -33,10 +36,6 @@ DEFAULT_URI = "qemu:///system"
 _NAMED_HOST = re.compile(r"([A-Za-z0-9._-]+)=(.+)", re.DOTALL)
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SCHEME = re.compile(r"[a-z][a-z0-9]*(\+[a-z0-9]+)?")
-
-
-class ConfigurationError(Exception):
-    """The configuration cannot be used; each line names a key and says what was expected."""
 
 
 def default_socket() -> Path:
@@ -78,7 +77,8 @@ def is_loopback(host: str) -> bool:
 def plaintext(listen: str) -> str:
     """Why a server does not listen on a TCP address where nobody says who it is, and what to do."""
     who = "every user of this machine" if is_loopback(split_address(listen)[0]) else "whoever reaches it"
-    return f"at {listen} nobody says who it is, and {who} would command the hypervisors: use the Unix socket, or set insecure if that is meant"
+    ways = "use the Unix socket, or set tls.client_ca, or insecure if that is meant"
+    return f"at {listen} nobody says who it is, and {who} would command the hypervisors: {ways}"
 
 
 def shown(uri: str) -> str:
@@ -86,12 +86,6 @@ def shown(uri: str) -> str:
     parts = urlsplit(uri)
     user, at, place = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{place}")) if ":" in user else uri
-
-
-class Strict(BaseModel):
-    """Refuses keys that it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class HostSettings(Strict):
@@ -172,15 +166,23 @@ def _read_list(value: Any) -> Any:
 class Settings(BaseSettings):
     """All settings of `virtrpcd`. Made by `load`."""
 
-    model_config = SettingsConfigDict(env_prefix="VIRTRPC_", extra="forbid", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="VIRTRPC_", env_nested_delimiter="_", env_nested_max_split=1, extra="forbid", frozen=True, env_ignore_empty=True
+    )
 
     hosts: Annotated[tuple[HostSettings, ...], NoDecode, BeforeValidator(_read_hosts)] = (HostSettings(name=DEFAULT_HOST, uri=DEFAULT_URI),)
     socket: Path = Field(default_factory=default_socket)
-    """The Unix socket to listen on, created with mode 0600."""
+    """The Unix socket to listen on."""
+    socket_mode: str = "0600"
+    """Its mode, in octal: who may connect, and so command the hypervisors."""
+    socket_group: str | None = None
+    """Its group, by name or number."""
     listen: str | None = None
     """A TCP address to listen on as well, HOST:PORT."""
     insecure: bool = False
     """Allow `listen` although nobody who calls there says who it is: whoever reaches it commands the hypervisors."""
+    tls: TlsSettings | None = None
+    """TLS at `listen`, and which clients' certificates count."""
     drain_timeout: float = Field(default=60.0, ge=0)
     """Seconds that running jobs are waited for when the server is asked to end."""
     state_dir: Path = Field(default_factory=default_state_dir)
@@ -260,11 +262,34 @@ class Settings(BaseSettings):
             raise ValueError("two hosts embed a hypervisor in the same root: one process at a time can have it")
         return hosts
 
+    @field_validator("socket_mode")
+    @classmethod
+    def _check_mode(cls, mode: str) -> str:
+        if not re.fullmatch(r"0?[0-7]{3}", mode):
+            raise ValueError(f'expected a mode in octal, such as "0660", not {mode!r}')
+        return mode
+
     @model_validator(mode="after")
     def _check_reach(self) -> Self:
-        if self.listen is not None and not self.insecure:
+        if self.tls is not None and self.listen is None:
+            raise ValueError("tls: it is for a TCP address, and there is none: set listen")
+        if int(self.socket_mode, 8) & 0o007 and not self.insecure:
+            raise ValueError(
+                f"socket_mode: {self.socket_mode} lets every user of this machine command the hypervisors: set insecure if that is meant"
+            )
+        if self.listen is not None and not self.insecure and not self.authenticates:
             raise ValueError(f"listen: {plaintext(self.listen)}")
         return self
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether callers by TCP have a way to say who they are."""
+        return self.tls is not None and self.tls.client_ca is not None
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether those are served as well who come by TCP and do not say who they are: `insecure` where nobody can."""
+        return self.listen is not None and self.insecure and not self.authenticates
 
     def roots_of(self, host: HostSettings) -> tuple[str, ...]:
         """The directories below which file paths in requests to this host must resolve."""
@@ -297,12 +322,15 @@ def load(flags: Mapping[str, Any] | None = None, config: Path | None = None) -> 
         raise ConfigurationError(f"{config or DEFAULT_CONFIG}: {error}") from None
 
 
+_TABLES: Mapping[str, type[BaseModel]] = {"hosts[": HostSettings, "tls.": TlsSettings}
+
+
 def _line(detail: ErrorDetails) -> str:
     key = ""
     for part in detail["loc"]:
         key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else part
     if detail["type"] == "extra_forbidden":
-        model: type[BaseModel] = HostSettings if key.startswith("hosts[") else Settings
+        model = next((model for prefix, model in _TABLES.items() if key.startswith(prefix)), Settings)
         return f"{key}: there is no such key; there are {', '.join(model.model_fields)}"
     text = detail["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     text = {"path_type": "expected a path", "missing": "is required"}.get(detail["type"], text)

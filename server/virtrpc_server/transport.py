@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
-import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from grpc import RpcMethodHandler, aio
 from grpc_health.v1 import health, health_pb2_grpc
@@ -20,8 +17,10 @@ from virtrpc.v1 import job_pb2, query_pb2, snapshot_pb2
 from virtrpc_server.guard import Guard
 from virtrpc_server.health import Health
 from virtrpc_server.settings import plaintext
+from virtrpc_server.tls import Tls
+from virtrpc_server.unix_socket import Access, ListenError, UnixSocket
 
-__all__ = ["SERVICES", "ListenError", "Transport"]
+__all__ = ["SERVICES", "Transport"]
 
 log = logging.getLogger(__name__)
 
@@ -47,30 +46,36 @@ OPTIONS = (
     ("grpc.server.max_pending_requests", MAX_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
 )
-SOCKET_PATH_BYTES = 107
+LOOK_SECONDS = 30.0
+"""How often the certificate's files are looked at besides at each connection."""
 ENDING_SECONDS = 5.0
 """How long RPCs that were told to end are waited for: five thousand streams take two seconds."""
 HANDLERS_SECONDS = 20.0
 """How long their handlers are waited for after that: one that takes so long has a fault."""
 
 
-class ListenError(Exception):
-    """The server cannot listen where it should; the text says why and what to do."""
-
-
 class Transport:
-    """The server on its Unix socket and, when asked, on a TCP address.
+    """The server on its Unix socket and, when asked, on a TCP address, with TLS or in the clear.
 
     Made inside the running loop; services are added to `server` before `start`.
     """
 
     def __init__(
-        self, socket_path: Path | None, listen: str | None = None, *, insecure: bool = False, hosts: Iterable[str] = (), guard: Guard | None = None
+        self,
+        socket_path: Path | None,
+        listen: str | None = None,
+        *,
+        insecure: bool = False,
+        tls: Tls | None = None,
+        access: Access = Access(),  # noqa: B008 # frozen
+        hosts: Iterable[str] = (),
+        guard: Guard | None = None,
     ) -> None:
         # Before gRPC's core starts: a fork while it runs kills the child.
         os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
-        self._socket_path, self._listen, self._insecure = socket_path, listen, insecure
-        self._socket_id: tuple[int, int] | None = None
+        self._socket = None if socket_path is None else UnixSocket(socket_path, access)
+        self._listen, self._insecure, self._tls = listen, insecure, tls
+        self._looking: asyncio.Task[None] | None = None
         self._guard = guard or Guard()
         self._health = Health()
         self.server: aio.Server = aio.server(interceptors=[self._guard], options=OPTIONS)
@@ -94,9 +99,12 @@ class Transport:
         """Listen and serve. Raises ListenError."""
         if self._listen is not None:
             self._listen_tcp(self._listen)
-        if self._socket_path is not None:
-            self._listen_unix(self._socket_path)
+        if self._socket is not None:
+            self._socket.open(self._bind)
+            self.addresses.append(self._socket.address)
         await self.server.start()
+        if self._tls is not None:
+            self._looking = asyncio.create_task(self._look_after(self._tls))
         for name in ("", *SERVICES):
             self._health.set(name, serving=True)
 
@@ -118,77 +126,38 @@ class Transport:
         await stopping
         await self._guard.over(HANDLERS_SECONDS)
         self.remove_socket()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def remove_socket(self) -> None:
+        """Take the socket away, so that nobody tries it."""
+        if self._socket is not None:
+            self._socket.remove()
 
     async def stop(self) -> None:
         """End at once."""
         await self.drain(0)
 
     def _listen_tcp(self, listen: str) -> None:
-        if not self._insecure:
+        if self._tls is None and not self._insecure:
             raise ListenError(plaintext(listen))
-        log.warning("listening on %s without any authentication: whoever reaches it commands the hypervisors", listen)
-        port = self._bind(listen)
+        if self._insecure:
+            log.warning("listening on %s without any authentication: whoever reaches it commands the hypervisors", listen)
+        port = self._bind(listen, self._tls)
         self.addresses.append(f"{listen.rpartition(':')[0]}:{port}")
 
-    def _listen_unix(self, path: Path) -> None:
-        path = path.absolute()
-        if len(os.fsencode(path)) > SOCKET_PATH_BYTES:
-            raise ListenError(f"{path} is too long for a Unix socket: at most {SOCKET_PATH_BYTES} bytes")
+    def _bind(self, address: str, tls: Tls | None = None) -> int:
         try:
-            path.parent.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
-            _clear(path)
-            # The mask and not chmod alone: nobody may connect between the two.
-            mask = os.umask(0o177)
-            try:
-                self._bind(f"unix:{quote(str(path))}")
-            finally:
-                os.umask(mask)
-            path.chmod(0o600)
-            self._socket_id = _file_id(path)
-        except OSError as error:
-            raise ListenError(f"cannot listen on {path}: {error}") from error
-        self.addresses.append(f"unix:{path}")
-
-    def _bind(self, address: str) -> int:
-        try:
-            return self.server.add_insecure_port(address)
+            return self.server.add_insecure_port(address) if tls is None else self.server.add_secure_port(address, tls.credentials)
         except RuntimeError as error:
             raise ListenError(f"cannot listen on {address}: the address is in use or not this machine's, or it may not be bound ({error})") from error
 
-    def remove_socket(self) -> None:
-        """Take the socket away, so that nobody tries it."""
-        # Only ours: another server may have taken the path meanwhile.
-        if self._socket_path is not None and self._socket_id is not None and _file_id(self._socket_path) == self._socket_id:
-            self._socket_path.unlink(missing_ok=True)
-        self._socket_id = None
+    async def _look_after(self, tls: Tls) -> None:
+        # Also while nobody connects: a change that cannot be used, and a certificate that ends, are told in time.
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.to_thread(tls.refresh)
 
 
 def _by_name_only(_service: str, _handlers: Mapping[str, RpcMethodHandler[Any, Any]]) -> None:
     """Servicers give their handlers by name as well, which is all that an interceptor's server needs."""
-
-
-def _file_id(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.lstat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _clear(path: Path) -> None:
-    """Remove a socket that nobody answers on: gRPC itself would take away one that is in use."""
-    if _file_id(path) is None:
-        return
-    if not stat.S_ISSOCK(path.lstat().st_mode):
-        raise ListenError(f"{path} exists and is not a socket")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            log.info("removing %s: its server is gone", path)
-            path.unlink()
-            return
-        except TimeoutError:
-            pass  # it has an owner, who is busy
-    raise ListenError(f"another server answers on {path}")

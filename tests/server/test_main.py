@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import pytest
 
+from tests.beds import certificates
 from tests.beds.processes import children
 from tests.beds.wait import wait_until
 from virtrpc.v1 import query_pb2, query_pb2_grpc
@@ -110,6 +111,42 @@ def test_a_tcp_address_is_a_network_socket(tmp_path: Path) -> None:
     finally:
         daemon.process.kill()
         daemon.process.wait()
+
+
+def test_with_tls_only_who_has_a_certificate_gets_in(tmp_path: Path) -> None:
+    """By flags alone a TCP address wants certificates: one that is right is served, and without one, expired or of another CA nothing is."""
+    made = certificates.make(tmp_path / "c")
+    files = ("--tls-certificate", str(made.server.certificate), "--tls-key", str(made.server.key), "--tls-client-ca", str(made.ca))
+    daemon = Daemon(tmp_path, "--host", "t=sim://t/", "--listen", "127.0.0.1:0", *files)
+    try:
+        daemon.until("listens on 127.0.0.1:")
+        port = daemon.log.partition("listens on 127.0.0.1:")[2].split()[0]
+        answers = [asked(f"localhost:{port}", made.ca, pair) for pair in (made.client, None, made.expired, made.other)]
+        assert answers == [grpc.StatusCode.OK, *[grpc.StatusCode.UNAVAILABLE] * 3]
+    finally:
+        daemon.process.kill()
+        daemon.process.wait()
+
+
+def asked(address: str, ca: Path, pair: certificates.Pair | None) -> grpc.StatusCode:
+    """How a call with this certificate ends."""
+    certificate, key = (None, None) if pair is None else pair.pem
+    with grpc.secure_channel(address, grpc.ssl_channel_credentials(ca.read_bytes(), key, certificate)) as channel:
+        stub: Any = query_pb2_grpc.QueryServiceStub(channel)
+        try:
+            stub.ListHosts(query_pb2.ListHostsRequest(), timeout=GUARD_SECONDS)
+        except grpc.RpcError as error:
+            call: Any = error
+            code: grpc.StatusCode = call.code()
+            return code
+    return grpc.StatusCode.OK
+
+
+def test_tls_files_that_are_not_there_end_it_with_2(tmp_path: Path) -> None:
+    """The file is named, and what is wrong with it."""
+    done = run("--host", "t=sim://t/", "--socket", str(tmp_path / "s"), "--listen", "127.0.0.1:0",
+               "--tls-certificate", "/nowhere.pem", "--tls-key", "/k", "--tls-client-ca", "/a")  # fmt: skip
+    assert (done.returncode, done.stderr) == (2, "virtrpcd: /nowhere.pem cannot be read: No such file or directory\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -144,8 +144,40 @@ def test_a_complaint_shows_no_password(tmp_path: Path) -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1:50051", "[::1]:50051", "0.0.0.0:50051", "example.org:50051"])
 def test_tcp_needs_insecure(tmp_path: Path, address: str) -> None:
     """listen on any address, of loopback too, once insecure is set."""
-    assert "set insecure if that is meant" in complaint(written(tmp_path, f'listen = "{address}"'))
+    assert "or insecure if that is meant" in complaint(written(tmp_path, f'listen = "{address}"'))
     assert load({"listen": address, "insecure": True}).listen == address
+
+
+TLS = {"certificate": Path("/c"), "key": Path("/k"), "client_ca": Path("/a")}
+
+
+def test_a_table_is_merged_from_all_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keys of [tls] may come from the file, the environment and flags together; with them listen needs no insecure."""
+    config = written(tmp_path, 'listen = "[::]:1"\n[tls]\ncertificate = "/x"\nkey = "/x"\ncommon_names = false\n')
+    monkeypatch.setenv("VIRTRPC_TLS_CERTIFICATE", "/c")
+    monkeypatch.setenv("VIRTRPC_TLS_CLIENT_CA", "/a")
+    settings = load({"tls": {"key": "/k"}}, config)
+    assert settings.tls is not None
+    assert settings.tls.model_dump() == {**TLS, "common_names": False}
+    assert settings.authenticates
+    assert not settings.anonymous
+
+
+@pytest.mark.parametrize(
+    ("toml", "expected"),
+    [
+        ("[tls]\ncertificate = '/c'\nkey = '/k'", "tls: it is for a TCP address, and there is none: set listen"),
+        ("listen = '[::]:1'\n[tls]\ncertificate = '/c'\nkey = '/k'", "set tls.client_ca"),
+        ("listen = '[::]:1'\n[tls]\ncertificate = '/c'", "tls.key: is required"),
+        ("listen = '[::]:1'\n[tls]\ncert = '/c'", "tls.cert: there is no such key; there are certificate, key, client_ca"),
+        ("socket_mode = '0666'", "lets every user of this machine command the hypervisors"),
+        ("socket_mode = '9'", 'expected a mode in octal, such as "0660"'),
+        ("socket_mode = 432", "socket_mode: expected"),
+    ],
+)
+def test_what_would_let_anybody_in_is_refused(tmp_path: Path, toml: str, expected: str) -> None:
+    """Halves of a TLS configuration, and a socket for everybody, are errors that say what to do."""
+    assert expected in complaint(written(tmp_path, toml))
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,8 @@ from virtrpc_server.caller import BY_SOCKET, NOBODY, Call, Caller, caller_name
 from virtrpc_server.errors import refuse
 from virtrpc_server.guard import LEFT, Guard
 from virtrpc_server.records import Problem
-from virtrpc_server.transport import SERVICES, ListenError, Transport
+from virtrpc_server.transport import SERVICES, Transport
+from virtrpc_server.unix_socket import Access, ListenError
 
 GUARD_SECONDS = 30.0
 Context = aio.ServicerContext[Any, Any]
@@ -280,7 +281,7 @@ class Watchman:
 async def watchman(fake: Fake, tmp_path: Path) -> AsyncIterator[tuple[Watchman, aio.Channel]]:
     """A server with a gate and an observer, and a channel to it."""
     watchman = Watchman()
-    guard = Guard(lambda _context: BY_SOCKET, [watchman], [watchman])
+    guard = Guard(lambda _context, _call: BY_SOCKET, [watchman], [watchman])
     transport = Transport(tmp_path / "gate.sock", guard=guard)
     serve(transport, fake)
     await transport.start()
@@ -321,7 +322,7 @@ async def test_who_cannot_be_told_is_observed_as_nobody(fake: Fake, tmp_path: Pa
     """An RPC whose caller cannot be identified is UNAUTHENTICATED, reaches no gate, and observers hear of it."""
     watchman = Watchman()
 
-    def identify(_context: Context) -> Caller:
+    def identify(_context: Context, _call: Call) -> Caller:
         raise refuse("UNAUTHENTICATED", "who are you?")
 
     transport = Transport(tmp_path / "who.sock", guard=Guard(identify, [watchman], [watchman]))
@@ -443,10 +444,21 @@ async def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
         await Transport(tmp_path / ("x" * 120)).start()
 
 
+async def test_a_group_may_have_the_socket(path: Path) -> None:
+    """The socket's mode and group are what was asked for; a group that does not exist is an error that names it."""
+    transport = Transport(path, access=Access(0o660, str(os.getgid())))
+    await transport.start()
+    found = path.stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o660, os.getgid())
+    await transport.stop()
+    with pytest.raises(ListenError, match="no group 'nobodys-group'"):
+        await Transport(path, access=Access(0o660, "nobodys-group")).start()
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:0", "localhost:0", "0.0.0.0:0", "[::]:0", "192.0.2.1:50051", "example.org:50051"])
 async def test_tcp_without_a_name_is_there_only_on_request(address: str) -> None:
     """A TCP address, of loopback too, is refused without `insecure`."""
-    with pytest.raises(ListenError, match="set insecure"):
+    with pytest.raises(ListenError, match="or insecure if"):
         await Transport(None, address).start()
 
 
