@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A server with simulated hosts, and Envoy in front of it.")
     parser.add_argument("--host", action="append", metavar="NAME=URI", help=f"a host of the server's; default {HOST}")
     hosts = dict(host.split("=", 1) for host in parser.parse_args().host or [HOST])
-    with Server(hosts, listen="127.0.0.1:0") as server:
+    with Server(hosts, listen="127.0.0.1:0", insecure=True) as server:
         server.wait_live()
         with Envoy(plain, servers(server.socket), local_pages) as envoy:
             print(json.dumps({"unix": server.address, "direct": tcp_address(server), "envoy": envoy.address}), flush=True)
