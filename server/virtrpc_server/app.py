@@ -11,6 +11,7 @@ from virtrpc_server.hosts import Host, Hosts
 from virtrpc_server.identity import Identities
 from virtrpc_server.journal import Journal
 from virtrpc_server.lag import Lag
+from virtrpc_server.limits import Limits
 from virtrpc_server.settings import Settings
 from virtrpc_server.store import Store
 from virtrpc_server.tls import Tls
@@ -36,7 +37,8 @@ class App:
             tls=self.tls,
             access=Access(int(settings.socket_mode, 8), settings.socket_group),
             hosts=names,
-            guard=Guard(Identities(settings)),
+            guard=Guard(Identities(settings), gates=(Limits(settings.limits),)),
+            limits=settings.limits,
         )
         self.core.add_to(self.transport.server)
 

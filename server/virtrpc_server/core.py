@@ -52,7 +52,7 @@ class Core:
         self._budgets = Budgets(clock)
         self.hosts = Hosts([self._host(host) for host in settings.hosts])
         retention = Retention(settings.history_jobs, settings.history_days * 86_400)
-        self.jobs = Jobs(self.hosts, self.domains, store or MemoryStore(), clock, retention)
+        self.jobs = Jobs(self.hosts, self.domains, store or MemoryStore(), clock, retention, settings.limits.jobs)
 
     def add_to(self, server: aio.Server) -> None:
         """Serve the three services there."""

@@ -62,6 +62,9 @@ STATUS: dict[str, StatusCode] = {
     "RESOURCE_LACKING": StatusCode.FAILED_PRECONDITION,
     "NOT_READY": StatusCode.FAILED_PRECONDITION,
     "JOURNAL_UNAVAILABLE": StatusCode.FAILED_PRECONDITION,
+    "RATE_LIMITED": StatusCode.RESOURCE_EXHAUSTED,
+    "TOO_MANY_STREAMS": StatusCode.RESOURCE_EXHAUSTED,
+    "TOO_MANY_JOBS": StatusCode.RESOURCE_EXHAUSTED,
     "WAIT_TIMEOUT": StatusCode.ABORTED,
     "BUSY": StatusCode.ABORTED,
     "CANCELLED": StatusCode.ABORTED,
@@ -138,6 +141,12 @@ def refuse(reason: str, message: str, **metadata: str) -> Refusal:
 def not_yet(message: str, **metadata: str) -> Refusal:
     """A host that this server, just started, is still getting to know. Callers are told to try again soon."""
     return Refusal(NotYet("HOST_UNREACHABLE", message, metadata))
+
+
+def too_much(reason: str, message: str, limit: float, retry_seconds: float) -> Refusal:
+    """More than one caller may have. Callers are told what the limit is, and to try again after so long."""
+    STATUS[reason]
+    return Refusal(NotYet(reason, message, {"limit": f"{limit:g}"}, retry_seconds=retry_seconds))
 
 
 def problem_of(fault: Fault, **metadata: str) -> Problem:

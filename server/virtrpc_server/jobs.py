@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,7 +20,7 @@ from virtrpc_server import verbs
 from virtrpc_server.beginning import Beginning
 from virtrpc_server.domains import Domains, Entry
 from virtrpc_server.endings import in_vain
-from virtrpc_server.errors import Refusal, not_yet, refuse
+from virtrpc_server.errors import RETRY_SECONDS, Refusal, not_yet, refuse, too_much
 from virtrpc_server.feed import Feed
 from virtrpc_server.history import DEFAULT_RETENTION, History, Retention
 from virtrpc_server.hosts import Freshness, Host, Hosts
@@ -78,7 +79,13 @@ class Jobs:
     """All jobs of this server, and the conditions that they take."""
 
     def __init__(
-        self, hosts: Hosts, domains: Domains, store: Store, clock: Callable[[], float] = time.time, retention: Retention = DEFAULT_RETENTION
+        self,
+        hosts: Hosts,
+        domains: Domains,
+        store: Store,
+        clock: Callable[[], float] = time.time,
+        retention: Retention = DEFAULT_RETENTION,
+        each: int = 0,
     ) -> None:
         self.hosts = hosts
         self.domains = domains
@@ -90,6 +97,9 @@ class Jobs:
         self.serialised_holders: Serialised[tuple[int, float], bytes] = Serialised(64)
         """Who is in the way of many, as streams send it: by the identity of the holders, and when they were told."""
         self.draining = False
+        self._each = each
+        """How many jobs one owner may have at once; 0 is no limit."""
+        self._owned: Counter[str] = Counter()
         self._runs: dict[str, Run] = {}
         self._ghosts: set[asyncio.Task[None]] = set()
         self._requests: dict[tuple[str, str], str] = {}
@@ -123,6 +133,7 @@ class Jobs:
     def go_on(self, job: Job) -> Run:
         """A job of an earlier life that is not over, or whose call is not."""
         run = self._runs[job.id] = Revived(self, job)
+        self._owned[job.owner] += 1
         self._note(job)
         return run
 
@@ -170,6 +181,8 @@ class Jobs:
             raise refuse("HOST_UNREACHABLE", f"host {host.name} cannot be reached: {host.fault.message}", host=host.name)
         support = host.require(operation.verb)
         assert support is not None  # the host has said what it can do
+        if self._each and self._owned[order.owner] >= self._each and support.slot is not Slot.DESTROY:
+            raise too_much("TOO_MANY_JOBS", f"{order.owner} has {self._owned[order.owner]} jobs queued and running", self._each, RETRY_SECONDS)
         entry = self.domains.get((order.host, operation.uuid))
         if entry is not None and self._certain(host, entry, operation, support.slot):
             problem = verbs.invalid(operation, entry) or verbs.wrong_state(operation, entry)
@@ -220,6 +233,7 @@ class Jobs:
             destination_host=order.destination_host,
         )
         run = self._runs[job.id] = Run(self, self.hosts[order.host], job, order.operation)
+        self._owned[job.owner] += 1
         self._note(job)
         run.begin()
         return run
@@ -400,14 +414,21 @@ class Jobs:
 
     def refused(self, run: Run) -> None:
         """The store did not take it: there is no such job, and the same request_id may try again."""
-        self._runs.pop(run.job.id, None)
+        self._drop(run)
         self._forget_request(run.job)
 
     def ended(self, run: Run) -> None:
         """A run told its end and has nothing out any more: it becomes history, and the oldest history is forgotten."""
-        self._runs.pop(run.job.id, None)
+        self._drop(run)
         self._history.add(run.job)
         self.forget()
+
+    def _drop(self, run: Run) -> None:
+        if self._runs.pop(run.job.id, None) is None:
+            return
+        self._owned[run.job.owner] -= 1
+        if not self._owned[run.job.owner]:
+            del self._owned[run.job.owner]
 
     def forget(self) -> None:
         """Forget the finished jobs that are kept no longer."""

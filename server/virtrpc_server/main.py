@@ -103,6 +103,10 @@ def serve(
             help="A scheme that a migration's destination URI may have, any number of times.", show_default="qemu+tls qemu+tcp xen+tls xen+tcp"
         ),
     ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=NUMBER", help="What one caller may have, such as jobs=100, any number of times.", show_default="see the manual"),
+    ] = None,
     heartbeat: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long a stream may be silent.", show_default="15")] = None,
     lag_warning: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="How long the event loop may be held up before that is logged.", show_default="0.1")
@@ -117,8 +121,8 @@ def serve(
         "hosts": host or None, "socket": socket, "listen": listen, "insecure": insecure, "socket_mode": socket_mode, "socket_group": socket_group,
         "tls": _given(certificate=tls_certificate, key=tls_key, client_ca=tls_client_ca), "drain_timeout": drain_timeout,
         "state_dir": state_dir, "journal": journal, "journal_sync": journal_sync, "history_days": history_days, "history_jobs": history_jobs,
-        "path_roots": path_root or None, "migration_schemes": migration_scheme or None, "heartbeat": heartbeat, "lag_warning": lag_warning,
-        "log_level": log_level, "tracing": tracing, "tracing_endpoint": tracing_endpoint,
+        "path_roots": path_root or None, "migration_schemes": migration_scheme or None, "limits": limit or None,
+        "heartbeat": heartbeat, "lag_warning": lag_warning, "log_level": log_level, "tracing": tracing, "tracing_endpoint": tracing_endpoint,
     }  # fmt: skip
     settings = _load(flags, config)
     _log(settings.log_level)

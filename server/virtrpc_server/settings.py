@@ -163,6 +163,32 @@ def _read_list(value: Any) -> Any:
         raise ValueError(f"expected a JSON list, or items separated by blanks: {error}") from None
 
 
+class LimitSettings(Strict):
+    """What one caller may have, and the server take. 0 is no limit."""
+
+    calls_per_second: float = Field(default=2_000.0, ge=0)
+    burst: int = Field(default=10_000, ge=1)
+    """Calls that may come at once after a silence."""
+    streams: int = Field(default=10_000, ge=0)
+    jobs: int = Field(default=5_000, ge=0)
+    connections: int = Field(default=10_000, ge=0)
+    """All callers', on each of the sockets."""
+    message_bytes: int = Field(default=4 << 20, ge=2 << 20, le=64 << 20)
+    """Of one request, unpacked."""
+
+
+def _read_limits(value: Any) -> Any:
+    """A table; as a list (flags) or one text (the environment) NAME=NUMBER, or JSON."""
+    if isinstance(value, str):
+        value = json.loads(value) if value.lstrip().startswith("{") else value.split()
+    if isinstance(value, list | tuple):
+        pairs = [item.partition("=") for item in value]
+        if not all(equals for _, equals, _ in pairs):
+            raise ValueError("expected NAME=NUMBER, such as jobs=100")
+        return {name: number for name, _, number in pairs}
+    return value
+
+
 class Settings(BaseSettings):
     """All settings of `virtrpcd`. Made by `load`."""
 
@@ -199,6 +225,8 @@ class Settings(BaseSettings):
     """Directories below which file paths in requests must resolve, unless a host has its own."""
     migration_schemes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_read_list)] = ("qemu+tls", "qemu+tcp", "xen+tls", "xen+tcp")
     """Schemes with transports that a migration's destination URI may have. ssh is not among them: the daemon would run a program as root."""
+    limits: Annotated[LimitSettings, NoDecode, BeforeValidator(_read_limits)] = Field(default_factory=LimitSettings)
+    """What one caller may have."""
     heartbeat: float = Field(default=15.0, gt=0)
     """The longest silence of a stream, in seconds."""
     lag_warning: float = Field(default=0.1, gt=0)
@@ -322,7 +350,7 @@ def load(flags: Mapping[str, Any] | None = None, config: Path | None = None) -> 
         raise ConfigurationError(f"{config or DEFAULT_CONFIG}: {error}") from None
 
 
-_TABLES: Mapping[str, type[BaseModel]] = {"hosts[": HostSettings, "tls.": TlsSettings}
+_TABLES: Mapping[str, type[BaseModel]] = {"hosts[": HostSettings, "limits.": LimitSettings, "tls.": TlsSettings}
 
 
 def _line(detail: ErrorDetails) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterable, Mapping
+import resource
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from virtrpc.v1 import job_pb2, query_pb2, snapshot_pb2
 from virtrpc_server.guard import Guard
 from virtrpc_server.health import Health
-from virtrpc_server.settings import plaintext
+from virtrpc_server.settings import LimitSettings, plaintext
 from virtrpc_server.tls import Tls
 from virtrpc_server.unix_socket import Access, ListenError, UnixSocket
 
@@ -28,11 +29,11 @@ SERVICES = tuple(module.DESCRIPTOR.services_by_name[name].full_name for module, 
     (query_pb2, "QueryService"), (job_pb2, "JobService"), (snapshot_pb2, "SnapshotService"),
 ))  # fmt: skip
 HOST_HEALTH = "virtrpc.host/"
+DEFAULT_LIMITS = LimitSettings()
 MAX_PENDING = 50_000
 """RPCs that may come in at once, each waiting for a turn of the loop: about 10 KiB each."""
 
 OPTIONS = (
-    ("grpc.max_receive_message_length", 4 << 20),
     ("grpc.max_send_message_length", 8 << 20),
     ("grpc.so_reuseport", 0),
     # A watcher sits idle for hours: it may ping as often as it likes within reason, and a dead one is noticed.
@@ -45,9 +46,21 @@ OPTIONS = (
     # and all beyond three thousand.
     ("grpc.server.max_pending_requests", MAX_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
+    # Whoever connects and does not speak HTTP/2, or TLS, has ten seconds; gRPC's own two minutes let a few callers hold every connection.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.http2.settings_timeout", 10_000),
+    # A connection without an RPC for so long is closed in good order; a gRPC client opens another one when it has something to ask.
+    ("grpc.max_connection_idle_ms", 600_000),
+    # Headers: ours are a few hundred bytes, a token is a few thousand. Above the first number some are refused, above the second all.
+    ("grpc.max_metadata_size", 16 << 10),
+    ("grpc.absolute_max_metadata_size", 32 << 10),
 )
 LOOK_SECONDS = 30.0
 """How often the certificate's files are looked at besides at each connection."""
+UNARY_CALLS = 1_000
+"""RPCs that a connection may have out beside all the streams that its caller may have."""
+OWN_DESCRIPTORS = 2048
+"""File descriptors that are not for callers' connections."""
 ENDING_SECONDS = 5.0
 """How long RPCs that were told to end are waited for: five thousand streams take two seconds."""
 HANDLERS_SECONDS = 20.0
@@ -70,6 +83,7 @@ class Transport:
         access: Access = Access(),  # noqa: B008 # frozen
         hosts: Iterable[str] = (),
         guard: Guard | None = None,
+        limits: LimitSettings = DEFAULT_LIMITS,
     ) -> None:
         # Before gRPC's core starts: a fork while it runs kills the child.
         os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
@@ -78,7 +92,7 @@ class Transport:
         self._looking: asyncio.Task[None] | None = None
         self._guard = guard or Guard()
         self._health = Health()
-        self.server: aio.Server = aio.server(interceptors=[self._guard], options=OPTIONS)
+        self.server: aio.Server = aio.server(interceptors=[self._guard], options=(*OPTIONS, *_limited(limits)))
         self.addresses: list[str] = []
         """Where it listens, as a gRPC client takes it."""
         self.draining = False
@@ -157,6 +171,24 @@ class Transport:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             await asyncio.to_thread(tls.refresh)
+
+
+def _limited(limits: LimitSettings) -> Iterator[tuple[str, int]]:
+    yield "grpc.max_receive_message_length", limits.message_bytes
+    if limits.streams:
+        # Also those that are opened and sent no request, which no gate ever hears of. Above what the gate lets in: a client that has reached this
+        # number waits in silence, and is not told why.
+        yield "grpc.max_concurrent_streams", limits.streams + UNARY_CALLS
+    if limits.connections:
+        yield "grpc.max_allowed_incoming_connections", min(limits.connections, room_for_connections(limits.connections))
+
+
+def room_for_connections(wanted: int) -> int:
+    """How many connections there are file descriptors for, beside those of drivers and the journal; the process may have more from then on."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = max(soft, min(hard, wanted + OWN_DESCRIPTORS))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, soft - OWN_DESCRIPTORS, soft // 2)
 
 
 def _by_name_only(_service: str, _handlers: Mapping[str, RpcMethodHandler[Any, Any]]) -> None:

@@ -18,6 +18,7 @@ from virtrpc import AsyncClient, AsyncJobHandle, Client, errors, job_options
 from virtrpc.backoff import Deadline
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import query_pb2 as q
+from virtrpc.v1 import snapshot_pb2 as s
 from virtrpc.v1 import types_pb2 as t
 
 RUNNING, SUCCEEDED = t.JOB_STATE_RUNNING, t.JOB_STATE_SUCCEEDED
@@ -235,6 +236,29 @@ async def test_a_server_that_has_only_just_started_is_asked_again(fake: Fake, cl
     assert (await (await client.start_domain("web")).wait()).state == SUCCEEDED
     with pytest.raises(errors.HostUnreachable):
         await client.get_domain("web")
+
+
+async def test_who_asks_for_too_much_is_served_later(fake: Fake, client: AsyncClient) -> None:
+    """What is refused by a limit is tried again after the delay that the server says: reads, verbs, watches and pictures alike."""
+
+    async def too_much(_: Any, context: Context) -> Any:
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much", draining(0.05, "RATE_LIMITED"))
+
+    async def streamed(request: Any, context: Context) -> AsyncIterator[Any]:
+        yield await too_much(request, context)
+
+    async def picture(*_: Any) -> AsyncIterator[s.TakeScreenshotResponse]:
+        yield s.TakeScreenshotResponse(mime_type="image/png", total_bytes=1)
+        yield s.TakeScreenshotResponse(data=b"x")
+
+    fake.on["GetDomain"] = in_turn(too_much, too_much, lambda *_: q.GetDomainResponse(domain=WEB))
+    fake.on["StartDomain"] = in_turn(streamed, streamed, then(job(SUCCEEDED, 1)))
+    fake.on["WatchJobs"] = in_turn(streamed, then_batch)
+    fake.on["TakeScreenshot"] = in_turn(streamed, picture)
+    assert await client.get_domain("web") == WEB
+    assert (await (await client.start_domain("web")).wait()).state == SUCCEEDED
+    assert (await anext(aiter(client.watch_jobs()))).resume_token
+    assert (await client.take_screenshot("web")).data == b"x"
 
 
 async def never(_: Any, context: Context) -> None:

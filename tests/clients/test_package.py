@@ -16,7 +16,7 @@ from virtrpc.address import DEFAULT_ADDRESS, resolve_address
 PUBLIC = """
     DEFAULT_ADDRESS Aborted AgentUnresponsive AlreadyExists AmbiguousName AsyncClient AsyncJobHandle AsyncListing AsyncWatch Busy Cancelled Client
     DeadlineExceeded DomainMirror FailedPrecondition HostReadOnly HostUnreachable HypervisorDenied Internal Interrupted InvalidArgument JobHandle
-    JobMirror JobNotFound JournalUnavailable
+    JobMirror JobNotFound JournalUnavailable LimitExceeded
     Listing MigrationUnsafe MonitorUnresponsive NotFound NotReady OperationFailed OutcomeUnknown PermissionDenied Preempted ResourceLacking RunTimeout
     ServerUnavailable Unauthenticated Unimplemented Unsupported VirtrpcError WaitTimeout Watch WrongState advice domain_ref is_final job_options
     resolve_address

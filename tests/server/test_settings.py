@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from virtrpc_server import settings as module
-from virtrpc_server.settings import ConfigurationError, default_socket, default_state_dir, is_loopback, load, parse_host, shown, split_address
+from virtrpc_server.settings import (
+    ConfigurationError,
+    LimitSettings,
+    default_socket,
+    default_state_dir,
+    is_loopback,
+    load,
+    parse_host,
+    shown,
+    split_address,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -139,6 +149,22 @@ def test_a_complaint_shows_no_password(tmp_path: Path) -> None:
     """A URI, or a table that may hold one, is not repeated in an error."""
     text = '[[hosts]]\nname = "a"\nuri = "esx://root:hunter2@h/ x"\n[[hosts]]\nuri = "esx://root:hunter2@h/"\nsaves = 0'
     assert "hunter2" not in complaint(written(tmp_path, text))
+
+
+def test_limits_come_as_flags_text_and_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each form sets the limits that it names; the others keep their defaults; a wrong one is named."""
+    expected = LimitSettings(jobs=7, streams=0)
+    assert load({"limits": ["jobs=7", "streams=0"]}).limits == expected
+    file = tmp_path / "virtrpcd.toml"
+    file.write_text("[limits]\njobs = 7\nstreams = 0\n")
+    assert load(config=file).limits == expected
+    for text in ("jobs=7 streams=0", '{"jobs": 7, "streams": 0}'):
+        monkeypatch.setenv("VIRTRPC_LIMITS", text)
+        assert load().limits == expected
+    for wrong, words in (("jobs", "NAME=NUMBER"), ("jobs=-1", "limits.jobs"), ("cats=1", "limits.cats: there is no such key; there are calls_per")):
+        monkeypatch.setenv("VIRTRPC_LIMITS", wrong)
+        with pytest.raises(ConfigurationError, match=words):
+            load()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:50051", "[::1]:50051", "0.0.0.0:50051", "example.org:50051"])

@@ -1526,6 +1526,15 @@ const (
 	// nothing was sent. Queries are answered as ever. Free space in the server's state directory or mend it, then retry; with google.rpc.RetryInfo,
 	// where the server has only just started and still reads it, after so long.
 	ErrorReason_ERROR_REASON_JOURNAL_UNAVAILABLE ErrorReason = 61
+	// RESOURCE_EXHAUSTED: you call more often than the server lets anybody; metadata "limit" calls a second. Nothing was begun: retry after the time in
+	// google.rpc.RetryInfo.
+	ErrorReason_ERROR_REASON_RATE_LIMITED ErrorReason = 62
+	// RESOURCE_EXHAUSTED: you have more streams open than the server lets anybody; metadata "limit". Nothing was begun: close some, or retry after the
+	// time in google.rpc.RetryInfo. One WatchDomains or WatchJobs tells of everything.
+	ErrorReason_ERROR_REASON_TOO_MANY_STREAMS ErrorReason = 63
+	// RESOURCE_EXHAUSTED: you have more jobs queued and running than the server lets anybody; metadata "limit". No job was made: retry after the time in
+	// google.rpc.RetryInfo, or cancel some. DestroyDomain is never refused so.
+	ErrorReason_ERROR_REASON_TOO_MANY_JOBS ErrorReason = 64
 	// ABORTED: wait_timeout passed while the job was queued; metadata "waiting_for", "holder_job_id", "holder_kind", "holder_owner",
 	// "holder_age_seconds", "holder_foreign_text". Nothing was changed: retry, wait longer, or cancel the holder.
 	ErrorReason_ERROR_REASON_WAIT_TIMEOUT ErrorReason = 80
@@ -1593,6 +1602,9 @@ var (
 		59:  "ERROR_REASON_RESOURCE_LACKING",
 		60:  "ERROR_REASON_NOT_READY",
 		61:  "ERROR_REASON_JOURNAL_UNAVAILABLE",
+		62:  "ERROR_REASON_RATE_LIMITED",
+		63:  "ERROR_REASON_TOO_MANY_STREAMS",
+		64:  "ERROR_REASON_TOO_MANY_JOBS",
 		80:  "ERROR_REASON_WAIT_TIMEOUT",
 		81:  "ERROR_REASON_BUSY",
 		82:  "ERROR_REASON_CANCELLED",
@@ -1639,6 +1651,9 @@ var (
 		"ERROR_REASON_RESOURCE_LACKING":             59,
 		"ERROR_REASON_NOT_READY":                    60,
 		"ERROR_REASON_JOURNAL_UNAVAILABLE":          61,
+		"ERROR_REASON_RATE_LIMITED":                 62,
+		"ERROR_REASON_TOO_MANY_STREAMS":             63,
+		"ERROR_REASON_TOO_MANY_JOBS":                64,
 		"ERROR_REASON_WAIT_TIMEOUT":                 80,
 		"ERROR_REASON_BUSY":                         81,
 		"ERROR_REASON_CANCELLED":                    82,
@@ -6432,7 +6447,7 @@ const file_virtrpc_v1_types_proto_rawDesc = "" +
 	"\x14MigrationStorageCopy\x12&\n" +
 	"\"MIGRATION_STORAGE_COPY_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aMIGRATION_STORAGE_COPY_ALL\x10\x01\x12&\n" +
-	"\"MIGRATION_STORAGE_COPY_INCREMENTAL\x10\x02*\xfe\v\n" +
+	"\"MIGRATION_STORAGE_COPY_INCREMENTAL\x10\x02*\xe0\f\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12\x1c\n" +
@@ -6463,6 +6478,9 @@ const file_virtrpc_v1_types_proto_rawDesc = "" +
 	"\x1dERROR_REASON_RESOURCE_LACKING\x10;\x12\x1a\n" +
 	"\x16ERROR_REASON_NOT_READY\x10<\x12$\n" +
 	" ERROR_REASON_JOURNAL_UNAVAILABLE\x10=\x12\x1d\n" +
+	"\x19ERROR_REASON_RATE_LIMITED\x10>\x12!\n" +
+	"\x1dERROR_REASON_TOO_MANY_STREAMS\x10?\x12\x1e\n" +
+	"\x1aERROR_REASON_TOO_MANY_JOBS\x10@\x12\x1d\n" +
 	"\x19ERROR_REASON_WAIT_TIMEOUT\x10P\x12\x15\n" +
 	"\x11ERROR_REASON_BUSY\x10Q\x12\x1a\n" +
 	"\x16ERROR_REASON_CANCELLED\x10R\x12\x1c\n" +

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Coroutine
-from typing import Any, Self
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Self, TypeVar
 
 from google.protobuf.message import Message
 
@@ -21,6 +21,7 @@ from virtrpc.watch import AsyncWatch, Batch
 from virtrpc.wire import OnBroken, Req, Resp, Rpc, Wire
 
 DEFAULT_TIMEOUT = 10.0
+Answer = TypeVar("Answer")
 
 
 class Core(Methods):
@@ -52,12 +53,15 @@ class Core(Methods):
         return answer()
 
     async def _unary(self, rpc: Rpc[Req, Resp], request: Req) -> Resp:
-        # What the channel does not repeat by itself: a server that is going down, or just up, says when to come again.
+        return await self._tried(lambda seconds: self._wire.unary(rpc, request, seconds))
+
+    async def _tried(self, ask: Callable[[float | None], Awaitable[Answer]]) -> Answer:
+        # What the channel does not repeat by itself: a server that is going down, just up, or has too much to do, says when to come again.
         deadline = Deadline(self._timeout)
         trials = Trials(deadline, deadline)
         while True:
             try:
-                return await self._wire.unary(rpc, request, deadline.left)
+                return await ask(deadline.left)
             except VirtrpcError as error:
                 if error.retry_after is None:
                     raise
@@ -72,14 +76,14 @@ class Core(Methods):
         return AsyncListing(fetch, row.items)
 
     def _gather(self, row: Pieces[..., Any], request: Message) -> Coroutine[Any, Any, Any]:
-        async def answer() -> Any:
-            stream = self._wire.stream(row.rpc, request, self._timeout)
+        async def answer(seconds: float | None) -> Any:
+            stream = self._wire.stream(row.rpc, request, seconds)
             pieces = []
             while (piece := await stream.read()) is not None:
                 pieces.append(piece)
             return row.joined(pieces)
 
-        return answer()
+        return self._tried(answer)
 
     def _accept(self, row: Verb[...], request: Message) -> Coroutine[Any, Any, AsyncJobHandle]:
         return accept(self._wire, row.rpc, request, Deadline(self._listen_timeout), Deadline(self._timeout), self.on_broken)

@@ -107,6 +107,10 @@ class JournalUnavailable(FailedPrecondition):
     """The server cannot write or read its journal of jobs (its disk is full, its file damaged); nothing was begun. Queries are answered."""
 
 
+class LimitExceeded(VirtrpcError):
+    """More than the server lets one caller have (`reason`, `metadata["limit"]`), or a longer message than it takes. Nothing was begun."""
+
+
 class Aborted(VirtrpcError):
     """Stopped before it was done."""
 
@@ -196,6 +200,9 @@ BY_REASON: Mapping[str, type[VirtrpcError]] = {
     "RESOURCE_LACKING": ResourceLacking,
     "NOT_READY": NotReady,
     "JOURNAL_UNAVAILABLE": JournalUnavailable,
+    "RATE_LIMITED": LimitExceeded,
+    "TOO_MANY_STREAMS": LimitExceeded,
+    "TOO_MANY_JOBS": LimitExceeded,
     "WAIT_TIMEOUT": WaitTimeout,
     "BUSY": Busy,
     "CANCELLED": Cancelled,
@@ -220,6 +227,7 @@ BY_CODE: Mapping[grpc.StatusCode, type[VirtrpcError]] = {
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
     grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: LimitExceeded,
     grpc.StatusCode.ABORTED: Aborted,
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,

@@ -995,6 +995,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     nothing was sent. Queries are answered as ever. Free space in the server's state directory or mend it, then retry; with google.rpc.RetryInfo,
     where the server has only just started and still reads it, after so long.
     """
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 62
+    """RESOURCE_EXHAUSTED: you call more often than the server lets anybody; metadata "limit" calls a second. Nothing was begun: retry after the time in
+    google.rpc.RetryInfo.
+    """
+    ERROR_REASON_TOO_MANY_STREAMS: _ErrorReason.ValueType  # 63
+    """RESOURCE_EXHAUSTED: you have more streams open than the server lets anybody; metadata "limit". Nothing was begun: close some, or retry after the
+    time in google.rpc.RetryInfo. One WatchDomains or WatchJobs tells of everything.
+    """
+    ERROR_REASON_TOO_MANY_JOBS: _ErrorReason.ValueType  # 64
+    """RESOURCE_EXHAUSTED: you have more jobs queued and running than the server lets anybody; metadata "limit". No job was made: retry after the time in
+    google.rpc.RetryInfo, or cancel some. DestroyDomain is never refused so.
+    """
     ERROR_REASON_WAIT_TIMEOUT: _ErrorReason.ValueType  # 80
     """ABORTED: wait_timeout passed while the job was queued; metadata "waiting_for", "holder_job_id", "holder_kind", "holder_owner",
     "holder_age_seconds", "holder_foreign_text". Nothing was changed: retry, wait longer, or cancel the holder.
@@ -1108,6 +1120,18 @@ ERROR_REASON_JOURNAL_UNAVAILABLE: ErrorReason.ValueType  # 61
 """FAILED_PRECONDITION: the server's journal of jobs cannot be written (its disk is full) or read (its file is damaged): no new job was made, and
 nothing was sent. Queries are answered as ever. Free space in the server's state directory or mend it, then retry; with google.rpc.RetryInfo,
 where the server has only just started and still reads it, after so long.
+"""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 62
+"""RESOURCE_EXHAUSTED: you call more often than the server lets anybody; metadata "limit" calls a second. Nothing was begun: retry after the time in
+google.rpc.RetryInfo.
+"""
+ERROR_REASON_TOO_MANY_STREAMS: ErrorReason.ValueType  # 63
+"""RESOURCE_EXHAUSTED: you have more streams open than the server lets anybody; metadata "limit". Nothing was begun: close some, or retry after the
+time in google.rpc.RetryInfo. One WatchDomains or WatchJobs tells of everything.
+"""
+ERROR_REASON_TOO_MANY_JOBS: ErrorReason.ValueType  # 64
+"""RESOURCE_EXHAUSTED: you have more jobs queued and running than the server lets anybody; metadata "limit". No job was made: retry after the time in
+google.rpc.RetryInfo, or cancel some. DestroyDomain is never refused so.
 """
 ERROR_REASON_WAIT_TIMEOUT: ErrorReason.ValueType  # 80
 """ABORTED: wait_timeout passed while the job was queued; metadata "waiting_for", "holder_job_id", "holder_kind", "holder_owner",
