@@ -158,7 +158,13 @@ class Spans(Notice, frozen=True):
     spans: tuple[SpanRecord, ...]
 
 
-AnyNotice = HostUp | HostDown | DomainChanged | EventsLost | Report | Spans
+class StuckCalls(Notice, frozen=True):
+    """How many calls have not come back in time, by what they are for; told when it changes. Each has a thread for as long as it is out."""
+
+    lanes: dict[str, int]
+
+
+AnyNotice = HostUp | HostDown | DomainChanged | EventsLost | Report | Spans | StuckCalls
 Deliver = Callable[[AnyNotice], None]
 
 

@@ -14,6 +14,10 @@ from virtrpc_server.lag import Lag
 from virtrpc_server.limits import Limits
 from virtrpc_server.settings import Settings
 from virtrpc_server.store import Store
+from virtrpc_server.telemetry.collecting import Collector
+from virtrpc_server.telemetry.endpoint import Endpoint
+from virtrpc_server.telemetry.rpcs import RpcDurations
+from virtrpc_server.telemetry.state import View
 from virtrpc_server.tls import Tls
 from virtrpc_server.transport import Transport
 from virtrpc_server.unix_socket import Access
@@ -29,6 +33,7 @@ class App:
         self.lag = Lag(settings.lag_warning)
         self.core = Core(settings, make_driver, store)
         names = [host.name for host in self.hosts]
+        observers = [RpcDurations(self.core.jobs.recorded)] if settings.metrics_listen else []
         self.tls = None if settings.tls is None else Tls(settings.tls)
         self.transport = Transport(
             settings.socket,
@@ -37,10 +42,12 @@ class App:
             tls=self.tls,
             access=Access(int(settings.socket_mode, 8), settings.socket_group),
             hosts=names,
-            guard=Guard(Identities(settings), gates=(Limits(settings.limits),)),
+            guard=Guard(Identities(settings), gates=(Limits(settings.limits),), observers=observers),
             limits=settings.limits,
         )
         self.core.add_to(self.transport.server)
+        collector = Collector(View(self.core, self.lag, lambda: self.transport.calls), self.core.jobs.recorded)
+        self.metrics = Endpoint(settings.metrics_listen, collector) if settings.metrics_listen else None
 
     @property
     def hosts(self) -> Hosts:
@@ -59,6 +66,8 @@ class App:
         self.lag.start()
         await self.core.start(self._connection_changed)
         await self.transport.start()
+        if self.metrics is not None:
+            await self.metrics.start()
 
     async def drain(self) -> None:
         """Take nothing new, let running jobs end for `drain_timeout` seconds, then end the streams; cancels nothing."""
@@ -70,6 +79,8 @@ class App:
         """End at once; what runs at the hypervisors goes on."""
         self.core.jobs.draining = True
         await self.transport.stop()
+        if self.metrics is not None:
+            await self.metrics.stop()
         await self.core.close()
         self.lag.stop()
         log.info("the event loop was late by %s", self.lag.read())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from time import perf_counter
 from typing import NamedTuple, Protocol
 
 from virtrpc_server.records import Problem
@@ -58,6 +59,8 @@ class Call:
     """Whether it answers with a stream."""
     reason: str = ""
     """Why, in the caller's words: the header virtrpc-reason."""
+    began: float = field(default_factory=perf_counter)
+    """On the clock of perf_counter."""
     caller: Caller = NOBODY
     """Known before the first gate; an RPC whose caller could not be told keeps this."""
     domain: Identity | None = None

@@ -60,7 +60,7 @@ class Core:
         pager = Pager()
         heartbeats = Heartbeats(self._settings.heartbeat)
         acceptance = Acceptance(self.jobs, lookup, heartbeats)
-        watches = Watches(self.hosts, self.domains, self.jobs, lookup, heartbeats)
+        self.watches = watches = Watches(self.hosts, self.domains, self.jobs, lookup, heartbeats)
         migrations = Migrations(self.hosts, self._settings.migration_schemes)
         query_pb2_grpc.add_QueryServiceServicer_to_server(QueryService(self.hosts, self.domains, lookup, pager, watches), server)
         job_pb2_grpc.add_JobServiceServicer_to_server(JobService(self.jobs, lookup, acceptance, migrations, pager, watches), server)

@@ -179,6 +179,15 @@ class Watch(Generic[K, V, T]):
         self._in_vain = False
         self._beat = INTERVAL_SECONDS * (number * GOLDEN % 1)
         self._told: Sequence[types_pb2.UnreachableHost] = ()
+        self._looked = asyncio.get_running_loop().time()
+        self._idle = False
+
+    @property
+    def lag(self) -> float:
+        """For how many seconds it has not looked although the feed went on: its reader is slow, or its turn does not come."""
+        if self._idle or self._position == self._feed.revision:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._looked
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """The batches, for ever: the present state or what was missed first, then each change, and heartbeats where there is none."""
@@ -200,7 +209,7 @@ class Watch(Generic[K, V, T]):
                     due = self._next_beat(last + seconds) if row > 1 else last + seconds
                     await asyncio.sleep(max(0.0, due - loop.time()))
             elif self._position == self._feed.revision:
-                await self._news(last + self._heartbeat)
+                await self._idle_until(last + self._heartbeat)
                 row = 0
             else:
                 # Nothing that fits in a long stretch, or the feed went on meanwhile: look again, and let others run.
@@ -228,6 +237,14 @@ class Watch(Generic[K, V, T]):
     def _position(self) -> int:
         return self._cursor.position if self._cursor is not None else 0
 
+    async def _idle_until(self, until: float) -> None:
+        self._idle = True
+        try:
+            await self._news(until)
+        finally:
+            self._idle = False
+            self._looked = asyncio.get_running_loop().time()
+
     async def _news(self, until: float) -> None:
         loop = asyncio.get_running_loop()
         due = min(until, loop.time() + SETTLE_SECONDS) if self._unsettled else until
@@ -242,6 +259,7 @@ class Watch(Generic[K, V, T]):
             return
 
     async def _draft(self) -> _Draft:
+        self._looked = asyncio.get_running_loop().time()
         shared = self._view.shared if self._caught_up else None
         if shared is None:
             return await self._drafted()

@@ -21,6 +21,7 @@ from virtrpc_drivers.protocol import (
     Report,
     SpanRecord,
     Spans,
+    StuckCalls,
 )
 from virtrpc_drivers.values import Group, HostInfo, Slot, Stamp, VerbSupport
 from virtrpc_server.auditing import Attention, Audit, Poll
@@ -109,6 +110,9 @@ class Host:
         self._auditing: asyncio.Task[None] | None = None
         self._learning: asyncio.Task[None] | None = None
         self._closed = False
+        self._stuck: dict[str, int] = {}
+        self.restarts = 0
+        """How often its driver process was lost."""
         self._on_report: Callable[[str, Report], None] = lambda _host, _report: None
         self._on_connection: Callable[[Host], None] = lambda _host: None
         self._on_spans: Callable[[tuple[SpanRecord, ...]], None] = lambda _spans: None
@@ -164,6 +168,12 @@ class Host:
     def listed(self) -> bool:
         """Whether it has ever said which domains it has."""
         return self.known.is_set()
+
+    @property
+    def stuck(self) -> dict[str, int]:
+        """How many calls have not come back in time, by what they are for: as the driver counts, or as is seen here where it does not."""
+        seen = {"reads": self.refresher.stuck, "stats": self.sampler.hung}
+        return self._stuck | {lane: max(count, self._stuck.get(lane, 0)) for lane, count in seen.items()}
 
     @property
     def tally(self) -> Tally:
@@ -227,8 +237,13 @@ class Host:
                 self._lost_events()
             case HostUp(info=info):
                 self._up(info)
-            case HostDown(fault=fault):
+            case HostDown(fault=fault, process_lost=lost):
+                if lost:
+                    self.restarts += 1
+                    self._stuck = {}
                 self._down(fault)
+            case StuckCalls(lanes=lanes):
+                self._stuck = lanes
             case Spans(spans=spans):
                 self._on_spans(spans)
 

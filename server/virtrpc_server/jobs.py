@@ -8,7 +8,7 @@ import secrets
 import time
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -31,6 +31,7 @@ from virtrpc_server.running import Run
 from virtrpc_server.serialised import Serialised
 from virtrpc_server.slots import Conditions
 from virtrpc_server.store import Store
+from virtrpc_server.telemetry.recorded import Recorded
 from virtrpc_server.waiting import Queues
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class Jobs:
         retention: Retention = DEFAULT_RETENTION,
         each: int = 0,
     ) -> None:
+        self.recorded = Recorded()
         self.hosts = hosts
         self.domains = domains
         self.store = store
@@ -253,6 +255,11 @@ class Jobs:
     def get(self, job_id: str) -> Job | None:
         """A job as it was last told."""
         return self.feed.get(job_id)
+
+    @property
+    def runs(self) -> Collection[Run]:
+        """The lives of all jobs that are not over, or whose call is not."""
+        return self._runs.values()
 
     @property
     def counts(self) -> tuple[int, int]:

@@ -51,12 +51,23 @@ class Journal:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._next: _Batch | None = None
         self._writing: asyncio.Task[None] | None = None
+        self._in_hand = 0
         self._failing = False
 
     @property
     def outlives(self) -> bool:
         """It is there for the next server."""
         return True
+
+    @property
+    def unwritten(self) -> int:
+        """Jobs of the batch that is being written, and of the next."""
+        return self._in_hand + (len(self._next.jobs) if self._next is not None else 0)
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last batch could not be written."""
+        return self._failing
 
     async def claim(self) -> None:
         """Lock the directory. One that cannot be made or opened now is told by `load`."""
@@ -123,8 +134,9 @@ class Journal:
     async def _write(self) -> None:
         try:
             while (batch := self._next) is not None:
-                self._next = None
+                self._next, self._in_hand = None, len(batch.jobs)
                 await self._commit(batch)
+                self._in_hand = 0
                 if len(batch.jobs) >= MANY:
                     # Most of a small batch's cost is the batch. Who writes alone, or nearly, is not kept waiting.
                     await asyncio.sleep(GATHER_SECONDS)

@@ -13,7 +13,9 @@ import sys
 import threading
 import time
 import traceback
+from bisect import bisect_left
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil, log
 from pathlib import Path
@@ -64,6 +66,8 @@ class Lag:
         self.interval = interval
         self._histogram: Counter[int] = Counter()
         self._longest = 0.0
+        self.total = 0.0
+        """All stretches together, in seconds."""
         self._place = ""
         self._warned = float("-inf")
         self._life: _Life | None = None
@@ -84,7 +88,14 @@ class Lag:
     def reset(self) -> None:
         """Forget what was seen so far."""
         self._histogram.clear()
-        self._longest, self._place = 0.0, ""
+        self._longest, self._place, self.total = 0.0, "", 0.0
+
+    def counts(self, bounds: Sequence[float]) -> list[int]:
+        """How many stretches were in each class that these bounds make; the last one is above all bounds. Call it on the loop."""
+        counts = [0] * (len(bounds) + 1)
+        for number, count in self._histogram.items():
+            counts[bisect_left(bounds, SMALLEST * STEP**number)] += count
+        return counts
 
     def read(self) -> Reading:
         """What was seen since the last reset. Call it, and `reset`, on the loop."""
@@ -104,6 +115,7 @@ class Lag:
         lag = time.perf_counter() - beat.asked
         place = Counter(beat.places).most_common(1)[0][0] if beat.places else ""
         beat.answered = True
+        self.total += lag
         self._histogram[max(0, ceil(log(max(lag, SMALLEST) / SMALLEST, STEP)))] += 1
         if lag > self._longest:
             self._longest, self._place = lag, place

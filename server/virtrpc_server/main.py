@@ -111,6 +111,12 @@ def serve(
     lag_warning: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="How long the event loop may be held up before that is logged.", show_default="0.1")
     ] = None,
+    metrics_listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="A TCP address on which Prometheus finds /metrics.", show_default="none")
+    ] = None,
+    metrics_insecure: Annotated[
+        bool | None, typer.Option("--metrics-insecure", help="Allow --metrics-listen to be reachable from other machines.")
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.", show_default="INFO")] = None,
     tracing: Annotated[str | None, typer.Option(help="none, console or otlp.", show_default="none")] = None,
     tracing_endpoint: Annotated[str | None, typer.Option(metavar="URL", help="For otlp: such as http://127.0.0.1:4317.")] = None,
@@ -123,6 +129,7 @@ def serve(
         "state_dir": state_dir, "journal": journal, "journal_sync": journal_sync, "history_days": history_days, "history_jobs": history_jobs,
         "path_roots": path_root or None, "migration_schemes": migration_scheme or None, "limits": limit or None,
         "heartbeat": heartbeat, "lag_warning": lag_warning, "log_level": log_level, "tracing": tracing, "tracing_endpoint": tracing_endpoint,
+        "metrics_listen": metrics_listen, "metrics_insecure": metrics_insecure,
     }  # fmt: skip
     settings = _load(flags, config)
     _log(settings.log_level)
@@ -192,6 +199,8 @@ async def run(settings: Settings) -> int:
         await app.start()
         tame_collector()
         systemd.ready()
+        if app.metrics is not None:
+            print(f"virtrpcd tells its metrics on http://{app.metrics.address}/metrics", file=sys.stderr, flush=True)
         print(f"virtrpcd {version('virtrpc')} listens on {' and '.join(app.transport.addresses)}", file=sys.stderr, flush=True)
         log.info("%s: draining", signal.Signals(await asked).name)
         systemd.stopping()

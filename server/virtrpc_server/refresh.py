@@ -73,6 +73,11 @@ class Refresher:
         return sum(self._costs.values())
 
     @property
+    def stuck(self) -> int:
+        """How many reads hang."""
+        return sum(self._stuck.values())
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is due but what failed and rests, or waits for a control channel."""
         return all(due.drained for due in self._due.values())

@@ -253,7 +253,9 @@ class Run:
             )
             self._tell_those_behind()
             await self.tell()
+        began = asyncio.get_running_loop().time()
         granted = await ticket.wait(self._time_left(), self._stop)
+        self._jobs.recorded.wait(waiting_for, asyncio.get_running_loop().time() - began, granted=granted)
         if self._stop.is_set():
             raise Over(self._stopped())
         if not granted:
@@ -387,7 +389,9 @@ class Run:
         if self._jobs.draining and not self.park():
             self.stop(CancelReason.DRAIN)
             await self.tell()
+        began = asyncio.get_running_loop().time()
         may_be_over = await foreign_job_over(self._host, self.job.uuid, self._time_left(), self._stop)
+        self._jobs.recorded.wait(WaitingFor.BLOCKED_BY_OTHER, asyncio.get_running_loop().time() - began, granted=may_be_over)
         if self._stop.is_set():
             raise Over(self._stopped())
         if not may_be_over:
@@ -444,6 +448,7 @@ class Run:
             name=entry.name if entry is not None else self.job.name,
             domain=domain_kept(entry) if entry is not None and ending.state is JobState.SUCCEEDED else None,
         )
+        self._jobs.recorded.job(self.job.verb, ending.state, max(0.0, (self.job.ended or 0.0) - self.job.created))
         await self._record.write()
         if out:
             self._jobs.keep(self._haunt())

@@ -231,6 +231,10 @@ class Settings(BaseSettings):
     """The longest silence of a stream, in seconds."""
     lag_warning: float = Field(default=0.1, gt=0)
     """Seconds that something may hold up the event loop before that is logged."""
+    metrics_listen: str | None = None
+    """A TCP address on which Prometheus finds /metrics, HOST:PORT."""
+    metrics_insecure: bool = False
+    """Allow `metrics_listen` to be reachable from other machines: whoever reaches it reads all guests' names and statistics."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     tracing: Literal["none", "console", "otlp"] = "none"
     """Where spans go."""
@@ -269,7 +273,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{scheme} runs any program that a caller names: it cannot be allowed")
         return schemes
 
-    @field_validator("listen")
+    @field_validator("listen", "metrics_listen")
     @classmethod
     def _check_listen(cls, listen: str | None) -> str | None:
         if listen is not None:
@@ -318,6 +322,15 @@ class Settings(BaseSettings):
     def anonymous(self) -> bool:
         """Whether those are served as well who come by TCP and do not say who they are: `insecure` where nobody can."""
         return self.listen is not None and self.insecure and not self.authenticates
+
+    @model_validator(mode="after")
+    def _check_reach_of_metrics(self) -> Self:
+        if self.metrics_listen is not None and not self.metrics_insecure and not is_loopback(split_address(self.metrics_listen)[0]):
+            raise ValueError(
+                f"metrics_listen: {self.metrics_listen} is not a loopback address: whoever reaches it reads the names and statistics of all "
+                "guests. Set metrics_insecure if that is meant"
+            )
+        return self
 
     def roots_of(self, host: HostSettings) -> tuple[str, ...]:
         """The directories below which file paths in requests to this host must resolve."""

@@ -14,6 +14,14 @@ class Store(Protocol):
     def outlives(self) -> bool:
         """Whether another server that begins with this store finds the jobs of this one."""
 
+    @property
+    def unwritten(self) -> int:
+        """Jobs whose newest form it has yet to write."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether it could not write when it last tried."""
+
     async def claim(self) -> None:
         """Take it for this server alone, where that can be done now. Raises InUse where another server has it."""
 
@@ -47,6 +55,16 @@ class MemoryStore:
     @property
     def outlives(self) -> bool:
         """It is gone with its process."""
+        return False
+
+    @property
+    def unwritten(self) -> int:
+        """It writes at once."""
+        return 0
+
+    @property
+    def failing(self) -> bool:
+        """It cannot fail."""
         return False
 
     async def claim(self) -> None:

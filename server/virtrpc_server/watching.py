@@ -6,6 +6,7 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 from virtrpc.v1 import job_pb2, query_pb2, types_pb2
 from virtrpc_drivers.values import Group
@@ -46,6 +47,8 @@ class Watches:
         self._lookup = lookup
         self._heartbeats = heartbeats
         self._streams = itertools.count()
+        self.open: dict[str, set[Watch[Any, Any, Any]]] = {"domains": set(), "jobs": set()}
+        """The streams that are out, by what they watch."""
         self._pace = Pace()
         self._all_jobs = Shared()
         self._domain_changes: Serialised[Key, bytes] = Serialised()
@@ -64,7 +67,7 @@ class Watches:
             complete=self._heard_of_all_hosts,
         )
         watch = Watch(view, request.resume_token, fingerprint(request), self._heartbeats.silence(request), next(self._streams))
-        async with contextlib.aclosing(watch.batches()) as batches:
+        async with self._counted("domains", watch), contextlib.aclosing(watch.batches()) as batches:
             async for batch in batches:
                 rest = query_pb2.WatchDomainsResponse(
                     resume_token=batch.resume_token,
@@ -89,7 +92,7 @@ class Watches:
             shared=None if request.filter.ListFields() else self._all_jobs,
         )
         watch = Watch(view, request.resume_token, fingerprint(request), self._heartbeats.silence(request), next(self._streams))
-        async with contextlib.aclosing(watch.batches()) as batches:
+        async with self._counted("jobs", watch), contextlib.aclosing(watch.batches()) as batches:
             async for batch in batches:
                 rest = job_pb2.WatchJobsResponse(
                     resume_token=batch.resume_token,
@@ -98,6 +101,14 @@ class Watches:
                     caught_up=batch.caught_up,
                 )
                 yield b"".join([*batch.changes, rest.SerializeToString()])
+
+    @contextlib.asynccontextmanager
+    async def _counted(self, of: str, watch: Watch[Any, Any, Any]) -> AsyncIterator[None]:
+        self.open[of].add(watch)
+        try:
+            yield
+        finally:
+            self.open[of].discard(watch)
 
     def _unreachable(self) -> list[types_pb2.UnreachableHost]:
         return [unreachable_message(host) for host in self._hosts.not_live]

@@ -44,7 +44,7 @@ from virtrpc_drivers.operations import (
     Shutdown,
 )
 from virtrpc_drivers.operations.agent import AnyAgent
-from virtrpc_drivers.protocol import Call, Deliver, DriverSettings
+from virtrpc_drivers.protocol import Call, Deliver, DriverSettings, StuckCalls
 from virtrpc_drivers.values import (
     HostInfo,
     Outcome,
@@ -63,6 +63,7 @@ class Started:
         self.settings = settings
         self.deliver = deliver
         self.host = Host(settings, give_up)
+        self.host.lanes.tell_stuck(lambda lanes: deliver(StuckCalls(lanes=lanes)))
         self.events = Events(deliver, clock)
         self.runs = Runs(self.host.lanes, clock, deliver)
         self.probes = probing.Probes(self.host.lanes)

@@ -139,6 +139,8 @@ class Lane:
     """Seconds after which a call that is out counts as stuck."""
     refused: Fault | None = None
     """While set, calls are refused with it at once: the host is down."""
+    on_stuck: Callable[[], None] = lambda: None
+    """Called when `stuck` changes."""
     _links: list[Link] = field(default_factory=list)
     _places: set[Place] = field(default_factory=set)
     _waiting: deque[asyncio.Future[Place]] = field(default_factory=deque)
@@ -228,11 +230,14 @@ class Lane:
     def _leave(self, place: Place) -> None:
         self._places.discard(place)
         place.link.leave()
+        if place.stuck:
+            self.on_stuck()
         self._hand_on()
 
     def _count_stuck(self, place: Place) -> None:
-        if place in self._places:
+        if place in self._places and not place.stuck:
             place.stuck = True
+            self.on_stuck()
             self._hand_on()
 
     def _hand_on(self) -> None:
@@ -259,6 +264,11 @@ class Lanes:
     def all(self) -> tuple[Lane, ...]:
         """Every lane."""
         return self.reads, self.progress, self.abort, self.destroy, self.stats, self.probe, self.work
+
+    def tell_stuck(self, tell: Callable[[dict[str, int]], None]) -> None:
+        """Call this with how many calls are stuck in each lane, whenever that changes."""
+        for lane in self.all:
+            lane.on_stuck = lambda: tell({lane.name: lane.stuck for lane in self.all})
 
     def refuse(self, fault: Fault | None) -> None:
         """As `Lane.refuse`, for all."""
