@@ -12,7 +12,7 @@ import logging
 from virtrpc_server.settings import split_address
 from virtrpc_server.telemetry.collecting import Collector
 from virtrpc_server.telemetry.points import Metric, head, text
-from virtrpc_server.transport import ListenError
+from virtrpc_server.unix_socket import ListenError
 
 log = logging.getLogger(__name__)
 
