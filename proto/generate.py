@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from google.rpc import error_details_pb2  # type: ignore[import-untyped] # has neither stubs nor a marker
+
 PROTO = Path(__file__).resolve().parent
 CLIENTS = PROTO.parent / "clients"
 PACKAGE = Path("virtrpc") / "v1"
@@ -89,6 +91,28 @@ def lacks_go() -> str:
     return "" if _version(found) >= wanted else f"Go {wanted[0]}.{wanted[1]} or newer (https://go.dev/dl)"
 
 
+def typescript(into: Path) -> None:
+    """The plugin is that of clients/typescript/package-lock.json. Connect decodes an error's details by stubs of their own, which no package has."""
+    (into / "src/gen").mkdir(parents=True)
+    details = Path(error_details_pb2.__file__).parents[2]
+    plugin = f"--plugin={CLIENTS / 'typescript/node_modules/.bin/protoc-gen-es'}"
+    out = [f"--es_out={into / 'src/gen'}", "--es_opt=target=ts,import_extension=js"]
+    protoc(plugin, f"--proto_path={details}", *out, "google/rpc/error_details.proto")
+
+
+def lacks_typescript() -> str:
+    """Node, or what npm could not fetch."""
+    if shutil.which("npm") is None:
+        return "Node 20.19 or newer with npm (https://nodejs.org)"
+    home = CLIENTS / "typescript"
+    locked, installed = home / "package-lock.json", home / "node_modules/.package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < locked.stat().st_mtime:
+        print("fetching what clients/typescript/package-lock.json names", file=sys.stderr)
+        if subprocess.run(["npm", "ci", "--no-progress", "--loglevel=error"], cwd=home, check=False, stdout=sys.stderr).returncode != 0:
+            return "what `npm ci` in clients/typescript could not fetch; see above"
+    return ""
+
+
 def _version(text: str) -> tuple[int, int]:
     found = re.search(r"^go ?(\d+)\.(\d+)", text, re.MULTILINE)
     return (int(found[1]), int(found[2])) if found else (0, 0)
@@ -97,6 +121,7 @@ def _version(text: str) -> tuple[int, int]:
 LANGUAGES = (
     Language("python", CLIENTS / "python", "virtrpc/v1/*_pb2*.py*", python),
     Language("go", CLIENTS / "go", "virtrpcv1/*.pb.go", go, lacks_go),
+    Language("typescript", CLIENTS / "typescript", "src/gen/**/*_pb.ts", typescript, lacks_typescript),
 )
 
 

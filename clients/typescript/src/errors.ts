@@ -171,7 +171,7 @@ export function fromConnect(error: unknown): VirtrpcError {
 /** The error for a job that ended otherwise than SUCCEEDED. */
 export function fromJob(job: Job): VirtrpcError {
     const { code = Code.Unknown, message = "", reason = "", metadata = {} } = job.error ?? {};
-    return new VirtrpcError(code in Code ? (code) : Code.Unknown, message, { reason, metadata, job });
+    return new VirtrpcError(isCode(code) ? code : Code.Unknown, message, { reason, metadata, job });
 }
 
 /** It was no answer of a server, or one that sends us elsewhere. */
@@ -183,6 +183,10 @@ export function wasCut(error: VirtrpcError): boolean {
 /** A retry will do: it was cut, or the server says when to come again. */
 export function isPassing(error: VirtrpcError): boolean {
     return wasCut(error) || error.retryDelay !== undefined;
+}
+
+function isCode(code: number): code is Code {
+    return code in Code;
 }
 
 function kindOf(code: Code, reason: string): Kind {

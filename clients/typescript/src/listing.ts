@@ -2,8 +2,8 @@ import type { UnreachableHost } from "./gen/virtrpc/v1/types_pb.js";
 
 /** An answer that is a page of a list. */
 export interface Page {
-  nextPageToken: string;
-  unreachable?: UnreachableHost[];
+    nextPageToken: string;
+    unreachable?: UnreachableHost[];
 }
 /** What the pages of a list are full of. */
 export type Entry<P> = { [K in keyof P]-?: K extends "unreachable" ? never : P[K] extends readonly (infer E)[] ? E : never }[keyof P];
