@@ -15,24 +15,24 @@ const HOST_AND_PORT = /^(?:dns:\/\/\/)?(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:/[\]]+)):(
  * `unix:///path` or the path alone, or `host:port`. Throws a TypeError for what none of these is.
  */
 export function placeOf(address?: string): Place {
-    const chosen = [address, env["VIRTRPC_ADDRESS"], usersSocket()].find(Boolean) ?? DEFAULT_ADDRESS;
-    const path = /^(?:unix:(?:\/\/)?)?(\/.+)$/.exec(chosen)?.[1];
-    if (path !== undefined) {
-        return { path };
-    }
-    const [, v6, name, port] = HOST_AND_PORT.exec(chosen) ?? [];
-    const host = v6 ?? name;
-    if (host === undefined) {
-        throw new TypeError(`"${chosen}" is no address: write unix:///PATH or HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051`);
-    }
-    return { host, port: Number(port) };
+  const chosen = [address, env["VIRTRPC_ADDRESS"], usersSocket()].find(Boolean) ?? DEFAULT_ADDRESS;
+  const path = /^(?:unix:(?:\/\/)?)?(\/[^/].*)$/.exec(chosen)?.[1];
+  if (path !== undefined) {
+    return { path };
+  }
+  const [, v6, name, port] = HOST_AND_PORT.exec(chosen) ?? [];
+  const host = v6 ?? name;
+  if (host === undefined) {
+    throw new TypeError(`"${chosen}" is no address: write unix:///PATH or HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051`);
+  }
+  return { host, port: Number(port) };
 }
 
 /** Where a server that this user started listens, if it does; root's is the system's. */
 function usersSocket(): string {
-    if (geteuid?.() === 0) {
-        return "";
-    }
-    const socket = join(env["XDG_RUNTIME_DIR"] ?? `/run/user/${String(getuid?.())}`, "virtrpc/virtrpc.sock");
-    return existsSync(socket) ? socket : "";
+  if (geteuid?.() === 0) {
+    return "";
+  }
+  const socket = join(env["XDG_RUNTIME_DIR"] ?? `/run/user/${String(getuid?.())}`, "virtrpc/virtrpc.sock");
+  return existsSync(socket) ? socket : "";
 }

@@ -25,161 +25,161 @@ export type ClientOptions = CallOptions;
 
 /** A virtrpc server: every RPC of the contract as a method. */
 export type Client = Methods<typeof QueryService> &
-    Methods<typeof JobService> &
-    Methods<typeof SnapshotService> & {
-        /** Ends all calls and the connection: what is under way throws VirtrpcError with code Canceled. */
-        close(): void;
-    };
+  Methods<typeof JobService> &
+  Methods<typeof SnapshotService> & {
+    /** Ends all calls and the connection: what is under way throws VirtrpcError with code Canceled. */
+    close(): void;
+  };
 
 /** A client on a transport of Connect's. `virtrpc/node` and `virtrpc/web` make the usual ones. */
 export function createClient(transport: Transport, options: ClientOptions = {}, closeTransport?: () => void): Client {
-    const core = new Core(transport, options);
-    const services = [QueryService, JobService, SnapshotService];
-    const methods = services.flatMap((service) => service.methods).map((method) => [method.localName, core.method(method)]);
-    const close = (): void => {
-        core.close();
-        closeTransport?.();
-    };
-    return { ...(Object.fromEntries(methods) as Omit<Client, "close">), close };
+  const core = new Core(transport, options);
+  const services = [QueryService, JobService, SnapshotService];
+  const methods = services.flatMap((service) => service.methods).map((method) => [method.localName, core.method(method)]);
+  const close = (): void => {
+    core.close();
+    closeTransport?.();
+  };
+  return { ...(Object.fromEntries(methods) as Omit<Client, "close">), close };
 }
 
 type Given = MessageInitShape<DescMessage>;
 
 /** A transport, and what is said with every call. */
 class Core {
-    readonly #closing = new AbortController();
+  readonly #closing = new AbortController();
 
-    constructor(
-        private readonly transport: Transport,
-        private readonly defaults: ClientOptions,
-    ) {}
+  constructor(
+    private readonly transport: Transport,
+    private readonly defaults: ClientOptions,
+  ) {}
 
-    close(): void {
-        this.#closing.abort(new VirtrpcError(Code.Canceled, "this client was closed"));
+  close(): void {
+    this.#closing.abort(new VirtrpcError(Code.Canceled, "this client was closed"));
+  }
+
+  /** What stands in the client for an RPC: by the shape of its messages, as `Methods` has it. */
+  method(method: DescMethod): (request?: Given, options?: CallOptions) => unknown {
+    if (isUnary(method)) {
+      return "nextPageToken" in method.output.field ? this.#lister(method) : this.#reader(method);
     }
-
-    /** What stands in the client for an RPC: by the shape of its messages, as `Methods` has it. */
-    method(method: DescMethod): (request?: Given, options?: CallOptions) => unknown {
-        if (isUnary(method)) {
-            return "nextPageToken" in method.output.field ? this.#lister(method) : this.#reader(method);
-        }
-        if (!isServerStreaming(method)) {
-            throw new TypeError(`${method.name} streams its requests, which this client cannot`);
-        }
-        if (method.output.typeName === JobUpdateSchema.typeName) {
-            return "options" in method.input.field ? this.#verb(method) : this.#follower(method);
-        }
-        return "resumeToken" in method.output.field ? this.#watcher(method) : this.#pieces(method);
+    if (!isServerStreaming(method)) {
+      throw new TypeError(`${method.name} streams its requests, which this client cannot`);
     }
-
-    #reader(method: DescMethodUnary) {
-        return (request?: Given, options?: CallOptions) => this.#ask(method, own(method.input, request), this.#call(options));
+    if (method.output.typeName === JobUpdateSchema.typeName) {
+      return "options" in method.input.field ? this.#verb(method) : this.#follower(method);
     }
+    return "resumeToken" in method.output.field ? this.#watcher(method) : this.#pieces(method);
+  }
 
-    #lister(method: DescMethodUnary) {
-        const field = method.output.fields.find((candidate) => candidate.fieldKind === "list" && candidate.localName !== "unreachable");
-        return (request?: Given, options?: CallOptions) => {
-            const first = own(method.input, request);
-            const call = this.#call(options);
-            const fetch = async (token?: string): Promise<Page> => {
-                const asked = clone(method.input, first);
-                return (await this.#ask(method, token === undefined ? asked : Object.assign(asked, { pageToken: token }), call)) as unknown as Page;
-            };
-            return new Listing(fetch, field?.localName ?? "");
+  #reader(method: DescMethodUnary) {
+    return (request?: Given, options?: CallOptions) => this.#ask(method, own(method.input, request), this.#call(options));
+  }
+
+  #lister(method: DescMethodUnary) {
+    const field = method.output.fields.find((candidate) => candidate.fieldKind === "list" && candidate.localName !== "unreachable");
+    return (request?: Given, options?: CallOptions) => {
+      const first = own(method.input, request);
+      const call = this.#call(options);
+      const fetch = async (token?: string): Promise<Page> => {
+        const asked = clone(method.input, first);
+        return (await this.#ask(method, token === undefined ? asked : Object.assign(asked, { pageToken: token }), call)) as unknown as Page;
+      };
+      return new Listing(fetch, field?.localName ?? "");
+    };
+  }
+
+  #verb(method: DescMethodServerStreaming) {
+    const verb = method as DescMethodServerStreaming<DescMessage, typeof JobUpdateSchema>;
+    return (request?: Given, options?: CallOptions) =>
+      accept(this.transport, verb, own(method.input, request) as MessageShape<DescMessage> & { options?: JobOptions }, this.#call(options));
+  }
+
+  #follower(method: DescMethodServerStreaming) {
+    return (request?: Given, options?: CallOptions) =>
+      new JobHandle(this.transport, own(method.input, request) as WatchJobRequest, this.#call(options));
+  }
+
+  #watcher(method: DescMethodServerStreaming) {
+    return (request?: Given, options?: CallOptions) => {
+      const first = own(method.input, request) as MessageShape<DescMessage> & { resumeToken: string; heartbeat?: Duration };
+      const silence = silenceOf(first);
+      const call = this.#call(options);
+      const open = (resumeToken: string) => {
+        const asked = Object.assign(clone(method.input, first), { resumeToken });
+        return new Stream(this.transport, method, asked, call) as unknown as Stream<DescMessage, DescMessage> & {
+          read(silenceMs: number): Promise<(MessageShape<DescMessage> & Batch) | undefined>;
         };
-    }
+      };
+      return new Watch(open, first.resumeToken, silence, call);
+    };
+  }
 
-    #verb(method: DescMethodServerStreaming) {
-        const verb = method as DescMethodServerStreaming<DescMessage, typeof JobUpdateSchema>;
-        return (request?: Given, options?: CallOptions) =>
-            accept(this.transport, verb, own(method.input, request) as MessageShape<DescMessage> & { options?: JobOptions }, this.#call(options));
-    }
-
-    #follower(method: DescMethodServerStreaming) {
-        return (request?: Given, options?: CallOptions) =>
-            new JobHandle(this.transport, own(method.input, request) as WatchJobRequest, this.#call(options));
-    }
-
-    #watcher(method: DescMethodServerStreaming) {
-        return (request?: Given, options?: CallOptions) => {
-            const first = own(method.input, request) as MessageShape<DescMessage> & { resumeToken: string; heartbeat?: Duration };
-            const silence = silenceOf(first);
-            const call = this.#call(options);
-            const open = (resumeToken: string) => {
-                const asked = Object.assign(clone(method.input, first), { resumeToken });
-                return new Stream(this.transport, method, asked, call) as unknown as Stream<DescMessage, DescMessage> & {
-                    read(silenceMs: number): Promise<(MessageShape<DescMessage> & Batch) | undefined>;
-                };
-            };
-            return new Watch(open, first.resumeToken, silence, call);
-        };
-    }
-
-    #pieces(method: DescMethodServerStreaming) {
-        const { transport } = this;
-        return (request?: Given, options?: CallOptions) => {
-            const call = this.#call(options);
-            return (async function* () {
-                const stream = new Stream(transport, method, own(method.input, request), call);
-                const deadline = new Deadline(call.timeoutMs);
-                try {
-                    for (let piece; (piece = await stream.read(deadline.left)) !== undefined;) {
-                        yield piece;
-                    }
-                } finally {
-                    stream.close();
-                }
-            })();
-        };
-    }
-
-    // A server that is going down, or just up, says when to come again; a read does no harm twice.
-    async #ask<O extends DescMessage>(
-        method: DescMethodUnary<DescMessage, O>,
-        request: MessageShape<DescMessage>,
-        call: Call,
-    ): Promise<MessageShape<O>> {
+  #pieces(method: DescMethodServerStreaming) {
+    const { transport } = this;
+    return (request?: Given, options?: CallOptions) => {
+      const call = this.#call(options);
+      return (async function* () {
+        const stream = new Stream(transport, method, own(method.input, request), call);
         const deadline = new Deadline(call.timeoutMs);
-        const trials = new Trials(deadline);
-        for (let attempt = 1; ; attempt++) {
-            try {
-                return await ask(this.transport, method, request, call, deadline.left);
-            } catch (error) {
-                if (!(error instanceof VirtrpcError) || !(error.retryDelay !== undefined || (attempt < ATTEMPTS && isHarmless(method, error)))) {
-                    throw error;
-                }
-                const ms = trials.pause(error);
-                call.onBroken?.(error);
-                await pause(ms, call.signal);
-            }
+        try {
+          for (let piece; (piece = await stream.read(deadline.left)) !== undefined;) {
+            yield piece;
+          }
+        } finally {
+          stream.close();
         }
-    }
+      })();
+    };
+  }
 
-    #call(given: CallOptions = {}): Call {
-        const { signal, headers, onBroken, onMended, timeoutMs = DEFAULT_TIMEOUT_MS } = { ...this.defaults, ...given };
-        const signals = [this.#closing.signal, signal, this.defaults.signal].filter((one) => one !== undefined);
-        return { signal: AbortSignal.any(signals), timeoutMs, headers: both(this.defaults.headers, headers), onBroken, onMended };
+  // A server that is going down, or just up, says when to come again; a read does no harm twice.
+  async #ask<O extends DescMessage>(
+    method: DescMethodUnary<DescMessage, O>,
+    request: MessageShape<DescMessage>,
+    call: Call,
+  ): Promise<MessageShape<O>> {
+    const deadline = new Deadline(call.timeoutMs);
+    const trials = new Trials(deadline);
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await ask(this.transport, method, request, call, deadline.left);
+      } catch (error) {
+        if (!(error instanceof VirtrpcError) || !(error.retryDelay !== undefined || (attempt < ATTEMPTS && isHarmless(method, error)))) {
+          throw error;
+        }
+        const ms = trials.pause(error);
+        call.onBroken?.(error);
+        await pause(ms, call.signal);
+      }
     }
+  }
+
+  #call(given: CallOptions = {}): Call {
+    const { signal, headers, onBroken, onMended, timeoutMs = DEFAULT_TIMEOUT_MS } = { ...this.defaults, ...given };
+    const signals = [this.#closing.signal, signal, this.defaults.signal].filter((one) => one !== undefined);
+    return { signal: AbortSignal.any(signals), timeoutMs, headers: both(this.defaults.headers, headers), onBroken, onMended };
+  }
 }
 
 function isUnary(method: DescMethod): method is DescMethodUnary & DescMethod {
-    return method.methodKind === "unary";
+  return method.methodKind === "unary";
 }
 
 function isServerStreaming(method: DescMethod): method is DescMethodServerStreaming & DescMethod {
-    return method.methodKind === "server_streaming";
+  return method.methodKind === "server_streaming";
 }
 
 /** The server was not reached, and to ask it twice changes nothing. */
 function isHarmless(method: DescMethod, error: VirtrpcError): boolean {
-    const reads = getOption(method, waits_for) === WaitsFor.NOTHING || method.name === JobService.method.cancelJob.name;
-    return reads && error.code === Code.Unavailable;
+  const reads = getOption(method, waits_for) === WaitsFor.NOTHING || method.name === JobService.method.cancelJob.name;
+  return reads && error.code === Code.Unavailable;
 }
 
 function both(first: HeadersInit | undefined, second: HeadersInit | undefined): Headers {
-    const headers = new Headers(first);
-    new Headers(second).forEach((value, name) => {
-        headers.set(name, value);
-    });
-    return headers;
+  const headers = new Headers(first);
+  new Headers(second).forEach((value, name) => {
+    headers.set(name, value);
+  });
+  return headers;
 }

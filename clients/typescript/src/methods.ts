@@ -19,18 +19,18 @@ import type { CallOptions } from "./wire.js";
 export type Methods<S extends DescService> = { [M in keyof S["method"]]: Method<S["method"][M]> };
 
 type Method<M> =
-    M extends DescMethodUnary<infer I, infer O>
-        ? (request?: MessageInitShape<I>, options?: CallOptions) => Unary<MessageShape<O>>
-        : M extends DescMethodServerStreaming<infer I, infer O>
-          ? (request?: MessageInitShape<I>, options?: CallOptions) => Streamed<I, O>
-          : never;
+  M extends DescMethodUnary<infer I, infer O>
+    ? (request?: MessageInitShape<I>, options?: CallOptions) => Unary<MessageShape<O>>
+    : M extends DescMethodServerStreaming<infer I, infer O>
+      ? (request?: MessageInitShape<I>, options?: CallOptions) => Streamed<I, O>
+      : never;
 
 type Unary<O> = O extends Page ? Listing<O> : Promise<O>;
 
 type Streamed<I extends DescMessage, O extends DescMessage> = O extends typeof JobUpdateSchema
-    ? "options" extends keyof MessageShape<I>
-        ? Promise<JobHandle>
-        : JobHandle
-    : MessageShape<O> extends Batch
-      ? Watch<MessageShape<O>>
-      : AsyncIterable<MessageShape<O>>;
+  ? "options" extends keyof MessageShape<I>
+    ? Promise<JobHandle>
+    : JobHandle
+  : MessageShape<O> extends Batch
+    ? Watch<MessageShape<O>>
+    : AsyncIterable<MessageShape<O>>;

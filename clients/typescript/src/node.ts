@@ -16,24 +16,24 @@ const LOOPBACK = /^(localhost|127\.[0-9.]+|::1)$/;
 
 /** Certificates in PEM. */
 export interface Tls {
-    /** Who may have signed the server's certificate; the system's authorities where it is missing. */
-    ca?: string | Buffer;
-    /** This client's own certificate, with those between it and its authority. */
-    cert?: string | Buffer;
-    /** The key of `cert`. */
-    key?: string | Buffer;
-    /** The name that the server's certificate is to have, where that is not the host of the address. */
-    serverName?: string;
+  /** Who may have signed the server's certificate; the system's authorities where it is missing. */
+  ca?: string | Buffer;
+  /** This client's own certificate, with those between it and its authority. */
+  cert?: string | Buffer;
+  /** The key of `cert`. */
+  key?: string | Buffer;
+  /** The name that the server's certificate is to have, where that is not the host of the address. */
+  serverName?: string;
 }
 
 /** How Node reaches a server. */
 export interface ConnectOptions extends ClientOptions {
-    /** TLS: true with the system's authorities; a function is asked whenever a connection is made, so that renewed certificates are taken. */
-    tls?: true | Tls | (() => Tls);
-    /** A bearer token, or what gives one whenever a call begins. It is sent by TLS, to a Unix socket or to this machine, and nowhere else. */
-    token?: Token;
-    /** Applied to every call: Connect's interceptors, for instance for tracing. */
-    interceptors?: Interceptor[];
+  /** TLS: true with the system's authorities; a function is asked whenever a connection is made, so that renewed certificates are taken. */
+  tls?: true | Tls | (() => Tls);
+  /** A bearer token, or what gives one whenever a call begins. It is sent by TLS, to a Unix socket or to this machine, and nowhere else. */
+  token?: Token;
+  /** Applied to every call: Connect's interceptors, for instance for tracing. */
+  interceptors?: Interceptor[];
 }
 
 /**
@@ -43,47 +43,47 @@ export interface ConnectOptions extends ClientOptions {
  * Throws a TypeError for an address that is none, and for a token that would go over a network in plain text.
  */
 export function connect(address?: string, options: ConnectOptions = {}): Client {
-    const { tls, token, interceptors = [], ...rest } = options;
-    const place = placeOf(address);
-    if (token !== undefined && tls === undefined && !("path" in place) && !LOOPBACK.test(place.host)) {
-        throw new TypeError(`a token goes to "${place.host}" by TLS only: give tls`);
-    }
-    const baseUrl = urlOf(place, tls !== undefined);
-    // Pings only while a call is open: an idle client costs the server nothing.
-    const pings = { pingIntervalMs: 30_000, pingTimeoutMs: 10_000 };
-    const sessionManager = new Http2SessionManager(baseUrl, pings, { createConnection: () => dial(place, tls) });
-    const transport = createGrpcTransport({
-        baseUrl,
-        sessionManager,
-        interceptors: [...bearer(token), ...interceptors],
-        readMaxBytes: MAX_MESSAGE_BYTES,
-        writeMaxBytes: MAX_MESSAGE_BYTES,
-    });
-    return createClient(transport, rest, () => {
-        sessionManager.abort();
-    });
+  const { tls, token, interceptors = [], ...rest } = options;
+  const place = placeOf(address);
+  if (token !== undefined && tls === undefined && !("path" in place) && !LOOPBACK.test(place.host)) {
+    throw new TypeError(`a token goes to "${place.host}" by TLS only: give tls`);
+  }
+  const baseUrl = urlOf(place, tls !== undefined);
+  // Pings only while a call is open: an idle client costs the server nothing.
+  const pings = { pingIntervalMs: 30_000, pingTimeoutMs: 10_000 };
+  const sessionManager = new Http2SessionManager(baseUrl, pings, { createConnection: () => dial(place, tls) });
+  const transport = createGrpcTransport({
+    baseUrl,
+    sessionManager,
+    interceptors: [...bearer(token), ...interceptors],
+    readMaxBytes: MAX_MESSAGE_BYTES,
+    writeMaxBytes: MAX_MESSAGE_BYTES,
+  });
+  return createClient(transport, rest, () => {
+    sessionManager.abort();
+  });
 }
 
 function urlOf(place: Place, tls: boolean): string {
-    const scheme = tls ? "https" : "http";
-    if ("path" in place) {
-        return `${scheme}://localhost`;
-    }
-    return `${scheme}://${place.host.includes(":") ? `[${place.host}]` : place.host}:${String(place.port)}`;
+  const scheme = tls ? "https" : "http";
+  if ("path" in place) {
+    return `${scheme}://localhost`;
+  }
+  return `${scheme}://${place.host.includes(":") ? `[${place.host}]` : place.host}:${String(place.port)}`;
 }
 
 function dial(place: Place, tls: ConnectOptions["tls"]): Duplex {
-    if (tls === undefined) {
-        return connectPlainly(place);
-    }
-    const { serverName, ...pem } = typeof tls === "function" ? tls() : tls === true ? {} : tls;
-    const host = "path" in place ? "localhost" : place.host;
-    // An address is no server name in TLS's terms: Node looks for it among the certificate's addresses.
-    const options: ConnectionOptions = { ...place, ...pem, host, ALPNProtocols: ["h2"] };
-    const name = serverName ?? (isName(host) ? host : undefined);
-    return connectByTls(name === undefined ? options : { ...options, servername: name });
+  if (tls === undefined) {
+    return connectPlainly(place);
+  }
+  const { serverName, ...pem } = typeof tls === "function" ? tls() : tls === true ? {} : tls;
+  const host = "path" in place ? "localhost" : place.host;
+  // An address is no server name in TLS's terms: Node looks for it among the certificate's addresses.
+  const options: ConnectionOptions = { ...place, ...pem, host, ALPNProtocols: ["h2"] };
+  const name = serverName ?? (isName(host) ? host : undefined);
+  return connectByTls(name === undefined ? options : { ...options, servername: name });
 }
 
 function isName(host: string): boolean {
-    return !host.includes(":") && !/^[0-9.]+$/.test(host);
+  return !host.includes(":") && !/^[0-9.]+$/.test(host);
 }

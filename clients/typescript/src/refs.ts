@@ -11,18 +11,18 @@ const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
  * names none. Throws a TypeError where the two name different hosts.
  */
 export function domainRef(domain: string | Domain | DomainIdentity, host = ""): DomainRef {
-    if (typeof domain !== "string") {
-        return create(DomainRefSchema, { host: domain.host, ref: { case: "uuid", value: domain.uuid } });
-    }
-    const slash = domain.lastIndexOf("/");
-    const [before, value] = [domain.slice(0, Math.max(0, slash)), domain.slice(slash + 1)];
-    if (slash >= 0 && host && before !== host) {
-        throw new TypeError(`"${domain}" is on host "${before}", and "${host}" was named as well`);
-    }
-    return create(DomainRefSchema, { host: slash < 0 ? host : before, ref: { case: UUID.test(value) ? "uuid" : "name", value } });
+  if (typeof domain !== "string") {
+    return create(DomainRefSchema, { host: domain.host, ref: { case: "uuid", value: domain.uuid } });
+  }
+  const slash = domain.lastIndexOf("/");
+  const [before, value] = [domain.slice(0, Math.max(0, slash)), domain.slice(slash + 1)];
+  if (slash >= 0 && host && before !== host) {
+    throw new TypeError(`"${domain}" is on host "${before}", and "${host}" was named as well`);
+  }
+  return create(DomainRefSchema, { host: slash < 0 ? host : before, ref: { case: UUID.test(value) ? "uuid" : "name", value } });
 }
 
 /** A length of time, in seconds, as the contract's Duration. */
 export function seconds(length: number): Duration {
-    return durationFromMs(Math.round(length * 1000));
+  return durationFromMs(Math.round(length * 1000));
 }

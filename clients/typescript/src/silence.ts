@@ -12,6 +12,6 @@ const LEAST = 5_000;
  * and no end of a dead stream may ever come.
  */
 export function silenceOf(asked: { heartbeat?: Duration | undefined }): number {
-    asked.heartbeat ??= durationFromMs(HEARTBEAT);
-    return Math.max(LEAST, MISSED * durationMs(asked.heartbeat));
+  asked.heartbeat ??= durationFromMs(HEARTBEAT);
+  return Math.max(LEAST, MISSED * durationMs(asked.heartbeat));
 }

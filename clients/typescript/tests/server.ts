@@ -18,215 +18,215 @@ export const GUARD = 60_000;
 
 /** Waits until a condition holds, asking again and again. */
 export async function eventually<T>(what: string, condition: () => Promise<T> | T): Promise<NonNullable<T>> {
-    const end = performance.now() + GUARD;
-    for (;;) {
-        const held = await condition();
-        if (held) {
-            return held;
-        }
-        if (performance.now() > end) {
-            throw new Error(`gave up waiting: ${what}`);
-        }
-        await new Promise((resolve) => setTimeout(resolve, 20));
+  const end = performance.now() + GUARD;
+  for (;;) {
+    const held = await condition();
+    if (held) {
+      return held;
     }
+    if (performance.now() > end) {
+      throw new Error(`gave up waiting: ${what}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
 }
 
 /** A program in the background, whose output goes to a file. */
 export class Program {
-    #process: ChildProcess | undefined;
+  #process: ChildProcess | undefined;
 
-    constructor(
-        private readonly command: readonly string[],
-        readonly logFile: string,
-    ) {}
+  constructor(
+    private readonly command: readonly string[],
+    readonly logFile: string,
+  ) {}
 
-    get log(): string {
-        return readFileSync(this.logFile, "utf8");
+  get log(): string {
+    return readFileSync(this.logFile, "utf8");
+  }
+
+  get pid(): number {
+    return this.#process?.pid ?? 0;
+  }
+
+  /** Starts it, and returns once it has said this. */
+  async start(sign: string): Promise<void> {
+    const log = openSync(this.logFile, "a");
+    const heard = this.log.length;
+    const [program = "", ...words] = this.command;
+    const clean = Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith("VIRTRPC_")));
+    const child = spawn(program, words, { stdio: ["ignore", log, log], env: clean, cwd: ROOT });
+    closeSync(log);
+    this.#process = child;
+    await eventually(`${program} to say "${sign}"`, () => {
+      if (child.exitCode !== null || child.signalCode !== null) {
+        throw new Error(`${program} ended:\n${this.log}`);
+      }
+      return this.log.slice(heard).includes(sign);
+    });
+  }
+
+  /** Sends it a signal, and waits for its end. */
+  async end(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
+    const child = this.#process;
+    if (child?.exitCode === null && child.signalCode === null) {
+      const ended = once(child, "exit");
+      child.kill(signal);
+      await ended;
     }
-
-    get pid(): number {
-        return this.#process?.pid ?? 0;
-    }
-
-    /** Starts it, and returns once it has said this. */
-    async start(sign: string): Promise<void> {
-        const log = openSync(this.logFile, "a");
-        const heard = this.log.length;
-        const [program = "", ...words] = this.command;
-        const clean = Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith("VIRTRPC_")));
-        const child = spawn(program, words, { stdio: ["ignore", log, log], env: clean, cwd: ROOT });
-        closeSync(log);
-        this.#process = child;
-        await eventually(`${program} to say "${sign}"`, () => {
-            if (child.exitCode !== null || child.signalCode !== null) {
-                throw new Error(`${program} ended:\n${this.log}`);
-            }
-            return this.log.slice(heard).includes(sign);
-        });
-    }
-
-    /** Sends it a signal, and waits for its end. */
-    async end(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
-        const child = this.#process;
-        if (child?.exitCode === null && child.signalCode === null) {
-            const ended = once(child, "exit");
-            child.kill(signal);
-            await ended;
-        }
-    }
+  }
 }
 
 /** What a test starts, ended and removed in reverse order. */
 export class Bench {
-    readonly path = mkdtempSync(join(tmpdir(), "virtrpc-ts-"));
-    readonly #ends: (() => Promise<void> | void)[] = [];
+  readonly path = mkdtempSync(join(tmpdir(), "virtrpc-ts-"));
+  readonly #ends: (() => Promise<void> | void)[] = [];
 
-    /** Does this at the end. */
-    atEnd(end: () => Promise<void> | void): void {
-        this.#ends.push(end);
-    }
+  /** Does this at the end. */
+  atEnd(end: () => Promise<void> | void): void {
+    this.#ends.push(end);
+  }
 
-    async end(): Promise<void> {
-        for (const end of this.#ends.reverse()) {
-            await end();
-        }
-        rmSync(this.path, { recursive: true });
+  async end(): Promise<void> {
+    for (const end of this.#ends.reverse()) {
+      await end();
     }
+    rmSync(this.path, { recursive: true });
+  }
 
-    /** `virtrpcd serve` with these hosts by name. `settings` are further lines of the configuration file, before the hosts. */
-    async server(hosts: Record<string, string>, settings: Record<string, unknown> = {}, ...options: string[]): Promise<Server> {
-        const server = new Server(this.path, hosts, settings, options);
-        await server.start();
-        this.atEnd(() => server.stop());
-        return server;
-    }
+  /** `virtrpcd serve` with these hosts by name. `settings` are further lines of the configuration file, before the hosts. */
+  async server(hosts: Record<string, string>, settings: Record<string, unknown> = {}, ...options: string[]): Promise<Server> {
+    const server = new Server(this.path, hosts, settings, options);
+    await server.start();
+    this.atEnd(() => server.stop());
+    return server;
+  }
 
-    /** Simulated hosts in a process of their own; what they are called by in a server's configuration. */
-    async simulated(): Promise<(host: string, options: Record<string, string>) => string> {
-        const socket = join(this.path, "sim");
-        const command = [join(ROOT, ".venv/bin/python"), "-m", "virtrpc_drivers.sim.daemon", "--socket", socket];
-        const daemon = new Program(command, join(this.path, "sim.log"));
-        await daemon.start("simulated hosts on");
-        this.atEnd(() => daemon.end("SIGKILL"));
-        return (host, options) => `sim://${host}/?${new URLSearchParams({ daemon: socket, ...options }).toString()}`;
-    }
+  /** Simulated hosts in a process of their own; what they are called by in a server's configuration. */
+  async simulated(): Promise<(host: string, options: Record<string, string>) => string> {
+    const socket = join(this.path, "sim");
+    const command = [join(ROOT, ".venv/bin/python"), "-m", "virtrpc_drivers.sim.daemon", "--socket", socket];
+    const daemon = new Program(command, join(this.path, "sim.log"));
+    await daemon.start("simulated hosts on");
+    this.atEnd(() => daemon.end("SIGKILL"));
+    return (host, options) => `sim://${host}/?${new URLSearchParams({ daemon: socket, ...options }).toString()}`;
+  }
 
-    /** A proxy in front of a server. */
-    async proxy(server: Server): Promise<Proxy> {
-        const proxy = new Proxy(server.socket);
-        await proxy.open();
-        this.atEnd(() => proxy.close());
-        return proxy;
-    }
+  /** A proxy in front of a server. */
+  async proxy(server: Server): Promise<Proxy> {
+    const proxy = new Proxy(server.socket);
+    await proxy.open();
+    this.atEnd(() => proxy.close());
+    return proxy;
+  }
 
-    /** A client of an address, closed at the end. */
-    client(address: string, options: ConnectOptions = {}): Client {
-        const client = connect(address, { timeoutMs: GUARD, ...options });
-        this.atEnd(() => client.close());
-        return client;
-    }
+  /** A client of an address, closed at the end. */
+  client(address: string, options: ConnectOptions = {}): Client {
+    const client = connect(address, { timeoutMs: GUARD, ...options });
+    this.atEnd(() => client.close());
+    return client;
+  }
 }
 
 /** The server. A killed one is started again with its journal. */
 export class Server {
-    readonly socket: string;
-    readonly #program: Program;
+  readonly socket: string;
+  readonly #program: Program;
 
-    constructor(path: string, hosts: Record<string, string>, settings: Record<string, unknown>, options: string[]) {
-        this.socket = join(path, "s");
-        const config = join(path, "virtrpcd.toml");
-        // What JSON writes for texts, numbers and booleans is TOML too.
-        const lines = Object.entries({ drain_timeout: 5, state_dir: join(path, "state"), ...settings }).map(([key, value]) => line(key, value));
-        const tables = Object.entries(hosts).flatMap(([name, uri]) => ["[[hosts]]", line("name", name), line("uri", uri)]);
-        writeFileSync(config, [...lines, ...tables, ""].join("\n"));
-        const command = [join(ROOT, ".venv/bin/virtrpcd"), "serve", "--socket", this.socket, "--config", config, ...options];
-        this.#program = new Program(command, join(path, "virtrpcd.log"));
-    }
+  constructor(path: string, hosts: Record<string, string>, settings: Record<string, unknown>, options: string[]) {
+    this.socket = join(path, "s");
+    const config = join(path, "virtrpcd.toml");
+    // What JSON writes for texts, numbers and booleans is TOML too.
+    const lines = Object.entries({ drain_timeout: 5, state_dir: join(path, "state"), ...settings }).map(([key, value]) => line(key, value));
+    const tables = Object.entries(hosts).flatMap(([name, uri]) => ["[[hosts]]", line("name", name), line("uri", uri)]);
+    writeFileSync(config, [...lines, ...tables, ""].join("\n"));
+    const command = [join(ROOT, ".venv/bin/virtrpcd"), "serve", "--socket", this.socket, "--config", config, ...options];
+    this.#program = new Program(command, join(path, "virtrpcd.log"));
+  }
 
-    get address(): string {
-        return `unix://${this.socket}`;
-    }
+  get address(): string {
+    return `unix://${this.socket}`;
+  }
 
-    get log(): string {
-        return this.#program.log;
-    }
+  get log(): string {
+    return this.#program.log;
+  }
 
-    async start(): Promise<void> {
-        await this.#program.start(" listens on ");
-    }
+  async start(): Promise<void> {
+    await this.#program.start(" listens on ");
+  }
 
-    async kill(): Promise<void> {
-        await this.#program.end("SIGKILL");
-    }
+  async kill(): Promise<void> {
+    await this.#program.end("SIGKILL");
+  }
 
-    async stop(): Promise<void> {
-        await this.#program.end();
-    }
+  async stop(): Promise<void> {
+    await this.#program.end();
+  }
 }
 
 /** What this work fails with. */
 export async function failure(work: Promise<unknown>): Promise<VirtrpcError> {
-    const error: unknown = await work.then(
-        () => undefined,
-        (reason: unknown) => reason,
-    );
-    if (!(error instanceof VirtrpcError)) {
-        throw new Error("it failed with no error of ours", { cause: error });
-    }
-    return error;
+  const error: unknown = await work.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  if (!(error instanceof VirtrpcError)) {
+    throw new Error("it failed with no error of ours", { cause: error });
+  }
+  return error;
 }
 
 /** Returns once every host is LIVE. */
 export async function live(client: Client): Promise<void> {
-    await eventually("the hosts to be LIVE", async () => (await client.listHosts().all()).every((host) => host.state === Freshness.LIVE));
+  await eventually("the hosts to be LIVE", async () => (await client.listHosts().all()).every((host) => host.state === Freshness.LIVE));
 }
 
 /** TCP in front of a server's socket; every connection can be cut at once. */
 export class Proxy {
-    readonly #sockets = new Set<Socket>();
-    readonly #server: NetServer;
-    /** How many connections were made. */
-    accepted = 0;
+  readonly #callers = new Set<Socket>();
+  readonly #server: NetServer;
+  /** How many connections were made. */
+  accepted = 0;
 
-    constructor(path: string) {
-        this.#server = createServer((caller) => {
-            this.accepted += 1;
-            const server = dial(path);
-            for (const socket of [caller, server]) {
-                this.#sockets.add(socket);
-                socket.on("error", () => socket.destroy());
-                socket.on("close", () => {
-                    this.#sockets.delete(socket);
-                    (socket === caller ? server : caller).destroy();
-                });
-            }
-            caller.pipe(server).pipe(caller);
+  constructor(path: string) {
+    this.#server = createServer((caller) => {
+      this.accepted += 1;
+      const server = dial(path);
+      this.#callers.add(caller);
+      caller.on("error", () => caller.destroy()).on("close", () => server.destroy());
+      server
+        .on("error", () => server.destroy())
+        .on("close", () => {
+          this.#callers.delete(caller);
+          caller.destroy();
         });
-    }
+      caller.pipe(server).pipe(caller);
+    });
+  }
 
-    get address(): string {
-        const address = this.#server.address();
-        return address !== null && typeof address === "object" ? `127.0.0.1:${String(address.port)}` : "";
-    }
+  get address(): string {
+    const address = this.#server.address();
+    return address !== null && typeof address === "object" ? `127.0.0.1:${String(address.port)}` : "";
+  }
 
-    async open(): Promise<void> {
-        this.#server.listen(0, "127.0.0.1");
-        await once(this.#server, "listening");
-    }
+  async open(): Promise<void> {
+    this.#server.listen(0, "127.0.0.1");
+    await once(this.#server, "listening");
+  }
 
-    /** Cuts every connection. */
-    cut(): void {
-        for (const socket of this.#sockets) {
-            socket.resetAndDestroy();
-        }
+  /** Cuts every connection. */
+  cut(): void {
+    for (const caller of this.#callers) {
+      caller.resetAndDestroy();
     }
+  }
 
-    close(): void {
-        this.#server.close();
-        this.cut();
-    }
+  close(): void {
+    this.#server.close();
+    this.cut();
+  }
 }
 
 function line(key: string, value: unknown): string {
-    return `${key} = ${JSON.stringify(value)}`;
+  return `${key} = ${JSON.stringify(value)}`;
 }
