@@ -27,6 +27,7 @@ export type Kind =
   | "InvalidArgument"
   | "JobNotFound"
   | "JournalUnavailable"
+  | "LimitExceeded"
   | "MigrationUnsafe"
   | "MonitorUnresponsive"
   | "NotFound"
@@ -85,6 +86,9 @@ const KIND_OF_REASON: Readonly<Record<Reason, Kind>> = {
   PERMISSION_DENIED: "PermissionDenied",
   HYPERVISOR_PERMISSION_DENIED: "HypervisorDenied",
   HYPERVISOR_UNAUTHENTICATED: "HypervisorDenied",
+  RATE_LIMITED: "LimitExceeded",
+  TOO_MANY_STREAMS: "LimitExceeded",
+  TOO_MANY_JOBS: "LimitExceeded",
   DRAINING: "ServerUnavailable",
   INTERNAL: "Internal",
   UNIMPLEMENTED: "Unimplemented",
@@ -100,6 +104,7 @@ const KIND_OF_CODE: Readonly<Partial<Record<Code, Kind>>> = {
   [Code.Aborted]: "Aborted",
   [Code.Unauthenticated]: "Unauthenticated",
   [Code.PermissionDenied]: "PermissionDenied",
+  [Code.ResourceExhausted]: "LimitExceeded",
   [Code.Unavailable]: "ServerUnavailable",
   // Ours are never seen as a status: this is a proxy or a server that cut the call.
   [Code.Canceled]: "ServerUnavailable",

@@ -198,5 +198,5 @@ test("a status without a reason has the kind of its code, a reason of a newer se
   for (const [host] of cases) {
     found[host] = (await failure(api.getHost({ host }))).kind;
   }
-  expect(found).toEqual({ plain: "PermissionDenied", crash: "Internal", newer: "Internal", unknown: "OutcomeUnknown" });
+  expect(found).toEqual({ plain: "PermissionDenied", crash: "Internal", newer: "LimitExceeded", unknown: "OutcomeUnknown" });
 });
