@@ -11,7 +11,10 @@ COUNT ?=
 ON_XEN := StartDomain or SuspendDomain or ManagedSaveDomain or SetMemory] or DestroyDomain
 MATRIX := qemu kvm power arm64 s390x lxc xen esx vpx vmware openvz test vz hyperv vbox bhyve ch
 
-.PHONY: help setup demo test test-fast test-faults test-restart test-mesh test-hypervisors test-at-hand $(MATRIX:%=test-%) check serve proto bench soak lock clean
+# Each has a target test-client-NAME.
+CLIENTS := python go
+
+.PHONY: help setup demo test test-fast test-faults test-restart test-mesh test-clients $(CLIENTS:%=test-client-%) test-hypervisors test-at-hand $(MATRIX:%=test-%) check serve proto bench soak lock clean
 
 help: ## list these words
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -37,6 +40,17 @@ test-restart: setup ## server and driver processes are killed 200 times each und
 
 test-mesh: setup ## a real Envoy in front of the server, by gRPC, gRPC-Web and JSON; minutes (ARGS='-k name' for some)
 	@$(PYTHON) -m pytest -n 2 -m 'mesh or not mesh' tests/mesh $(ARGS)
+
+test-clients: $(CLIENTS:%=test-client-%) ## the client of each language against the real server; needs what each is written in (make test-client-go: one)
+
+test-client-python: setup
+	@$(PYTHON) -m pytest tests/clients $(ARGS)
+
+test-client-go: setup
+	@$(PYTHON) proto/generate.py --check go
+	@cd clients/go && { unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }; }
+	@cd clients/go && go vet ./... && go tool -modfile=tools/go.mod staticcheck ./virtrpc ./examples/...
+	@cd clients/go && go test -count=1 $(if $(ARGS),$(ARGS),./...)
 
 test-hypervisors: setup ## every RPC on every hypervisor that starts here; writes docs/hypervisors.md (make test-xen: on one)
 	@$(PYTHON) -m pytest -m matrix tests/beds tests/e2e tests/hypervisors $(ARGS)

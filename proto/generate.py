@@ -1,7 +1,8 @@
 """Makes the stubs of each language in clients/ from proto/virtrpc/v1.
 
-    python proto/generate.py              write the stubs (with names of languages: only theirs)
+    python proto/generate.py              write the stubs
     python proto/generate.py --check      fail where the committed stubs differ from what would be written
+    python proto/generate.py --check go   the same for the languages that are named, and fail where their tools are missing
     python proto/generate.py --baseline   accept the contract as it is: `buf breaking` compares with this image from now on
 
 protoc and the Python plugins are those of the environment that runs this file (grpcio-tools, mypy-protobuf, buf-bin). Another language's plugins are
@@ -76,7 +77,8 @@ def python(into: Path) -> None:
 def go(into: Path) -> None:
     """The plugins are those of clients/go/tools/go.mod. Which Go package it is stands here and not in the contract, which knows no language."""
     with tempfile.TemporaryDirectory() as tools:
-        run("go", "-C", CLIENTS / "go/tools", "build", "-o", f"{tools}/", "tool")
+        packages = ("google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc")
+        run("go", "-C", CLIENTS / "go/tools", "build", "-o", f"{tools}/", *packages)
         plugins = [f"--plugin={tools}/{name}" for name in ("protoc-gen-go", "protoc-gen-go-grpc")]
         places = [f"M{path.relative_to(PROTO)}={GO_PACKAGE}" for path in sorted((PROTO / PACKAGE).glob("*.proto"))]
         options = ",".join(["module=virtrpc.dev/go", *places])
@@ -196,11 +198,12 @@ def main() -> None:
         print(line, file=sys.stderr)
     if options.check:
         check(languages)
-        return
-    for language in languages:
-        write(language)
-    # What is to be committed is not whole; a check is content with what can be checked here.
-    sys.exit(1 if left_out else 0)
+    else:
+        for language in languages:
+            write(language)
+    # A check of all is content with what can be checked here. What was named is wanted, and what is to be committed must be whole.
+    if left_out and (options.languages or not options.check):
+        sys.exit(1)
 
 
 if __name__ == "__main__":
