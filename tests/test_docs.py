@@ -242,11 +242,11 @@ def shown_default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.default
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and value:
         return ", ".join(f"{item.name}={item.uri}" if isinstance(item, HostSettings) else str(item) for item in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "none" if value in (None, "") else f"{value:g}" if isinstance(value, float) else str(value)
+    return "none" if value in (None, "", ()) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def settings_rows(width: int, document: str = "configuration.md") -> dict[str, list[str]]:

@@ -20,6 +20,8 @@ class Way(StrEnum):
     """Not at all."""
     TLS = "tls"
     """By a certificate."""
+    PROXY = "proxy"
+    """By a certificate, which a trusted proxy has seen."""
     TOKEN = "token"
     """By a token that somebody trusted has signed."""
 
@@ -33,6 +35,8 @@ class Caller:
     way: Way
     names: tuple[str, ...]
     """All that it is known as, `name` first."""
+    via: str = ""
+    """The trusted proxy that says so."""
 
 
 BY_SOCKET = Caller("unix", Way.UNIX, ("unix",))

@@ -41,7 +41,7 @@ def subject_of(pem: bytes, common_names: bool) -> Subject:
     is one with more than MAX_NAMES names.
     """
     certificate = x509.load_pem_x509_certificate(pem)
-    names = dict.fromkeys([*_alternative(certificate), *(_common(certificate) if common_names else ())])
+    names = dict.fromkeys([*_alternative(certificate), *(common_names_of(certificate.subject) if common_names else ())])
     clear = len(names) <= MAX_NAMES and sum(map(is_spiffe, names)) <= 1
     return Subject(tuple(names) if clear else (), certificate.not_valid_after_utc.timestamp())
 
@@ -63,8 +63,7 @@ def dns_name(name: str) -> str | None:
     return f"dns:{name.lower()}" if len(name) <= MAX_NAME and re.fullmatch(r"[A-Za-z0-9*._-]+", name) else None
 
 
-def common_name(name: str) -> str | None:
-    """The name that a subject's CN stands for."""
+def _common_name(name: str) -> str | None:
     return f"cn:{name}" if name and len(name) <= MAX_NAME and name.isprintable() and name == name.strip() else None
 
 
@@ -78,7 +77,8 @@ def _alternative(certificate: x509.Certificate) -> list[str]:
     return [*sorted(uris, key=is_spiffe, reverse=True), *dns]
 
 
-def _common(certificate: x509.Certificate) -> list[str]:
-    values = [attribute.value for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+def common_names_of(subject: x509.Name) -> list[str]:
+    """The name that a subject's CN stands for, where it has one CN."""
+    values = [attribute.value for attribute in subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     # Of several, programs differ in which one counts.
-    return [name for value in values if isinstance(value, str) and (name := common_name(value))] if len(values) == 1 else []
+    return [name for value in values if isinstance(value, str) and (name := _common_name(value))] if len(values) == 1 else []

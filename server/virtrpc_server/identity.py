@@ -10,6 +10,7 @@ from grpc import aio
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
+from virtrpc_server import forwarded
 from virtrpc_server.caller import BY_SOCKET, NOBODY, Call, Caller, Way
 from virtrpc_server.certificates import subject_of
 from virtrpc_server.errors import refuse
@@ -34,12 +35,13 @@ class Identities:
     def __init__(self, settings: Settings) -> None:
         self._common_names = settings.tls is None or settings.tls.common_names
         self._anonymous = settings.anonymous
+        self._proxies = frozenset(settings.trusted_proxies)
 
     def __call__(self, context: Context, call: Call) -> Caller:
         """Who calls. Raises Refusal (UNAUTHENTICATED)."""
-        if context.peer().startswith("unix"):
-            return BY_SOCKET
-        caller = self._certified(context.auth_context())
+        peer = BY_SOCKET if context.peer().startswith("unix") else self._certified(context.auth_context())
+        headers = [str(value) for key, value in context.invocation_metadata() or () if key == forwarded.HEADER]
+        caller = self._forwarded(peer, headers) if headers or not self._proxies.isdisjoint(peer.names if peer else ()) else peer
         if caller is None:
             if self._anonymous or call.service in OPEN:
                 return NOBODY
@@ -59,3 +61,21 @@ class Identities:
             kinds = "a URI, a DNS name or a CN" if self._common_names else "a URI or a DNS name"
             raise refuse("UNAUTHENTICATED", f"your certificate does not say whose it is: it needs {kinds}, and one SPIFFE id at most")
         return Caller(subject.names[0], Way.TLS, subject.names)
+
+    def _forwarded(self, peer: Caller | None, headers: list[str]) -> Caller | None:
+        """Whom a trusted proxy calls for: never itself, whose rights are not its callers'. None where it does not say."""
+        if peer is None or self._proxies.isdisjoint(peer.names):
+            # Not ignored: a proxy that was forgotten would lend its rights to everybody.
+            name = NOBODY.name if peer is None else peer.name
+            raise refuse("UNAUTHENTICATED", f"{forwarded.HEADER} is taken from trusted_proxies only, and {name} is none of them")
+        if not headers:
+            return None
+        try:
+            if len(headers) > 1:
+                raise ValueError("it is there several times")
+            names = forwarded.caller_of(forwarded.hops_of(headers[0], self._common_names), self._proxies)
+        except ValueError as error:
+            raise refuse("UNAUTHENTICATED", f"{forwarded.HEADER} is malformed: {error}") from None
+        if not names:
+            raise refuse("UNAUTHENTICATED", f"{forwarded.HEADER} does not say for whom {peer.name} calls")
+        return Caller(names[0], Way.PROXY, names, peer.name)

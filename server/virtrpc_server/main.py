@@ -85,6 +85,9 @@ def serve(
     tls_certificate: Annotated[Path | None, typer.Option(help="The server's certificate at --listen, a PEM file.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
     tls_client_ca: Annotated[Path | None, typer.Option(help="Who signs clients' certificates: nobody connects without one of theirs.")] = None,
+    trusted_proxy: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A caller that says for whom it calls, such as unix, any number of times.")
+    ] = None,
     drain_timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long running jobs are waited for.", show_default="60")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Where the journal of jobs is kept.", show_default="/var/lib/virtrpc or the user's")] = None,
     journal: Annotated[bool | None, typer.Option(" /--no-journal", help="Forget jobs when the server ends.")] = None,
@@ -125,7 +128,8 @@ def serve(
     """Serve the hosts. Flags go before the environment (VIRTRPC_SOCKET and so on), that before the file."""
     flags = {
         "hosts": host or None, "socket": socket, "listen": listen, "insecure": insecure, "socket_mode": socket_mode, "socket_group": socket_group,
-        "tls": _given(certificate=tls_certificate, key=tls_key, client_ca=tls_client_ca), "drain_timeout": drain_timeout,
+        "tls": _given(certificate=tls_certificate, key=tls_key, client_ca=tls_client_ca), "trusted_proxies": trusted_proxy or None,
+        "drain_timeout": drain_timeout,
         "state_dir": state_dir, "journal": journal, "journal_sync": journal_sync, "history_days": history_days, "history_jobs": history_jobs,
         "path_roots": path_root or None, "migration_schemes": migration_scheme or None, "limits": limit or None,
         "heartbeat": heartbeat, "lag_warning": lag_warning, "log_level": log_level, "tracing": tracing, "tracing_endpoint": tracing_endpoint,

@@ -209,6 +209,8 @@ class Settings(BaseSettings):
     """Allow `listen` although nobody who calls there says who it is: whoever reaches it commands the hypervisors."""
     tls: TlsSettings | None = None
     """TLS at `listen`, and which clients' certificates count."""
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_read_list)] = ()
+    """Callers, by name, that say in x-forwarded-client-cert for whom they call."""
     drain_timeout: float = Field(default=60.0, ge=0)
     """Seconds that running jobs are waited for when the server is asked to end."""
     state_dir: Path = Field(default_factory=default_state_dir)
@@ -293,6 +295,14 @@ class Settings(BaseSettings):
         if len(set(roots)) < len(roots):
             raise ValueError("two hosts embed a hypervisor in the same root: one process at a time can have it")
         return hosts
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name != "unix" and ":" not in name:
+                raise ValueError(f"expected unix, spiffe://DOMAIN/PATH, dns:NAME or cn:NAME, not {name!r}")
+        return names
 
     @field_validator("socket_mode")
     @classmethod
