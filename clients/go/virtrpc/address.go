@@ -1,6 +1,7 @@
 package virtrpc
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"os"
@@ -22,11 +23,7 @@ var scheme = regexp.MustCompile(`^(unix|unix-abstract|dns|passthrough|vsock|xds)
 // [DefaultAddress]. A path that starts with / stands for its Unix socket; everything else is handed to gRPC: unix:///path, host:port,
 // dns:///host:port. What none of these is gives an error.
 func ResolveAddress(address string) (string, error) {
-	for _, choice := range []func() string{func() string { return os.Getenv(AddressVariable) }, usersSocket, func() string { return DefaultAddress }} {
-		if address == "" {
-			address = choice()
-		}
-	}
+	address = cmp.Or(address, os.Getenv(AddressVariable), usersSocket(), DefaultAddress)
 	if strings.HasPrefix(address, "/") {
 		return "unix://" + address, nil
 	}

@@ -128,7 +128,8 @@ func fromJob(job *virtrpcv1.Job) *Error {
 
 // left is the error of who stopped listening because the context ended.
 func left(ctx context.Context) *Error {
-	return &Error{Code: status.FromContextError(ctx.Err()).Code(), Message: "you stopped listening", cause: errors.Join(ctx.Err(), context.Cause(ctx))}
+	cause := errors.Join(ctx.Err(), context.Cause(ctx))
+	return &Error{Code: status.FromContextError(ctx.Err()).Code(), Message: "you stopped listening", cause: cause}
 }
 
 func unheard(silence time.Duration) *Error {

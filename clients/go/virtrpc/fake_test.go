@@ -55,7 +55,8 @@ func (f *fake) StartDomain(request *virtrpcv1.StartDomainRequest, stream grpc.Se
 }
 
 func (f *fake) WatchJob(request *virtrpcv1.WatchJobRequest, stream grpc.ServerStreamingServer[virtrpcv1.JobUpdate]) error {
-	return stream.Send(&virtrpcv1.JobUpdate{Job: &virtrpcv1.Job{JobId: request.GetJobId(), Revision: 2, State: virtrpcv1.JobState_JOB_STATE_SUCCEEDED}})
+	job := &virtrpcv1.Job{JobId: request.GetJobId(), Revision: 2, State: virtrpcv1.JobState_JOB_STATE_SUCCEEDED}
+	return stream.Send(&virtrpcv1.JobUpdate{Job: job})
 }
 
 func serveFake(t *testing.T, listener net.Listener, options ...grpc.ServerOption) *fake {
@@ -128,7 +129,9 @@ func TestTokenGoesAlong(t *testing.T) {
 func TestContextGoesAlong(t *testing.T) {
 	listener := listen(t, "tcp", "127.0.0.1:0")
 	server := serveFake(t, listener)
-	trace := func(ctx context.Context, d *grpc.StreamDesc, c *grpc.ClientConn, method string, open grpc.Streamer, o ...grpc.CallOption) (grpc.ClientStream, error) {
+	var trace grpc.StreamClientInterceptor = func(
+		ctx context.Context, d *grpc.StreamDesc, c *grpc.ClientConn, method string, open grpc.Streamer, o ...grpc.CallOption,
+	) (grpc.ClientStream, error) {
 		return open(metadata.AppendToOutgoingContext(ctx, "traceparent", "of the interceptor"), d, c, method, o...)
 	}
 	client := connect(t, listener.Addr().String(), virtrpc.WithDialOptions(grpc.WithChainStreamInterceptor(trace)))

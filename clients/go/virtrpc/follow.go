@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
 )
@@ -21,15 +22,17 @@ type follower[M any] struct {
 	life  context.Context // of the whole, not of one call
 	close context.CancelFunc
 
-	pauses  pauses
-	trials  *trials // for a server that was not heard of yet; nil once it was
-	current *stream[M]
+	// patience is for a server that was not heard of yet.
+	patience time.Duration
+	heard    bool
+	pauses   pauses
+	current  *stream[M]
 	// ours says that the present call was opened here, so that its refusals count. The first call of a job is the verb's.
 	ours bool
 }
 
 func newFollower[M any](c *Client, call func() call) *follower[M] {
-	f := &follower[M]{conn: c.conn, call: call, broken: c.broken, pauses: pauses{longest: longestPause}, trials: newTrials(c.options.timeout)}
+	f := &follower[M]{conn: c.conn, call: call, broken: c.broken, patience: c.options.timeout, pauses: pauses{longest: longestPause}}
 	f.forgive = func(*Error) bool { return false }
 	f.life, f.close = context.WithCancel(context.Background())
 	return f
@@ -41,17 +44,22 @@ func (f *follower[M]) next(ctx context.Context) (*M, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(f.life, func() { cancel(ErrClosed) })()
+	if f.life.Err() != nil {
+		cancel(ErrClosed)
+		return nil, left(ctx)
+	}
+	trials := newTrials(f.patience)
 	for {
 		message, err := f.read(ctx)
 		if err == nil {
-			f.trials = nil
+			f.heard = true
 			return message, nil
 		}
 		f.drop()
 		if ctx.Err() != nil {
 			return nil, left(ctx)
 		}
-		if err := f.pause(ctx, err); err != nil {
+		if err := f.pause(ctx, err, trials); err != nil {
 			return nil, err
 		}
 	}
@@ -72,12 +80,12 @@ func (f *follower[M]) read(ctx context.Context) (*M, error) {
 func (f *follower[M]) asked() call {
 	f.ours = true
 	call := f.call()
-	call.patient = f.trials == nil
+	call.patient = f.heard
 	return call
 }
 
 // pause waits before the stream is opened again, or gives the error that ends it all.
-func (f *follower[M]) pause(ctx context.Context, err error) error {
+func (f *follower[M]) pause(ctx context.Context, err error, trials *trials) error {
 	if errors.Is(err, io.EOF) {
 		f.broken(err)
 		return sleep(ctx, f.pauses.next(0))
@@ -85,8 +93,8 @@ func (f *follower[M]) pause(ctx context.Context, err error) error {
 	failed := asError(err)
 	switch {
 	case f.forgive(failed):
-	case f.trials != nil:
-		return f.trials.pause(ctx, failed, f.broken)
+	case !f.heard:
+		return trials.pause(ctx, failed, f.broken)
 	case f.ours && failed.refusal():
 		return failed
 	}

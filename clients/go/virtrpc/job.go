@@ -28,8 +28,8 @@ func IsFinal(job *virtrpcv1.Job) bool {
 	}
 }
 
-// A Job follows one job. A stream that breaks, or ends without a final state, is taken up again with WatchJob, with growing pauses and for as long as
-// the contexts allow; where the server refuses even that, its error is given, such as [ErrJobNotFound] of a job that it has forgotten.
+// A Job follows one job. A stream that breaks, or ends without a final state, is taken up again with WatchJob, with growing pauses and for as long
+// as the contexts allow; where the server refuses even that, its error is given, such as [ErrJobNotFound] of a job that it has forgotten.
 //
 // Updates and Wait belong to one goroutine at a time; Latest, Cancel and Close may be called by any.
 type Job struct {
@@ -59,8 +59,8 @@ func (j *Job) ID() string { return j.id }
 // Latest is the job as last seen; nil before anything was.
 func (j *Job) Latest() *virtrpcv1.Job { return j.latest.Load() }
 
-// Updates gives the job each time it changes, its present state first and its final state last. A job that fails is no error here. An error is the last
-// that comes: the server refuses to tell, or ctx ended, or the job was closed here.
+// Updates gives the job each time it changes, its present state first and its final state last. A job that fails is no error here. An error is the
+// last that comes: the server refuses to tell, or ctx ended, or the job was closed here.
 //
 // Breaking out of the loop keeps listening, for Updates or Wait to go on; where ctx ends you have left.
 func (j *Job) Updates(ctx context.Context) iter.Seq2[*virtrpcv1.Job, error] {
@@ -92,8 +92,8 @@ func (j *Job) Wait(ctx context.Context) (*virtrpcv1.Job, error) {
 	return j.Latest(), nil
 }
 
-// Cancel asks the job to stop, and is answered at once. The outcome says what could be done; go on waiting to see what becomes of it. A server that is
-// away is tried for 10 s: to ask twice does no harm.
+// Cancel asks the job to stop, and is answered at once. The outcome says what could be done; go on waiting to see what becomes of it. A server that
+// is away is tried for 10 s: to ask twice does no harm.
 func (j *Job) Cancel(ctx context.Context) (*virtrpcv1.CancelJobResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, cancelPatience)
 	defer cancel()

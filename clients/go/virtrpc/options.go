@@ -27,18 +27,18 @@ type options struct {
 	dial      []grpc.DialOption
 }
 
-// WithTimeout sets how long a read takes at most where its context has no deadline, and how long a server that is away or draining is tried: by a verb
-// until it is accepted, by jobs and watches until they have heard of it once (later they try for ever). 10 s unless set.
+// WithTimeout sets how long a read takes at most where its context has no deadline, and how long a server that is away or draining is tried: by a
+// verb until it is accepted, by jobs and watches until they have heard of it once (later they try for ever). 10 s unless set.
 func WithTimeout(timeout time.Duration) Option { return func(o *options) { o.timeout = timeout } }
 
-// WithHeartbeat sets how long the stream of a job or a watch may be silent where its request does not say; three times that, and 5 s at least, is taken
-// for a dead connection. 15 s unless set, at least 0.1 s; the server's own setting holds where that is shorter.
+// WithHeartbeat sets how long the stream of a job or a watch may be silent where its request does not say; three times that, and 5 s at least, is
+// taken for a dead connection. 15 s unless set, at least 0.1 s; the server's own setting holds where that is shorter.
 func WithHeartbeat(heartbeat time.Duration) Option {
 	return func(o *options) { o.heartbeat = heartbeat }
 }
 
-// WithOnBroken has call told what broke a verb that is not accepted yet, a job's stream or a watch, each time before it is tried again; [io.EOF] where a
-// stream ended too soon. It runs in the goroutine that waits for the job or the watch.
+// WithOnBroken has call told what broke a verb that is not accepted yet, a job's stream or a watch, each time before it is tried again; [io.EOF]
+// where a stream ended too soon. It runs in the goroutine that waits for the job or the watch.
 func WithOnBroken(call func(error)) Option { return func(o *options) { o.onBroken = call } }
 
 // WithTLS encrypts the connection and, where files has a certificate, says with it who you are. A Unix socket needs none of this.

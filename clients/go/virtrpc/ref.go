@@ -24,7 +24,8 @@ func Domain(text string) *virtrpcv1.DomainRef {
 	return ref
 }
 
-// DomainOf is the reference for a domain out of an earlier answer, by its host and UUID. It takes [*virtrpcv1.Domain] and [*virtrpcv1.DomainIdentity].
+// DomainOf is the reference for a domain out of an earlier answer, by its host and UUID. It takes [*virtrpcv1.Domain] and
+// [*virtrpcv1.DomainIdentity].
 func DomainOf(domain interface {
 	GetHost() string
 	GetUuid() string

@@ -161,7 +161,8 @@ func within(t *testing.T) context.Context {
 
 func connect(t *testing.T, address string, options ...virtrpc.Option) *virtrpc.Client {
 	t.Helper()
-	client, err := virtrpc.NewClient(address, options...)
+	// A machine with other load is no server that is away.
+	client, err := virtrpc.NewClient(address, append([]virtrpc.Option{virtrpc.WithTimeout(guard)}, options...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +212,8 @@ func isRunning(job *virtrpcv1.Job) bool {
 
 func domain(t *testing.T, client *virtrpc.Client, name string) *virtrpcv1.Domain {
 	t.Helper()
-	answer, err := client.Query.GetDomain(within(t), &virtrpcv1.GetDomainRequest{Target: &virtrpcv1.GetDomainRequest_Domain{Domain: virtrpc.Domain(name)}})
+	target := &virtrpcv1.GetDomainRequest_Domain{Domain: virtrpc.Domain(name)}
+	answer, err := client.Query.GetDomain(within(t), &virtrpcv1.GetDomainRequest{Target: target})
 	if err != nil {
 		t.Fatal(err)
 	}

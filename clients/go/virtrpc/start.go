@@ -26,8 +26,8 @@ type Verb interface {
 
 // Start sends a verb, and returns as soon as the server has accepted it; ctx is for that long. Close the job when you are through with it.
 //
-// The request is not changed. What is sent has a request_id in any case, so that a call that breaks before its acceptance is known is repeated and the
-// verb still runs once; that is done for as long as [WithTimeout] says. Where the server refuses, nothing was changed, and the error says why:
+// The request is not changed. What is sent has a request_id in any case, so that a call that breaks before its acceptance is known is repeated and
+// the verb still runs once; that is done for as long as [WithTimeout] says. Where the server refuses, nothing was changed, and the error says why:
 // [ErrNotFound], [ErrWrongState], [ErrBusy] and so on, as the verb's comment in the contract has them.
 func (c *Client) Start(ctx context.Context, request Verb) (*Job, error) {
 	method, known := verbs()[request.ProtoReflect().Descriptor().FullName()]
@@ -77,7 +77,7 @@ func (c *Client) accepted(ctx context.Context, verb call, heartbeat *durationpb.
 		job.Close()
 		return nil, err
 	}
-	job.follower.current, job.follower.trials = stream, nil
+	job.follower.current, job.follower.heard = stream, true
 	return job, nil
 }
 

@@ -38,8 +38,8 @@ type stream[M any] struct {
 	silent  atomic.Bool
 }
 
-// open opens a call that lasts as long as life, with what ctx carries but not with its end: that only ends the opening. A patient one waits for a server
-// that is away, at no cost.
+// open opens a call that lasts as long as life, with what ctx carries but not with its end: that only ends the opening. A patient one waits for a
+// server that is away, at no cost.
 func open[M any](ctx, life context.Context, conn *grpc.ClientConn, call call) (*stream[M], error) {
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	outlived := context.AfterFunc(life, cancel)

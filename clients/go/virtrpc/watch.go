@@ -10,12 +10,12 @@ import (
 	"virtrpc.dev/go/virtrpcv1"
 )
 
-// WatchDomains follows the domains that fit the request's filter; nil means all. It gives batches, heartbeats included, until ctx ends, and begins where
-// the request's resume_token says.
+// WatchDomains follows the domains that fit the request's filter; nil means all. It gives batches, heartbeats included, until ctx ends, and begins
+// where the request's resume_token says.
 //
-// After a broken connection it resumes after the last batch that was taken. Where the server no longer knows that point, the next batch has reset set:
-// forget everything you hold before you apply it. An error is the last that comes: the server refuses, or could not be reached at the very first for as
-// long as [WithTimeout] says, or ctx ended.
+// After a broken connection it resumes after the last batch that was taken. Where the server no longer knows that point, the next batch has reset
+// set: forget everything you hold before you apply it. An error is the last that comes: the server refuses, or could not be reached at the very
+// first for as long as [WithTimeout] says, or ctx ended.
 func (c *Client) WatchDomains(ctx context.Context, request *virtrpcv1.WatchDomainsRequest) iter.Seq2[*virtrpcv1.WatchDomainsResponse, error] {
 	asked := &virtrpcv1.WatchDomainsRequest{}
 	proto.Merge(asked, request)
