@@ -48,7 +48,7 @@ func Example() {
 // TestExample lists, saves, leaves a save, and follows that until it is interrupted, which cancels it.
 func TestExample(t *testing.T) {
 	program := t.TempDir() + "/save"
-	if said, err := exec.Command("go", "build", "-o", program, "../examples/save").CombinedOutput(); err != nil {
+	if said, err := exec.Command("go", "build", "-buildvcs=false", "-o", program, "../examples/save").CombinedOutput(); err != nil {
 		t.Fatal(string(said))
 	}
 	says := func(words ...string) string {
