@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable
 
+from virtrpc_drivers import logs
 from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.protocol import Driver, DriverSettings
 from virtrpc_drivers.serving import Serving
@@ -63,7 +64,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         # A handler, not SIG_IGN: an ignored signal would be inherited by the hypervisors that the driver starts.
         signal.signal(number, lambda *_: None)
-    logging.basicConfig(level=os.environ.get("VIRTRPC_LOG", "INFO"), format="%(levelname)s driver[%(process)d] %(name)s: %(message)s")
+    logs.begin_in_driver()
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
     sock.setblocking(False)

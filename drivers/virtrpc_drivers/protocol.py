@@ -51,6 +51,8 @@ class DriverSettings(Value, frozen=True):
     path_roots: tuple[str, ...] = ()
     """Directories below which file paths in requests must resolve."""
     process: int = 0
+    host: str = ""
+    """What the server calls it, for spans and logs."""
     tracing: bool = False
     migration_schemes: tuple[str, ...] = ()
 
@@ -66,6 +68,12 @@ class Call(Value, frozen=True):
     traceparent: str | None = None
     begun: bool = False
     """To `resume`: it is known to have returned, and to have begun what goes on without it (Phase.on_its_own)."""
+
+
+def attributes(call: Call, host: str) -> dict[str, str | int | float | bool]:
+    """The attributes of a call's span."""
+    job = call.id.rpartition(".")[0]
+    return {"virtrpc.job.id": job, "virtrpc.call": call.id, "virtrpc.host": host, "virtrpc.domain.uuid": call.operation.uuid}
 
 
 class Change(StrEnum):

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from virtrpc_drivers import wire
+from virtrpc_drivers import logs, wire
 from virtrpc_drivers.channel import Channel
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.protocol import Driver, DriverSettings
@@ -36,6 +36,8 @@ class Serving:
 
     async def _answer(self, request: wire.AnyRequest) -> None:
         bulk = type(request) in wire.BULK
+        if isinstance(request, wire.RunCall | wire.ResumeCall):
+            logs.call.set(request.call)
         try:
             for body in wire.replies(request.id, await self._ask(request)):
                 self.channel.put(body, bulk=bulk)
@@ -51,6 +53,7 @@ class Serving:
 
     async def _ask(self, request: wire.AnyRequest) -> object:
         if isinstance(request, wire.Hello):
+            logs.DriverFormatter.host = request.settings.host
             self._driver = self._make_driver(request.settings, self.channel.finish)
             await self._driver.start(self.channel.notice)
             return None

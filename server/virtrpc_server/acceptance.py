@@ -13,6 +13,7 @@ from grpc import aio
 
 from virtrpc.v1 import job_pb2, spec_pb2, types_pb2
 from virtrpc_drivers.operations import AnyOperation, Create, Define, DefineSaveImage, Migrate, Restore
+from virtrpc_server import tracing
 from virtrpc_server.caller import about, caller_name
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal
@@ -145,6 +146,7 @@ class Acceptance:
         silence = self._heartbeats.silence(request.options, "options.heartbeat")
         with await self._accepted(request, make) as listener:
             job = await listener.stored()
+            tracing.note({"virtrpc.job.id": job.id})
             # From here on nothing ends in trailers only: a proxy would take that for "never began" and run the verb again.
             await context.send_initial_metadata(((JOB_ID_METADATA, job.id),))
             async for job in listener.updates(silence):  # the last one decides how the RPC ends

@@ -63,6 +63,8 @@ class Call:
     """Whether it answers with a stream."""
     reason: str = ""
     """Why, in the caller's words: the header virtrpc-reason."""
+    traceparent: str = ""
+    """The caller's trace, as it came."""
     began: float = field(default_factory=perf_counter)
     """On the clock of perf_counter."""
     caller: Caller = NOBODY

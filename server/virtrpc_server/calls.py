@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from msgspec.structs import replace
+from opentelemetry.trace import SpanKind
 
 from virtrpc_drivers.errors import DriverError, Reason, failure
 from virtrpc_drivers.protocol import Call
 from virtrpc_drivers.values import Outcome
+from virtrpc_server import tracing
 from virtrpc_server.hosts import Host
 from virtrpc_server.slots import first_of
 
@@ -55,7 +58,8 @@ async def _free_or_unknown(host: Host, uuid: str) -> None:
         await asyncio.sleep(FOREIGN_PAUSE)
         await host.back_up.wait()
         try:
-            await host.probes.look(uuid)
+            with _asking("probe", host, uuid):
+                await host.probes.look(uuid)
         except DriverError as error:
             log.info("whether domain %s is free: %s", uuid, error)
             if error.reason in AWAY:
@@ -68,7 +72,8 @@ async def _look_until_free(host: Host, uuid: str) -> None:
     while True:
         await host.back_up.wait()
         try:
-            await host.probes.look(uuid)
+            with _asking("probe", host, uuid):
+                await host.probes.look(uuid)
         except DriverError as error:
             log.info("whether domain %s is free: %s", uuid, error)
             await asyncio.sleep(pause)
@@ -76,6 +81,11 @@ async def _look_until_free(host: Host, uuid: str) -> None:
             pause = PROBE_FIRST_PAUSE if error.reason in AWAY else min(PROBE_LONGEST_PAUSE, 2 * pause)
         else:
             return
+
+
+def _asking(what: str, host: Host, uuid: str) -> AbstractContextManager[object]:
+    """The span of a question to a hypervisor; the calls of verbs have theirs from the driver."""
+    return tracing.start_span(what, {"virtrpc.host": host.name, "virtrpc.domain.uuid": uuid}, SpanKind.CLIENT)
 
 
 def _left_behind() -> asyncio.Future[Outcome]:
@@ -191,7 +201,8 @@ class OutstandingCall:
         while not self._calling.done():
             self._abort_out = True
             try:
-                answer = await self._host.driver.cancel(self._call.id)
+                with _asking("abort", self._host, self._call.operation.uuid):
+                    answer = await self._host.driver.cancel(self._call.id)
             except DriverError as error:
                 log.info("abort of call %s: %s", self._call.id, error)
             else:

@@ -99,6 +99,7 @@ class Core:
                 path_roots=self._settings.roots_of(host),
                 # Stamps of a later server must be newer than those of an earlier one, whose journal may hold them.
                 process=int(self._clock() * 1000),
+                host=host.name,
                 tracing=self._settings.tracing != "none",
                 # Migrations has judged every destination before the driver sees it.
                 migration_schemes=(),

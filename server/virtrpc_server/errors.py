@@ -159,7 +159,7 @@ def problem_of(fault: Fault, **metadata: str) -> Problem:
 def internal(text: str, error: BaseException | None = None, /, **metadata: str) -> Problem:
     """Log what nobody expected, with its traceback, and give the problem that names the log's entry by "error_id"."""
     error_id = uuid.uuid4().hex
-    log.error("error %s: %s", error_id, text, exc_info=error)
+    log.error("error %s: %s", error_id, text, exc_info=error, extra={"error_id": error_id})
     return Problem("INTERNAL", f"a fault of this server; its log has error {error_id}", {**metadata, "error_id": error_id})
 
 

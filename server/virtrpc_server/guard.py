@@ -18,12 +18,12 @@ from typing import Any, TypeAlias
 import grpc
 from google.protobuf.message import Message
 from grpc import aio
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import Span
 
 from virtrpc_drivers.errors import DriverError
 from virtrpc_server import tracing
 from virtrpc_server.caller import Call, Gate, Observer, call
-from virtrpc_server.errors import Refusal, abort, code_of, internal, problem_of, refuse
+from virtrpc_server.errors import Refusal, abort, internal, problem_of, refuse, status_of
 from virtrpc_server.identity import Identify, by_way
 from virtrpc_server.records import Problem
 
@@ -36,6 +36,8 @@ Behaviour = Callable[[Any, Context], Any]
 REASON_METADATA = "virtrpc-reason"
 """Why somebody calls, in that caller's words, for whoever reads later what was done."""
 MAX_REASON = 512
+SERVERS_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
+"""The statuses that the conventions for spans count as errors of a server; the others are answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class Guard(aio.ServerInterceptor):
         self._identify = identify
         self._gates = gates
         self._observers = observers
+        self.addresses: dict[str, dict[str, str | int]] = {}
+        """Where RPCs come in, for traces: by "unix" and "tcp"."""
         self._guarded: dict[str, Handler] = {}
         self._calls: set[asyncio.Task[Any]] = set()
         self._ended: set[asyncio.Task[Any]] = set()
@@ -120,14 +124,12 @@ class Guard(aio.ServerInterceptor):
     async def _traced(self, method: Method, request: Any, context: Context) -> Any:
         service, _, rpc = method.path.rpartition("/")
         headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        this = Call(service, rpc, method.streams, headers.get(REASON_METADATA, "")[:MAX_REASON])
-        if not tracing.enabled():
+        this = Call(service, rpc, method.streams, headers.get(REASON_METADATA, "")[:MAX_REASON], headers.get("traceparent", ""))
+        if not tracing.wanted(headers):
             return await self._answered(this, method, request, context, None)
-        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": rpc}
-        with tracing.start_span(method.path, kind=SpanKind.SERVER, parent=tracing.context_of(headers), **attributes) as span:
-            answer = await self._answered(this, method, request, context, span)
-            span.set_attribute("rpc.grpc.status_code", 0)
-            return answer
+        where = self.addresses.get("unix" if context.peer().startswith("unix") else "tcp", {})
+        with tracing.start_trace(method.path, headers, {"rpc.system.name": "grpc", "rpc.method": method.path, **where}) as span:
+            return await self._answered(this, method, request, context, span)
 
     async def _answered(self, this: Call, method: Method, request: Any, context: Context, span: Span | None) -> Any:
         task = asyncio.current_task()
@@ -154,9 +156,8 @@ class Guard(aio.ServerInterceptor):
             self._ended.discard(task)
             for observer in self._observers:
                 observer.over(this, problem)
-        if span is not None:
-            span.set_attribute("rpc.grpc.status_code", code_of(problem))
-            tracing.failed(span, f"{problem.reason}: {problem.message}")
+            if span is not None:
+                _describe(span, this, problem)
         return await abort(context, problem)
 
     async def _admitted(self, this: Call, method: Method, request: Any, context: Context) -> Any:
@@ -172,6 +173,24 @@ class Guard(aio.ServerInterceptor):
         finally:
             for gate in reversed(entered):
                 gate.leave(this)
+
+
+def status_name(problem: Problem | None) -> str:
+    """How an RPC ended, as gRPC calls it."""
+    return "OK" if problem is None else "CANCELLED" if problem is LEFT else status_of(problem).name
+
+
+def _describe(span: Span, this: Call, problem: Problem | None) -> None:
+    """What is known of an RPC at its end, in the conventions' words and ours."""
+    status = status_name(problem)
+    attributes: dict[str, tracing.Attribute] = {"rpc.response.status_code": status, "virtrpc.caller": this.caller.name}
+    if this.domain is not None:
+        attributes |= tracing.about(this.domain.host, this.domain.uuid, this.domain.name)
+    if problem is not None:
+        attributes |= {"error.type": status, "virtrpc.error.reason": problem.reason, "virtrpc.error.id": problem.metadata.get("error_id", "")}
+        if status in SERVERS_FAULTS:
+            tracing.failed(span, problem.reason)
+    span.set_attributes({name: value for name, value in attributes.items() if value})
 
 
 def _problem(error: Exception) -> Problem:

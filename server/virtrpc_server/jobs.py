@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from virtrpc_drivers.operations import AnyOperation
 from virtrpc_drivers.protocol import Report
 from virtrpc_drivers.values import Group, Slot, VerbSupport
-from virtrpc_server import verbs
+from virtrpc_server import tracing, verbs
 from virtrpc_server.beginning import Beginning
 from virtrpc_server.domains import Domains, Entry
 from virtrpc_server.endings import in_vain
@@ -233,6 +233,7 @@ class Jobs:
             detached=order.on_disconnect is OnDisconnect.DETACH,
             secret=operation != order.operation,
             destination_host=order.destination_host,
+            traceparent=tracing.traceparent() or "",
         )
         run = self._runs[job.id] = Run(self, self.hosts[order.host], job, order.operation)
         self._owned[job.owner] += 1

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,7 +122,7 @@ class Journal:
         if self._next is None:
             self._next = _Batch(asyncio.get_running_loop().create_future())
         if self._writing is None:
-            self._writing = asyncio.get_running_loop().create_task(self._write())
+            self._writing = asyncio.get_running_loop().create_task(self._write(), context=Context())
         return self._next
 
     async def _written(self, batch: _Batch) -> frozenset[str]:

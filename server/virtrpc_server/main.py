@@ -22,6 +22,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from virtrpc_server.settings import DEFAULT_CONFIG, ConfigurationError, Settings, load
+from virtrpc_server.telemetry import logs
 
 if TYPE_CHECKING:
     from virtrpc_server.app import App
@@ -30,7 +31,6 @@ log = logging.getLogger(__name__)
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class ServeByDefault(TyperGroup):
@@ -121,7 +121,11 @@ def serve(
         bool | None, typer.Option("--metrics-insecure", help="Allow --metrics-listen to be reachable from other machines.")
     ] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.", show_default="INFO")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json.", show_default="text")] = None,
     tracing: Annotated[str | None, typer.Option(help="none, console or otlp.", show_default="none")] = None,
+    tracing_ratio: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="The share of traces that is recorded, from 0 to 1.", show_default="1")
+    ] = None,
     tracing_endpoint: Annotated[str | None, typer.Option(metavar="URL", help="For otlp: such as http://127.0.0.1:4317.")] = None,
     config: ConfigOption = None,
 ) -> None:
@@ -132,11 +136,12 @@ def serve(
         "drain_timeout": drain_timeout,
         "state_dir": state_dir, "journal": journal, "journal_sync": journal_sync, "history_days": history_days, "history_jobs": history_jobs,
         "path_roots": path_root or None, "migration_schemes": migration_scheme or None, "limits": limit or None,
-        "heartbeat": heartbeat, "lag_warning": lag_warning, "log_level": log_level, "tracing": tracing, "tracing_endpoint": tracing_endpoint,
+        "heartbeat": heartbeat, "lag_warning": lag_warning, "log_level": log_level, "log_format": log_format,
+        "tracing": tracing, "tracing_ratio": tracing_ratio, "tracing_endpoint": tracing_endpoint,
         "metrics_listen": metrics_listen, "metrics_insecure": metrics_insecure,
     }  # fmt: skip
     settings = _load(flags, config)
-    _log(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     raise typer.Exit(asyncio.run(run(settings)))
 
 
@@ -151,7 +156,7 @@ def doctor(
     from virtrpc_server import doctor as doctors
 
     settings = _load({"hosts": host or None}, config)
-    _log("WARNING")
+    logs.configure("WARNING", "text")
     diagnoses = doctors.examine(settings, fix=fix)
     if as_json:
         print(json.dumps(doctors.as_json(diagnoses), indent=2))
@@ -178,12 +183,6 @@ def _complain(error: ConfigurationError) -> int:
     return EXIT_USAGE
 
 
-def _log(level: str) -> None:
-    logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
-    # The driver processes read it.
-    os.environ["VIRTRPC_LOG"] = level
-
-
 async def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once. Returns the exit code."""
     from virtrpc_server import tracing
@@ -192,7 +191,7 @@ async def run(settings: Settings) -> int:
     from virtrpc_server.store import InUse
     from virtrpc_server.unix_socket import ListenError
 
-    tracing.configure(tracing.make_exporter(settings.tracing, settings.tracing_endpoint))
+    tracing.configure(tracing.make_exporter(settings.tracing, settings.tracing_endpoint), settings.tracing_ratio)
     try:
         app = build(settings)
     except ConfigurationError as error:

@@ -147,6 +147,8 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     """The domain as read after the job, where it still exists, as `domain_kept` leaves it."""
     created_domain: bool = False
     destination_host: str = ""
+    traceparent: str = ""
+    """The span of the RPC that began it, where that is recorded."""
 
     @property
     def verb(self) -> str:

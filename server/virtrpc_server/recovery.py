@@ -103,7 +103,7 @@ class Revived(Run):
         self.task = asyncio.get_running_loop().create_task(self._live(), name=f"job {self.job.id}")
 
     async def _live(self) -> None:
-        with self._released_at_worst():
+        with self._released_at_worst(), self._traced():
             if self.job.finished:
                 self._out = self._left_behind()
                 await self._haunt()

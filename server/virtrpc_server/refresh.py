@@ -16,6 +16,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextvars import Context
 from typing import Any, TypeVar
 
 from virtrpc_drivers.errors import DriverError
@@ -174,7 +175,8 @@ class Refresher:
                 _ = self._start(self._read_some(group))
 
     def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work)
+        # On nobody's behalf: whoever asked for it does not follow what else is read with it.
+        task = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

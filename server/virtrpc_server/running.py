@@ -9,8 +9,11 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from opentelemetry.trace import SpanKind
 
 from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.migration import Step
@@ -28,6 +31,7 @@ from virtrpc_server.progress import Progress
 from virtrpc_server.records import CancelReason, Holder, Job, JobState, Problem, WaitingFor, domain_kept, operation_kept
 from virtrpc_server.samples import Sample
 from virtrpc_server.slots import Slots, Ticket
+from virtrpc_server.telemetry import logs
 from virtrpc_server.telling import Telling
 
 if TYPE_CHECKING:
@@ -206,12 +210,28 @@ class Run:
     # Its life
 
     async def _live(self) -> None:
-        with self._released_at_worst():
+        with self._released_at_worst(), self._traced():
             if await self._record.begin():
                 await self._end(await self._ending(self._work()))
             else:
                 self._places.release()
                 self._jobs.refused(self)
+
+    @contextlib.contextmanager
+    def _traced(self) -> Iterator[None]:
+        """The job's span, below that of the RPC that began it, whoever has left and whichever life of the server that was."""
+        logs.work_on(self.job)
+        if not self.job.traceparent:
+            yield
+            return
+        about = tracing.about(self.job.host, self.job.uuid, self.job.name)
+        attributes = {"virtrpc.job.id": self.job.id, "virtrpc.job.kind": self.job.verb, **about}
+        with tracing.start_trace(f"job {self.job.verb}", {"traceparent": self.job.traceparent}, attributes, SpanKind.INTERNAL) as span:
+            yield
+            span.set_attribute("virtrpc.job.state", self.job.state.value)
+            if self.job.problem is not None:
+                span.set_attribute("error.type", self.job.problem.reason)
+                tracing.failed(span, self.job.problem.reason)
 
     @contextlib.contextmanager
     def _released_at_worst(self) -> Iterator[None]:
@@ -233,9 +253,8 @@ class Run:
             return Ending(JobState.FAILED, problem, ghost=self._out is not None and self._out.out)
 
     async def _work(self) -> Ending:
-        with tracing.start_span("wait", job_id=self.job.id, domain=self.job.uuid):
-            for ticket, waiting_for in self._places.in_turn():
-                await self._granted(ticket, waiting_for)
+        for ticket, waiting_for in self._places.in_turn():
+            await self._granted(ticket, waiting_for)
         while True:
             budget = self._places.take_budget()
             if budget is not None:
@@ -254,12 +273,17 @@ class Run:
             self._tell_those_behind()
             await self.tell()
         began = asyncio.get_running_loop().time()
-        granted = await ticket.wait(self._time_left(), self._stop)
+        with self._waiting(waiting_for):
+            granted = await ticket.wait(self._time_left(), self._stop)
         self._jobs.recorded.wait(waiting_for, asyncio.get_running_loop().time() - began, granted=granted)
         if self._stop.is_set():
             raise Over(self._stopped())
         if not granted:
             raise Over(self._waited_in_vain(waiting_for, ticket.slots))
+
+    def _waiting(self, waiting_for: WaitingFor) -> AbstractContextManager[object]:
+        """The span of a wait."""
+        return tracing.start_span(f"wait for {waiting_for}", {"virtrpc.job.id": self.job.id, "virtrpc.waiting_for": waiting_for.value})
 
     def _time_left(self) -> float:
         return max(0.0, self._deadline - asyncio.get_running_loop().time())
@@ -390,7 +414,8 @@ class Run:
             self.stop(CancelReason.DRAIN)
             await self.tell()
         began = asyncio.get_running_loop().time()
-        may_be_over = await foreign_job_over(self._host, self.job.uuid, self._time_left(), self._stop)
+        with self._waiting(WaitingFor.BLOCKED_BY_OTHER):
+            may_be_over = await foreign_job_over(self._host, self.job.uuid, self._time_left(), self._stop)
         self._jobs.recorded.wait(WaitingFor.BLOCKED_BY_OTHER, asyncio.get_running_loop().time() - began, granted=may_be_over)
         if self._stop.is_set():
             raise Over(self._stopped())
@@ -417,7 +442,8 @@ class Run:
         else:
             self._places.release_budget()
         self._enter(Phase.REFRESHING, abortable=False, abort_reason="its call is over; the domain is being read")
-        return await self._judge.judged(self.job, ending)
+        with tracing.start_span("refresh", {"virtrpc.job.id": self.job.id}):
+            return await self._judge.judged(self.job, ending)
 
     async def _release_budget_after(self, out: OutstandingCall) -> None:
         # The reading of the domain, which takes no place, may take longer than the abort.

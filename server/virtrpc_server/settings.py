@@ -238,8 +238,12 @@ class Settings(BaseSettings):
     metrics_insecure: bool = False
     """Allow `metrics_listen` to be reachable from other machines: whoever reaches it reads all guests' names and statistics."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
+    """Whether each entry of the log is a line of text or a JSON object."""
     tracing: Literal["none", "console", "otlp"] = "none"
     """Where spans go."""
+    tracing_ratio: float = Field(default=1.0, ge=0, le=1)
+    """The share of traces that is recorded of those that begin here; where a caller brings a trace, it decides."""
     tracing_endpoint: str | None = None
     """For otlp: such as http://127.0.0.1:4317. Without it OTEL_EXPORTER_OTLP_ENDPOINT decides."""
 

@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from opentelemetry.trace import SpanKind
+
 from virtrpc_drivers.errors import DriverError
+from virtrpc_server import tracing
 from virtrpc_server.caller import caller_name
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal, problem_of, refuse
@@ -41,9 +44,11 @@ class SlowReads:
         if not host.connected:
             raise refuse("HOST_UNREACHABLE", f"host {host.name} cannot be reached", host=host.name)
         place = host.budget.take(f"a read of {about} by {caller_name()}")
-        if not await place.wait(WAIT_SECONDS, asyncio.Event()):
+        with tracing.start_span("wait for daemon_budget", {"virtrpc.host": host.name}):
+            granted = await place.wait(WAIT_SECONDS, asyncio.Event())
+        if not granted:
             raise refuse("DAEMON_BUDGET_FULL", f"all places for calls to host {host.name} are taken by calls that have not returned", host=host.name)
-        call = asyncio.get_running_loop().create_task(_awaited(read))
+        call = asyncio.get_running_loop().create_task(_awaited(read, host.name, about))
         self._out.add(call)
         call.add_done_callback(self._out.discard)
         call.add_done_callback(lambda _done: place.release())
@@ -57,5 +62,6 @@ class SlowReads:
             raise Refusal(problem_of(error.fault, host=host.name, **metadata)) from None
 
 
-async def _awaited(read: Callable[[], Awaitable[T]]) -> T:
-    return await read()
+async def _awaited(read: Callable[[], Awaitable[T]], host: str, about: str) -> T:
+    with tracing.start_span("read", {"virtrpc.host": host, "virtrpc.about": about}, SpanKind.CLIENT):
+        return await read()

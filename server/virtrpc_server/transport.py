@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from virtrpc.v1 import job_pb2, query_pb2, snapshot_pb2
 from virtrpc_server.guard import Guard
 from virtrpc_server.health import Health
-from virtrpc_server.settings import LimitSettings, plaintext
+from virtrpc_server.settings import LimitSettings, plaintext, split_address
 from virtrpc_server.tls import Tls
 from virtrpc_server.unix_socket import Access, ListenError, UnixSocket
 
@@ -116,6 +116,7 @@ class Transport:
         if self._socket is not None:
             self._socket.open(self._bind)
             self.addresses.append(self._socket.address)
+            self._guard.addresses["unix"] = {"server.address": self._socket.address.removeprefix("unix:")}
         await self.server.start()
         if self._tls is not None:
             self._looking = asyncio.create_task(self._look_after(self._tls))
@@ -159,6 +160,7 @@ class Transport:
             log.warning("listening on %s without any authentication: whoever reaches it commands the hypervisors", listen)
         port = self._bind(listen, self._tls)
         self.addresses.append(f"{listen.rpartition(':')[0]}:{port}")
+        self._guard.addresses["tcp"] = {"server.address": split_address(listen)[0], "server.port": port}
 
     def _bind(self, address: str, tls: Tls | None = None) -> int:
         try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import cProfile
-import logging
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -20,8 +19,9 @@ from tests.bench.processors import move_to
 from virtrpc_drivers.proxy import ProcessDriver
 from virtrpc_drivers.sim import control
 from virtrpc_server.app import App, build
-from virtrpc_server.main import LOG_FORMAT, tame_collector
+from virtrpc_server.main import tame_collector
 from virtrpc_server.settings import load
+from virtrpc_server.telemetry import logs
 
 LAG_INTERVAL = 0.01
 """Seconds between two looks at how late the loop is, beside the 4 ms that each takes: three times as often as a server does, for a run is short."""
@@ -94,5 +94,5 @@ async def main(config: Path) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level="WARNING", format=LOG_FORMAT)
+    logs.configure("WARNING", "text")
     asyncio.run(main(Path(sys.argv[1])))

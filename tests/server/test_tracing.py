@@ -37,7 +37,7 @@ def record(**changes: object) -> SpanRecord:
 def test_nothing_is_recorded_by_default() -> None:
     """Without a configured exporter spans do not record, drivers get no traceparent, and their spans are dropped."""
     assert not tracing.enabled()
-    with tracing.start_span("anything", host="a") as span:
+    with tracing.start_span("anything", {"host": "a"}) as span:
         assert not span.is_recording()
         assert tracing.traceparent() is None
     tracing.export((record(),))
@@ -45,7 +45,7 @@ def test_nothing_is_recorded_by_default() -> None:
 
 def test_spans_nest_and_carry_attributes(exporter: InMemorySpanExporter) -> None:
     """A span started inside another is its child, with its attributes."""
-    with tracing.start_span("outer"), tracing.start_span("inner", host="a", place=2):
+    with tracing.start_trace("outer", {}, {}), tracing.start_span("inner", {"host": "a", "place": 2}):
         pass
     tracing.flush()
     inner, outer = exporter.get_finished_spans()
@@ -57,18 +57,21 @@ def test_spans_nest_and_carry_attributes(exporter: InMemorySpanExporter) -> None
 
 
 def test_an_exception_marks_the_span(exporter: InMemorySpanExporter) -> None:
-    """What leaves a span's block by an exception is ERROR, and the exception goes on."""
-    with pytest.raises(ValueError, match="no"), tracing.start_span("failing"):
+    """What leaves a span's block by an exception is ERROR, with the exception's type and not its text, and the exception goes on."""
+    with tracing.start_trace("outer", {}, {}), pytest.raises(ValueError, match="no"), tracing.start_span("failing"):
         raise ValueError("no")
     tracing.flush()
-    (span,) = exporter.get_finished_spans()
+    span = exporter.get_finished_spans()[0]
     assert span.status.status_code is StatusCode.ERROR
-    assert span.status.description == "ValueError: no"
+    assert span.status.description == "ValueError"
+    assert dict(span.attributes or {}) == {"error.type": "ValueError"}
 
 
 def test_the_callers_trace_goes_on(exporter: InMemorySpanExporter) -> None:
     """A traceparent in the metadata is the span's parent, and the driver is given the span's own."""
-    with tracing.start_span("rpc", kind=SpanKind.SERVER, parent=tracing.context_of({"traceparent": f"00-{TRACE}-{PARENT}-01"})) as span:
+    headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=1"}
+    assert tracing.wanted(headers)
+    with tracing.start_trace("rpc", headers, {}) as span:
         own = format_span_id(span.get_span_context().span_id)
         assert tracing.traceparent() == f"00-{TRACE}-{own}-01"
     tracing.flush()
@@ -76,14 +79,45 @@ def test_the_callers_trace_goes_on(exporter: InMemorySpanExporter) -> None:
     assert finished.parent is not None
     assert format_span_id(finished.parent.span_id) == PARENT
     assert finished.kind is SpanKind.SERVER
+    assert finished.context is not None
+    assert dict(finished.context.trace_state) == {"vendor": "1"}
 
 
 def test_a_caller_that_does_not_sample_is_respected(exporter: InMemorySpanExporter) -> None:
-    """Where the caller's trace is not sampled neither the server nor the driver records."""
-    with tracing.start_span("rpc", parent=tracing.context_of({"traceparent": f"00-{TRACE}-{PARENT}-00"})):
+    """Where the caller's trace is not sampled nothing is recorded, whatever the ratio; its ids are for the log all the same."""
+    header = f"00-{TRACE}-{PARENT}-00"
+    assert not tracing.wanted({"traceparent": header})
+    with tracing.start_span("wait"):
         assert tracing.traceparent() is None
+    assert tracing.ids(header) == (TRACE, PARENT)
     tracing.flush()
     assert exporter.get_finished_spans() == ()
+
+
+def test_a_share_of_the_traces_is_recorded() -> None:
+    """tracing_ratio is for what begins here; a caller that records is recorded here too, and nonsense in its header is no trace."""
+    tracing.configure(InMemorySpanExporter(), 0.2)
+    try:
+        assert 100 < sum(tracing.wanted({}) for _ in range(1000)) < 300
+        assert all(tracing.wanted({"traceparent": f"00-{TRACE}-{PARENT}-01"}) for _ in range(100))
+        assert 100 < sum(tracing.wanted({"traceparent": "nonsense"}) for _ in range(1000)) < 300
+    finally:
+        tracing.shutdown()
+    assert not tracing.wanted({})
+
+
+def test_what_goes_on_after_a_span_is_its_child(exporter: InMemorySpanExporter) -> None:
+    """A job outlives the RPC that began it: what it does later belongs to the same trace."""
+    with tracing.start_trace("rpc", {}, {}):
+        header = tracing.traceparent()
+    assert header is not None
+    with tracing.start_trace("job", {"traceparent": header}, {}, SpanKind.INTERNAL):
+        pass
+    tracing.flush()
+    rpc, job = exporter.get_finished_spans()
+    assert job.parent is not None
+    assert rpc.context is not None
+    assert (job.parent.span_id, job.parent.trace_id) == (rpc.context.span_id, rpc.context.trace_id)
 
 
 def test_headers_without_a_trace_give_no_parent() -> None:

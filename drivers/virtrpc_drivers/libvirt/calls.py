@@ -44,7 +44,7 @@ from virtrpc_drivers.operations import (
     Shutdown,
 )
 from virtrpc_drivers.operations.agent import AnyAgent
-from virtrpc_drivers.protocol import Call, Deliver, DriverSettings, StuckCalls
+from virtrpc_drivers.protocol import Call, Deliver, DriverSettings, StuckCalls, attributes
 from virtrpc_drivers.values import (
     HostInfo,
     Outcome,
@@ -95,7 +95,7 @@ class Started:
         run = Run(call, abortable=support.abortable and call.operation.abortable, asks=support.slot is Slot.ASKING)
         self.runs.remember(run)
         try:
-            with tracing.span(self.deliver, self.settings.tracing, f"libvirt {call.operation.verb}", call.traceparent, _attributes(call)):
+            with tracing.span(self.deliver, self.settings.tracing, f"libvirt {call.operation.verb}", call.traceparent, self._attributes(call)):
                 return await self._call_and_wait(run)
         except DriverError as error:
             raise leftovers.named(error, call, local=self.host_is_local) from None
@@ -109,7 +109,7 @@ class Started:
         run.asks = call.begun and isinstance(call.operation, Shutdown | DetachDevice)
         self.runs.remember(run)
         try:
-            with tracing.span(self.deliver, self.settings.tracing, f"resume {call.operation.verb}", call.traceparent, _attributes(call)):
+            with tracing.span(self.deliver, self.settings.tracing, f"resume {call.operation.verb}", call.traceparent, self._attributes(call)):
                 conclusion = proofs.Conclusion(run, self.runs, self.host.lanes, local=self.host_is_local)
                 return await self._adopted(run, conclusion) or await self._concluded(run, conclusion)
         except DriverError as error:
@@ -144,6 +144,9 @@ class Started:
         run.gave_up = asyncio.get_running_loop().create_future()
         self.runs.enter(run, Phase.WAITING_GUEST)
         await asking.wait(run, asked, ear, self.host.lanes)
+
+    def _attributes(self, call: Call) -> dict[str, str | int | float | bool]:
+        return attributes(call, self.settings.host) | {"libvirt.function": operations.function(call.operation)}
 
     def _support(self, call: Call) -> VerbSupport:
         if self.host.info is None:
@@ -238,7 +241,3 @@ def _judged(fault: Fault, alive: bool, *, away: bool = False) -> Fault:
         return fault
     reason = Reason.FAILED if alive else Reason.DRIVER_LOST
     return Fault(reason=reason, message=fault.message, libvirt_code=fault.libvirt_code, libvirt_domain=fault.libvirt_domain)
-
-
-def _attributes(call: Call) -> dict[str, str | int | float | bool]:
-    return {"virtrpc.call": call.id, "libvirt.function": operations.function(call.operation), "libvirt.domain.uuid": call.operation.uuid}

@@ -186,7 +186,7 @@ class SimDriver:
         self._check_up()
         self._refuse(call)
         work = self._follow(self.hypervisor.begin(call))
-        return await (traced(self._deliver, call, work) if self._settings.tracing else work)
+        return await (traced(self._deliver, call, self._settings.host, work) if self._settings.tracing else work)
 
     async def resume(self, call: Call) -> Outcome:
         """See Driver.resume. A call that is still inside is followed; one that ended is told, where the hypervisor remembers it."""

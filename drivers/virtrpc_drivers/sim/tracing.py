@@ -9,13 +9,13 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from virtrpc_drivers.errors import DriverError
-from virtrpc_drivers.protocol import Call, Deliver, SpanRecord, Spans
+from virtrpc_drivers.protocol import Call, Deliver, SpanRecord, Spans, attributes
 
 T = TypeVar("T")
 _SAMPLED = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f][13579bdf]")
 
 
-async def traced(deliver: Deliver, call: Call, work: Coroutine[Any, Any, T]) -> T:
+async def traced(deliver: Deliver, call: Call, host: str, work: Coroutine[Any, Any, T]) -> T:
     """Do the work of a call and deliver its span, where its parent is sampled."""
     parent = _SAMPLED.fullmatch(call.traceparent or "")
     if parent is None:
@@ -34,7 +34,7 @@ async def traced(deliver: Deliver, call: Call, work: Coroutine[Any, Any, T]) -> 
             parent_id=parent[2],
             start_ns=start,
             end_ns=time.time_ns(),
-            attributes={"virtrpc.call": call.id, "libvirt.domain.uuid": call.operation.uuid},
+            attributes=attributes(call, host),
             error=error,
         )
         deliver(Spans(spans=(record,)))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from time import perf_counter
 
 from virtrpc_server.caller import Call
-from virtrpc_server.errors import status_of
-from virtrpc_server.guard import LEFT
+from virtrpc_server.guard import status_name
 from virtrpc_server.records import Problem
 from virtrpc_server.telemetry.recorded import Recorded
 
@@ -19,5 +18,4 @@ class RpcDurations:
 
     def over(self, call: Call, problem: Problem | None) -> None:
         """See Observer.over."""
-        status = "OK" if problem is None else "CANCELLED" if problem is LEFT else status_of(problem).name
-        self._recorded.rpc(f"{call.service}/{call.rpc}", status, perf_counter() - call.began)
+        self._recorded.rpc(f"{call.service}/{call.rpc}", status_name(problem), perf_counter() - call.began)

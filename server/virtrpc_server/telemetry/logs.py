@@ -1,0 +1,45 @@
+"""The server's log: as text or as JSON, with the trace, the RPC and the job that each entry belongs to."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextvars import ContextVar
+
+from virtrpc_drivers.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, JsonFormatter, begin
+from virtrpc_server import caller, tracing
+from virtrpc_server.records import Job
+
+TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_job: ContextVar[Job | None] = ContextVar("job", default=None)
+
+
+def work_on(job: Job) -> None:
+    """What this task writes from now on concerns this job."""
+    _job.set(job)
+
+
+def about() -> dict[str, str]:
+    """What the task that writes works on: the fields of `virtrpc_drivers.logs.FIELDS` that are known."""
+    this, job = caller.call.get(), _job.get()
+    trace_id, span_id = tracing.ids(this.traceparent)
+    found = {"trace_id": trace_id, "span_id": span_id, "rpc": f"{this.service}/{this.rpc}" if this.rpc else ""}
+    if this.domain is not None:
+        found |= {"host": this.domain.host, "domain_uuid": this.domain.uuid}
+    if job is not None:
+        found |= {"job_id": job.id, "host": job.host, "domain_uuid": job.uuid}
+    return found
+
+
+class ServerFormatter(JsonFormatter):
+    """An entry of the server."""
+
+    def about(self) -> dict[str, str]:
+        """See `about`."""
+        return about()
+
+
+def configure(level: str, log_format: str) -> None:
+    """Write the log to stderr; driver processes follow."""
+    begin(level, ServerFormatter() if log_format == "json" else logging.Formatter(TEXT))
+    os.environ[LEVEL_VARIABLE], os.environ[FORMAT_VARIABLE] = level, log_format
