@@ -161,7 +161,7 @@ async def test_spans_belong_to_the_callers_trace(mock: Mock) -> None:
     first, second = (notice.spans[0] for notice in mock.notices.since(mark, Spans))
     assert (first.trace_id, first.parent_id, first.error) == (TRACEPARENT[3:35], TRACEPARENT[36:52], None)
     assert first.attributes["libvirt.function"] == "virDomainResume"
-    assert first.attributes["libvirt.domain.uuid"] == mock.uuid
+    assert first.attributes["virtrpc.domain.uuid"] == mock.uuid
     assert first.start_ns <= first.end_ns <= time.time_ns()
     assert second.error == Reason.WRONG_STATE
 
