@@ -2,6 +2,7 @@ package virtrpc
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc"
@@ -74,14 +75,22 @@ func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
 func (c *Client) Close() error { return c.conn.Close() }
 
 func (o *options) credentials(address string) (credentials.TransportCredentials, error) {
+	if o.tls == nil && !isUnix(address) {
+		o.tls = tlsFromEnvironment()
+	}
+	if o.token == nil {
+		o.token = tokenFromEnvironment()
+	}
 	switch {
+	case o.tls != nil && isUnix(address):
+		return nil, fmt.Errorf("virtrpc: TLS is for HOST:PORT, and %s is a socket of this machine", address)
 	case o.tls != nil:
 		return newFileCredentials(*o.tls)
 	case isUnix(address):
 		// Insecure ones would do, but for gRPC's knowing that a token is safe there.
 		return local.NewCredentials(), nil
 	case o.token != nil:
-		return nil, errors.New("virtrpc: a token needs TLS or a Unix socket, or it would be given away")
+		return nil, errors.New("virtrpc: a token needs TLS or a Unix socket, or others could read it")
 	default:
 		return insecure.NewCredentials(), nil
 	}

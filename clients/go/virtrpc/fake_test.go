@@ -123,9 +123,16 @@ func TestTokenGoesAlong(t *testing.T) {
 	if _, err := virtrpc.NewClient("virt.example:50051", virtrpc.WithToken("one")); err == nil {
 		t.Error("a token would be sent in the clear")
 	}
+	t.Setenv("VIRTRPC_TOKEN", "three")
+	if _, err := connect(t, directory+"/s").Query.GetHost(within(t), &virtrpcv1.GetHostRequest{}); err != nil {
+		t.Error(err)
+	}
+	if told := server.header.Load().(metadata.MD).Get("authorization"); len(told) != 1 || told[0] != "Bearer three" {
+		t.Error(told)
+	}
 }
 
-// TestContextGoesAlong sends a caller's metadata and what its interceptors add, with streams that are opened anew too.
+// TestContextGoesAlong sends why a caller calls and what its interceptors add, with streams that are opened anew too.
 func TestContextGoesAlong(t *testing.T) {
 	listener := listen(t, "tcp", "127.0.0.1:0")
 	server := serveFake(t, listener)
@@ -135,13 +142,13 @@ func TestContextGoesAlong(t *testing.T) {
 		return open(metadata.AppendToOutgoingContext(ctx, "traceparent", "of the interceptor"), d, c, method, o...)
 	}
 	client := connect(t, listener.Addr().String(), virtrpc.WithDialOptions(grpc.WithChainStreamInterceptor(trace)))
-	job, err := client.Start(metadata.AppendToOutgoingContext(within(t), "reason", "maintenance"), &virtrpcv1.StartDomainRequest{})
+	job, err := client.Start(virtrpc.Because(within(t), "100 % of Königsberg"), &virtrpcv1.StartDomainRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer job.Close()
 	told := server.header.Load().(metadata.MD)
-	if len(told.Get("traceparent")) != 1 || len(told.Get("reason")) != 1 {
+	if len(told.Get("traceparent")) != 1 || told.Get("virtrpc-reason")[0] != "100 %25 of K%C3%B6nigsberg" {
 		t.Error(told)
 	}
 }

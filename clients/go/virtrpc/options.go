@@ -1,9 +1,6 @@
 package virtrpc
 
 import (
-	"context"
-	"os"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -41,37 +38,20 @@ func WithHeartbeat(heartbeat time.Duration) Option {
 // where a stream ended too soon. It runs in the goroutine that waits for the job or the watch.
 func WithOnBroken(call func(error)) Option { return func(o *options) { o.onBroken = call } }
 
-// WithTLS encrypts the connection and, where files has a certificate, says with it who you are. A Unix socket needs none of this.
+// WithTLS encrypts the connection and, where files has a certificate, says with it who you are. Without it the environment decides ([TLSFiles]). A
+// Unix socket needs none of this.
 func WithTLS(files TLSFiles) Option { return func(o *options) { o.tls = &files } }
 
-// WithToken sends a bearer token with every call. It needs TLS or a Unix socket: calls fail otherwise, so that the token is not given away.
+// WithToken sends a bearer token with every call, instead of that of $VIRTRPC_TOKEN or $VIRTRPC_TOKEN_FILE. It needs TLS or a Unix socket, so that
+// nobody else reads it.
 func WithToken(token string) Option {
-	return func(o *options) { o.token = &bearer{read: func() (string, error) { return token, nil }} }
+	return func(o *options) { o.token = tokenText(token) }
 }
 
 // WithTokenFile sends the bearer token that stands in a file, read anew for every call: whoever rotates it replaces the file. See [WithToken].
-func WithTokenFile(path string) Option {
-	read := func() (string, error) {
-		text, err := os.ReadFile(path)
-		return strings.TrimSpace(string(text)), err
-	}
-	return func(o *options) { o.token = &bearer{read: read} }
-}
+func WithTokenFile(path string) Option { return func(o *options) { o.token = tokenFile(path) } }
 
 // WithDialOptions hands options to gRPC, after this package's own: interceptors, stats handlers, credentials of another kind.
 func WithDialOptions(more ...grpc.DialOption) Option {
 	return func(o *options) { o.dial = append(o.dial, more...) }
 }
-
-// bearer is a token as gRPC's credentials for each call.
-type bearer struct{ read func() (string, error) }
-
-func (b *bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	token, err := b.read()
-	if err != nil {
-		return nil, err
-	}
-	return map[string]string{"authorization": "Bearer " + token}, nil
-}
-
-func (b *bearer) RequireTransportSecurity() bool { return true }

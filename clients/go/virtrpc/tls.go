@@ -11,9 +11,14 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
+const publicCA = "public"
+
 // TLSFiles are PEM files. They are read anew for every connection: whoever renews a certificate replaces its files.
+//
+// Without [WithTLS] the environment says the same, as to the other clients: VIRTRPC_CA, VIRTRPC_CERTIFICATE, VIRTRPC_KEY, VIRTRPC_SERVER_NAME. One of
+// them is enough for TLS.
 type TLSFiles struct {
-	// CA has the certificates of those that may vouch for the server. Empty: the system's.
+	// CA has the certificates of those that may vouch for the server. Empty, or "public": the system's.
 	CA string
 	// Certificate is your own, with what vouches for it, and Key its key. Both or none.
 	Certificate, Key string
@@ -21,9 +26,17 @@ type TLSFiles struct {
 	ServerName string
 }
 
+func tlsFromEnvironment() *TLSFiles {
+	files := TLSFiles{os.Getenv("VIRTRPC_CA"), os.Getenv("VIRTRPC_CERTIFICATE"), os.Getenv("VIRTRPC_KEY"), os.Getenv("VIRTRPC_SERVER_NAME")}
+	if files == (TLSFiles{}) {
+		return nil
+	}
+	return &files
+}
+
 func (f TLSFiles) config() (*tls.Config, error) {
 	config := &tls.Config{ServerName: f.ServerName, MinVersion: tls.VersionTLS12}
-	if f.CA != "" {
+	if f.CA != "" && f.CA != publicCA {
 		text, err := os.ReadFile(f.CA)
 		if err != nil {
 			return nil, fmt.Errorf("virtrpc: %w", err)

@@ -103,6 +103,13 @@ func TestMutualTLS(t *testing.T) {
 		}
 	})
 
+	t.Run("as the environment says", func(t *testing.T) {
+		for name, value := range map[string]string{"CA": valid.CA, "CERTIFICATE": valid.Certificate, "KEY": valid.Key, "SERVER_NAME": valid.ServerName} {
+			t.Setenv("VIRTRPC_"+name, value)
+		}
+		domain(t, connect(t, address), "quick/guest-1")
+	})
+
 	foreign := others.client("foreign", time.Hour)
 	for name, files := range map[string]virtrpc.TLSFiles{
 		"no certificate":   {CA: valid.CA, ServerName: valid.ServerName},
@@ -141,5 +148,8 @@ func TestFilesAreLookedAtFirst(t *testing.T) {
 		if _, err := virtrpc.NewClient("virt.example:50051", virtrpc.WithTLS(files)); err == nil {
 			t.Errorf("%+v was taken", files)
 		}
+	}
+	if _, err := virtrpc.NewClient("unix:///run/v.sock", virtrpc.WithTLS(good)); err == nil {
+		t.Error("TLS over a Unix socket")
 	}
 }
