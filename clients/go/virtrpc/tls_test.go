@@ -104,9 +104,10 @@ func TestMutualTLS(t *testing.T) {
 	})
 
 	t.Run("as the environment says", func(t *testing.T) {
-		for name, value := range map[string]string{"CA": valid.CA, "CERTIFICATE": valid.Certificate, "KEY": valid.Key, "SERVER_NAME": valid.ServerName} {
-			t.Setenv("VIRTRPC_"+name, value)
-		}
+		t.Setenv("VIRTRPC_CA", valid.CA)
+		t.Setenv("VIRTRPC_CERTIFICATE", valid.Certificate)
+		t.Setenv("VIRTRPC_KEY", valid.Key)
+		t.Setenv("VIRTRPC_SERVER_NAME", valid.ServerName)
 		domain(t, connect(t, address), "quick/guest-1")
 	})
 
@@ -144,7 +145,9 @@ func isKeptOut(t *testing.T, client *virtrpc.Client) {
 func TestFilesAreLookedAtFirst(t *testing.T) {
 	a := newAuthority(t)
 	good := a.client("good", time.Hour)
-	for _, files := range []virtrpc.TLSFiles{{CA: "/nonexistent"}, {CA: good.Key}, {Certificate: good.Certificate}, {Certificate: good.Key, Key: good.Key}} {
+	for _, files := range []virtrpc.TLSFiles{
+		{CA: "/nonexistent"}, {CA: good.Key}, {Certificate: good.Certificate}, {Certificate: good.Key, Key: good.Key},
+	} {
 		if _, err := virtrpc.NewClient("virt.example:50051", virtrpc.WithTLS(files)); err == nil {
 			t.Errorf("%+v was taken", files)
 		}

@@ -66,6 +66,29 @@ func TestWatchBeginsWhereItIsTold(t *testing.T) {
 	}
 }
 
+// TestWatchBeginsAnewAfterARestart is told to forget everything, and then what the next server knows.
+func TestWatchBeginsAnewAfterARestart(t *testing.T) {
+	server := newServer(quick)
+	server.start()
+	defer server.remove()
+	killed, reset := false, false
+	for batch, err := range connect(t, server.address()).WatchDomains(within(t), nil) {
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case !killed && batch.GetCaughtUp():
+			killed = true
+			server.kill()
+			server.start()
+		case killed:
+			reset = reset || batch.GetReset_()
+			if reset && batch.GetCaughtUp() && len(batch.GetUnreachable()) == 0 {
+				return
+			}
+		}
+	}
+}
+
 // TestWatchIsRefused ends with the server's answer where that stays the same.
 func TestWatchIsRefused(t *testing.T) {
 	request := &virtrpcv1.WatchDomainsRequest{Filter: &virtrpcv1.DomainFilter{Hosts: []string{"nowhere"}}}
