@@ -104,6 +104,7 @@ func (s *server) command(name string, arguments ...string) *exec.Cmd {
 	}
 	command := exec.Command(program, arguments...)
 	command.Stdout, command.Stderr, command.Dir = s.logs, s.logs, checkout()
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // a test that panics leaves nothing running
 	return command
 }
 
