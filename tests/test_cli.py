@@ -536,7 +536,7 @@ def test_jobs_of_a_time(fake: Fake, run: Run) -> None:
     fake.on["WatchJobs"] = ending(j.WatchJobsResponse(caught_up=True))
     run("watch-jobs", "--state", "failed", "--ended-since", "10:00")
     (listed,), (watched,) = fake.asked("ListJobs"), fake.asked("WatchJobs")
-    ago = NOW - listed.filter.created_after.ToDatetime(UTC)
+    ago = datetime.now(UTC) - listed.filter.created_after.ToDatetime(UTC)
     assert timedelta(hours=1, minutes=55) < ago < timedelta(hours=2, minutes=5)
     assert listed.filter.created_before.ToDatetime(UTC) == datetime(2026, 11, 27, 10, tzinfo=UTC)
     assert listed.filter.ended_after.ToDatetime(UTC) == datetime.fromisoformat("2026-11-26T00:00").astimezone()

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import Message
@@ -34,7 +35,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behaviour = Callable[[Any, Context], Any]
 
 REASON_METADATA = "virtrpc-reason"
-"""Why somebody calls, in that caller's words, for whoever reads later what was done."""
+"""Why somebody calls, in that caller's words, for whoever reads later what was done: ASCII, and the rest in the manner of URLs."""
 MAX_REASON = 512
 SERVERS_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 """The statuses that the conventions for spans count as errors of a server; the others are answers."""
@@ -124,7 +125,7 @@ class Guard(aio.ServerInterceptor):
     async def _traced(self, method: Method, request: Any, context: Context) -> Any:
         service, _, rpc = method.path.rpartition("/")
         headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        this = Call(service, rpc, method.streams, headers.get(REASON_METADATA, "")[:MAX_REASON], headers.get("traceparent", ""))
+        this = Call(service, rpc, method.streams, unquote(headers.get(REASON_METADATA, ""))[:MAX_REASON], headers.get("traceparent", ""))
         if not tracing.wanted(headers):
             return await self._answered(this, method, request, context, None)
         where = self.addresses.get("unix" if context.peer().startswith("unix") else "tcp", {})

@@ -18,7 +18,7 @@ PUBLIC = """
     DeadlineExceeded DomainMirror FailedPrecondition HostReadOnly HostUnreachable HypervisorDenied Internal Interrupted InvalidArgument JobHandle
     JobMirror JobNotFound JournalUnavailable LimitExceeded
     Listing MigrationUnsafe MonitorUnresponsive NotFound NotReady OperationFailed OutcomeUnknown PermissionDenied Preempted ResourceLacking RunTimeout
-    ServerUnavailable Unauthenticated Unimplemented Unsupported VirtrpcError WaitTimeout Watch WrongState advice domain_ref is_final job_options
+    ServerUnavailable Tls Unauthenticated Unimplemented Unsupported VirtrpcError WaitTimeout Watch WrongState advice domain_ref is_final job_options
     resolve_address
 """
 

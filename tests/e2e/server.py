@@ -139,11 +139,11 @@ class Server:
         self._process.send_signal(number)
         self._process.wait(GUARD)
 
-    def client(self, **clocks: float | None) -> AsyncClient:
+    def client(self, **clocks: Any) -> AsyncClient:
         """A new asynchronous client, for the loop that runs."""
         return AsyncClient(self.address, **clocks)
 
-    def blocking(self, **clocks: float | None) -> Client:
+    def blocking(self, **clocks: Any) -> Client:
         """A new blocking client."""
         return Client(self.address, **clocks)
 

@@ -45,8 +45,8 @@ class Who:
 
     @property
     def address(self) -> str:
-        """By TCP, under the name that is in its certificate."""
-        return f"localhost:{self.transport.addresses[0].rpartition(':')[2]}"
+        """By TCP; its certificate has this address."""
+        return f"127.0.0.1:{self.transport.addresses[0].rpartition(':')[2]}"
 
     @property
     def unix(self) -> str:

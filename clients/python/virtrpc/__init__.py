@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from virtrpc.address import DEFAULT_ADDRESS, resolve_address
     from virtrpc.advice import advice
     from virtrpc.aio import AsyncClient
+    from virtrpc.credentials import Tls
     from virtrpc.errors import (
         Aborted,
         AgentUnresponsive,
@@ -58,6 +59,7 @@ _MODULES = {
     "virtrpc.address": ("DEFAULT_ADDRESS", "resolve_address"),
     "virtrpc.advice": ("advice",),
     "virtrpc.aio": ("AsyncClient",),
+    "virtrpc.credentials": ("Tls",),
     "virtrpc.jobs": ("AsyncJobHandle", "is_final"),
     "virtrpc.listing": ("AsyncListing",),
     "virtrpc.refs": ("domain_ref", "job_options"),
@@ -104,6 +106,7 @@ __all__ = [
     "ResourceLacking",
     "RunTimeout",
     "ServerUnavailable",
+    "Tls",
     "Unauthenticated",
     "Unimplemented",
     "Unsupported",

@@ -44,7 +44,7 @@ ADVICE: Mapping[str, str] = {
     "DAEMON_BUDGET_FULL": "the hypervisor's daemon is full of calls that hang: retry later",
     "INTERRUPTED": "look at the domain before you repeat it",
     "OUTCOME_UNKNOWN": "it may still take effect: look at the domain before you repeat it; `virtrpc destroy DOMAIN` is the way out",
-    "UNAUTHENTICATED": "say who you are",
+    "UNAUTHENTICATED": "say who you are, with --client-certificate or with --token-file",
     "PERMISSION_DENIED": "ask for the right to do this",
     "HYPERVISOR_PERMISSION_DENIED": "the hypervisor refuses the server's own account; `virtrpcd doctor` says more to its administrator",
     "HYPERVISOR_UNAUTHENTICATED": "the hypervisor refuses the server's own credentials; `virtrpcd doctor` says more to its administrator",
@@ -57,3 +57,18 @@ ADVICE: Mapping[str, str] = {
 def advice(reason: str) -> str:
     """What to do about an error with this reason; empty where there is nothing to say."""
     return ADVICE.get(reason, "")
+
+
+_CONNECTION = (
+    ("WRONG_VERSION_NUMBER", "what answers there does not speak TLS: leave out --ca and VIRTRPC_CA, or take another port"),
+    ("not in peer certificate", "the server's certificate has another name: correct the address, or say --server-name"),
+    ("Hostname Verification", "the server's certificate has another name: correct the address, or say --server-name"),
+    ("CERTIFICATE_VERIFY_FAILED", "the server's certificate is not one of the authority that you trust, or has expired: see --ca and VIRTRPC_CA"),
+    ("Socket closed", "it may want TLS (--ca), or a certificate of yours that is valid and that its authority has signed (--client-certificate)"),
+    ("Connection reset", "it may want TLS (--ca), or a certificate of yours that is valid and that its authority has signed (--client-certificate)"),
+)
+
+
+def connection_advice(message: str) -> str:
+    """What to do about a server that cannot be reached, by what gRPC says of it; empty where that says nothing of TLS."""
+    return next((words for part, words in _CONNECTION if part in message), "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Generic, Self
@@ -12,8 +13,9 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from virtrpc import errors
-from virtrpc.address import CHANNEL_OPTIONS, resolve_address
+from virtrpc.address import resolve_address
 from virtrpc.core import DEFAULT_TIMEOUT, Core
+from virtrpc.credentials import Credentials, Line, Metadata, Tls, Token, reason_metadata
 from virtrpc.jobs import AsyncJobHandle
 from virtrpc.listing import AsyncListing, Page
 from virtrpc.refs import Seconds
@@ -27,11 +29,24 @@ class AsyncClient(Core):
 
     `address` is a Unix socket (`unix:///path`, or the path alone) or `host:port`; without one, $VIRTRPC_ADDRESS or the default socket. `timeout`
     and `listen_timeout` are the clocks of `within`. Nothing is connected before the first call.
+
+    `tls` is for HOST:PORT: a `Tls`, or True for what $VIRTRPC_CA, $VIRTRPC_CERTIFICATE, $VIRTRPC_KEY and $VIRTRPC_SERVER_NAME say, which is also
+    what None means where one of them is set; False is without. `token` is a token's text, a Path to its file, or a function that gives it; without
+    it $VIRTRPC_TOKEN or $VIRTRPC_TOKEN_FILE. `credentials` stands for both. Raises ValueError for what cannot be used, as a token without TLS.
     """
 
-    def __init__(self, address: str | None = None, *, timeout: float | None = DEFAULT_TIMEOUT, listen_timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        tls: Tls | bool | None = None,
+        token: Token | None = None,
+        credentials: Credentials | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        listen_timeout: float | None = None,
+    ) -> None:
         self.address = resolve_address(address)
-        super().__init__(AioWire(self.address), timeout, listen_timeout)
+        super().__init__(AioWire(self.address, credentials or Credentials(self.address, tls, token)), timeout, listen_timeout)
 
     def watch_job(self, job_id: str, *, heartbeat: Seconds | None = None) -> AsyncJobHandle:
         """A handle on a job that somebody has started. Nothing is asked before it is iterated or waited for; closing it leaves the job alone.
@@ -69,23 +84,32 @@ class AsyncClient(Core):
 class AioWire:
     """grpc.aio behind the seam."""
 
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._channel: grpc.aio.Channel | None = None
+    def __init__(self, address: str, credentials: Credentials) -> None:
+        # Its channel is not made here: one belongs to the loop that is running then.
+        self._line: Line[grpc.aio.Channel] = Line(address, credentials, grpc.aio.insecure_channel, grpc.aio.secure_channel)
+        self._reason: Metadata = ()
 
     async def unary(self, rpc: Rpc[Req, Resp], request: Req, timeout: float | None) -> Resp:
         """See Wire."""
-        call: Callable[..., Any] = self._open().unary_unary(rpc.path, _encode, rpc.answer.FromString)
+        channel = self._line.channel()
+        call: Callable[..., Any] = channel.unary_unary(rpc.path, _encode, rpc.answer.FromString)
         try:
-            answer: Resp = await call(request, timeout=timeout)
+            answer: Resp = await call(request, timeout=timeout, metadata=self._metadata())
         except grpc.aio.AioRpcError as error:
             raise _error(error) from None
         return answer
 
     def stream(self, rpc: Rpc[Req, Resp], request: Req, timeout: float | None, *, patient: bool = False) -> AioStream[Resp]:
         """See Wire."""
-        call: Callable[..., Any] = self._open().unary_stream(rpc.path, _encode, rpc.answer.FromString)
-        return AioStream(call(request, timeout=timeout, wait_for_ready=patient))
+        channel = self._line.channel()
+        call: Callable[..., Any] = channel.unary_stream(rpc.path, _encode, rpc.answer.FromString)
+        return AioStream(call(request, timeout=timeout, wait_for_ready=patient, metadata=self._metadata()), channel)
+
+    def because(self, reason: str) -> Self:
+        """See Wire."""
+        other = copy.copy(self)
+        other._reason = reason_metadata(reason)
+        return other
 
     async def sleep(self, seconds: float) -> None:
         """See Wire."""
@@ -93,21 +117,20 @@ class AioWire:
 
     async def close(self) -> None:
         """See Wire."""
-        if self._channel is not None:
-            await self._channel.close()
+        for channel in list(self._line.opened):
+            await channel.close()
 
-    def _open(self) -> grpc.aio.Channel:
-        # Not in the constructor: a channel belongs to the loop that is running when it is made.
-        if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self._address, options=list(CHANNEL_OPTIONS))
-        return self._channel
+    def _metadata(self) -> Metadata:
+        return (*self._line.metadata(), *self._reason)
 
 
 class AioStream(Generic[Resp]):
     """An open call of grpc.aio."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, channel: grpc.aio.Channel) -> None:
         self._call = call
+        self._channel = channel
+        """Kept: a channel that nobody has any more is closed."""
         self._closed = False
 
     async def initial_metadata(self, timeout: float | None = None) -> Mapping[str, str]:

@@ -46,6 +46,12 @@ class Core(Methods):
         other._timeout, other._listen_timeout = timeout, listen_timeout
         return other
 
+    def because(self, reason: str) -> Self:
+        """The same client on the same connection, whose calls say why they are made: the server's audit log has it."""
+        other = copy.copy(self)
+        other._wire = self._wire.because(reason)
+        return other
+
     def _ask(self, row: Read[..., Any], request: Message) -> Coroutine[Any, Any, Any]:
         async def answer() -> Any:
             return row.pick(await self._unary(row.rpc, request))

@@ -7,7 +7,17 @@ import importlib.util
 import sys
 
 # What the `server` extra brings and nothing else here needs; virtrpc_server itself is in every wheel.
-SERVER_PACKAGES = ("libvirt", "msgspec", "pydantic_settings", "defusedxml", "opentelemetry.sdk", "grpc_health", "grpc_reflection")
+SERVER_PACKAGES = (
+    "cryptography",
+    "jwt",
+    "libvirt",
+    "msgspec",
+    "pydantic_settings",
+    "defusedxml",
+    "opentelemetry.sdk",
+    "grpc_health",
+    "grpc_reflection",
+)
 
 
 def missing_packages() -> list[str]:

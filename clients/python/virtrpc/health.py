@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import grpc
 
-from virtrpc.address import CHANNEL_OPTIONS
+from virtrpc.credentials import Credentials, Line
 
 DEFAULT_TIMEOUT = 5.0
 SERVING, UNKNOWN = "SERVING", "SERVICE_UNKNOWN"
@@ -18,15 +18,16 @@ _STATUSES = ("UNKNOWN", SERVING, "NOT_SERVING", UNKNOWN)
 _STRING, _ENUM = 0x0A, 0x08
 
 
-def check(address: str, service: str = "", timeout: float = DEFAULT_TIMEOUT) -> str:
+def check(address: str, service: str = "", timeout: float = DEFAULT_TIMEOUT, credentials: Credentials | None = None) -> str:
     """What the server at an address says of a name ("" is its own): SERVING, NOT_SERVING or UNKNOWN; SERVICE_UNKNOWN where it has no such name.
 
     Raises ConnectionError where nothing is said in `timeout` seconds.
     """
-    with grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+    credentials = credentials or Credentials(address)
+    with Line(address, credentials, grpc.insecure_channel, grpc.secure_channel).channel() as channel:
         ask = channel.unary_unary(_CHECK, request_serializer=_request, response_deserializer=_status)
         try:
-            return str(ask(service, timeout=timeout))
+            return str(ask(service, timeout=timeout, metadata=credentials.metadata()))
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return UNKNOWN

@@ -177,7 +177,7 @@ class AsyncJobHandle:
     def _retry(self, error: errors.VirtrpcError, pause: Backoff) -> float:
         if self._deadline.passed:
             raise errors.make_error(grpc.StatusCode.DEADLINE_EXCEEDED, message="you stopped listening before the job ended", job=self.job) from error
-        if self._attached and isinstance(error, REFUSALS):
+        if self._attached and isinstance(error, REFUSALS) and error.retry_after is None:
             error.job = self.job
             raise error
         return pause.next(error.retry_after)

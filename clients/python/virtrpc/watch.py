@@ -105,7 +105,7 @@ class AsyncWatch(Generic[Batch]):
             self.resume_token, self._lost = "", True
         elif not self._begun:
             return trials.pause(error)
-        elif isinstance(error, _REFUSALS) and not self._deadline.passed:
+        elif isinstance(error, _REFUSALS) and error.retry_after is None and not self._deadline.passed:
             raise error
         return pause.next(error.retry_after)
 

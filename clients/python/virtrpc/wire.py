@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
@@ -66,6 +66,10 @@ class Wire(Protocol):
 
     def stream(self, rpc: Rpc[Req, Resp], request: Req, timeout: float | None, *, patient: bool = False) -> Stream[Resp]:
         """Opens a call that gives many answers for at most `timeout` seconds. A `patient` one waits for a server that is away, at no cost."""
+        ...
+
+    def because(self, reason: str) -> Self:
+        """The same channel, with another reason for its calls."""
         ...
 
     async def sleep(self, seconds: float) -> None:

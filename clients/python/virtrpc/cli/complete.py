@@ -67,5 +67,5 @@ def _complete(ctx: typer.Context, incomplete: str, ask: Callable[[Client], Itera
     try:
         with Client(address, timeout=DEADLINE_SECONDS) as client:
             return sorted(name for name in ask(client) if name.startswith(incomplete))
-    except VirtrpcError:
+    except (VirtrpcError, ValueError):
         return []  # a shell has no place for an error between two keys

@@ -49,7 +49,7 @@ class _Follower:
         self._told_ready = False
 
     async def run(self, start: Start, detach: bool) -> int:
-        async with AsyncClient(self._session.address, listen_timeout=self._session.timeout) as client:
+        async with self._session.listener() as client:
             client.on_broken = self._lost
             with self._screen, self._interrupts(asyncio.current_task()):
                 try:

@@ -24,4 +24,4 @@ def add_to(app: typer.Typer) -> None:
 
 def health(session: Session, name: Name = "") -> int:
     """Say whether the server serves, for probes: 0 SERVING, 1 any other answer, 3 none within --timeout (5 s)."""
-    return start.health(session.address, name, session.timeout, session.json)
+    return start.health(session.address, name, session.timeout, session.json, session.credentials)

@@ -30,7 +30,7 @@ from virtrpc.cli import (
     tuning,
     watches,
 )
-from virtrpc.cli.parts import Address, Json, Timeout
+from virtrpc.cli.parts import Address, Ca, Certificate, Json, Key, Reason, ServerName, Timeout, TokenFile
 from virtrpc.cli.session import FAILED, complain
 
 _EPILOG = (
@@ -50,6 +50,12 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     address: Address = None,
+    ca: Ca = None,
+    client_certificate: Certificate = None,
+    client_key: Key = None,
+    server_name: ServerName = None,
+    token_file: TokenFile = None,
+    reason: Reason = None,
     timeout: Timeout = None,
     as_json: Json = False,
     version: Annotated[bool, typer.Option("--version", help="Say which version this is.", callback=_version, is_eager=True)] = False,

@@ -14,6 +14,8 @@ import typer
 from virtrpc.address import ADDRESS_VARIABLE, DEFAULT_ADDRESS, resolve_address
 from virtrpc.cli import complete, params
 from virtrpc.cli.session import INTERRUPTED, Session
+from virtrpc.cli.start import credentials_of
+from virtrpc.credentials import CA_VARIABLE, CERTIFICATE_VARIABLE, KEY_VARIABLE, PUBLIC, TOKEN_FILE_VARIABLE
 from virtrpc.refs import domain_ref, job_options
 from virtrpc.v1 import types_pb2 as t
 
@@ -56,16 +58,49 @@ def option(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
-def _session(ctx: typer.Context, address: str | None, timeout: str | None, as_json: bool) -> Session:
-    given: dict[str, Any] = ctx.find_root().params
-    limit = timeout or given.get("timeout")
+def _session(ctx: typer.Context, **here: Any) -> Session:
+    before: dict[str, Any] = ctx.find_root().params
+    given = {name: value or before.get(name) for name, value in here.items()}
+    limit = given["timeout"]
+    address = resolve_address(given["address"])
     return Session(
-        resolve_address(address or given.get("address")),
+        address,
         None if limit is None else params.parse_seconds(limit),
-        as_json or bool(given.get("as_json")),
+        bool(given["as_json"]),
+        credentials_of(address, given),
+        given["reason"] or "",
     )
 
 
+Ca = Annotated[
+    str | None,
+    typer.Option("--ca", metavar="FILE", help=f"Speak TLS: the server's CA, or {PUBLIC}; else ${CA_VARIABLE}.", rich_help_panel=CONNECTION),
+]
+Certificate = Annotated[
+    str | None,
+    typer.Option("--client-certificate", metavar="FILE", help=f"Your certificate; else ${CERTIFICATE_VARIABLE}.", rich_help_panel=CONNECTION),
+]
+Key = Annotated[
+    str | None,
+    typer.Option("--client-key", metavar="FILE", help=f"Its key; else ${KEY_VARIABLE}.", rich_help_panel=CONNECTION),
+]
+ServerName = Annotated[
+    str | None,
+    typer.Option("--server-name", metavar="NAME", help="The name in the server's certificate.", rich_help_panel=CONNECTION),
+]
+TokenFile = Annotated[
+    str | None,
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help=f"Where your token is; else ${TOKEN_FILE_VARIABLE}.",
+        rich_help_panel=CONNECTION,
+    ),
+]
+Reason = Annotated[
+    str | None,
+    typer.Option("--reason", metavar="TEXT", help="Why you do it: the server notes it down.", rich_help_panel=CONNECTION),
+]
 Address = Annotated[
     str | None,
     typer.Option(
@@ -93,7 +128,19 @@ Hosts = Annotated[
 
 PARTS: dict[Any, Part] = {
     Session: Part(
-        (option("ctx", typer.Context), option("address", Address, None), option("timeout", Timeout, None), option("as_json", Json, False)), _session
+        (
+            option("ctx", typer.Context),
+            option("address", Address, None),
+            option("ca", Ca, None),
+            option("client_certificate", Certificate, None),
+            option("client_key", Key, None),
+            option("server_name", ServerName, None),
+            option("token_file", TokenFile, None),
+            option("reason", Reason, None),
+            option("timeout", Timeout, None),
+            option("as_json", Json, False),
+        ),
+        _session,
     ),
     t.DomainRef: Part(
         (

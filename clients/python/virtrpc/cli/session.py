@@ -14,9 +14,11 @@ from rich.text import Text
 
 from virtrpc import errors
 from virtrpc.address import ADDRESS_VARIABLE
-from virtrpc.advice import advice
+from virtrpc.advice import advice, connection_advice
+from virtrpc.aio import AsyncClient
 from virtrpc.cli import text
 from virtrpc.core import DEFAULT_TIMEOUT
+from virtrpc.credentials import Credentials
 from virtrpc.sync import Client
 from virtrpc.v1 import types_pb2 as t
 
@@ -33,10 +35,17 @@ class Session:
     address: str
     timeout: float | None
     json: bool
+    credentials: Credentials
+    reason: str = ""
 
     def client(self) -> Client:
         """A blocking client, for everything that is not followed."""
-        return Client(self.address, timeout=DEFAULT_TIMEOUT if self.timeout is None else self.timeout, listen_timeout=self.timeout)
+        timeout = DEFAULT_TIMEOUT if self.timeout is None else self.timeout
+        return Client(self.address, credentials=self.credentials, timeout=timeout, listen_timeout=self.timeout).because(self.reason)
+
+    def listener(self) -> AsyncClient:
+        """A client for what is followed."""
+        return AsyncClient(self.address, credentials=self.credentials, listen_timeout=self.timeout).because(self.reason)
 
     def document(self, message: Message) -> None:
         """Prints a message as one JSON document."""
@@ -99,7 +108,7 @@ def complain(words: str, kind: str = "error") -> None:
 def explain(error: errors.VirtrpcError, address: str) -> str:
     """An error in a line: what happened, its reason, what belongs to it, what to do next."""
     if isinstance(error, errors.ServerUnavailable) and not error.reason:
-        hint = f"is virtrpcd running there? --address or {ADDRESS_VARIABLE} names another server"
+        hint = connection_advice(error.message) or f"is virtrpcd running there? --address or {ADDRESS_VARIABLE} names another server"
         return f"cannot reach the virtrpc server at {address}: {error.message} - {hint}"
     pairs = ", ".join(f"{key}: {value}" for key, value in sorted(error.metadata.items()) if value and value not in error.message)
     next_step = "name one of its hosts; the command's --help says where" if error.metadata.get("field") == "host" else advice(error.reason)
