@@ -9,7 +9,6 @@ import sys
 # What the `server` extra brings and nothing else here needs; virtrpc_server itself is in every wheel.
 SERVER_PACKAGES = (
     "cryptography",
-    "jwt",
     "libvirt",
     "msgspec",
     "pydantic_settings",
