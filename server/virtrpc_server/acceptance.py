@@ -14,7 +14,7 @@ from grpc import aio
 from virtrpc.v1 import job_pb2, spec_pb2, types_pb2
 from virtrpc_drivers.operations import AnyOperation, Create, Define, DefineSaveImage, Migrate, Restore
 from virtrpc_server import tracing
-from virtrpc_server.caller import about, caller_name
+from virtrpc_server.caller import about, call, caller_name
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal
 from virtrpc_server.heartbeats import Heartbeats
@@ -23,7 +23,7 @@ from virtrpc_server.listening import Listener
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.messages.jobs import job_bytes
 from virtrpc_server.orders.common import invalid
-from virtrpc_server.records import Job, OnDisconnect
+from virtrpc_server.records import Job, OnDisconnect, Origin
 from virtrpc_server.specs.site import Place, site_of_host
 from virtrpc_server.verbs import ASKING, ASKING_RUN_LIMIT
 
@@ -145,7 +145,7 @@ class Acceptance:
     async def _run(self, request: VerbRequest, context: Context, make: MakeOrder) -> Updates:
         silence = self._heartbeats.silence(request.options, "options.heartbeat")
         with await self._accepted(request, make) as listener:
-            job = await listener.stored()
+            job = await self._stored(listener)
             tracing.note({"virtrpc.job.id": job.id})
             # From here on nothing ends in trailers only: a proxy would take that for "never began" and run the verb again.
             await context.send_initial_metadata(((JOB_ID_METADATA, job.id),))
@@ -154,11 +154,23 @@ class Acceptance:
         if job.problem is not None:
             raise Refusal(job.problem)
 
+    async def _stored(self, listener: Listener) -> Job:
+        try:
+            return await listener.stored()
+        except Refusal:
+            call.get().accepted = False
+            raise
+
     async def _accepted(self, request: VerbRequest, make: MakeOrder) -> Listener:
         digest, options = fingerprint(request), request.options
+        this = call.get()
+        this.request_id = options.request_id[:MAX_REQUEST_ID]
         # Asked before the domain is looked up: the first call's job may have removed, moved or renamed it.
         listener = self._jobs.attach(caller_name(), options.request_id, digest, _on_disconnect(options))
-        return listener if listener is not None else self._jobs.accept(await make(digest))
+        if listener is None:
+            listener = self._jobs.accept(await make(digest))
+        this.accepted, this.job_id = True, listener.job.id
+        return listener
 
     def _update(self, job: Job) -> types_pb2.JobUpdate:
         return job_bytes(job, self._jobs).update  # type: ignore[return-value]  # the transport takes bytes for a message that is serialised already
@@ -188,12 +200,19 @@ def _order(
         generation=generation,
         destination_host=destination_host,
         owner=caller_name(),
+        origin=_origin(),
         request_id=_request_id(options),
         on_disconnect=_on_disconnect(options),
         wait_limit=_wait_limit(options),
         run_limit=_run_limit(options, operation.verb),
         fingerprint=digest,
     )
+
+
+def _origin() -> Origin:
+    this = call.get()
+    caller = this.caller
+    return Origin(this.rpc, caller.way, caller.names if len(caller.names) > 1 else (), this.peer, this.reason)
 
 
 def fingerprint(request: Any) -> str:  # any verb's request message

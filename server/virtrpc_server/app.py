@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from virtrpc_drivers.proxy import ProcessDriver
+from virtrpc_server.audit import make_audit
 from virtrpc_server.core import Core, DriverFactory
 from virtrpc_server.guard import Guard
 from virtrpc_server.hosts import Host, Hosts
@@ -31,7 +32,9 @@ class App:
     def __init__(self, settings: Settings, make_driver: DriverFactory = ProcessDriver, store: Store | None = None) -> None:
         self.settings = settings
         self.lag = Lag(settings.lag_warning)
-        self.core = Core(settings, make_driver, store)
+        self.audit = make_audit(settings)
+        self.core = Core(settings, make_driver, store, ends=self.audit)
+        audits = () if self.audit is None else (self.audit,)
         names = [host.name for host in self.hosts]
         observers = [RpcDurations(self.core.jobs.recorded)] if settings.metrics_listen else []
         self.tls = None if settings.tls is None else Tls(settings.tls)
@@ -42,7 +45,7 @@ class App:
             tls=self.tls,
             access=Access(int(settings.socket_mode, 8), settings.socket_group),
             hosts=names,
-            guard=Guard(Identities(settings), gates=(Limits(settings.limits),), observers=observers),
+            guard=Guard(Identities(settings), gates=(Limits(settings.limits), *audits), observers=(*audits, *observers)),
             limits=settings.limits,
         )
         self.core.add_to(self.transport.server)
@@ -62,8 +65,10 @@ class App:
         return f"{sum(connected)} of {len(connected)} hosts connected, {running} jobs running, {queued} queued"
 
     async def start(self) -> None:
-        """Begin to reach the hosts, take up the jobs of an earlier life, and listen. Raises ListenError, InUse."""
+        """Begin to reach the hosts, take up the jobs of an earlier life, and listen. Raises ListenError, InUse, AuditError."""
         self.lag.start()
+        if self.audit is not None:
+            await self.audit.start()
         await self.core.start(self._connection_changed)
         await self.transport.start()
         if self.metrics is not None:
@@ -82,6 +87,8 @@ class App:
         if self.metrics is not None:
             await self.metrics.stop()
         await self.core.close()
+        if self.audit is not None:
+            await self.audit.close()
         self.lag.stop()
         log.info("the event loop was late by %s", self.lag.read())
 

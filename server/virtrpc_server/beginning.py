@@ -72,6 +72,7 @@ class Beginning:
             if job.host not in jobs.hosts and (left := without_host(job, jobs.clock())) is not None:
                 stored[place] = left
                 jobs.keep(self._ended_without_host(left))
+                jobs.ends.ended(left)
         take_up(jobs, stored)
         self._unread = None
         jobs.forget()

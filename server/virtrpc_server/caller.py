@@ -69,6 +69,14 @@ class Call:
     """On the clock of perf_counter."""
     caller: Caller = NOBODY
     """Known before the first gate; an RPC whose caller could not be told keeps this."""
+    peer: str = ""
+    """Where it came from, as gRPC writes it: unix:, ipv4:10.0.0.1:40000."""
+    request_id: str = ""
+    """A verb's, once it was read."""
+    job_id: str = ""
+    """The job that it is about, or has made."""
+    accepted: bool = False
+    """Whether it has made a job, or found the one that it made when it was first sent."""
     domain: Identity | None = None
     """Once it is known; None until then, and for what is about none or about many."""
 
@@ -98,6 +106,14 @@ call: ContextVar[Call] = ContextVar("call", default=_NONE)
 def caller_name() -> str:
     """Who owns what this task begins."""
     return call.get().caller.name
+
+
+def about_job(job_id: str, host: str, uuid: str, name: str) -> None:
+    """Note which job the RPC that this task serves is about."""
+    this = call.get()
+    if this is not _NONE:
+        this.job_id = job_id
+        this.domain = Identity(host, uuid, name)
 
 
 def about(host: str, uuid: str, name: str) -> None:

@@ -19,7 +19,7 @@ from virtrpc_server.heartbeats import Heartbeats
 from virtrpc_server.history import Retention
 from virtrpc_server.hosts import Host, HostConfig, Hosts
 from virtrpc_server.job import JobService
-from virtrpc_server.jobs import Jobs
+from virtrpc_server.jobs import Ends, Jobs
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.migration import Migrations
 from virtrpc_server.paging import Pager
@@ -43,6 +43,7 @@ class Core:
         make_driver: DriverFactory = ProcessDriver,
         store: Store | None = None,
         clock: Callable[[], float] = time.time,
+        ends: Ends | None = None,
     ) -> None:
         self._settings = settings
         self._make_driver = make_driver
@@ -52,7 +53,7 @@ class Core:
         self._budgets = Budgets(clock)
         self.hosts = Hosts([self._host(host) for host in settings.hosts])
         retention = Retention(settings.history_jobs, settings.history_days * 86_400)
-        self.jobs = Jobs(self.hosts, self.domains, store or MemoryStore(), clock, retention, settings.limits.jobs)
+        self.jobs = Jobs(self.hosts, self.domains, store or MemoryStore(), clock, retention, settings.limits.jobs, ends)
 
     def add_to(self, server: aio.Server) -> None:
         """Serve the three services there."""

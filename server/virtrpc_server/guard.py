@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -125,7 +125,7 @@ class Guard(aio.ServerInterceptor):
     async def _traced(self, method: Method, request: Any, context: Context) -> Any:
         service, _, rpc = method.path.rpartition("/")
         headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        this = Call(service, rpc, method.streams, unquote(headers.get(REASON_METADATA, ""))[:MAX_REASON], headers.get("traceparent", ""))
+        this = Call(service, rpc, method.streams, reason_of(headers), headers.get("traceparent", ""), peer=context.peer())
         if not tracing.wanted(headers):
             return await self._answered(this, method, request, context, None)
         where = self.addresses.get("unix" if context.peer().startswith("unix") else "tcp", {})
@@ -192,6 +192,12 @@ def _describe(span: Span, this: Call, problem: Problem | None) -> None:
         if status in SERVERS_FAULTS:
             tracing.failed(span, problem.reason)
     span.set_attributes({name: value for name, value in attributes.items() if value})
+
+
+def reason_of(headers: Mapping[str, str]) -> str:
+    """The reason as it may be shown and stored: not too long, and without what a terminal would obey."""
+    reason = unquote(headers.get(REASON_METADATA, ""))[:MAX_REASON]
+    return reason if reason.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in reason)
 
 
 def _problem(error: Exception) -> Problem:

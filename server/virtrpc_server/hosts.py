@@ -24,7 +24,6 @@ from virtrpc_drivers.protocol import (
     StuckCalls,
 )
 from virtrpc_drivers.values import Group, HostInfo, Slot, Stamp, VerbSupport
-from virtrpc_server.auditing import Attention, Audit, Poll
 from virtrpc_server.budgets import Budget, Budgets, keep_learning
 from virtrpc_server.domains import Domains, Entry, Observed, Tally
 from virtrpc_server.errors import refuse
@@ -32,6 +31,7 @@ from virtrpc_server.host_sampling import LIVE_SECONDS as HOST_LIVE_SECONDS
 from virtrpc_server.host_sampling import HostSampler
 from virtrpc_server.probing import Probes
 from virtrpc_server.refresh import Refresher
+from virtrpc_server.rereading import Attention, Audit, Poll
 from virtrpc_server.sampling import SAMPLE_PERIOD, Sampler
 from virtrpc_server.slots import Slots
 from virtrpc_server.verbs import KINDS, Kind

@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from virtrpc_drivers.operations import AnyOperation
 from virtrpc_drivers.protocol import Report
 from virtrpc_drivers.values import Group, Slot, VerbSupport
 from virtrpc_server import tracing, verbs
 from virtrpc_server.beginning import Beginning
+from virtrpc_server.caller import about_job
 from virtrpc_server.domains import Domains, Entry
 from virtrpc_server.endings import in_vain
 from virtrpc_server.errors import RETRY_SECONDS, Refusal, not_yet, refuse, too_much
@@ -25,7 +26,7 @@ from virtrpc_server.feed import Feed
 from virtrpc_server.history import DEFAULT_RETENTION, History, Retention
 from virtrpc_server.hosts import Freshness, Host, Hosts
 from virtrpc_server.listening import Followed, Listener, Past
-from virtrpc_server.records import CancelReason, Job, JobState, OnDisconnect, WaitingFor, number_of
+from virtrpc_server.records import NO_ORIGIN, CancelReason, Job, JobState, OnDisconnect, Origin, WaitingFor, number_of
 from virtrpc_server.recovery import Revived
 from virtrpc_server.running import Run
 from virtrpc_server.serialised import Serialised
@@ -67,6 +68,7 @@ class Order:
     name: str
     generation: int | None = None
     owner: str = ""
+    origin: Origin = NO_ORIGIN
     request_id: str = ""
     on_disconnect: OnDisconnect = OnDisconnect.WITHDRAW
     wait_limit: float = DEFAULT_WAIT_LIMIT
@@ -74,6 +76,26 @@ class Order:
     destination_host: str = ""
     fingerprint: str = ""
     """A hash of the request without its clocks and on_disconnect: what a repeated request_id must match."""
+
+
+class Ends(Protocol):
+    """Who is told once of each job that has ended."""
+
+    def ended(self, job: Job) -> None:
+        """It is over, and that is stored."""
+
+    def remembered(self, job: Job) -> None:
+        """It was over when this life of the server began: an earlier one may have told of it."""
+
+
+class Unheard:
+    """Nobody is."""
+
+    def ended(self, job: Job) -> None:
+        """It is over."""
+
+    def remembered(self, job: Job) -> None:
+        """It was over."""
 
 
 class Jobs:
@@ -87,6 +109,7 @@ class Jobs:
         clock: Callable[[], float] = time.time,
         retention: Retention = DEFAULT_RETENTION,
         each: int = 0,
+        ends: Ends | None = None,
     ) -> None:
         self.recorded = Recorded()
         self.hosts = hosts
@@ -99,6 +122,7 @@ class Jobs:
         self.serialised_holders: Serialised[tuple[int, float], bytes] = Serialised(64)
         """Who is in the way of many, as streams send it: by the identity of the holders, and when they were told."""
         self.draining = False
+        self.ends = ends or Unheard()
         self._each = each
         """How many jobs one owner may have at once; 0 is no limit."""
         self._owned: Counter[str] = Counter()
@@ -128,12 +152,15 @@ class Jobs:
 
     def remember(self, job: Job) -> None:
         """A job of an earlier life that is over."""
+        self.ends.remembered(job)
         self._note(job)
         self.publish(job)
         self._history.add(job)
 
     def go_on(self, job: Job) -> Run:
         """A job of an earlier life that is not over, or whose call is not."""
+        if job.finished:
+            self.ends.remembered(job)
         run = self._runs[job.id] = Revived(self, job)
         self._owned[job.owner] += 1
         self._note(job)
@@ -222,6 +249,7 @@ class Jobs:
             generation=order.generation,
             operation=operation,
             owner=order.owner,
+            origin=order.origin,
             request_id=order.request_id,
             fingerprint=order.fingerprint,
             on_disconnect=order.on_disconnect,
@@ -278,6 +306,7 @@ class Jobs:
         job = self.feed.get(job_id)
         if job is None:
             raise not_found(job_id)
+        about_job(job.id, job.host, job.uuid, job.name)
         return job
 
     def ids(self) -> list[str]:
@@ -345,6 +374,7 @@ class Jobs:
         run = self._runs.get(job_id)
         if run is None:
             return self.known(job_id), CancelOutcome.ALREADY_FINISHED
+        about_job(job_id, run.job.host, run.job.uuid, run.job.name)
         outcome = CancelOutcome.ABORTING if run.job.abortable else CancelOutcome.NOT_ABORTABLE
         if run.job.finished:
             outcome = CancelOutcome.ALREADY_FINISHED
@@ -442,7 +472,8 @@ class Jobs:
         """Forget the finished jobs that are kept no longer."""
         forgotten = list(self._history.expired())
         for job_id in forgotten:
-            self._forget_request(self.known(job_id))
+            if (job := self.feed.get(job_id)) is not None:
+                self._forget_request(job)
             self.feed.remove(job_id)
             del self._order[bisect_left(self._order, job_id)]
         if forgotten:

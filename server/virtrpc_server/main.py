@@ -106,6 +106,13 @@ def serve(
             help="A scheme that a migration's destination URI may have, any number of times.", show_default="qemu+tls qemu+tcp xen+tls xen+tcp"
         ),
     ] = None,
+    audit_log: Annotated[
+        str | None,
+        typer.Option(metavar="PATH|stderr|none", help="Where audit lines go.", show_default="audit.log in --state-dir where it listens on TCP"),
+    ] = None,
+    audit_required: Annotated[
+        bool | None, typer.Option("--audit-required", help="Refuse what changes something while no audit line can be written.")
+    ] = None,
     limit: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=NUMBER", help="What one caller may have, such as jobs=100, any number of times.", show_default="see the manual"),
@@ -136,6 +143,7 @@ def serve(
         "drain_timeout": drain_timeout,
         "state_dir": state_dir, "journal": journal, "journal_sync": journal_sync, "history_days": history_days, "history_jobs": history_jobs,
         "path_roots": path_root or None, "migration_schemes": migration_scheme or None, "limits": limit or None,
+        "audit_log": audit_log, "audit_required": audit_required,
         "heartbeat": heartbeat, "lag_warning": lag_warning, "log_level": log_level, "log_format": log_format,
         "tracing": tracing, "tracing_ratio": tracing_ratio, "tracing_endpoint": tracing_endpoint,
         "metrics_listen": metrics_listen, "metrics_insecure": metrics_insecure,
@@ -187,6 +195,7 @@ async def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once. Returns the exit code."""
     from virtrpc_server import tracing
     from virtrpc_server.app import build
+    from virtrpc_server.audit import AuditError
     from virtrpc_server.notify import Notifier
     from virtrpc_server.store import InUse
     from virtrpc_server.unix_socket import ListenError
@@ -208,7 +217,7 @@ async def run(settings: Settings) -> int:
         log.info("%s: draining", signal.Signals(await asked).name)
         systemd.stopping()
         await app.drain()
-    except (ListenError, InUse) as error:
+    except (ListenError, InUse, AuditError) as error:
         print(f"virtrpcd: {error}", file=sys.stderr)
         return EXIT_FAILED
     finally:

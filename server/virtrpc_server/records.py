@@ -87,6 +87,20 @@ class Holder:
     """What it waits for itself, with what is waited for here in its hands."""
 
 
+class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who asked for a job beyond its owner's name, and why: for the audit log, which tells of it when the job is over."""
+
+    rpc: str = ""
+    way: str = ""
+    names: tuple[str, ...] = ()
+    """All that the caller was known as, where that is more than the owner."""
+    peer: str = ""
+    reason: str = ""
+
+
+NO_ORIGIN = Origin()
+
+
 class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     """One verb on its way, or done. Times are wall time in seconds, limits seconds.
 
@@ -111,6 +125,7 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     created: float
     support: VerbSupport
     """What the hypervisor's table said of the verb when the job was accepted."""
+    origin: Origin = NO_ORIGIN
     detached: bool = False
     """Whether any caller wanted it to go on whoever leaves."""
     secret: bool = False

@@ -482,6 +482,7 @@ class Run:
         else:
             self._leave()
         self._record.publish()
+        self._jobs.ends.ended(self.job)
         if not out:
             self._jobs.ended(self)
 

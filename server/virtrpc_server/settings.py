@@ -229,6 +229,10 @@ class Settings(BaseSettings):
     """Schemes with transports that a migration's destination URI may have. ssh is not among them: the daemon would run a program as root."""
     limits: Annotated[LimitSettings, NoDecode, BeforeValidator(_read_limits)] = Field(default_factory=LimitSettings)
     """What one caller may have."""
+    audit_log: str = "auto"
+    """Where audit lines go: a path, stderr, none, or auto: audit.log in `state_dir` where the server listens on a TCP address."""
+    audit_required: bool = False
+    """Refuse what changes something while no audit line can be written."""
     heartbeat: float = Field(default=15.0, gt=0)
     """The longest silence of a stream, in seconds."""
     lag_warning: float = Field(default=0.1, gt=0)
@@ -345,6 +349,20 @@ class Settings(BaseSettings):
                 "guests. Set metrics_insecure if that is meant"
             )
         return self
+
+    @property
+    def audit_path(self) -> Path | None:
+        """The file of the audit log; None where there is none."""
+        if self.audit_log in ("none", "stderr", "-"):
+            return None
+        if self.audit_log != "auto":
+            return Path(self.audit_log)
+        return self.state_dir / "audit.log" if self.listen is not None else None
+
+    @property
+    def audited(self) -> bool:
+        """Whether there is an audit log."""
+        return self.audit_log in ("stderr", "-") or self.audit_path is not None
 
     def roots_of(self, host: HostSettings) -> tuple[str, ...]:
         """The directories below which file paths in requests to this host must resolve."""

@@ -14,7 +14,8 @@ from virtrpc.address import DEFAULT_ADDRESS, resolve_address
 
 # Frozen: a name that goes or changes its meaning breaks somebody's program, so removing one here needs a line in the changelog.
 PUBLIC = """
-    DEFAULT_ADDRESS Aborted AgentUnresponsive AlreadyExists AmbiguousName AsyncClient AsyncJobHandle AsyncListing AsyncWatch Busy Cancelled Client
+    DEFAULT_ADDRESS Aborted AgentUnresponsive AlreadyExists AmbiguousName AsyncClient AsyncJobHandle AsyncListing AsyncWatch AuditUnavailable
+    Busy Cancelled Client
     DeadlineExceeded DomainMirror FailedPrecondition HostReadOnly HostUnreachable HypervisorDenied Internal Interrupted InvalidArgument JobHandle
     JobMirror JobNotFound JournalUnavailable LimitExceeded
     Listing MigrationUnsafe MonitorUnresponsive NotFound NotReady OperationFailed OutcomeUnknown PermissionDenied Preempted ResourceLacking RunTimeout

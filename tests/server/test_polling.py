@@ -14,9 +14,9 @@ from tests.virtual_time import on_virtual_time, wall
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.sim import effects
 from virtrpc_drivers.values import DomainReading, Group, Listed, Listing, Readings, State
-from virtrpc_server.auditing import CLOSE_SECONDS, LONGEST_POLL_SECONDS, POLL_SECONDS, ROTATION_SECONDS, SHARE
 from virtrpc_server.domains import Domains
 from virtrpc_server.hosts import Freshness, Host, HostConfig
+from virtrpc_server.rereading import CLOSE_SECONDS, LONGEST_POLL_SECONDS, POLL_SECONDS, ROTATION_SECONDS, SHARE
 
 
 class Silent(FakeDriver):

@@ -1535,6 +1535,9 @@ const (
 	// RESOURCE_EXHAUSTED: you have more jobs queued and running than the server lets anybody; metadata "limit". No job was made: retry after the time in
 	// google.rpc.RetryInfo, or cancel some. DestroyDomain is never refused so.
 	ErrorReason_ERROR_REASON_TOO_MANY_JOBS ErrorReason = 64
+	// FAILED_PRECONDITION: this server's audit log cannot be written (its disk is full or hangs), and it is set to change nothing without it. Nothing was
+	// begun, and queries are answered as ever. Free space where the audit log is, then retry.
+	ErrorReason_ERROR_REASON_AUDIT_UNAVAILABLE ErrorReason = 65
 	// ABORTED: wait_timeout passed while the job was queued; metadata "waiting_for", "holder_job_id", "holder_kind", "holder_owner",
 	// "holder_age_seconds", "holder_foreign_text". Nothing was changed: retry, wait longer, or cancel the holder.
 	ErrorReason_ERROR_REASON_WAIT_TIMEOUT ErrorReason = 80
@@ -1605,6 +1608,7 @@ var (
 		62:  "ERROR_REASON_RATE_LIMITED",
 		63:  "ERROR_REASON_TOO_MANY_STREAMS",
 		64:  "ERROR_REASON_TOO_MANY_JOBS",
+		65:  "ERROR_REASON_AUDIT_UNAVAILABLE",
 		80:  "ERROR_REASON_WAIT_TIMEOUT",
 		81:  "ERROR_REASON_BUSY",
 		82:  "ERROR_REASON_CANCELLED",
@@ -1654,6 +1658,7 @@ var (
 		"ERROR_REASON_RATE_LIMITED":                 62,
 		"ERROR_REASON_TOO_MANY_STREAMS":             63,
 		"ERROR_REASON_TOO_MANY_JOBS":                64,
+		"ERROR_REASON_AUDIT_UNAVAILABLE":            65,
 		"ERROR_REASON_WAIT_TIMEOUT":                 80,
 		"ERROR_REASON_BUSY":                         81,
 		"ERROR_REASON_CANCELLED":                    82,
@@ -3350,6 +3355,8 @@ type Job struct {
 	// How it went, oldest first, where the hypervisor reports progress: at most 64 readings, evenly over its whole life, the first and the last among
 	// them. Sent by GetJob alone, with include_samples; no part of a revision.
 	Samples []*ProgressSample `protobuf:"bytes,34,rep,name=samples,proto3" json:"samples,omitempty"`
+	// Why it was started, in its caller's words: the header virtrpc-reason, cut to 512 characters.
+	Reason string `protobuf:"bytes,35,opt,name=reason,proto3" json:"reason,omitempty"`
 	// CancelJob would stop it now.
 	Abortable bool `protobuf:"varint,40,opt,name=abortable,proto3" json:"abortable,omitempty"`
 	// Why not, where abortable is false and the job is not over: for people.
@@ -3571,6 +3578,13 @@ func (x *Job) GetSamples() []*ProgressSample {
 		return x.Samples
 	}
 	return nil
+}
+
+func (x *Job) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
 }
 
 func (x *Job) GetAbortable() bool {
@@ -6007,7 +6021,7 @@ const file_virtrpc_v1_types_proto_rawDesc = "" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
 	"\x03uri\x18\x02 \x01(\tR\x03uri\x12\x12\n" +
 	"\x04uuid\x18\x03 \x01(\tR\x04uuid\x12\x12\n" +
-	"\x04name\x18\x04 \x01(\tR\x04name\"\xec\x10\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\"\x84\x11\n" +
 	"\x03Job\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12'\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x13.virtrpc.v1.JobKindR\x04kind\x122\n" +
@@ -6038,7 +6052,8 @@ const file_virtrpc_v1_types_proto_rawDesc = "" +
 	"\tmigration\x18\x1f \x01(\v2\x1d.virtrpc.v1.MigrationProgressR\tmigration\x12*\n" +
 	"\x06backup\x18  \x01(\v2\x12.virtrpc.v1.BackupR\x06backup\x121\n" +
 	"\tblock_job\x18! \x01(\v2\x14.virtrpc.v1.BlockJobR\bblockJob\x124\n" +
-	"\asamples\x18\" \x03(\v2\x1a.virtrpc.v1.ProgressSampleR\asamples\x12\x1c\n" +
+	"\asamples\x18\" \x03(\v2\x1a.virtrpc.v1.ProgressSampleR\asamples\x12\x16\n" +
+	"\x06reason\x18# \x01(\tR\x06reason\x12\x1c\n" +
 	"\tabortable\x18( \x01(\bR\tabortable\x12!\n" +
 	"\fabort_reason\x18) \x01(\tR\vabortReason\x12)\n" +
 	"\x10cancel_requested\x18* \x01(\bR\x0fcancelRequested\x12=\n" +
@@ -6447,7 +6462,7 @@ const file_virtrpc_v1_types_proto_rawDesc = "" +
 	"\x14MigrationStorageCopy\x12&\n" +
 	"\"MIGRATION_STORAGE_COPY_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aMIGRATION_STORAGE_COPY_ALL\x10\x01\x12&\n" +
-	"\"MIGRATION_STORAGE_COPY_INCREMENTAL\x10\x02*\xe0\f\n" +
+	"\"MIGRATION_STORAGE_COPY_INCREMENTAL\x10\x02*\x84\r\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12\x1c\n" +
@@ -6480,7 +6495,8 @@ const file_virtrpc_v1_types_proto_rawDesc = "" +
 	" ERROR_REASON_JOURNAL_UNAVAILABLE\x10=\x12\x1d\n" +
 	"\x19ERROR_REASON_RATE_LIMITED\x10>\x12!\n" +
 	"\x1dERROR_REASON_TOO_MANY_STREAMS\x10?\x12\x1e\n" +
-	"\x1aERROR_REASON_TOO_MANY_JOBS\x10@\x12\x1d\n" +
+	"\x1aERROR_REASON_TOO_MANY_JOBS\x10@\x12\"\n" +
+	"\x1eERROR_REASON_AUDIT_UNAVAILABLE\x10A\x12\x1d\n" +
 	"\x19ERROR_REASON_WAIT_TIMEOUT\x10P\x12\x15\n" +
 	"\x11ERROR_REASON_BUSY\x10Q\x12\x1a\n" +
 	"\x16ERROR_REASON_CANCELLED\x10R\x12\x1c\n" +

@@ -33,6 +33,7 @@ ADVICE: Mapping[str, str] = {
     "RESOURCE_LACKING": "free memory, disk space or devices, then retry",
     "NOT_READY": "look at it with `virtrpc job show JOB`, then retry",
     "JOURNAL_UNAVAILABLE": "free space in the server's state directory, or mend its journal, then retry",
+    "AUDIT_UNAVAILABLE": "free space where the server's audit log is, then retry",
     "RATE_LIMITED": "call less often: the server lets nobody call more",
     "TOO_MANY_STREAMS": "close some watches; one watch tells of all domains, or of all jobs",
     "TOO_MANY_JOBS": "wait until some of your jobs are over, or cancel some (`virtrpc jobs`)",

@@ -107,6 +107,10 @@ class JournalUnavailable(FailedPrecondition):
     """The server cannot write or read its journal of jobs (its disk is full, its file damaged); nothing was begun. Queries are answered."""
 
 
+class AuditUnavailable(FailedPrecondition):
+    """The server cannot write its audit log, and is set to change nothing without it; nothing was begun. Queries are answered."""
+
+
 class LimitExceeded(VirtrpcError):
     """More than the server lets one caller have (`reason`, `metadata["limit"]`), or a longer message than it takes. Nothing was begun."""
 
@@ -200,6 +204,7 @@ BY_REASON: Mapping[str, type[VirtrpcError]] = {
     "RESOURCE_LACKING": ResourceLacking,
     "NOT_READY": NotReady,
     "JOURNAL_UNAVAILABLE": JournalUnavailable,
+    "AUDIT_UNAVAILABLE": AuditUnavailable,
     "RATE_LIMITED": LimitExceeded,
     "TOO_MANY_STREAMS": LimitExceeded,
     "TOO_MANY_JOBS": LimitExceeded,

@@ -66,6 +66,7 @@ def _but_holders(job: Job, hosts: Hosts) -> types_pb2.Job:
         domain=_identity(job),
         owner=job.owner,
         request_id=job.request_id,
+        reason=job.origin.reason,
         revision=job.revision,
         backup=backup_message(job.backup) if job.backup is not None else None,
         block_job=_block_job(job.operation) if isinstance(job.operation, AnyBlocks) else None,

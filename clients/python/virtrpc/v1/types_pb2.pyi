@@ -1007,6 +1007,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: you have more jobs queued and running than the server lets anybody; metadata "limit". No job was made: retry after the time in
     google.rpc.RetryInfo, or cancel some. DestroyDomain is never refused so.
     """
+    ERROR_REASON_AUDIT_UNAVAILABLE: _ErrorReason.ValueType  # 65
+    """FAILED_PRECONDITION: this server's audit log cannot be written (its disk is full or hangs), and it is set to change nothing without it. Nothing was
+    begun, and queries are answered as ever. Free space where the audit log is, then retry.
+    """
     ERROR_REASON_WAIT_TIMEOUT: _ErrorReason.ValueType  # 80
     """ABORTED: wait_timeout passed while the job was queued; metadata "waiting_for", "holder_job_id", "holder_kind", "holder_owner",
     "holder_age_seconds", "holder_foreign_text". Nothing was changed: retry, wait longer, or cancel the holder.
@@ -1132,6 +1136,10 @@ time in google.rpc.RetryInfo. One WatchDomains or WatchJobs tells of everything.
 ERROR_REASON_TOO_MANY_JOBS: ErrorReason.ValueType  # 64
 """RESOURCE_EXHAUSTED: you have more jobs queued and running than the server lets anybody; metadata "limit". No job was made: retry after the time in
 google.rpc.RetryInfo, or cancel some. DestroyDomain is never refused so.
+"""
+ERROR_REASON_AUDIT_UNAVAILABLE: ErrorReason.ValueType  # 65
+"""FAILED_PRECONDITION: this server's audit log cannot be written (its disk is full or hangs), and it is set to change nothing without it. Nothing was
+begun, and queries are answered as ever. Free space where the audit log is, then retry.
 """
 ERROR_REASON_WAIT_TIMEOUT: ErrorReason.ValueType  # 80
 """ABORTED: wait_timeout passed while the job was queued; metadata "waiting_for", "holder_job_id", "holder_kind", "holder_owner",
@@ -2117,6 +2125,7 @@ class Job(_message.Message):
     BACKUP_FIELD_NUMBER: _builtins.int
     BLOCK_JOB_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     ABORTABLE_FIELD_NUMBER: _builtins.int
     ABORT_REASON_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
@@ -2153,6 +2162,8 @@ class Job(_message.Message):
     """Its place among those that wait for the same thing, from 1. Unset while it does not wait in a queue of ours."""
     on_disconnect: Global___OnDisconnect.ValueType
     """What happens when its callers leave."""
+    reason: _builtins.str
+    """Why it was started, in its caller's words: the header virtrpc-reason, cut to 512 characters."""
     abortable: _builtins.bool
     """CancelJob would stop it now."""
     abort_reason: _builtins.str
@@ -2285,6 +2296,7 @@ class Job(_message.Message):
         backup: Global___Backup | None = ...,
         block_job: Global___BlockJob | None = ...,
         samples: _abc.Iterable[Global___ProgressSample] | None = ...,
+        reason: _builtins.str = ...,
         abortable: _builtins.bool = ...,
         abort_reason: _builtins.str = ...,
         cancel_requested: _builtins.bool = ...,
@@ -2304,7 +2316,7 @@ class Job(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "backup", b"backup", "backup_domain_result", b"backup_domain_result", "block_job", b"block_job", "block_job_result", b"block_job_result", "create_checkpoint_result", b"create_checkpoint_result", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "progress", b"progress", "queue_position", b"queue_position", "result", b"result", "run_timeout", b"run_timeout", "start_time", b"start_time", "update_time", b"update_time", "wait_timeout", b"wait_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "abort_reason", b"abort_reason", "abortable", b"abortable", "backup", b"backup", "backup_domain_result", b"backup_domain_result", "block_job", b"block_job", "block_job_result", b"block_job_result", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "create_checkpoint_result", b"create_checkpoint_result", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "evidence", b"evidence", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "holders", b"holders", "job_id", b"job_id", "kind", b"kind", "may_still_apply", b"may_still_apply", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "on_disconnect", b"on_disconnect", "owner", b"owner", "phase", b"phase", "progress", b"progress", "queue_position", b"queue_position", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run_timeout", b"run_timeout", "samples", b"samples", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "wait_timeout", b"wait_timeout", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "abort_reason", b"abort_reason", "abortable", b"abortable", "backup", b"backup", "backup_domain_result", b"backup_domain_result", "block_job", b"block_job", "block_job_result", b"block_job_result", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "create_checkpoint_result", b"create_checkpoint_result", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "evidence", b"evidence", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "holders", b"holders", "job_id", b"job_id", "kind", b"kind", "may_still_apply", b"may_still_apply", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "on_disconnect", b"on_disconnect", "owner", b"owner", "phase", b"phase", "progress", b"progress", "queue_position", b"queue_position", "reason", b"reason", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run_timeout", b"run_timeout", "samples", b"samples", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "wait_timeout", b"wait_timeout", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__queue_position: _TypeAlias = _typing.Literal["queue_position"]  # noqa: Y015
     _WhichOneofArgType__queue_position: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position"]  # noqa: Y015
