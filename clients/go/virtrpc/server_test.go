@@ -20,7 +20,7 @@ const guard = 60 * time.Second
 
 const (
 	// quick has saves that take a moment, slow has saves that do not end.
-	quick = "quick=sim://quick/?domains=8&running=8&save_seconds=0.5&progress_seconds=0.05"
+	quick = "quick=sim://quick/?domains=8&running=8&save_seconds=1.5&progress_seconds=0.05"
 	slow  = "slow=sim://slow/?domains=8&running=8&save_seconds=600&progress_seconds=0.05"
 )
 
