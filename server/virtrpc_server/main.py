@@ -7,12 +7,15 @@ where a second signal cut a drain short.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import logging
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LAST_WORDS_SECONDS = 3.0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 
@@ -121,6 +125,8 @@ def serve(
     lag_warning: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="How long the event loop may be held up before that is logged.", show_default="0.1")
     ] = None,
+    metrics: Annotated[str | None, typer.Option(help="Where metrics are sent: none or otlp.", show_default="none")] = None,
+    metrics_seconds: Annotated[float | None, typer.Option(metavar="SECONDS", help="How often they are sent.", show_default="60")] = None,
     metrics_listen: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="A TCP address on which Prometheus finds /metrics.", show_default="none")
     ] = None,
@@ -129,11 +135,13 @@ def serve(
     ] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.", show_default="INFO")] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.", show_default="text")] = None,
+    log_otlp: Annotated[bool | None, typer.Option("--log-otlp", help="Send the log by OTLP as well.")] = None,
     tracing: Annotated[str | None, typer.Option(help="none, console or otlp.", show_default="none")] = None,
     tracing_ratio: Annotated[
         float | None, typer.Option(metavar="SHARE", help="The share of traces that is recorded, from 0 to 1.", show_default="1")
     ] = None,
-    tracing_endpoint: Annotated[str | None, typer.Option(metavar="URL", help="For otlp: such as http://127.0.0.1:4317.")] = None,
+    tracing_endpoint: Annotated[str | None, typer.Option(metavar="URL", help="For traces, instead of --otlp-endpoint.")] = None,
+    otlp_endpoint: Annotated[str | None, typer.Option(metavar="URL", help="The collector: such as http://127.0.0.1:4317.")] = None,
     config: ConfigOption = None,
 ) -> None:
     """Serve the hosts. Flags go before the environment (VIRTRPC_SOCKET and so on), that before the file."""
@@ -145,7 +153,9 @@ def serve(
         "path_roots": path_root or None, "migration_schemes": migration_scheme or None, "limits": limit or None,
         "audit_log": audit_log, "audit_required": audit_required,
         "heartbeat": heartbeat, "lag_warning": lag_warning, "log_level": log_level, "log_format": log_format,
+        "log_otlp": log_otlp,
         "tracing": tracing, "tracing_ratio": tracing_ratio, "tracing_endpoint": tracing_endpoint,
+        "otlp_endpoint": otlp_endpoint, "metrics": metrics, "metrics_seconds": metrics_seconds,
         "metrics_listen": metrics_listen, "metrics_insecure": metrics_insecure,
     }  # fmt: skip
     settings = _load(flags, config)
@@ -200,7 +210,8 @@ async def run(settings: Settings) -> int:
     from virtrpc_server.store import InUse
     from virtrpc_server.unix_socket import ListenError
 
-    tracing.configure(tracing.make_exporter(settings.tracing, settings.tracing_endpoint), settings.tracing_ratio)
+    tracing.configure(tracing.make_exporter(settings.tracing, settings.tracing_endpoint or settings.otlp_endpoint), settings.tracing_ratio)
+    exported = _export_log(settings.otlp_endpoint) if settings.log_otlp else None
     try:
         app = build(settings)
     except ConfigurationError as error:
@@ -222,9 +233,36 @@ async def run(settings: Settings) -> int:
         return EXIT_FAILED
     finally:
         await app.stop()
-        await asyncio.to_thread(tracing.shutdown)
+        await _bounded(tracing.shutdown)
+        if exported is not None:
+            logging.getLogger().removeHandler(exported)
+            await _bounded(exported.close)
         systemd.close()
     return 0
+
+
+def _export_log(endpoint: str | None) -> logging.Handler:
+    from virtrpc_server.telemetry.log_export import LogExport, make_exporter
+
+    handler = LogExport(make_exporter(endpoint))
+    logging.getLogger().addHandler(handler)
+    return handler
+
+
+async def _bounded(work: Callable[[], None]) -> None:
+    """Give what sends its last words to a collector a few seconds; a daemon thread, since a dead collector would hold up the end of others."""
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop has not waited
+                loop.call_soon_threadsafe(over.set)
+
+    threading.Thread(target=run, name="last-words", daemon=True).start()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(over.wait(), LAST_WORDS_SECONDS)
 
 
 def tame_collector() -> None:

@@ -237,6 +237,10 @@ class Settings(BaseSettings):
     """The longest silence of a stream, in seconds."""
     lag_warning: float = Field(default=0.1, gt=0)
     """Seconds that something may hold up the event loop before that is logged."""
+    metrics: Literal["none", "otlp"] = "none"
+    """Where metrics are sent, beside what `metrics_listen` offers."""
+    metrics_seconds: float = Field(default=60.0, gt=0)
+    """How often they are sent."""
     metrics_listen: str | None = None
     """A TCP address on which Prometheus finds /metrics, HOST:PORT."""
     metrics_insecure: bool = False
@@ -244,12 +248,16 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
     """Whether each entry of the log is a line of text or a JSON object."""
+    log_otlp: bool = False
+    """Whether the server's log is sent by OTLP as well."""
     tracing: Literal["none", "console", "otlp"] = "none"
     """Where spans go."""
     tracing_ratio: float = Field(default=1.0, ge=0, le=1)
     """The share of traces that is recorded of those that begin here; where a caller brings a trace, it decides."""
     tracing_endpoint: str | None = None
-    """For otlp: such as http://127.0.0.1:4317. Without it OTEL_EXPORTER_OTLP_ENDPOINT decides."""
+    """For traces, instead of `otlp_endpoint`."""
+    otlp_endpoint: str | None = None
+    """The collector's address for all that is sent by OTLP, such as http://127.0.0.1:4317. Without it OTEL_EXPORTER_OTLP_ENDPOINT decides."""
 
     @classmethod
     def settings_customise_sources(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from contextvars import ContextVar
 
 from virtrpc_drivers.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, JsonFormatter, begin
 from virtrpc_server import caller, tracing
 from virtrpc_server.records import Job
 
+SELDOM_SECONDS = 60.0
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _job: ContextVar[Job | None] = ContextVar("job", default=None)
 
@@ -39,7 +41,27 @@ class ServerFormatter(JsonFormatter):
         return about()
 
 
+class Seldom(logging.Filter):
+    """Lets what the exporters say through once a minute: a collector that is away must not fill the log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is written."""
+        if not record.name.startswith("opentelemetry"):
+            return True
+        key, now = (record.name, str(record.msg)), time.monotonic()
+        if now - self._said.get(key, float("-inf")) < SELDOM_SECONDS:
+            return False
+        self._said[key] = now
+        return True
+
+
 def configure(level: str, log_format: str) -> None:
     """Write the log to stderr; driver processes follow."""
     begin(level, ServerFormatter() if log_format == "json" else logging.Formatter(TEXT))
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Seldom())
     os.environ[LEVEL_VARIABLE], os.environ[FORMAT_VARIABLE] = level, log_format
