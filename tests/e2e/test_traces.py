@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import grpc
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import format_span_id, format_trace_id
 
 from tests.beds.collector import Collector, Span, collector
 from tests.e2e.server import Server
@@ -145,6 +150,34 @@ async def test_who_does_not_record_is_not_recorded(server: Server, kept: Collect
         await channel.query.GetDomain(q.GetDomainRequest(domain=name_of(4)), metadata=metadata("d" * 32))
     await found(kept, "d" * 32, "virtrpc.v1.QueryService/GetDomain")
     assert {span.trace for span in kept.spans} <= {CALLER, "a" * 32, "b" * 32, "d" * 32}
+
+
+async def test_the_python_clients_send_the_trace_that_they_are_in(server: Server, kept: Collector) -> None:
+    """In a span of OpenTelemetry both clients' RPCs are below it; nobody has to hand anything on."""
+
+    def blocking() -> None:
+        with server.blocking() as client:
+            client.get_host(host="try")
+
+    with TracerProvider(shutdown_on_exit=False).get_tracer("caller").start_as_current_span("work") as span:
+        async with server.client() as client:
+            await client.get_domain("guest-4")
+        await asyncio.to_thread(blocking)
+    here = span.get_span_context()
+    names = ("virtrpc.v1.QueryService/GetDomain", "virtrpc.v1.QueryService/GetHost")
+    trace = await found(kept, format_trace_id(here.trace_id), *names)
+    assert {only(trace, name).parent for name in names} == {format_span_id(here.span_id)}
+
+
+async def test_the_command_line_goes_on_with_a_scripts_trace(server: Server, kept: Collector) -> None:
+    """TRACEPARENT in its environment is its RPC's parent."""
+    trace_id = "f" * 31 + "e"
+    command = (sys.executable, "-c", "from virtrpc.cli.main import main; main()", "--address", server.address, "list")
+    environment = {**os.environ, "TRACEPARENT": f"00-{trace_id}-{PARENT}-01"}
+    run = await asyncio.create_subprocess_exec(*command, env=environment, stdout=subprocess.DEVNULL)
+    assert await run.wait() == 0
+    trace = await found(kept, trace_id, "virtrpc.v1.QueryService/ListDomains")
+    assert trace[0].parent == PARENT
 
 
 async def test_the_log_is_json_and_names_trace_and_job(server: Server) -> None:

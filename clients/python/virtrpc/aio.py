@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from virtrpc import errors
+from virtrpc import errors, trace
 from virtrpc.address import resolve_address
 from virtrpc.core import DEFAULT_TIMEOUT, Core
 from virtrpc.credentials import Credentials, Line, Metadata, Tls, Token, reason_metadata
@@ -121,7 +121,7 @@ class AioWire:
             await channel.close()
 
     def _metadata(self) -> Metadata:
-        return (*self._line.metadata(), *self._reason)
+        return (*self._line.metadata(), *self._reason, *trace.headers())
 
 
 class AioStream(Generic[Resp]):

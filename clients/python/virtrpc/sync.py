@@ -12,7 +12,7 @@ from typing import Any, Generic, Self
 import grpc
 from google.protobuf.message import Message
 
-from virtrpc import errors
+from virtrpc import errors, trace
 from virtrpc.address import resolve_address
 from virtrpc.core import DEFAULT_TIMEOUT, Core
 from virtrpc.credentials import Credentials, Line, Metadata, Tls, Token, reason_metadata
@@ -232,7 +232,7 @@ class SyncWire:
             channel.close()
 
     def _metadata(self) -> Metadata:
-        return (*self._line.metadata(), *self._reason)
+        return (*self._line.metadata(), *self._reason, *trace.headers())
 
 
 class SyncStream(Generic[Resp]):

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from virtrpc import trace
 from virtrpc.cli import (
     agent,
     backup,
@@ -64,6 +65,7 @@ def _options(
 
     The options below may stand before or after the command.
     """
+    trace.inherit()
 
 
 for _commands in (
