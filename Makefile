@@ -14,7 +14,7 @@ MATRIX := qemu kvm power arm64 s390x lxc xen esx vpx vmware openvz test vz hyper
 # Each has a target test-client-NAME.
 CLIENTS := python go
 
-.PHONY: help setup demo test test-fast test-faults test-restart test-mesh test-clients $(CLIENTS:%=test-client-%) test-hypervisors test-at-hand $(MATRIX:%=test-%) check serve proto bench soak lock clean
+.PHONY: help setup demo test test-fast test-faults test-restart test-mesh test-clients $(CLIENTS:%=test-client-%) test-hypervisors test-at-hand $(MATRIX:%=test-%) check serve proto image sbom audit bench soak lock clean
 
 help: ## list these words
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -79,6 +79,16 @@ serve: setup ## run the server here (ARGS='--host NAME=URI')
 proto: setup ## generate the stubs, and Envoy's routes, from the contract
 	@$(PYTHON) proto/generate.py
 	@$(PYTHON) server/envoy/generate.py
+
+image: setup ## build the container image without an engine, and run it (localhost/virtrpc in buildah's storage, in the cache)
+	@$(PYTHON) -m tests.image.build
+	@$(PYTHON) -m pytest -m image tests/image $(ARGS)
+
+sbom: setup ## what the server consists of, as CycloneDX: build/sbom.json
+	@$(PYTHON) -m tests.image.supply sbom
+
+audit: setup ## whether anything that the server consists of has a known vulnerability (needs PyPI's or OSV's service)
+	@$(PYTHON) -m tests.image.supply audit
 
 bench: setup ## measure the server: a table, build/bench.json, build/bench.svg (ARGS='--rows queries --rounds 2')
 	@$(PYTHON) -m tests.bench.run $(ARGS)
