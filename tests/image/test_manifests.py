@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -64,7 +65,13 @@ def test_the_kustomization_has_every_file() -> None:
     kustomization = documents()["Kustomization"]
     named = [*kustomization["resources"], *(file for made in kustomization["configMapGenerator"] for file in made["files"])]
     assert sorted([*named, KUSTOMIZATION]) == sorted(path.name for path in HOME.iterdir())
-    assert {made["name"] for made in kustomization["configMapGenerator"]} == {v["configMap"]["name"] for v in pod()["volumes"] if "configMap" in v}
+    mounted = {source["configMap"]["name"] for source in projected() if "configMap" in source}
+    assert mounted == {made["name"] for made in kustomization["configMapGenerator"]}
+
+
+def projected() -> list[Any]:
+    """What the volume of the configuration is made of."""
+    return [source for volume in pod()["volumes"] for source in volume.get("projected", {}).get("sources", ())]
 
 
 # One server a node, and one journal a server
@@ -138,6 +145,18 @@ def test_probes_are_patient() -> None:
 
 
 # Who reaches it
+
+
+def test_callers_need_a_certificate() -> None:
+    """The shipped configuration listens with TLS alone, for clients of its authority, and the files that it names are those of the mounted secret."""
+    settings = load(config=CONFIG)
+    assert settings.tls is not None
+    assert not settings.insecure
+    (secret,) = (source["secret"] for source in projected() if "secret" in source)
+    place = Path(mounts(server())["config"]["mountPath"])
+    wanted = {settings.tls.certificate, settings.tls.key, settings.tls.client_ca}
+    assert wanted == {place / item["path"] for item in secret["items"]}
+    assert {item["key"] for item in secret["items"]} == {"tls.crt", "tls.key", "ca.crt"}
 
 
 def test_the_service_leads_to_the_server() -> None:

@@ -176,8 +176,7 @@ class Started:
         """What is refused once the domain's own disks are known. Blocks."""
         if isinstance(operation, CreateSnapshot | CopyBlock | Backup) and operation.reuse_external and self.host_is_local:
             xml = connection.lookupByUUIDString(operation.uuid).XMLDesc(0)
-            sockets = operation.sockets if isinstance(operation, Backup) else ()
-            chains.check([path for path in operation.files if path not in sockets], xml, self.settings.path_roots)
+            chains.check([path for path in operation.files if path not in operation.no_images], xml, self.settings.path_roots)
 
     @property
     def host_is_local(self) -> bool:

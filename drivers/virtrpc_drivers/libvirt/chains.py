@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,10 +23,11 @@ _SECONDS = 10
 def check(files: Iterable[str], domain_xml: str, roots: Sequence[str]) -> None:
     """Refuse images of this machine that lead outside the allowed directories, unless to what the domain's disks lie on anyway.
 
-    Raises PATH_NOT_ALLOWED; OPERATION_FAILED for what cannot be looked into.
+    Raises PATH_NOT_ALLOWED, for what is not to be seen from here as well: in a container that may be there for the hypervisor all the same.
+    OPERATION_FAILED for what cannot be looked into.
     """
     known = {os.path.realpath(path) for path in _of_domain(domain_xml)}
-    waiting, seen = [path for path in files if Path(path).exists()], set[str]()
+    waiting, seen = list(files), set[str]()
     while waiting:
         path = waiting.pop()
         if len(seen) > MAX_CHAIN:
@@ -33,7 +35,7 @@ def check(files: Iterable[str], domain_xml: str, roots: Sequence[str]) -> None:
         seen.add(path)
         further = [link for link in _links(path) if os.path.realpath(link) not in known]
         paths.check(further, roots, local=True)
-        waiting += [link for link in further if link not in seen and Path(link).exists()]
+        waiting += [link for link in further if link not in seen]
 
 
 def _of_domain(domain_xml: str) -> Iterator[str]:
@@ -53,9 +55,17 @@ def _links(path: str) -> Iterator[str]:
             yield str(Path(path).parent / name)
 
 
+def _is_image(path: str) -> bool:
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISBLK(mode)
+
+
 def _info(path: str) -> dict[str, Any]:
-    if not Path(path).is_file() and not Path(path).is_block_device():
-        raise failure(Reason.PATH_NOT_ALLOWED, f"{path!r} is neither a file nor a block device")
+    if not _is_image(path):
+        raise failure(Reason.PATH_NOT_ALLOWED, f"{path!r} is neither a file nor a block device, or this server does not see it")
     program = shutil.which("qemu-img")
     if program is None:
         raise failure(Reason.FAILED, f"qemu-img is not there to look into {path!r}, which is to be used as it is")

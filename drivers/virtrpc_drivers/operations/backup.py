@@ -33,6 +33,10 @@ class Backup(Operation, frozen=True, kw_only=True):
         return (server.socket,) if server is not None and server.socket else ()
 
     @property
+    def no_images(self) -> tuple[str, ...]:
+        return self.sockets
+
+    @property
     def new_files(self) -> tuple[str, ...]:
         """Those of its files that the hypervisor makes, and that must not be there yet."""
         return () if self.reuse_external else tuple(disk.path for disk in self.asked.disks if disk.path and not disk.block_device)

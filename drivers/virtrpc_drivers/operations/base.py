@@ -18,6 +18,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         return ()
 
     @property
+    def no_images(self) -> tuple[str, ...]:
+        """Those of its files that are no images of disks."""
+        return ()
+
+    @property
     def abortable(self) -> bool:
         """Whether this very operation can be aborted, where the hypervisor can abort its kind at all."""
         return True

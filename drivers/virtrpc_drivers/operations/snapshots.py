@@ -35,6 +35,11 @@ class CreateSnapshot(Operation, frozen=True):
     def files(self) -> tuple[str, ...]:
         return image_xml.files(self.xml, "domainsnapshot")
 
+    @property
+    def no_images(self) -> tuple[str, ...]:
+        memory = parse(self.xml, "domainsnapshot").find("memory")
+        return () if memory is None else (memory.get("file", ""),)
+
 
 class RevertToSnapshot(Operation, frozen=True):
     """virDomainRevertToSnapshot. `after`: "", "running" or "paused"."""

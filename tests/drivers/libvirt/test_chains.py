@@ -30,10 +30,19 @@ def refusal(image: Path, root: Path, domain: str = NOTHING) -> Reason:
 
 
 def test_what_lies_inside_is_used(tmp_path: Path) -> None:
-    """An image on its own, one whose backing file is beside it, and one that is not there yet, which the hypervisor speaks of."""
+    """An image on its own, and one whose backing file is beside it."""
     base = made(tmp_path / "base")
     over = made(tmp_path / "over", "-b", base.name, "-F", "qcow2")
-    chains.check([str(base), str(over), str(tmp_path / "nothing")], NOTHING, [str(tmp_path)])
+    chains.check([str(base), str(over)], NOTHING, [str(tmp_path)])
+
+
+def test_what_is_not_seen_from_here_is_refused(tmp_path: Path) -> None:
+    """An image that is not there, and one whose backing file is not: the hypervisor may see both, where the server runs in a container."""
+    assert refusal(tmp_path / "nothing", tmp_path) is Reason.PATH_NOT_ALLOWED
+    base = made(tmp_path / "base")
+    over = made(tmp_path / "over", "-b", str(base), "-F", "qcow2")
+    base.unlink()
+    assert refusal(over, tmp_path) is Reason.PATH_NOT_ALLOWED
 
 
 def test_what_the_domain_lies_on_is_its_own(tmp_path: Path) -> None:
