@@ -30,7 +30,7 @@ test: setup ## every test, real guests included (ARGS='-k name' for some)
 	@$(PYTHON) -m pytest -n 2 $(ARGS)
 
 test-fast: setup ## the tests that start no hypervisor
-	@$(PYTHON) -m pytest -m 'not hypervisor and not matrix and not mesh and not restart' $(ARGS)
+	@$(PYTHON) -m pytest -m 'not hypervisor and not image and not matrix and not mesh and not restart' $(ARGS)
 
 test-faults: setup ## guests and daemons that are stopped, killed and flooded; minutes (ARGS='-k name' for some)
 	@$(PYTHON) -m pytest -m faults tests/faults $(ARGS)
