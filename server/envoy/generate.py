@@ -51,7 +51,15 @@ class Kind:
     """The same for Envoy."""
 
 
-UNLIMITED = "timeout: 0s, max_stream_duration: { max_stream_duration: 0s }"
+def within(limit: str) -> str:
+    """A route's limit for a call as a whole, or the caller's deadline where that is shorter. Neither counts against the server. 0s: none.
+
+    Envoy goes by `timeout` or by this, never by both: where a route has this one, its `timeout` is not in force.
+    """
+    return f"timeout: 0s, max_stream_duration: {{ max_stream_duration: {limit}, grpc_timeout_header_max: {limit} }}"
+
+
+UNLIMITED = within("0s")
 KINDS = (
     Kind(
         "query",
@@ -75,7 +83,7 @@ KINDS = (
         "60 s",
         "any time",
         "never",
-        "timeout: 0s, idle_timeout: 0s, max_stream_duration: { max_stream_duration: 60s }",
+        f"{within('60s')}, idle_timeout: 0s",
     ),
     Kind(
         "read",
@@ -84,8 +92,7 @@ KINDS = (
         "5 min",
         "any time",
         "no connection, refused stream, UNAVAILABLE",
-        "timeout: 0s, idle_timeout: 0s, max_stream_duration: { max_stream_duration: 300s }, "
-        f'retry_policy: {{ retry_on: "connect-failure,refused-stream,unavailable", {RETRIES} }}',
+        f'{within("300s")}, idle_timeout: 0s, retry_policy: {{ retry_on: "connect-failure,refused-stream,unavailable", {RETRIES} }}',
     ),
     Kind(
         "download",

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from shutil import copy2, rmtree
@@ -89,11 +89,9 @@ class Configuration:
         """The servers behind it."""
         return self._only(self.whole["static_resources"]["clusters"])
 
-    def route(self, name: str) -> Json:
-        """What happens to calls of an RPC."""
-        (found,) = [route for route in self.virtual_host["routes"] if route["name"] == name]
-        # Those of a kind are one object, as in the file.
-        found["route"] = copy.deepcopy(found["route"])
+    def kind(self, rpc: str) -> Json:
+        """What is done with calls of an RPC, and of all others of its kind: they share it, as in the file."""
+        (found,) = [route for route in self.virtual_host["routes"] if route["name"] == rpc]
         action: Json = found["route"]
         return action
 
@@ -118,17 +116,34 @@ def plain(configuration: Configuration) -> None:
 
 def servers(*addresses: Path | int) -> Change:
     """The servers behind Envoy, by Unix socket or by port on this machine; each later one stands in for those before it."""
+    return _upstream([(address,) for address in addresses])
 
-    def address(of: Path | int) -> Json:
-        return {"pipe": {"path": str(of)}} if isinstance(of, Path) else {"socket_address": {"address": "127.0.0.1", "port_value": of}}
+
+def side_by_side(*addresses: Path | int) -> Change:
+    """The same for servers that share the calls."""
+    return _upstream([addresses])
+
+
+def _upstream(priorities: Sequence[Sequence[Path | int]]) -> Change:
+    def endpoint(at: Path | int) -> Json:
+        return {"endpoint": {"address": {"pipe": {"path": str(at)}} if isinstance(at, Path) else _port(at)}}
 
     def change(configuration: Configuration) -> None:
-        places = [{"priority": number, "lb_endpoints": [{"endpoint": {"address": address(each)}}]} for number, each in enumerate(addresses)]
+        places = [{"priority": number, "lb_endpoints": [endpoint(at) for at in each]} for number, each in enumerate(priorities)]
         configuration.cluster["load_assignment"]["endpoints"] = places
         # A name is looked up, a path is not.
         configuration.cluster["type"] = "STATIC"
 
     return change
+
+
+def _port(number: int) -> Json:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": number}}
+
+
+def unchecked(configuration: Configuration) -> None:
+    """Nobody asks the servers for their health: what calls meet decides alone."""
+    del configuration.cluster["health_checks"]
 
 
 class Envoy:
@@ -166,7 +181,7 @@ class Envoy:
         """The configuration as a file; returns where."""
         configuration = Configuration()
         configuration.whole["admin"]["address"]["pipe"]["path"] = str(self._admin)
-        configuration.listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": self.port}
+        configuration.listener["address"] = _port(self.port)
         for change in self._changes:
             change(configuration)
         file = self.path / "envoy.json"
@@ -179,7 +194,7 @@ class Envoy:
 
     def start(self) -> None:
         """Start it, and return once it takes calls; after the first time on the same port."""
-        words = [str(program()), "-c", str(self.write()), "--disable-hot-restart", "--concurrency", "1", "-l", "warning", "--drain-time-s", "1"]
+        words = [str(program()), "-c", str(self.write()), "--disable-hot-restart", "--concurrency", "1", "-l", "warning", "--drain-time-s", "1", "--file-flush-interval-msec", "200"]
         self._admin.unlink(missing_ok=True)
         with self.log_file.open("ab") as log, self.access_log_file.open("ab") as access_log:
             self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=access_log, stderr=log)
@@ -199,7 +214,7 @@ class Envoy:
     def stats(self, beginning: str) -> dict[str, int]:
         """Its counters and gauges whose names begin so, without that beginning."""
         told = json.loads(self.admin("/stats?format=json"))["stats"]
-        return {stat["name"].removeprefix(beginning): stat["value"] for stat in told if stat.get("name", "").startswith(beginning)}
+        return {stat["name"].removeprefix(beginning): stat["value"] for stat in told if stat.get("name", " ").startswith(beginning)}
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End it, and its callers' connections with it."""

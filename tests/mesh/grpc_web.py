@@ -39,7 +39,7 @@ class WebCall:
 
     def messages(self, kind: type[M]) -> Iterator[M]:
         """The answers as they come; raises WebError at the end where the status is not OK."""
-        with closing(self._connection):
+        with closing(self._connection), closing(self._response):
             yield from self._frames(kind)
 
     def _frames(self, kind: type[M]) -> Iterator[M]:

@@ -24,19 +24,23 @@ class JsonCall:
 
     def answer(self) -> Json:
         """The whole answer."""
-        answer: Json = json.loads(self._response.read())
-        self._connection.close()
+        try:
+            answer: Json = json.loads(self._response.read())
+        finally:
+            self.leave()
         return answer
 
     def lines(self) -> Iterator[Json]:
         """The messages of a stream as they come, one a line."""
-        while line := self._response.readline():
-            if line.strip():
+        try:
+            while line := self._response.readline():
                 yield json.loads(line)
-        self._connection.close()
+        finally:
+            self.leave()
 
     def leave(self) -> None:
         """Hang up."""
+        self._response.close()
         self._connection.close()
 
 

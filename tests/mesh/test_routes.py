@@ -67,7 +67,9 @@ def test_time_outs_follow_from_what_an_rpc_waits_for(method: MethodDescriptor, r
         case _ if method.server_streaming:
             assert (time_out, whole) == (NEVER, NEVER)
         case types_pb2.WAITS_FOR_NOTHING:
+            # Envoy would not look at the time-out where there is the other.
             assert 0 < time_out <= 15
+            assert "max_stream_duration" not in route
         case types_pb2.WAITS_FOR_CONTROL:
             assert (time_out, seconds(route["idle_timeout"])) == (NEVER, NEVER)
             assert STEERING_SECONDS < whole <= 60
