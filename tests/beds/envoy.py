@@ -27,6 +27,7 @@ SHIPPED = ROOT / "server" / "envoy"
 HOME = "/etc/virtrpc/envoy"
 """Where the shipped files expect to lie."""
 GUARD = 60.0
+OPTIONS = ["--disable-hot-restart", "--concurrency", "1", "--drain-time-s", "1", "--file-flush-interval-msec", "200"]
 Json = dict[str, Any]
 
 
@@ -194,7 +195,7 @@ class Envoy:
 
     def start(self) -> None:
         """Start it, and return once it takes calls; after the first time on the same port."""
-        words = [str(program()), "-c", str(self.write()), "--disable-hot-restart", "--concurrency", "1", "-l", "warning", "--drain-time-s", "1", "--file-flush-interval-msec", "200"]
+        words = [str(program()), "-c", str(self.write()), "-l", "warning", *OPTIONS]
         self._admin.unlink(missing_ok=True)
         with self.log_file.open("ab") as log, self.access_log_file.open("ab") as access_log:
             self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=access_log, stderr=log)
