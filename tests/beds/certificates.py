@@ -65,13 +65,18 @@ class Authority:
         begins: datetime | None = None,
         lasts: timedelta = 2 * DAY,
         server: bool = False,
+        client: bool | None = None,
     ) -> Pair:
-        """NAME.pem and NAME.key, with these names in it; it `begins` a day ago. A second one of a name takes the first's place."""
+        """NAME.pem and NAME.key, with these names in it; it `begins` a day ago. A second one of a name takes the first's place.
+
+        It is a `client`'s where it is no `server`'s; a proxy's is both.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else [])
         made = _begun(subject, self.name, key, begins or datetime.now(UTC) - DAY, lasts)
-        purpose = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
-        made = made.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False).add_extension(_usage(ca=False), critical=True)
+        purposes = [ExtendedKeyUsageOID.SERVER_AUTH] if server else []
+        purposes += [ExtendedKeyUsageOID.CLIENT_AUTH] if client or (client is None and not server) else []
+        made = made.add_extension(x509.ExtendedKeyUsage(purposes), critical=False).add_extension(_usage(ca=False), critical=True)
         names: list[x509.GeneralName] = [
             *map(x509.DNSName, dns),
             *map(x509.UniformResourceIdentifier, uris),

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import yaml
 
+from tests.beds.certificates import Pair
 from tests.beds.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -162,6 +163,12 @@ class Envoy:
             copy2(SHIPPED / name, self.path / name)
             if name.endswith(".yaml"):
                 (self.path / name).write_text((self.path / name).read_text().replace(HOME, str(self.path)))
+
+    def put_certificates(self, own: Pair, authority: Path) -> None:
+        """Give it a certificate and an authority, as whoever rotates them does: each file moved into place, whole."""
+        for name, source in (("tls.key", own.key), ("tls.crt", own.certificate), ("ca.crt", authority)):
+            copy2(source, self.path / f".{name}")
+            (self.path / f".{name}").replace(self.path / name)
 
     @property
     def address(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,9 +15,11 @@ GUARD = 60.0
 class JsonCall:
     """One call; `status` and `headers` are there at once, the answer when it is asked for."""
 
-    def __init__(self, address: str, rpc: str, request: Json, **headers: str) -> None:
-        self._connection = http.client.HTTPConnection(address, timeout=GUARD)
-        sent = {"content-type": "application/json", **headers}
+    def __init__(self, address: str, rpc: str, request: Json, tls: ssl.SSLContext | None = None, **headers: str) -> None:
+        self._connection = (
+            http.client.HTTPSConnection(address, timeout=GUARD, context=tls) if tls else http.client.HTTPConnection(address, timeout=GUARD)
+        )
+        sent = {"content-type": "application/json", **{name.replace("_", "-"): text for name, text in headers.items()}}
         self._connection.request("POST", f"/virtrpc.v1.{rpc}", json.dumps(request), sent)
         self._response = self._connection.getresponse()
         self.status = self._response.status

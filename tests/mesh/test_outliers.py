@@ -138,6 +138,20 @@ def test_a_server_that_is_down_is_thrown_out(pair: tuple[Server, Server], number
                 first.send(signal.SIGCONT)
 
 
+def test_the_only_server_is_never_thrown_out(pair: tuple[Server, Server]) -> None:
+    """Where there is no other, calls that fail change nothing: the next one is tried on it, and succeeds once it is back."""
+    only, _ = pair
+    with Envoy(plain, servers(only.socket), unchecked) as envoy:
+        well = {"domain": {"name": "guest-1", "host": "well"}}
+        assert statuses(envoy, "QueryService/GetDomain", well) == {200}
+        only.kill()
+        assert statuses(envoy, "QueryService/GetDomain", well) == {503}
+        assert envoy.stats(OUTLIERS)["ejections_active"] == 0
+        assert envoy.stats(OUTLIERS)["ejections_overflow"] > 0
+        only.start()
+        wait_until(lambda: _status(envoy, "QueryService/GetDomain", well) == 200, "the server to be called again")
+
+
 def test_health_checks_find_a_server_that_hangs(pair: tuple[Server, Server]) -> None:
     """With the shipped checks nobody has to call it in vain: it is left alone, and taken back when it is well."""
     first, second = pair

@@ -175,6 +175,20 @@ async def test_a_repeated_verb_finds_its_job(sim: SimDaemon) -> None:
             assert await told(sim) == 1
 
 
+async def test_the_last_server_is_asked_to_its_end(sim: SimDaemon) -> None:
+    """Where no other could take them, queries and followers go to a server that goes down for as long as it answers."""
+    with Server(host(sim, save_seconds=6)) as server:
+        server.wait_live()
+        with Envoy(plain, servers(server.socket)) as envoy:
+            async with AsyncClient(envoy.address) as client:
+                followed = await client.managed_save_domain("guest-1")
+                server.send(signal.SIGTERM)
+                wait_until(lambda: envoy.stats("cluster.virtrpcd.")["membership_healthy"] == 0, "Envoy to hear that it goes down")
+                assert (await client.get_job(job_id=followed.job_id)).state == t.JOB_STATE_RUNNING
+                assert (await followed.wait()).state == t.JOB_STATE_SUCCEEDED
+        assert server.wait() == 0
+
+
 async def test_our_client_moves_on_when_its_server_goes_down(sim: SimDaemon) -> None:
     """It repeats by itself what a server that goes down refuses, until Envoy has found the next one: the shipped configuration, and no error."""
     with Server(host(sim)) as first, Server(host(sim)) as second:
