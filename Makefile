@@ -71,14 +71,12 @@ check: setup ## lint, format, strict types, contract, stubs in step: changes not
 	.venv/bin/buf lint proto
 	.venv/bin/buf breaking proto --against proto/baseline.binpb
 	$(PYTHON) proto/generate.py --check
-	$(PYTHON) server/envoy/generate.py --check
 
 serve: setup ## run the server here (ARGS='--host NAME=URI')
 	@.venv/bin/virtrpcd $(ARGS)
 
 proto: setup ## generate the stubs, and Envoy's routes, from the contract
 	@$(PYTHON) proto/generate.py
-	@$(PYTHON) server/envoy/generate.py
 
 image: setup ## build the container image without an engine, and run it (localhost/virtrpc in buildah's storage, in the cache)
 	@$(PYTHON) -m tests.image.build

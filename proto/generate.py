@@ -1,4 +1,4 @@
-"""Makes the stubs of each language in clients/ from proto/virtrpc/v1.
+"""Makes the stubs of each language in clients/, and the routes in server/envoy, from proto/virtrpc/v1.
 
     python proto/generate.py              write the stubs
     python proto/generate.py --check      fail where the committed stubs differ from what would be written
@@ -29,6 +29,8 @@ PROTO = Path(__file__).resolve().parent
 CLIENTS = PROTO.parent / "clients"
 PACKAGE = Path("virtrpc") / "v1"
 BASELINE = PROTO / "baseline.binpb"
+ENVOY = PROTO.parent / "server" / "envoy" / "generate.py"
+"""What follows from the contract for a proxy."""
 DIFF_LINES = 12
 GO_PACKAGE = "virtrpc.dev/go/virtrpcv1"
 
@@ -201,6 +203,8 @@ def main() -> None:
     else:
         for language in languages:
             write(language)
+    if not options.languages:
+        run(sys.executable, ENVOY, *(["--check"] if options.check else []))
     # A check of all is content with what can be checked here. What was named is wanted, and what is to be committed must be whole.
     if left_out and (options.languages or not options.check):
         sys.exit(1)

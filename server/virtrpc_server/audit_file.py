@@ -64,6 +64,9 @@ class AuditFile:
 
     def start(self) -> bytes:
         """Open it, and begin to write. Returns what an earlier life has written last. Raises OSError."""
+        if self._path is not None:
+            # A server's first start: it is opened before the journal makes the state directory.
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._reopen()
         found = self._tail()
         self._torn = bool(found) and not found.endswith(b"\n")

@@ -57,6 +57,16 @@ def test_lines_are_for_the_owner_alone(file: AuditFile, path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_a_first_start_makes_the_directory(tmp_path: Path) -> None:
+    """A state directory that nobody has made yet is made, for the owner alone."""
+    file = made(tmp_path / "state" / "audit.log")
+    file.start()
+    file.write(b"first")
+    file.close()
+    assert (tmp_path / "state" / "audit.log").read_text() == "first\n"
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+
+
 def test_rotation_by_renaming(file: AuditFile, path: Path) -> None:
     """After a rename lines go to a new file; none is lost."""
     file.write(b"one")
