@@ -51,7 +51,13 @@ export function connect(address?: string, options: ConnectOptions = {}): Client 
   const baseUrl = urlOf(place, tls !== undefined);
   // Pings only while a call is open: an idle client costs the server nothing.
   const pings = { pingIntervalMs: 30_000, pingTimeoutMs: 10_000 };
-  const sessionManager = new Http2SessionManager(baseUrl, pings, { createConnection: () => dial(place, tls) });
+  const sockets = new Set<Duplex>();
+  const createConnection = (): Duplex => {
+    const socket = dial(place, tls);
+    sockets.add(socket);
+    return socket.once("close", () => sockets.delete(socket));
+  };
+  const sessionManager = new Http2SessionManager(baseUrl, pings, { createConnection });
   const transport = createGrpcTransport({
     baseUrl,
     sessionManager,
@@ -60,7 +66,8 @@ export function connect(address?: string, options: ConnectOptions = {}): Client 
     writeMaxBytes: MAX_MESSAGE_BYTES,
   });
   return createClient(transport, rest, () => {
-    sessionManager.abort();
+    // The manager's own abort says CANCEL in a GOAWAY, which the server logs as a fault.
+    sockets.forEach((socket) => socket.destroy());
   });
 }
 
