@@ -119,46 +119,52 @@ class Core {
     const { transport } = this;
     return (request?: Given, options?: CallOptions) => {
       const call = this.#call(options);
+      const asked = own(method.input, request);
       return (async function* () {
-        const stream = new Stream(transport, method, own(method.input, request), call);
         const deadline = new Deadline(call.timeoutMs);
+        let stream: Stream<DescMessage, DescMessage> | undefined;
+        const open = () => (stream = new Stream(transport, method, asked, call)).read(deadline.left);
         try {
-          for (let piece; (piece = await stream.read(deadline.left)) !== undefined;) {
+          for (let piece = await tried(method, call, deadline, open); piece !== undefined; piece = await stream?.read(deadline.left)) {
             yield piece;
           }
         } finally {
-          stream.close();
+          stream?.close();
         }
       })();
     };
   }
 
-  // A server that is going down, or just up, says when to come again; a read does no harm twice.
   async #ask<O extends DescMessage>(
     method: DescMethodUnary<DescMessage, O>,
     request: MessageShape<DescMessage>,
     call: Call,
   ): Promise<MessageShape<O>> {
     const deadline = new Deadline(call.timeoutMs);
-    const trials = new Trials(deadline);
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await ask(this.transport, method, request, call, deadline.left);
-      } catch (error) {
-        if (!(error instanceof VirtrpcError) || !(error.retryDelay !== undefined || (attempt < ATTEMPTS && isHarmless(method, error)))) {
-          throw error;
-        }
-        const ms = trials.pause(error);
-        call.onBroken?.(error);
-        await pause(ms, call.signal);
-      }
-    }
+    return tried(method, call, deadline, () => ask(this.transport, method, request, call, deadline.left));
   }
 
   #call(given: CallOptions = {}): Call {
     const { signal, headers, onBroken, onMended, timeoutMs = DEFAULT_TIMEOUT_MS } = { ...this.defaults, ...given };
     const signals = [this.#closing.signal, signal, this.defaults.signal].filter((one) => one !== undefined);
     return { signal: AbortSignal.any(signals), timeoutMs, headers: both(this.defaults.headers, headers), onBroken, onMended };
+  }
+}
+
+/** A server that is going down, just up, or has too much to do, says when to come again; a read does no harm twice. */
+async function tried<T>(method: DescMethod, call: Call, deadline: Deadline, work: () => Promise<T>): Promise<T> {
+  const trials = new Trials(deadline);
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof VirtrpcError) || !(error.retryDelay !== undefined || (attempt < ATTEMPTS && isHarmless(method, error)))) {
+        throw error;
+      }
+      const ms = trials.pause(error);
+      call.onBroken?.(error);
+      await pause(ms, call.signal);
+    }
   }
 }
 

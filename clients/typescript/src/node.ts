@@ -55,7 +55,8 @@ export function connect(address?: string, options: ConnectOptions = {}): Client 
   const createConnection = (): Duplex => {
     const socket = dial(place, tls);
     sockets.add(socket);
-    return socket.once("close", () => sockets.delete(socket));
+    // HTTP/2's session tells what broke; a socket that nobody listens to would end the process with it.
+    return socket.on("error", () => undefined).once("close", () => sockets.delete(socket));
   };
   const sessionManager = new Http2SessionManager(baseUrl, pings, { createConnection });
   const transport = createGrpcTransport({

@@ -14,7 +14,7 @@ beforeEach(async () => {
   // It outlives the server, as QEMU's guests do.
   const uri = await bench.simulated();
   server = await bench.server({ lab: uri("lab", { domains: "3", running: "3", save_seconds: "4" }) });
-  proxy = await bench.proxy(server);
+  proxy = await bench.proxy(server.address);
   client = bench.client(proxy.address);
   await live(client);
 });
@@ -43,7 +43,7 @@ describe("a connection that is cut", () => {
     for await (const job of save) {
       revisions.push(job.revision);
       if (revisions.length === 2) {
-        proxy.cut();
+        await proxy.cut();
       }
     }
     expect((await save.wait()).state).toBe(JobState.SUCCEEDED);
@@ -65,7 +65,7 @@ describe("a connection that is cut", () => {
         resets.push(batch.reset);
       }
       if (mirror.caughtUp && !begun) {
-        proxy.cut();
+        await proxy.cut();
         await (await client.suspendDomain({ domain: domainRef(name) })).wait();
       }
       if ([...mirror.domains.values()].some((domain) => domain.state === DomainState.PAUSED)) {

@@ -9,10 +9,12 @@ import { env } from "node:process";
 import { fileURLToPath } from "node:url";
 
 import { Freshness } from "../src/v1.js";
+import { placeOf, type Place } from "../src/address.js";
 import { VirtrpcError, type Client } from "../src/index.js";
 import { connect, type ConnectOptions } from "../src/node.js";
 
 export const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
+export const PYTHON = join(ROOT, ".venv/bin/python");
 /** Milliseconds after which a wait is called a hang. */
 export const GUARD = 60_000;
 
@@ -104,16 +106,16 @@ export class Bench {
   /** Simulated hosts in a process of their own; what they are called by in a server's configuration. */
   async simulated(): Promise<(host: string, options: Record<string, string>) => string> {
     const socket = join(this.path, "sim");
-    const command = [join(ROOT, ".venv/bin/python"), "-m", "virtrpc_drivers.sim.daemon", "--socket", socket];
+    const command = [PYTHON, "-m", "virtrpc_drivers.sim.daemon", "--socket", socket];
     const daemon = new Program(command, join(this.path, "sim.log"));
     await daemon.start("simulated hosts on");
     this.atEnd(() => daemon.end("SIGKILL"));
     return (host, options) => `sim://${host}/?${new URLSearchParams({ daemon: socket, ...options }).toString()}`;
   }
 
-  /** A proxy in front of a server. */
-  async proxy(server: Server): Promise<Proxy> {
-    const proxy = new Proxy(server.socket);
+  /** A proxy in front of a server's address. */
+  async proxy(address: string): Promise<Proxy> {
+    const proxy = new Proxy(placeOf(address));
     await proxy.open();
     this.atEnd(() => proxy.close());
     return proxy;
@@ -185,13 +187,10 @@ export async function live(client: Client): Promise<void> {
 export class Proxy {
   readonly #callers = new Set<Socket>();
   readonly #server: NetServer;
-  /** How many connections were made. */
-  accepted = 0;
 
-  constructor(path: string) {
+  constructor(place: Place) {
     this.#server = createServer((caller) => {
-      this.accepted += 1;
-      const server = dial(path);
+      const server = dial(place);
       this.#callers.add(caller);
       caller.on("error", () => caller.destroy()).on("close", () => server.destroy());
       server
@@ -214,16 +213,18 @@ export class Proxy {
     await once(this.#server, "listening");
   }
 
-  /** Cuts every connection. */
-  cut(): void {
-    for (const caller of this.#callers) {
+  /** Cuts every connection, and returns once that is done. */
+  async cut(): Promise<void> {
+    const cut = [...this.#callers].map(async (caller) => {
       caller.resetAndDestroy();
-    }
+      await once(caller, "close");
+    });
+    await Promise.all(cut);
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#server.close();
-    this.cut();
+    await this.cut();
   }
 }
 
