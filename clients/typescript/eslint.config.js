@@ -2,7 +2,7 @@ import eslint from "@eslint/js";
 import { defineConfig, globalIgnores } from "eslint/config";
 import tseslint from "typescript-eslint";
 
-const NODE_ONLY = ["src/node.ts", "src/address.ts"];
+const NODE_ONLY = ["src/node.ts", "src/address.ts", "src/environment.ts"];
 
 export default defineConfig(
   globalIgnores(["dist", "build", "src/gen", "node_modules"]),

@@ -17,6 +17,7 @@ import { Watch, type Batch } from "./watch.js";
 import { ask, own, Stream, type Call, type CallOptions } from "./wire.js";
 
 const DEFAULT_TIMEOUT_MS = 10_000;
+const REASON_HEADER = "virtrpc-reason";
 /** How often a read is tried at a server that cannot be reached, where no delay is asked for. */
 const ATTEMPTS = 3;
 
@@ -145,9 +146,14 @@ class Core {
   }
 
   #call(given: CallOptions = {}): Call {
-    const { signal, headers, onBroken, onMended, timeoutMs = DEFAULT_TIMEOUT_MS } = { ...this.defaults, ...given };
+    const { signal, headers, reason, onBroken, onMended, timeoutMs = DEFAULT_TIMEOUT_MS } = { ...this.defaults, ...given };
+    const all = both(this.defaults.headers, headers);
+    if (reason) {
+      // Metadata is printable ASCII; the rest goes as in URLs.
+      all.set(REASON_HEADER, reason.replace(/[^\x20-\x24\x26-\x7e]+/gu, encodeURIComponent));
+    }
     const signals = [this.#closing.signal, signal, this.defaults.signal].filter((one) => one !== undefined);
-    return { signal: AbortSignal.any(signals), timeoutMs, headers: both(this.defaults.headers, headers), onBroken, onMended };
+    return { signal: AbortSignal.any(signals), timeoutMs, headers: all, onBroken, onMended };
   }
 }
 

@@ -94,6 +94,29 @@ const KIND_OF_REASON: Readonly<Record<Reason, Kind>> = {
   UNIMPLEMENTED: "Unimplemented",
 };
 
+/** The kind that a kind is one of. */
+const WIDER: Readonly<Partial<Record<Kind, Kind>>> = {
+  JobNotFound: "NotFound",
+  HostUnreachable: "FailedPrecondition",
+  HostReadOnly: "FailedPrecondition",
+  AgentUnresponsive: "FailedPrecondition",
+  Unsupported: "FailedPrecondition",
+  AmbiguousName: "FailedPrecondition",
+  WrongState: "FailedPrecondition",
+  MonitorUnresponsive: "FailedPrecondition",
+  OperationFailed: "FailedPrecondition",
+  MigrationUnsafe: "OperationFailed",
+  ResourceLacking: "OperationFailed",
+  NotReady: "FailedPrecondition",
+  JournalUnavailable: "FailedPrecondition",
+  Busy: "Aborted",
+  WaitTimeout: "Busy",
+  Cancelled: "Aborted",
+  RunTimeout: "Aborted",
+  Preempted: "Aborted",
+  Interrupted: "OutcomeUnknown",
+};
+
 // For reasons of a newer server, and for statuses that proxies and gRPC itself make.
 const KIND_OF_CODE: Readonly<Partial<Record<Code, Kind>>> = {
   [Code.InvalidArgument]: "InvalidArgument",
@@ -150,6 +173,16 @@ export class VirtrpcError extends Error {
     this.metadata = facts.metadata ?? {};
     this.retryDelay = facts.retryDelay;
     this.job = facts.job;
+  }
+
+  /** It is of this kind, or of a narrower one: a WaitTimeout is Busy, and Aborted too. */
+  is(kind: Kind): boolean {
+    for (let own: Kind | undefined = this.kind; own !== undefined; own = WIDER[own]) {
+      if (own === kind) {
+        return true;
+      }
+    }
+    return false;
   }
 
   /** The same with the job that it is about. */

@@ -30,7 +30,7 @@ const FINAL: ReadonlySet<JobState> = new Set([
   JobState.OUTCOME_UNKNOWN,
 ]);
 // Answers of WatchJob that stay the same however often it is asked.
-const REFUSALS: ReadonlySet<Kind> = new Set(["NotFound", "JobNotFound", "InvalidArgument", "PermissionDenied", "Unauthenticated", "Unimplemented"]);
+const REFUSALS: readonly Kind[] = ["NotFound", "InvalidArgument", "PermissionDenied", "Unauthenticated", "Unimplemented"];
 
 /** The job has ended; its state changes no more. */
 export function isFinal(job: Job): boolean {
@@ -200,7 +200,7 @@ export class JobHandle implements AsyncIterable<Job> {
   }
 
   #retry(error: VirtrpcError): number {
-    if (this.#attached && REFUSALS.has(error.kind)) {
+    if (this.#attached && REFUSALS.some((kind) => error.is(kind))) {
       throw error.of(this.job);
     }
     return this.#pauses.next(error.retryDelay);

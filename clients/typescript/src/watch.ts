@@ -2,7 +2,7 @@ import { Backoff, Deadline, pause, Trials } from "./backoff.js";
 import { VirtrpcError, type Kind } from "./errors.js";
 import type { Call } from "./wire.js";
 
-const REFUSALS: ReadonlySet<Kind> = new Set(["NotFound", "InvalidArgument", "AmbiguousName", "PermissionDenied", "Unauthenticated", "Unimplemented"]);
+const REFUSALS: readonly Kind[] = ["NotFound", "InvalidArgument", "AmbiguousName", "PermissionDenied", "Unauthenticated", "Unimplemented"];
 
 /** What a watch tells. */
 export interface Batch {
@@ -100,7 +100,7 @@ export class Watch<B extends Batch> implements AsyncIterable<B> {
       this.#lost = true;
     } else if (!this.#begun) {
       return this.#trials.pause(error);
-    } else if (REFUSALS.has(error.kind)) {
+    } else if (REFUSALS.some((kind) => error.is(kind))) {
       throw error;
     }
     return this.#pauses.next(error.retryDelay);

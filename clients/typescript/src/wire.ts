@@ -16,6 +16,8 @@ export interface CallOptions {
    * away or draining is tried: by a verb until it is accepted, by a job or a watch until it was heard of once; later they try for ever.
    */
   timeoutMs?: number;
+  /** Why you call: the server notes it down with what you change. */
+  reason?: string;
   /** Further metadata, sent again with every repetition. */
   headers?: HeadersInit;
   /** Called each time something broke and is tried again. */

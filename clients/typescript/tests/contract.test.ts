@@ -5,7 +5,7 @@ import { Code, createRouterTransport } from "@connectrpc/connect";
 import { expect, test } from "vitest";
 
 import { placeOf } from "../src/address.js";
-import { createClient, domainRef, VirtrpcError } from "../src/index.js";
+import { createClient, domainRef, VirtrpcError, type Kind } from "../src/index.js";
 import { connect } from "../src/node.js";
 import { ErrorReason, JobService, QueryService, SnapshotService } from "../src/v1.js";
 import { ROOT } from "./server.js";
@@ -30,6 +30,18 @@ test("every reason has the kind that docs/errors.md gives it", () => {
   expect(Object.fromEntries(reasons.map((reason) => [reason, new VirtrpcError(Code.Unknown, "", { reason }).kind]))).toEqual(documented);
 });
 
+test("a kind is one of wider ones, as the Python client's classes are", () => {
+  const source = readFileSync(join(ROOT, "clients/python/virtrpc/errors.py"), "utf8");
+  const classes = [...source.matchAll(/^class (\w+)\((\w+)\):/gm)].filter(([, , wider]) => wider !== "VirtrpcError" && wider !== "Exception");
+  const reasons = Object.values(ErrorReason).filter((reason) => typeof reason === "string");
+  const errors = reasons.map((reason) => new VirtrpcError(Code.Unknown, "", { reason }));
+  for (const [, narrow = "", wider = ""] of classes) {
+    const found = errors.filter((error) => error.kind === narrow);
+    expect([narrow, found.map((error) => error.is(wider as Kind))]).toEqual([narrow, found.map(() => true)]);
+  }
+  expect(new VirtrpcError(Code.Unknown, "", { reason: "WAIT_TIMEOUT" }).is("NotFound")).toBe(false);
+});
+
 test("a domain is named by name, uuid, and its host before a slash", () => {
   const uuid = "6b1c2b4e-3c47-4f0e-9a5b-0d6a3f1f0001";
   expect(domainRef("web")).toMatchObject({ host: "", ref: { case: "name", value: "web" } });
@@ -51,5 +63,5 @@ test("an address is a socket or a host and port, and anything else is refused wi
 test("a token is not sent over a network in plain text", () => {
   expect(() => connect("far:50051", { token: "secret" })).toThrow("by TLS only");
   connect("far:50051", { token: "secret", tls: true }).close();
-  connect("127.0.0.1:50051", { token: "secret" }).close();
+  connect("/run/s", { token: "secret" }).close();
 });

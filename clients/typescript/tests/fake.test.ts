@@ -180,6 +180,20 @@ test("a watch whose token was thrown away begins anew, with a reset whatever the
   expect(resets).toEqual([false, true, false]);
 });
 
+test("why somebody calls goes with the call, in printable ASCII", async () => {
+  const heard: (string | null)[] = [];
+  const api = client(({ service }) => {
+    service(QueryService, {
+      getHost: (_, context) => {
+        heard.push(context.requestHeader.get("virtrpc-reason"), context.requestHeader.get("traceparent"));
+        return {};
+      },
+    });
+  });
+  await api.getHost({}, { reason: "100 % of Königsberg", headers: { traceparent: "00-1-2-01" } });
+  expect(heard).toEqual(["100 %25 of K%C3%B6nigsberg", "00-1-2-01"]);
+});
+
 test("a status without a reason has the kind of its code, a reason of a newer server too", async () => {
   const found: Record<string, string> = {};
   const cases: [string, ConnectError][] = [

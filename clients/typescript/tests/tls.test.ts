@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 
 import { domainRef } from "../src/index.js";
 import { connect, type Tls } from "../src/node.js";
@@ -50,7 +50,35 @@ test("certificates are asked for anew whenever a connection is made", async () =
   await client.getHost({ host: "lab" });
   await proxied.cut();
   await eventually("an answer", () => client.getHost({ host: "lab" }).catch(() => undefined));
-  expect(asked).toBe(2);
+  // Once beforehand, to see whether they can be read.
+  expect(asked).toBe(3);
+});
+
+test("the environment says which certificates, where the program does not", async () => {
+  const file = (name: string): string => join(bench.path, "tls", name);
+  const variables = { VIRTRPC_ADDRESS: address, VIRTRPC_CA: file("ca.pem"), VIRTRPC_CERTIFICATE: file("dns.pem"), VIRTRPC_KEY: file("dns.key") };
+  Object.entries(variables).forEach(([name, value]) => vi.stubEnv(name, value));
+  const client = connect();
+  expect((await client.getHost({ host: "lab" })).host?.name).toBe("lab");
+  client.close();
+  vi.stubEnv("VIRTRPC_KEY", file("none-such.key"));
+  expect(() => connect()).toThrow("none-such.key");
+  vi.unstubAllEnvs();
+});
+
+test("certificates that cannot be had are the error of the calls that need them", async () => {
+  let lost = false;
+  const tls = (): Tls => {
+    if (lost) {
+      throw new Error("the vault is closed");
+    }
+    return as("client");
+  };
+  const client = bench.client(address, { tls, timeoutMs: 500 });
+  lost = true;
+  expect((await failure(client.getHost({ host: "lab" }))).message).toContain("the vault is closed");
+  lost = false;
+  expect((await client.getHost({ host: "lab" })).host?.name).toBe("lab");
 });
 
 test.each<[string, () => true | Tls]>([

@@ -4,6 +4,7 @@ import { DomainState, JobState, type Domain, type Job } from "virtrpc/v1";
 import { connect } from "virtrpc/web";
 
 const client = connect(new URLSearchParams(location.search).get("server") ?? location.origin, {
+  reason: "a button of the example's page",
   onBroken: () => say("connection lost, trying again"),
 });
 const rows = new Map<string, Row>();
