@@ -12,7 +12,7 @@ ON_XEN := StartDomain or SuspendDomain or ManagedSaveDomain or SetMemory] or Des
 MATRIX := qemu kvm power arm64 s390x lxc xen esx vpx vmware openvz test vz hyperv vbox bhyve ch
 
 # Each has a target test-client-NAME.
-CLIENTS := python go
+CLIENTS := python go typescript
 
 .PHONY: help setup demo test test-fast test-faults test-restart test-mesh test-clients $(CLIENTS:%=test-client-%) test-hypervisors test-at-hand $(MATRIX:%=test-%) check serve proto image sbom audit bench soak lock clean
 
@@ -51,6 +51,11 @@ test-client-go: setup
 	@cd clients/go && { unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }; }
 	@cd clients/go && go vet ./... && go tool -modfile=tools/go.mod staticcheck ./virtrpc ./examples/...
 	@cd clients/go && go test -count=1 $(if $(ARGS),$(ARGS),./...)
+
+test-client-typescript: setup
+	@$(PYTHON) proto/generate.py --check typescript
+	@$(PYTHON) -m tests.beds.packages chromium
+	@cd clients/typescript && npm run --silent check && npm run --silent build && npm test --silent -- $(ARGS)
 
 test-hypervisors: setup ## every RPC on every hypervisor that starts here; writes docs/hypervisors.md (make test-xen: on one)
 	@$(PYTHON) -m pytest -m matrix tests/beds tests/e2e tests/hypervisors $(ARGS)
