@@ -234,6 +234,12 @@ def test_errors_md_is_the_contract() -> None:
     assert list(tables(ROOT / "docs/errors.md")) == reason_rows()
 
 
+def test_the_typescript_client_has_the_same_kinds() -> None:
+    """Its table of reasons has each with the name of the Python client's class; without a row its next build fails."""
+    text = (ROOT / "clients/typescript/src/errors.ts").read_text()
+    assert dict(re.findall(r'^  ([A-Z_]+): "(\w+)",$', text, re.MULTILINE)) == {row[0]: row[3] for row in reason_rows()}
+
+
 # Settings
 
 

@@ -15,6 +15,7 @@ export type Kind =
   | "AgentUnresponsive"
   | "AlreadyExists"
   | "AmbiguousName"
+  | "AuditUnavailable"
   | "Busy"
   | "Cancelled"
   | "DeadlineExceeded"
@@ -89,6 +90,7 @@ const KIND_OF_REASON: Readonly<Record<Reason, Kind>> = {
   RATE_LIMITED: "LimitExceeded",
   TOO_MANY_STREAMS: "LimitExceeded",
   TOO_MANY_JOBS: "LimitExceeded",
+  AUDIT_UNAVAILABLE: "AuditUnavailable",
   DRAINING: "ServerUnavailable",
   INTERNAL: "Internal",
   UNIMPLEMENTED: "Unimplemented",
@@ -109,6 +111,7 @@ const WIDER: Readonly<Partial<Record<Kind, Kind>>> = {
   ResourceLacking: "OperationFailed",
   NotReady: "FailedPrecondition",
   JournalUnavailable: "FailedPrecondition",
+  AuditUnavailable: "FailedPrecondition",
   Busy: "Aborted",
   WaitTimeout: "Busy",
   Cancelled: "Aborted",
