@@ -30,7 +30,7 @@ from virtrpc_drivers.proving import MADE, UNPROVABLE
 from virtrpc_drivers.sim.options import SimOptions
 from virtrpc_server.app import App
 from virtrpc_server.errors import STATUS
-from virtrpc_server.identity_settings import TlsSettings
+from virtrpc_server.identity_settings import JwtSettings, TlsSettings
 from virtrpc_server.main import cli as server_program
 from virtrpc_server.settings import HostSettings, LimitSettings, Settings, load
 
@@ -266,6 +266,7 @@ def settings_rows(width: int, document: str = "configuration.md") -> dict[str, l
         (Settings, 5, "", "configuration.md"),
         (HostSettings, 3, "", "configuration.md"),
         (TlsSettings, 4, "tls.", "configuration.md"),
+        (JwtSettings, 4, "jwt.", "configuration.md"),
         (LimitSettings, 4, "", "limits.md"),
     ],
 )

@@ -43,6 +43,7 @@ class App:
         measured = settings.metrics_listen is not None or settings.metrics == "otlp"
         observers = [RpcDurations(self.core.jobs.recorded)] if measured else []
         self.tls = None if settings.tls is None else Tls(settings.tls)
+        self.identities = Identities(settings)
         self.transport = Transport(
             settings.socket,
             settings.listen,
@@ -50,7 +51,7 @@ class App:
             tls=self.tls,
             access=Access(int(settings.socket_mode, 8), settings.socket_group),
             hosts=names,
-            guard=Guard(Identities(settings), gates=(Limits(settings.limits), *audits), observers=(*audits, *observers)),
+            guard=Guard(self.identities, gates=(Limits(settings.limits), *audits), observers=(*audits, *observers)),
             limits=settings.limits,
         )
         self.core.add_to(self.transport.server)
@@ -76,6 +77,7 @@ class App:
         if self.audit is not None:
             await self.audit.start()
         await self.core.start(self._connection_changed)
+        self.identities.start()
         await self.transport.start()
         if self.metrics is not None:
             await self.metrics.start()
@@ -92,6 +94,7 @@ class App:
         """End at once; what runs at the hypervisors goes on."""
         self.core.jobs.draining = True
         await self.transport.stop()
+        await self.identities.stop()
         if self.metrics is not None:
             await self.metrics.stop()
         if self.sent is not None:

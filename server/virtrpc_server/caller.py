@@ -37,6 +37,8 @@ class Caller:
     """All that it is known as, `name` first."""
     via: str = ""
     """The trusted proxy that says so."""
+    until: float | None = None
+    """When its token ends, as time.time() tells it."""
 
 
 BY_SOCKET = Caller("unix", Way.UNIX, ("unix",))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import unquote
@@ -24,7 +25,7 @@ from opentelemetry.trace import Span
 from virtrpc_drivers.errors import DriverError
 from virtrpc_server import tracing
 from virtrpc_server.caller import Call, Gate, Observer, call
-from virtrpc_server.errors import Refusal, abort, internal, problem_of, refuse, status_of
+from virtrpc_server.errors import NotYet, Refusal, abort, internal, problem_of, refuse, status_of
 from virtrpc_server.identity import Identify, by_way
 from virtrpc_server.records import Problem
 
@@ -64,7 +65,8 @@ class Guard(aio.ServerInterceptor):
         """Where RPCs come in, for traces: by "unix" and "tcp"."""
         self._guarded: dict[str, Handler] = {}
         self._calls: set[asyncio.Task[Any]] = set()
-        self._ended: set[asyncio.Task[Any]] = set()
+        self._ended: dict[asyncio.Task[Any], Problem] = {}
+        """Those that were told to end, and what their callers are told."""
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -87,8 +89,12 @@ class Guard(aio.ServerInterceptor):
 
     def end_calls(self) -> None:
         """End every RPC that is out with DRAINING."""
-        for task in self._calls - self._ended:
-            self._ended.add(task)
+        for task in self._calls - self._ended.keys():
+            self._end(task, _DRAINING)
+
+    def _end(self, task: asyncio.Task[Any], problem: Problem) -> None:
+        if task in self._calls and task not in self._ended:
+            self._ended[task] = problem
             task.cancel()
 
     async def over(self, seconds: float) -> None:
@@ -149,12 +155,12 @@ class Guard(aio.ServerInterceptor):
             if task not in self._ended or task.uncancel() > 0:
                 problem = LEFT
                 raise
-            problem = Problem("DRAINING", "this server is going down; running jobs go on")
+            problem = self._ended[task]
         except Exception as error:  # noqa: BLE001 # logged by internal()
             problem = _problem(error)
         finally:
             self._calls.discard(task)
-            self._ended.discard(task)
+            self._ended.pop(task, None)
             for observer in self._observers:
                 observer.over(this, problem)
             if span is not None:
@@ -165,6 +171,23 @@ class Guard(aio.ServerInterceptor):
         """The handler's answer, once it is known who calls and every gate has let the call in."""
         this.caller = self._identify(context, this)
         call.set(this)
+        if method.streams and this.caller.until is not None:
+            with self._until(this.caller.until):
+                return await self._entered(this, method, request, context)
+        return await self._entered(this, method, request, context)
+
+    @contextmanager
+    def _until(self, moment: float) -> Iterator[None]:
+        """Ends a stream when its caller's token does: it could tell things for years."""
+        task = asyncio.current_task()
+        assert task is not None
+        timer = asyncio.get_running_loop().call_later(max(0.0, moment - time.time()), self._end, task, _TOKEN_ENDED)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    async def _entered(self, this: Call, method: Method, request: Any, context: Context) -> Any:
         entered: list[Gate] = []
         try:
             for gate in self._gates:
@@ -214,6 +237,8 @@ def _problem(error: Exception) -> Problem:
 
 LEFT = Problem("CANCELLED", "the caller left")
 """What observers are told of an RPC whose caller did not wait for its end."""
+_DRAINING = Problem("DRAINING", "this server is going down; running jobs go on")
+_TOKEN_ENDED = NotYet("UNAUTHENTICATED", "your token has ended: come again with a new one", retry_seconds=0.1)
 _ABORTED = Problem("UNSPECIFIED", "refused by a service that is not ours")
 _UNKNOWN_METHOD = Problem("UNIMPLEMENTED", "this server does not have this method")
 

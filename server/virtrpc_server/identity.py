@@ -15,6 +15,7 @@ from virtrpc_server.caller import BY_SOCKET, NOBODY, Call, Caller, Way
 from virtrpc_server.certificates import subject_of
 from virtrpc_server.errors import refuse
 from virtrpc_server.settings import Settings
+from virtrpc_server.tokens import HEADER, Tokens
 
 Context = aio.ServicerContext[Any, Any]
 Identify = Callable[[Context, Call], Caller]
@@ -36,17 +37,52 @@ class Identities:
         self._common_names = settings.tls is None or settings.tls.common_names
         self._anonymous = settings.anonymous
         self._proxies = frozenset(settings.trusted_proxies)
+        self.tokens = None if settings.jwt is None else Tokens(settings.jwt)
+        certificates = settings.tls is not None and settings.tls.client_ca is not None
+        ways = [*(["a client certificate"] if certificates else []), *(["a bearer token"] if self.tokens is not None else [])]
+        self._wanted = " or ".join(ways) or "you to come by a trusted proxy that says so"
 
     def __call__(self, context: Context, call: Call) -> Caller:
         """Who calls. Raises Refusal (UNAUTHENTICATED)."""
-        peer = BY_SOCKET if context.peer().startswith("unix") else self._certified(context.auth_context())
-        headers = [str(value) for key, value in context.invocation_metadata() or () if key == forwarded.HEADER]
+        peer: Caller | None
+        if context.peer().startswith("unix"):
+            peer, secure = BY_SOCKET, True
+        else:
+            connection: Any = context.auth_context()
+            peer, secure = self._certified(connection), connection.get("transport_security_type") == [b"ssl"]
+        metadata = context.invocation_metadata() or ()
+        headers = [str(value) for key, value in metadata if key == forwarded.HEADER]
         caller = self._forwarded(peer, headers) if headers or not self._proxies.isdisjoint(peer.names if peer else ()) else peer
+        if self.tokens is not None:
+            authorization = [str(value) for key, value in metadata if key == HEADER]
+            if authorization:
+                return self._bearer(self.tokens, authorization, peer, caller, secure)
         if caller is None:
             if self._anonymous or call.service in OPEN:
                 return NOBODY
-            raise refuse("UNAUTHENTICATED", "you have not said who you are: this server wants a client certificate")
+            raise refuse("UNAUTHENTICATED", f"you have not said who you are: this server wants {self._wanted}")
         return caller
+
+    def _bearer(self, tokens: Tokens, headers: list[str], peer: Caller | None, caller: Caller | None, secure: bool) -> Caller:
+        """Who brings a token: it names the caller, and what is known without it comes after."""
+        if not secure:
+            raise refuse("UNAUTHENTICATED", "your token came in the clear: others may have it now. Have a new one made, and speak TLS")
+        if len(headers) > 1:
+            raise refuse("UNAUTHENTICATED", "there are several authorization headers")
+        bearer = tokens.bearer_of(headers[0])
+        names = tuple(dict.fromkeys((*bearer.names, *(caller.names if caller else ()))))
+        via = caller.via if caller else peer.name if peer else ""
+        return Caller(names[0], Way.TOKEN, names, via, bearer.until)
+
+    def start(self) -> None:
+        """Keep up with what it is told by from now on."""
+        if self.tokens is not None:
+            self.tokens.keys.start()
+
+    async def stop(self) -> None:
+        """No more."""
+        if self.tokens is not None:
+            await self.tokens.keys.stop()
 
     def _certified(self, connection: Any) -> Caller | None:
         """Whose certificate a connection was made with; None where there was none."""

@@ -24,7 +24,7 @@ from pydantic_settings import (
 
 from virtrpc_drivers.errors import DriverError
 from virtrpc_drivers.sim.options import from_uri
-from virtrpc_server.identity_settings import TlsSettings
+from virtrpc_server.identity_settings import JwtSettings, TlsSettings
 from virtrpc_server.schema import ConfigurationError as ConfigurationError
 from virtrpc_server.schema import Strict
 
@@ -77,7 +77,7 @@ def is_loopback(host: str) -> bool:
 def plaintext(listen: str) -> str:
     """Why a server does not listen on a TCP address where nobody says who it is, and what to do."""
     who = "every user of this machine" if is_loopback(split_address(listen)[0]) else "whoever reaches it"
-    ways = "use the Unix socket, or set tls.client_ca, or insecure if that is meant"
+    ways = "use the Unix socket, or set tls.client_ca, or jwt, or insecure if that is meant"
     return f"at {listen} nobody says who it is, and {who} would command the hypervisors: {ways}"
 
 
@@ -209,6 +209,8 @@ class Settings(BaseSettings):
     """Allow `listen` although nobody who calls there says who it is: whoever reaches it commands the hypervisors."""
     tls: TlsSettings | None = None
     """TLS at `listen`, and which clients' certificates count."""
+    jwt: JwtSettings | None = None
+    """Bearer tokens, and who signs them."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_read_list)] = ()
     """Callers, by name, that say in x-forwarded-client-cert for whom they call."""
     drain_timeout: float = Field(default=60.0, ge=0)
@@ -335,6 +337,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"socket_mode: {self.socket_mode} lets every user of this machine command the hypervisors: set insecure if that is meant"
             )
+        if self.jwt is not None and self.listen is not None and self.tls is None:
+            raise ValueError(f"jwt: tokens sent to {self.listen} in the clear could be read by others: set tls")
         if self.listen is not None and not self.insecure and not self.authenticates:
             raise ValueError(f"listen: {plaintext(self.listen)}")
         return self
@@ -342,7 +346,7 @@ class Settings(BaseSettings):
     @property
     def authenticates(self) -> bool:
         """Whether callers by TCP have a way to say who they are."""
-        return self.tls is not None and self.tls.client_ca is not None
+        return self.tls is not None and (self.tls.client_ca is not None or self.jwt is not None)
 
     @property
     def anonymous(self) -> bool:
@@ -403,7 +407,7 @@ def load(flags: Mapping[str, Any] | None = None, config: Path | None = None) -> 
         raise ConfigurationError(f"{config or DEFAULT_CONFIG}: {error}") from None
 
 
-_TABLES: Mapping[str, type[BaseModel]] = {"hosts[": HostSettings, "limits.": LimitSettings, "tls.": TlsSettings}
+_TABLES: Mapping[str, type[BaseModel]] = {"hosts[": HostSettings, "limits.": LimitSettings, "tls.": TlsSettings, "jwt.": JwtSettings}
 
 
 def _line(detail: ErrorDetails) -> str:

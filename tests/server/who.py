@@ -35,7 +35,8 @@ class Who:
     def __init__(self, settings: Settings) -> None:
         self.callers: list[Caller] = []
         self.tls = None if settings.tls is None else Tls(settings.tls)
-        guard = Guard(Identities(settings))
+        self.identities = Identities(settings)
+        guard = Guard(self.identities)
         self.transport = Transport(settings.socket, settings.listen, insecure=settings.anonymous, tls=self.tls, guard=guard)
         methods: Any = {
             "GetDomain": grpc.unary_unary_rpc_method_handler(self._get_domain, GetDomain.FromString, Answer.SerializeToString),
@@ -68,11 +69,13 @@ class Who:
 async def serving(directory: Path, **settings: Any) -> AsyncIterator[Who]:
     """A started server with these settings, and a socket in this directory."""
     who = Who(load({"socket": directory / "s", **settings}))
+    who.identities.start()
     await who.transport.start()
     try:
         yield who
     finally:
         await who.transport.stop()
+        await who.identities.stop()
 
 
 def channel(address: str, ca: Path, pair: Pair | None = None) -> aio.Channel:
