@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from grpc import StatusCode, aio
 
 from tests.beds.certificates import COMMON_NAME, DNS_NAME, SPIFFE_ID, Authority, Certificates, make
-from tests.server.who import CHANNEL_OPTIONS, ask, channel, reason_of, serving
+from tests.server.who import CHANNEL_OPTIONS, ask, channel, reason_of, serving, sessions
 from virtrpc_server.caller import BY_SOCKET, Way
 
 
@@ -133,6 +134,20 @@ async def test_a_certificate_of_nobody_is_unauthenticated(tmp_path: Path) -> Non
                 await ask(channel(who.address, ca.path, pair))
             assert (caught.value.code(), reason_of(caught.value)) == (StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
     assert who.callers == []
+
+
+async def test_a_session_does_not_outlive_its_certificate(made: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A TLS session that is taken up again, which has nobody look at the certificate, ends with it all the same."""
+    kept = sessions()
+    async with serving(tmp_path, **tls(made)) as who:
+        for _ in range(2):
+            await ask(channel(who.address, made.ca, made.client, *kept))
+        later = time.time() + 7 * 86400
+        monkeypatch.setattr(time, "time", lambda: later)
+        with pytest.raises(aio.AioRpcError) as caught:
+            await ask(channel(who.address, made.ca, made.client, *kept))
+    assert (reason_of(caught.value), caught.value.details()) == ("UNAUTHENTICATED", "your certificate has ended")
+    assert len(who.callers) == 2
 
 
 async def test_the_socket_is_beside_tls(made: Certificates, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 from tests.beds import certificates
 from tests.beds.processes import children
 from tests.beds.wait import wait_until
+from tests.server.test_tokens import AUDIENCE, ISSUER, Provider, bearing
 from virtrpc.v1 import query_pb2, query_pb2_grpc
 
 COMMAND = [sys.executable, "-c", "from virtrpc_server.main import main; main()"]
@@ -140,6 +141,34 @@ def asked(address: str, ca: Path, pair: certificates.Pair | None) -> grpc.Status
             code: grpc.StatusCode = call.code()
             return code
     return grpc.StatusCode.OK
+
+
+def test_tokens_of_a_configuration_file_are_taken(tmp_path: Path) -> None:
+    """With [jwt] a token names its bearer, one of a key that came later too, and a bad one is UNAUTHENTICATED."""
+    provider = Provider(tmp_path)
+    (tmp_path / "v.toml").write_text(f'[jwt]\nissuer = "{ISSUER}"\naudience = "{AUDIENCE}"\njwks_file = "{provider.path}"\n')
+    daemon = Daemon(tmp_path, "--host", "t=sim://t/", "--config", str(tmp_path / "v.toml"))
+    try:
+        daemon.until(f"listens on unix:{daemon.socket}\n")
+        with grpc.insecure_channel(f"unix:{daemon.socket}") as channel:
+            stub: Any = query_pb2_grpc.QueryServiceStub(channel)
+
+            def answer(token: str) -> grpc.StatusCode:
+                try:
+                    stub.ListHosts(query_pb2.ListHostsRequest(), timeout=GUARD_SECONDS, metadata=bearing(token))
+                except grpc.RpcError as error:
+                    call: Any = error
+                    code: grpc.StatusCode = call.code()
+                    return code
+                return grpc.StatusCode.OK
+
+            assert answer(provider.token()) is grpc.StatusCode.OK
+            assert answer(provider.token(aud="else")) is grpc.StatusCode.UNAUTHENTICATED
+            provider.rotate()
+            wait_until(lambda: answer(provider.token()) is grpc.StatusCode.OK, "the new key to be taken", GUARD_SECONDS)
+    finally:
+        daemon.process.kill()
+        daemon.process.wait()
 
 
 def test_tls_files_that_are_not_there_end_it_with_2(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from grpc import StatusCode, aio
 
 from tests.beds.certificates import DAY, SPIFFE_ID, Authority, Pair
-from tests.server.who import Watch, ask, channel, serving, stub
+from tests.server.who import Watch, ask, channel, serving, sessions, stub
 from virtrpc_server.identity_settings import TlsSettings
 from virtrpc_server.schema import ConfigurationError
 from virtrpc_server.tls import Tls
@@ -60,18 +60,20 @@ async def test_a_new_certificate_holds_from_the_next_connection_on(ca: Authority
 
 
 async def test_another_authority_holds_from_the_next_connection_on(ca: Authority, tmp_path: Path) -> None:
-    """A client CA that is replaced lets the new one's clients in, and the old one's no more."""
+    """A client CA that is replaced lets the new one's clients in, and the old one's no more, nor a TLS session of theirs."""
     trusted = tmp_path / "clients.pem"
     shutil.copy(ca.path, trusted)
     other = Authority(tmp_path, "other")
     old, new = ca.issue("old", uris=[SPIFFE_ID]), other.issue("new", uris=[SPIFFE_ID])
     async with serving(tmp_path, listen="127.0.0.1:0", tls=table(ca.server(), trusted)) as who:
-        await ask(channel(who.address, ca.path, old))
+        kept = sessions()
+        await ask(channel(who.address, ca.path, old, *kept))
         shutil.copy(other.path, trusted)
         await ask(channel(who.address, ca.path, new))
-        with pytest.raises(aio.AioRpcError) as caught:
-            await ask(channel(who.address, ca.path, old))
-    assert caught.value.code() is StatusCode.UNAVAILABLE
+        for options in ((), kept):
+            with pytest.raises(aio.AioRpcError) as caught:
+                await ask(channel(who.address, ca.path, old, *options))
+            assert caught.value.code() is StatusCode.UNAVAILABLE
 
 
 async def test_kubernetes_swaps_a_link(ca: Authority, tmp_path: Path) -> None:

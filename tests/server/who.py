@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from google.rpc import error_details_pb2  # type: ignore[import-untyped] # googleapis-common-protos has no py.typed
 from grpc import aio
+from grpc._cython import cygrpc  # type: ignore[attr-defined] # grpc offers session caches nowhere else
 from grpc_status import rpc_status
 
 from tests.beds.certificates import Pair
@@ -78,10 +79,15 @@ async def serving(directory: Path, **settings: Any) -> AsyncIterator[Who]:
         await who.identities.stop()
 
 
-def channel(address: str, ca: Path, pair: Pair | None = None) -> aio.Channel:
+def channel(address: str, ca: Path, pair: Pair | None = None, *options: tuple[str, Any]) -> aio.Channel:
     """A client that trusts an authority, with a certificate or without."""
     certificate, key = (None, None) if pair is None else pair.pem
-    return aio.secure_channel(address, grpc.ssl_channel_credentials(ca.read_bytes(), key, certificate), CHANNEL_OPTIONS)
+    return aio.secure_channel(address, grpc.ssl_channel_credentials(ca.read_bytes(), key, certificate), [*CHANNEL_OPTIONS, *options])
+
+
+def sessions() -> tuple[tuple[str, Any], ...]:
+    """Options of channels that take up each other's TLS sessions: then nobody looks at certificates again."""
+    return ("grpc.ssl_session_cache", cygrpc.SSLSessionCacheLRU(8)), ("grpc.ssl_target_name_override", "localhost")
 
 
 CHANNEL_OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
