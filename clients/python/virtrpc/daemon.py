@@ -9,6 +9,7 @@ import sys
 # What the `server` extra brings and nothing else here needs; virtrpc_server itself is in every wheel.
 SERVER_PACKAGES = (
     "cryptography",
+    "jwt",
     "libvirt",
     "msgspec",
     "pydantic_settings",
