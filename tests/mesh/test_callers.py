@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import grpc
 import pytest
 from grpc import StatusCode
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.beds.envoy import Envoy
 from tests.beds.wait import wait_until
@@ -69,6 +71,15 @@ def test_the_client_raises_the_same_errors(client: Client, guest: str) -> None:
         client.start_domain(guest).wait()
     with pytest.raises(NotFound):
         client.get_domain("try/nobody")
+
+
+def test_health_and_reflection_are_there_too(envoy: Envoy) -> None:
+    """What probes and grpcurl ask for goes through: the server is SERVING, and names its services."""
+    with grpc.insecure_channel(envoy.address) as channel:
+        assert health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        answer = next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request])))
+    assert {"virtrpc.v1.QueryService", "virtrpc.v1.JobService"} <= {service.name for service in answer.list_services_response.service}
 
 
 # JSON

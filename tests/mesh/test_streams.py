@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 
 import grpc
 import pytest
@@ -13,6 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from tests.beds.envoy import Configuration, Envoy, plain, servers
 from tests.beds.sim_daemon import SimDaemon
+from tests.beds.wait import wait_until
 from tests.e2e.server import Server
 from tests.mesh.grpc_web import WebCall
 from tests.mesh.json_calls import JsonCall
@@ -26,6 +29,9 @@ HEARTBEAT = 0.5
 LONG_SECONDS = 60.0
 """How long streams are kept, thirty times what they may be silent."""
 LIVED = "it lived"
+MANY = 1100
+OWN = ("grpc.use_local_subchannel_pool", 1)
+"""A connection for each channel."""
 
 
 def impatient(configuration: Configuration) -> None:
@@ -121,6 +127,51 @@ def test_a_job_goes_on_when_envoy_restarts(number: signal.Signals) -> None:
             assert list(jobs)[-1].state == t.JOB_STATE_SUCCEEDED
             assert broken
             assert [job.job_id for job in direct.list_jobs()] == [first.job_id]
+
+
+@pytest.mark.parametrize("how", ["deadline", "hangs up"])
+def test_the_server_hears_who_leaves(quiet: Server, hasty: Envoy, how: str) -> None:
+    """A caller's deadline that passes, or a script that hangs up, is a disconnect to the server: a job with CANCEL is cancelled."""
+    cancel = t.JobOptions(on_disconnect=t.ON_DISCONNECT_CANCEL)
+    if how == "deadline":
+        with grpc.insecure_channel(hasty.address) as channel:
+            request = job_pb2.ManagedSaveDomainRequest(domain=t.DomainRef(name="guest-4"), options=cancel)
+            updates = job_pb2_grpc.JobServiceStub(channel).ManagedSaveDomain(request, timeout=3)
+            job_id = next(updates).job.job_id
+            with pytest.raises(grpc.RpcError):
+                list(updates)
+    else:
+        options = {"onDisconnect": "ON_DISCONNECT_CANCEL"}
+        call = JsonCall(hasty.address, "JobService/ManagedSaveDomain", {"domain": {"name": "guest-5"}, "options": options})
+        job_id = next(call.lines())["job"]["jobId"]
+        call.leave()
+    with quiet.blocking() as direct:
+        wait_until(lambda: direct.get_job(job_id=job_id).state == t.JOB_STATE_CANCELLED, "the job to be cancelled")
+
+
+def test_an_envoy_that_drains_lets_streams_end(server: Server) -> None:
+    """Who follows a job when Envoy is told to drain is told its end, without a break."""
+    with Envoy(plain, servers(server.socket)) as envoy, Client(envoy.address) as client:
+        broken: list[object] = []
+        save = client.managed_save_domain("guest-3")
+        save.on_broken = broken.append
+        jobs = iter(save)
+        next(jobs)
+        envoy.admin("/drain_listeners?graceful&skip_exit", "POST")
+        assert (list(jobs)[-1].state, broken) == (t.JOB_STATE_SUCCEEDED, [])
+    with server.blocking() as direct:
+        direct.start_domain("guest-3").wait()
+
+
+async def test_there_is_room_for_many_streams(server: Server, envoy: Envoy) -> None:
+    """More watches than Envoy would let through of its own accord (1,024 calls, 100 streams of a connection, as is often advised)."""
+    async with AsyncExitStack() as stack:
+        channels = [await stack.enter_async_context(grpc.aio.insecure_channel(envoy.address, options=[OWN])) for _ in range(2)]
+        stubs = [query_pb2_grpc.QueryServiceStub(channel) for channel in channels]
+        watches = [stubs[number % 2].WatchDomains(query_pb2.WatchDomainsRequest()) for number in range(MANY)]
+        begun = await asyncio.gather(*(watch.read() for watch in watches))
+        assert [batch for batch in begun if not isinstance(batch, query_pb2.WatchDomainsResponse)] == []
+        assert envoy.stats("cluster.virtrpcd.")["upstream_rq_active"] >= MANY
 
 
 def test_a_watch_goes_on_when_envoy_restarts(server: Server) -> None:
