@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Iterator
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -76,9 +77,10 @@ def test_the_client_raises_the_same_errors(client: Client, guest: str) -> None:
 def test_health_and_reflection_are_there_too(envoy: Envoy) -> None:
     """What probes and grpcurl ask for goes through: the server is SERVING, and names its services."""
     with grpc.insecure_channel(envoy.address) as channel:
-        assert health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
-        request = reflection_pb2.ServerReflectionRequest(list_services="")
-        answer = next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request])))
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(cast(Any, channel))
+        assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
+        answer = next(reflection.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")])))
     assert {"virtrpc.v1.QueryService", "virtrpc.v1.JobService"} <= {service.name for service in answer.list_services_response.service}
 
 
