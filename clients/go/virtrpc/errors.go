@@ -84,8 +84,11 @@ func (e *Error) wasCut() bool {
 // passing says that a retry will do: the call was cut, or the server says when to come again.
 func (e *Error) passing() bool { return e.wasCut() || e.RetryDelay > 0 }
 
-// refusal says that the answer stays the same however often one asks.
+// refusal says that the answer stays the same however often one asks. One that says when to ask again is none, such as that of a token that has ended.
 func (e *Error) refusal() bool {
+	if e.RetryDelay > 0 {
+		return false
+	}
 	for _, kind := range []*Kind{ErrNotFound, ErrInvalidArgument, ErrAmbiguousName, ErrPermissionDenied, ErrUnauthenticated, ErrUnimplemented} {
 		if e.Is(kind) {
 			return true

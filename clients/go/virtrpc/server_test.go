@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -53,10 +54,10 @@ func newServer(hosts ...string) *server {
 	directory, err := os.MkdirTemp("", "virtrpc-go-") // not the test's own directory: a socket's path must be short
 	must(err)
 	s := &server{directory: directory, options: []string{"--socket", directory + "/s", "--state-dir", directory + "/state", "--drain-timeout", "0"}}
-	must(os.WriteFile(directory+"/empty.toml", nil, 0o600))
+	must(os.WriteFile(directory+"/toml", nil, 0o600))
 	s.logs, err = os.OpenFile(directory+"/log", os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	must(err)
-	s.options = append(s.options, "--config", directory+"/empty.toml")
+	s.options = append(s.options, "--config", directory+"/toml")
 	for _, host := range hosts {
 		s.options = append(s.options, "--host", host)
 	}
@@ -64,6 +65,9 @@ func newServer(hosts ...string) *server {
 }
 
 func (s *server) address() string { return "unix://" + s.directory + "/s" }
+
+// tcp is where it listens, having been told to take any port of 127.0.0.1.
+func (s *server) tcp() string { return regexp.MustCompile(`127\.0\.0\.1:[1-9]\d*`).FindString(s.log()) }
 
 // start starts it, and returns once its hosts are there.
 func (s *server) start() {

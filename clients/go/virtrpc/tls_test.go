@@ -10,7 +10,6 @@ import (
 	"math/big"
 	"net/url"
 	"os"
-	"regexp"
 	"testing"
 	"time"
 
@@ -76,16 +75,20 @@ func newKey() *ecdsa.PrivateKey {
 	return key
 }
 
-// encrypted is a server that takes clients with certificates of this authority, and its TCP address.
-func encrypted(t *testing.T, a *authority) string {
-	own := a.issue("server", time.Hour, func(template *x509.Certificate) {
+func (a *authority) server() virtrpc.TLSFiles {
+	return a.issue("server", time.Hour, func(template *x509.Certificate) {
 		template.DNSNames, template.ExtKeyUsage = []string{"virt.example"}, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	})
+}
+
+// encrypted is the TCP address of a server that takes clients with certificates of this authority.
+func encrypted(t *testing.T, a *authority) string {
+	own := a.server()
 	s := newServer(quick, slow)
 	s.options = append(s.options, "--listen", "127.0.0.1:0", "--tls-certificate", own.Certificate, "--tls-key", own.Key, "--tls-client-ca", own.CA)
 	s.start()
 	t.Cleanup(s.remove)
-	return regexp.MustCompile(`127\.0\.0\.1:[1-9]\d*`).FindString(s.log())
+	return s.tcp()
 }
 
 // TestMutualTLS does the main job as whoever the certificate says, and no certificate but a valid one of the right authority comes through.
