@@ -240,6 +240,12 @@ def test_the_typescript_client_has_the_same_kinds() -> None:
     assert dict(re.findall(r'^  ([A-Z_]+): "(\w+)",$', text, re.MULTILINE)) == {row[0]: row[3] for row in reason_rows()}
 
 
+def test_the_go_client_has_the_same_kinds() -> None:
+    """Its table of reasons has each with the name of the Python client's class after Err; without a row it would go by the status alone."""
+    text = (ROOT / "clients/go/virtrpc/kinds.go").read_text()
+    assert dict(re.findall(r'^\t"([A-Z_]+)": +Err(\w+),$', text, re.MULTILINE)) == {row[0]: row[3] for row in reason_rows()}
+
+
 # Settings
 
 

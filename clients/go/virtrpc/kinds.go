@@ -42,6 +42,8 @@ var (
 	ErrNotReady = &Kind{text: "the job is not ready for it", of: ErrFailedPrecondition}
 	// ErrJournalUnavailable is of ErrFailedPrecondition: the server cannot write or read its journal; nothing was begun. Queries are answered.
 	ErrJournalUnavailable = &Kind{text: "the server's journal cannot be used", of: ErrFailedPrecondition}
+	// ErrAuditUnavailable is of ErrFailedPrecondition: the server cannot write its audit log, and changes nothing without it. Queries are answered.
+	ErrAuditUnavailable = &Kind{text: "the server's audit log cannot be written", of: ErrFailedPrecondition}
 	// ErrOperationFailed is of ErrFailedPrecondition: the hypervisor tried and failed; the message is its own.
 	ErrOperationFailed = &Kind{text: "the hypervisor failed", of: ErrFailedPrecondition}
 	// ErrMigrationUnsafe is of ErrOperationFailed: libvirt thinks that the move could damage the guest's disks.
@@ -116,6 +118,7 @@ var byReason = map[string]*Kind{
 	"RESOURCE_LACKING":             ErrResourceLacking,
 	"NOT_READY":                    ErrNotReady,
 	"JOURNAL_UNAVAILABLE":          ErrJournalUnavailable,
+	"AUDIT_UNAVAILABLE":            ErrAuditUnavailable,
 	"RATE_LIMITED":                 ErrLimitExceeded,
 	"TOO_MANY_STREAMS":             ErrLimitExceeded,
 	"TOO_MANY_JOBS":                ErrLimitExceeded,
