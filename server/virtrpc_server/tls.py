@@ -61,6 +61,11 @@ class Tls:
         self._look_ahead()
 
     @property
+    def options(self) -> tuple[tuple[str, int], ...]:
+        """The server's, for its connections: gRPC lets each live up to a tenth longer or shorter."""
+        return (("grpc.max_connection_age_ms", int(self._settings.connection_seconds * 1000)),)
+
+    @property
     def expires(self) -> datetime:
         """When the certificate that is served now ends."""
         return self._material.expires

@@ -94,7 +94,7 @@ class Transport:
         self._looking: asyncio.Task[None] | None = None
         self._guard = guard or Guard()
         self._health = Health()
-        self.server: aio.Server = aio.server(interceptors=[self._guard], options=(*OPTIONS, *_limited(limits)))
+        self.server: aio.Server = aio.server(interceptors=[self._guard], options=(*OPTIONS, *_limited(limits), *(() if tls is None else tls.options)))
         self.addresses: list[str] = []
         """Where it listens, as a gRPC client takes it."""
         self.draining = False

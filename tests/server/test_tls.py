@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from grpc import StatusCode, aio
 
 from tests.beds.certificates import DAY, SPIFFE_ID, Authority, Pair
-from tests.server.who import Watch, ask, channel, serving, sessions, stub
+from tests.server.who import GUARD_SECONDS, GetDomain, Watch, ask, channel, serving, sessions, stub
 from virtrpc_server.identity_settings import TlsSettings
 from virtrpc_server.schema import ConfigurationError
 from virtrpc_server.tls import Tls
@@ -74,6 +74,30 @@ async def test_another_authority_holds_from_the_next_connection_on(ca: Authority
             with pytest.raises(aio.AioRpcError) as caught:
                 await ask(channel(who.address, ca.path, old, *options))
             assert caught.value.code() is StatusCode.UNAVAILABLE
+
+
+async def test_a_connection_does_not_last_for_ever(ca: Authority, tmp_path: Path) -> None:
+    """After a while a client must connect anew: one whose authority is not trusted any more is out then, and its open stream goes on."""
+    trusted = tmp_path / "clients.pem"
+    shutil.copy(ca.path, trusted)
+    settings = table(ca.server(), trusted).model_copy(update={"connection_seconds": 1.0})
+    client = ca.issue("client", uris=[SPIFFE_ID])
+    async with serving(tmp_path, listen="127.0.0.1:0", tls=settings) as who, channel(who.address, ca.path, client) as opened:
+        stream = stub(opened).WatchDomains(Watch())
+        await stream.read()
+        shutil.copy(Authority(tmp_path, "other").path, trusted)
+
+        async def refused() -> bool:
+            try:
+                await stub(opened).GetDomain(GetDomain())
+            except aio.AioRpcError as error:
+                return error.code() is StatusCode.UNAVAILABLE
+            return False
+
+        async with asyncio.timeout(GUARD_SECONDS):
+            while not await refused():
+                assert (await stream.read()).resume_token == "again"
+        assert (await stream.read()).resume_token == "again"
 
 
 async def test_kubernetes_swaps_a_link(ca: Authority, tmp_path: Path) -> None:
