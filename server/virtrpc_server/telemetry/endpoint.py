@@ -1,7 +1,7 @@
 """The Prometheus endpoint: GET /metrics over plain HTTP, on the event loop, in pieces.
 
-On the loop, since what it reads lives there and is gone through in steps of half a millisecond. A thread with Prometheus' own library takes
-14 µs for a value, which for ten thousand guests is seven seconds of the interpreter's lock; this takes one.
+On the loop, since what it reads lives there and is gone through in steps of a millisecond. A thread with Prometheus' own library takes 14 µs
+for a value, which for ten thousand guests is seven seconds of the interpreter's lock; this takes one.
 """
 
 from __future__ import annotations
