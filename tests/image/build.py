@@ -55,11 +55,18 @@ def image() -> str:
     packages.install(*NEEDED)
     with _locked():
         _ensure_base()
-        with tempfile.TemporaryDirectory(prefix="virtrpc-build-") as scratch:
-            _describe_machine(Path(scratch))
+        with settings_of_machine() as mounted_settings:
             settings = [f"--build-arg={name}={MOUNTED}/{file}" for name, file in (("APT_CONFIG", "apt.conf"), ("PIP_CONFIG_FILE", "pip.conf"))]
             # HEALTHCHECK is Docker's: OCI's format has no place for it.
-            command = ["build", "--pull-never", "--layers", "--format=docker", f"--volume={scratch}:{MOUNTED}:ro", *settings, f"--tag={NAME}"]
+            command = [
+                "build",
+                "--pull-never",
+                "--layers",
+                "--format=docker",
+                f"--volume={mounted_settings}:{MOUNTED}:ro",
+                *settings,
+                f"--tag={NAME}",
+            ]
             buildah(*command, str(ROOT), shown=True)
     return NAME
 
@@ -158,9 +165,17 @@ def _slim(root: Path) -> None:
         (root / "etc" / ours).unlink(missing_ok=True)
 
 
+@contextmanager
+def settings_of_machine() -> Iterator[Path]:
+    """A directory with what apt and pip have to know of this machine, for the time of a build: proxies, indexes, whom to trust."""
+    with tempfile.TemporaryDirectory(prefix="virtrpc-build-") as scratch:
+        home = Path(scratch)
+        home.chmod(0o755)
+        _describe_machine(home)
+        yield home
+
+
 def _describe_machine(home: Path) -> None:
-    """What apt and pip have to know of this machine, for the time of the build: proxies, indexes, whom to trust."""
-    home.chmod(0o755)
     dump = run("apt-config", "dump", "Acquire")
     told = ("Acquire::http", "Acquire::https", "Acquire::Check-", "Acquire::Retries")
     (home / "apt.conf").write_text("\n".join(line for line in dump.splitlines() if line.startswith(told)) + "\n")

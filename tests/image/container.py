@@ -1,4 +1,4 @@
-"""A container of the image, run by runc as an engine runs it: no rights, a root that is only read, no network, the default system calls."""
+"""Containers, run by runc as an engine runs them: the server's has no rights, a root that is only read, no network, the default system calls."""
 
 from __future__ import annotations
 
@@ -37,57 +37,59 @@ class Mount:
     read_only: bool = False
 
 
-class Container:
-    """One container, started on entering and removed on leaving, however it is then.
+def without_rights(
+    root: Path,
+    image: Mapping[str, Any],
+    words: Sequence[str],
+    mounts: Sequence[Mount],
+    *,
+    entry: bool = True,
+    user: str = "",
+    groups: Sequence[int] = (),
+    capabilities: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The configuration of a container with the image's description and its files in `root`.
 
-    `image` is the image's description, `root` its files; `words` follow its entry point, or are the command where `entry` is false.
+    `words` follow its entry point, or are the command where `entry` is false; `user` (UID:GID) instead of the image's.
     """
+    uid, _, gid = (user or image["User"]).partition(":")
+    return {
+        "ociVersion": "1.0.2",
+        "hostname": "container",
+        "root": {"path": str(root), "readonly": True},
+        "process": {
+            "cwd": "/",
+            "args": [*(image["Entrypoint"] if entry else ()), *words],
+            "env": image["Env"],
+            "user": {"uid": int(uid), "gid": int(gid), "additionalGids": list(groups)},
+            "noNewPrivileges": True,
+            "capabilities": {kind: [f"CAP_{name}" for name in capabilities] for kind in ("bounding", "effective", "permitted")},
+        },
+        "mounts": [
+            *({"destination": at, "type": kind, "source": kind, "options": list(options)} for at, kind, options in FILESYSTEMS),
+            *(
+                {"destination": mount.at, "type": "bind", "source": str(mount.source), "options": ["rbind", "ro" if mount.read_only else "rw"]}
+                for mount in mounts
+            ),
+        ],
+        "linux": {
+            "namespaces": [{"type": kind} for kind in NAMESPACES],
+            "seccomp": seccomp.default(),
+            "maskedPaths": list(MASKED),
+            "readonlyPaths": list(READ_ONLY),
+        },
+    }
 
-    def __init__(
-        self,
-        home: Path,
-        root: Path,
-        image: Mapping[str, Any],
-        words: Sequence[str],
-        mounts: Sequence[Mount],
-        *,
-        entry: bool = True,
-        user: str = "",
-        groups: Sequence[int] = (),
-        capabilities: Sequence[str] = (),
-    ) -> None:
+
+class Container:
+    """One container of runc's, with this configuration: started on entering and removed on leaving, however it is then."""
+
+    def __init__(self, home: Path, configuration: Mapping[str, Any]) -> None:
         self.name = f"virtrpc-{uuid.uuid4().hex[:12]}"
         self.bundle = home / self.name
         self.log_file = home / f"{self.name}.log"
         self.bundle.mkdir()
-        uid, _, gid = (user or image["User"]).partition(":")
-        spec = {
-            "ociVersion": "1.0.2",
-            "hostname": "container",
-            "root": {"path": str(root), "readonly": True},
-            "process": {
-                "cwd": "/",
-                "args": [*(image["Entrypoint"] if entry else ()), *words],
-                "env": image["Env"],
-                "user": {"uid": int(uid), "gid": int(gid), "additionalGids": list(groups)},
-                "noNewPrivileges": True,
-                "capabilities": {kind: [f"CAP_{name}" for name in capabilities] for kind in ("bounding", "effective", "permitted")},
-            },
-            "mounts": [
-                *({"destination": at, "type": kind, "source": kind, "options": list(options)} for at, kind, options in FILESYSTEMS),
-                *(
-                    {"destination": mount.at, "type": "bind", "source": str(mount.source), "options": ["rbind", "ro" if mount.read_only else "rw"]}
-                    for mount in mounts
-                ),
-            ],
-            "linux": {
-                "namespaces": [{"type": kind} for kind in NAMESPACES],
-                "seccomp": seccomp.default(),
-                "maskedPaths": list(MASKED),
-                "readonlyPaths": list(READ_ONLY),
-            },
-        }
-        (self.bundle / "config.json").write_text(json.dumps(spec))
+        (self.bundle / "config.json").write_text(json.dumps(configuration))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

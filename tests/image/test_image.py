@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +15,12 @@ from typing import Any
 
 import pytest
 
+from tests.beds import certificates
 from tests.beds.daemon import Libvirtd
 from tests.beds.domain import domain_xml
 from tests.beds.wait import wait_until
 from tests.image import build, manifests
-from tests.image.container import GUARD, Container, Mount
+from tests.image.container import GUARD, Container, Mount, without_rights
 from virtrpc import AsyncClient, Client
 from virtrpc.v1 import types_pb2 as t
 
@@ -61,7 +63,7 @@ def begin(root: Path, image: dict[str, Any], outside: Path) -> Begin:
 
     def made(*words: str, mounts: Sequence[Mount] = (), groups: Sequence[int] = ()) -> Container:
         usual = (Mount(outside / "run", "/run/virtrpc"), Mount(outside / "state", "/var/lib/virtrpc"))
-        return Container(outside, root, image, words, [*usual, *mounts], groups=groups)
+        return Container(outside, without_rights(root, image, words, [*usual, *mounts], groups=groups))
 
     return made
 
@@ -182,8 +184,7 @@ def test_the_state_is_given_away(root: Path, image: dict[str, Any], outside: Pat
     security = manifests.owner()["securityContext"]
     os.chown(outside / "state", 0, 0)
     for _ in range(2):
-        container = Container(
-            outside,
+        configuration = without_rights(
             root,
             image,
             manifests.owner()["command"],
@@ -192,6 +193,7 @@ def test_the_state_is_given_away(root: Path, image: dict[str, Any], outside: Pat
             user=f"{security['runAsUser']}:0",
             capabilities=security["capabilities"]["add"],
         )
+        container = Container(outside, configuration)
         assert container.run() == 0, container.log
         found = (outside / "state").stat()
         assert (f"{found.st_uid}:{found.st_gid}", found.st_mode & 0o777) == (image["User"], 0o700)
@@ -227,6 +229,29 @@ class Hypervisor(Libvirtd):
         """Start it; the socket is the group's."""
         super().start()
         os.chown(self.socket, 0, self.group)
+
+
+def test_the_shipped_configuration_serves(begin: Begin, outside: Path, image: dict[str, Any]) -> None:
+    """With the file and the secret as the DaemonSet mounts them: who has a certificate is served, who has none is not; probes need none."""
+    made = certificates.make(outside / "made")
+    tls = outside / "etc/tls"
+    tls.mkdir()
+    shutil.copy(manifests.CONFIG, outside / "etc")
+    pairs = [(made.server.certificate, "tls.crt"), (made.server.key, "tls.key"), (made.ca, "ca.crt")]
+    pairs += [(made.client.certificate, "client.crt"), (made.client.key, "client.key")]
+    for source, name in pairs:
+        shutil.copy(source, tls / name)
+        os.chown(tls / name, 0, int(image["User"].partition(":")[2]))
+        (tls / name).chmod(0o440)
+    with begin("--host", CALM, mounts=[Mount(outside / "etc", "/etc/virtrpc", read_only=True)]) as container:
+        container.wait_listening()
+        probe = manifests.server()["readinessProbe"]["exec"]["command"]
+        assert container.exec(*probe).stdout.strip() == "SERVING"
+        call = ("virtrpc", "--address", "localhost:50051", "--ca", "/etc/virtrpc/tls/ca.crt", "--timeout", "5")
+        served = container.exec(*call, "--client-certificate", "/etc/virtrpc/tls/client.crt", "--client-key", "/etc/virtrpc/tls/client.key", "hosts")
+        assert served.returncode == 0, served.stderr
+        assert "calm" in served.stdout
+        assert container.exec(*call, "hosts").returncode == 3
 
 
 @pytest.mark.hypervisor
