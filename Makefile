@@ -85,7 +85,7 @@ proto: setup ## generate the stubs, and Envoy's routes, from the contract
 
 image: setup ## build the container image without an engine, and run it (localhost/virtrpc in buildah's storage, in the cache)
 	@$(PYTHON) -m tests.image.build
-	@$(PYTHON) -m pytest -m image tests/image $(ARGS)
+	@$(PYTHON) -m pytest -o faulthandler_timeout=900 -m image tests/image $(ARGS)
 
 sbom: setup ## what the server consists of, as CycloneDX: build/sbom.json
 	@$(PYTHON) -m tests.image.supply sbom
