@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,63 +12,16 @@ import pytest
 from cryptography import x509
 from grpc import StatusCode
 
-from tests.beds.certificates import COMMON_NAME, DNS_NAME, SPIFFE_ID, Authority, Certificates, Pair, make
+from tests.beds.certificates import COMMON_NAME, DNS_NAME, SPIFFE_ID, Authority, Certificates
 from tests.beds.envoy import Configuration, Envoy, servers
 from tests.beds.wait import wait_until
 from tests.e2e.server import Server
 from tests.mesh.json_calls import JsonCall
-from tests.mesh.stage import tcp_address
-from virtrpc.v1 import job_pb2, job_pb2_grpc, query_pb2, query_pb2_grpc
-from virtrpc.v1 import types_pb2 as t
+from tests.mesh.secured import ENVOY, HOST, before, channel, context, envoys, owner, tls_server
+from virtrpc.v1 import query_pb2, query_pb2_grpc
 
 pytestmark = pytest.mark.mesh
-ENVOY = "spiffe://example.org/ns/mesh/sa/envoy"
 SOMEBODY_ELSE = "spiffe://example.org/ns/lab/sa/admin"
-HOST = {"try": "sim://try/?domains=2&running=2"}
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where certificates lie."""
-    return tmp_path_factory.mktemp("certificates")
-
-
-@pytest.fixture(scope="module")
-def certificates(directory: Path) -> Certificates:
-    """The usual ones, of clients."""
-    return make(directory / "clients")
-
-
-@pytest.fixture(scope="module")
-def authority(directory: Path) -> Authority:
-    """Who signs Envoy's certificate and the server's."""
-    (directory / "mesh").mkdir()
-    return Authority(directory / "mesh", "mesh-ca")
-
-
-@pytest.fixture(scope="module")
-def both(directory: Path, certificates: Certificates, authority: Authority) -> Path:
-    """What Envoy believes: the authorities of clients and of the mesh."""
-    bundle = directory / "both.pem"
-    bundle.write_bytes(certificates.ca.read_bytes() + authority.path.read_bytes())
-    return bundle
-
-
-def envoys(authority: Authority) -> Pair:
-    """A certificate for Envoy, as a server and as a client."""
-    return authority.issue("envoy", uris=[ENVOY], dns=["localhost"], ips=["127.0.0.1"], server=True, client=True)
-
-
-def tls_server(authority: Authority, name: str, *options: str) -> Server:
-    """A server with a certificate of this name, which only the mesh may reach, and which believes Envoy."""
-    own = authority.issue(name, dns=[name], server=True)
-    flags = ["--tls-certificate", own.certificate, "--tls-key", own.key, "--tls-client-ca", authority.path, "--trusted-proxy", ENVOY]
-    return Server(HOST, *map(str, flags), *options, listen="127.0.0.1:0")
-
-
-def port_of(server: Server) -> int:
-    """Where it listens."""
-    return int(tcp_address(server).rpartition(":")[2])
 
 
 @pytest.fixture(scope="module")
@@ -77,25 +29,8 @@ def tls_envoy(authority: Authority, both: Path) -> Iterator[Envoy]:
     """The shipped configuration: of its settings only the server's port is changed."""
     with tls_server(authority, "virtrpcd") as server:
         server.wait_live()
-        envoy = Envoy(servers(port_of(server)))
-        envoy.put_certificates(envoys(authority), both)
-        with envoy:
+        with before(server, authority, both) as envoy:
             yield envoy
-
-
-def channel(envoy: Envoy, authority: Authority, own: Pair | None) -> grpc.Channel:
-    """A client's connection, with its certificate."""
-    certificate, key = own.pem if own else (None, None)
-    return grpc.secure_channel(envoy.address, grpc.ssl_channel_credentials(authority.path.read_bytes(), key, certificate))
-
-
-def owner(envoy: Envoy, authority: Authority, own: Pair, **headers: str) -> str:
-    """Whose job a verb makes that is called with this certificate and these headers."""
-    with channel(envoy, authority, own) as connection:
-        request = job_pb2.SetMemoryRequest(domain=t.DomainRef(name="guest-1"), memory_bytes=1 << 29)
-        metadata = tuple((name.replace("_", "-"), text) for name, text in headers.items())
-        updates = list(job_pb2_grpc.JobServiceStub(connection).SetMemory(request, metadata=metadata))
-        return updates[-1].job.owner
 
 
 # Who it is
@@ -112,13 +47,6 @@ def test_json_has_an_identity_too(tls_envoy: Envoy, authority: Authority, certif
     call = JsonCall(tls_envoy.address, "JobService/SuspendDomain", {"domain": {"name": "guest-2"}}, context(authority, certificates.client))
     assert [line["job"]["owner"] for line in call.lines()][-1] == SPIFFE_ID
     wait_until(lambda: SPIFFE_ID in {entry["caller"] for entry in tls_envoy.calls}, "the access log to have the call")
-
-
-def context(authority: Authority, own: Pair) -> ssl.SSLContext:
-    """How a script connects."""
-    made = ssl.create_default_context(cafile=str(authority.path))
-    made.load_cert_chain(own.certificate, own.key)
-    return made
 
 
 def test_nobody_passes_for_another(tls_envoy: Envoy, authority: Authority, certificates: Certificates) -> None:
@@ -143,14 +71,15 @@ def test_without_a_certificate_nobody_gets_through(tls_envoy: Envoy, authority: 
 
 def test_envoy_calls_no_impostor(authority: Authority, certificates: Certificates, both: Path) -> None:
     """A server whose certificate is not virtrpcd's gets no calls, whoever has signed it."""
-    with tls_server(authority, "somebody") as server:
-        envoy = Envoy(servers(port_of(server)))
-        envoy.put_certificates(envoys(authority), both)
-        with envoy, channel(envoy, authority, certificates.client) as connection:
-            with pytest.raises(grpc.RpcError) as raised:
-                query_pb2_grpc.QueryServiceStub(connection).ListHosts(query_pb2.ListHostsRequest())
-            assert raised.value.code() is StatusCode.UNAVAILABLE
-            assert envoy.stats("cluster.virtrpcd.ssl.")["fail_verify_san"] > 0
+    with (
+        tls_server(authority, "somebody") as server,
+        before(server, authority, both) as envoy,
+        channel(envoy, authority, certificates.client) as connection,
+    ):
+        with pytest.raises(grpc.RpcError) as raised:
+            query_pb2_grpc.QueryServiceStub(connection).ListHosts(query_pb2.ListHostsRequest())
+        assert raised.value.code() is StatusCode.UNAVAILABLE
+        assert envoy.stats("cluster.virtrpcd.ssl.")["fail_verify_san"] > 0
 
 
 def test_envoy_on_the_servers_machine_comes_by_its_socket(authority: Authority, certificates: Certificates, both: Path) -> None:
