@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, TypeVar
@@ -21,8 +22,10 @@ from virtrpc_server.heartbeats import Heartbeats
 from virtrpc_server.jobs import DEFAULT_WAIT_LIMIT, Jobs, Order
 from virtrpc_server.listening import Listener
 from virtrpc_server.lookup import Lookup
-from virtrpc_server.messages.jobs import job_bytes
 from virtrpc_server.orders.common import invalid
+from virtrpc_server.policy.job_sight import JobSight
+from virtrpc_server.policy.labels import NONE, Labels
+from virtrpc_server.policy.leave import Leave, Roots, nowhere
 from virtrpc_server.records import Job, OnDisconnect, Origin
 from virtrpc_server.specs.site import Place, site_of_host
 from virtrpc_server.verbs import ASKING, ASKING_RUN_LIMIT
@@ -81,10 +84,12 @@ T = TypeVar("T")
 class Acceptance:
     """Turns requests into jobs, and jobs into streams."""
 
-    def __init__(self, jobs: Jobs, lookup: Lookup, heartbeats: Heartbeats) -> None:
+    def __init__(self, jobs: Jobs, lookup: Lookup, heartbeats: Heartbeats, roots: Roots = nowhere) -> None:
         self._jobs = jobs
         self._lookup = lookup
         self._heartbeats = heartbeats
+        self._seen = JobSight(lookup.sight, jobs)
+        self._leave = Leave(lookup, roots)
 
     def existing(self, request: D, context: Context, make: Callable[[D, str], AnyOperation]) -> Updates:
         """Run a verb on a domain that exists."""
@@ -92,7 +97,8 @@ class Acceptance:
         async def order(digest: str) -> Order:
             entry = self._lookup.domain(request.domain)
             operation = await _made(request, lambda: make(request, entry.uuid))
-            return _order(request, digest, operation, entry.host, entry.name, generation=entry.generation)
+            labels = await self._leave.changing(operation, entry)
+            return _order(request, digest, operation, entry.host, entry.name, generation=entry.generation, labels=labels)
 
         return self._run(request, context, order)
 
@@ -102,7 +108,8 @@ class Acceptance:
         async def order(digest: str) -> Order:
             entry = self._lookup.domain(request.domain)
             operation = await _made(request, lambda: make(request, entry))
-            return _order(request, digest, operation, entry.host, entry.name, generation=entry.generation)
+            labels = await self._leave.changing(operation, entry)
+            return _order(request, digest, operation, entry.host, entry.name, generation=entry.generation, labels=labels)
 
         return self._run(request, context, order)
 
@@ -112,7 +119,8 @@ class Acceptance:
         async def order(digest: str) -> Order:
             at = self._lookup.host(host).name
             operation = await _made(request, lambda: make(request))
-            return _order(request, digest, operation, at, operation.name)
+            labels = await self._leave.making(operation, at, operation.name)
+            return _order(request, digest, operation, at, operation.name, labels=labels)
 
         return self._run(request, context, order)
 
@@ -123,9 +131,12 @@ class Acceptance:
     async def _defined(self, request: S, digest: str, make: Callable[[S, Place], Define | Create]) -> Order:
         where = self._lookup.host(request.host)
         # Looked up here: `make` may run in a thread, and the cache belongs to the loop.
-        at = Place(site_of_host(where.info), self._lookup.existing(where.name, request.spec.uuid, request.spec.name))
+        there = self._lookup.existing(where.name, request.spec.uuid, request.spec.name)
+        self._leave.replacing(there, request.spec.name)
+        at = Place(site_of_host(where.info), there)
         operation = await _made(request, lambda: make(request, at))
-        return _order(request, digest, operation, where.name, operation.name)
+        labels = await self._leave.making(operation, where.name, operation.name)
+        return _order(request, digest, operation, where.name, operation.name, labels=labels)
 
     def migrating(self, request: D, context: Context, make: Callable[[D, Entry], tuple[Migrate, str]]) -> Updates:
         """Run a migration: `make` gives the operation, and the destination where it is one of our hosts."""
@@ -133,13 +144,17 @@ class Acceptance:
         async def order(digest: str) -> Order:
             entry = self._lookup.domain(request.domain)
             operation, to = make(request, entry)
-            return _order(request, digest, operation, entry.host, entry.name, generation=entry.generation, destination_host=to)
+            labels = await self._leave.moving(operation, entry, to)
+            return _order(request, digest, operation, entry.host, entry.name, generation=entry.generation, destination_host=to, labels=labels)
 
         return self._run(request, context, order)
 
     async def watching(self, request: job_pb2.WatchJobRequest) -> Updates:
         """Follow a job to its end."""
-        async for job in self._jobs.watch(request.job_id, self._heartbeats.silence(request)):
+        silence = self._heartbeats.silence(request)
+        self._seen.known(request.job_id)
+        async for job in self._jobs.watch(request.job_id, silence):
+            self._seen.check_seen(job)
             yield self._update(job)
 
     async def _run(self, request: VerbRequest, context: Context, make: MakeOrder) -> Updates:
@@ -151,8 +166,9 @@ class Acceptance:
             await context.send_initial_metadata(((JOB_ID_METADATA, job.id),))
             async for job in listener.updates(silence):  # the last one decides how the RPC ends
                 yield self._update(job)
-        if job.problem is not None:
-            raise Refusal(job.problem)
+        problem = self._seen.told(job).problem
+        if problem is not None:
+            raise Refusal(problem)
 
     async def _stored(self, listener: Listener) -> Job:
         try:
@@ -169,11 +185,19 @@ class Acceptance:
         listener = self._jobs.attach(caller_name(), options.request_id, digest, _on_disconnect(options))
         if listener is None:
             listener = self._jobs.accept(await make(digest))
+        else:
+            self._check_again(listener)
         this.accepted, this.job_id = True, listener.job.id
         return listener
 
+    def _check_again(self, listener: Listener) -> None:
+        with contextlib.ExitStack() as leaving:
+            leaving.push(listener)
+            self._seen.check_again(listener.job)
+            leaving.pop_all()
+
     def _update(self, job: Job) -> types_pb2.JobUpdate:
-        return job_bytes(job, self._jobs).update  # type: ignore[return-value]  # the transport takes bytes for a message that is serialised already
+        return self._seen.bytes(job).update  # type: ignore[return-value]  # the transport takes bytes for a message that is serialised already
 
 
 async def _made(request: VerbRequest, make: Callable[[], T]) -> T:
@@ -190,6 +214,7 @@ def _order(
     *,
     generation: int | None = None,
     destination_host: str = "",
+    labels: Labels = NONE,
 ) -> Order:
     options = request.options
     about(host, operation.uuid, name)
@@ -199,6 +224,7 @@ def _order(
         name=name,
         generation=generation,
         destination_host=destination_host,
+        labels=labels,
         owner=caller_name(),
         origin=_origin(),
         request_id=_request_id(options),

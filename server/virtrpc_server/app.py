@@ -14,6 +14,9 @@ from virtrpc_server.identity import Identities
 from virtrpc_server.journal import Journal
 from virtrpc_server.lag import Lag
 from virtrpc_server.limits import Limits
+from virtrpc_server.policy.decisions import Decisions
+from virtrpc_server.policy.engine import Policy
+from virtrpc_server.policy.file import PolicyFile
 from virtrpc_server.settings import Settings
 from virtrpc_server.store import Store
 from virtrpc_server.telemetry.collecting import Collector
@@ -31,13 +34,15 @@ log = logging.getLogger(__name__)
 
 
 class App:
-    """A server: its core, and where it listens. Made inside the running loop. Raises ConfigurationError."""
+    """A server: its core, and where it listens. Made inside the running loop. Raises ConfigurationError, PolicyError."""
 
     def __init__(self, settings: Settings, make_driver: DriverFactory = ProcessDriver, store: Store | None = None) -> None:
         self.settings = settings
         self.lag = Lag(settings.lag_warning)
         self.audit = make_audit(settings)
-        self.core = Core(settings, make_driver, store, ends=self.audit)
+        self.decisions = Decisions(Policy.load(settings.policy) if settings.policy is not None else None)
+        self.core = Core(settings, make_driver, store, ends=self.audit, decisions=self.decisions)
+        self._policy = PolicyFile(settings.policy, self.decisions, self._rules_changed) if settings.policy is not None else None
         audits = () if self.audit is None else (self.audit,)
         names = [host.name for host in self.hosts]
         measured = settings.metrics_listen is not None or settings.metrics == "otlp"
@@ -51,7 +56,7 @@ class App:
             tls=self.tls,
             access=Access(int(settings.socket_mode, 8), settings.socket_group),
             hosts=names,
-            guard=Guard(self.identities, gates=(Limits(settings.limits), *audits), observers=(*audits, *observers)),
+            guard=Guard(self.identities, gates=(Limits(settings.limits), self.decisions, *audits), observers=(*audits, *observers)),
             limits=settings.limits,
         )
         self.core.add_to(self.transport.server)
@@ -69,13 +74,17 @@ class App:
         """How it is, in a line for people."""
         running, queued = self.core.jobs.counts
         connected = [host.connected for host in self.hosts]
-        return f"{sum(connected)} of {len(connected)} hosts connected, {running} jobs running, {queued} queued"
+        rules = "; the policy file cannot be used, its former rules are in force" if self.decisions.fault else ""
+        return f"{sum(connected)} of {len(connected)} hosts connected, {running} jobs running, {queued} queued{rules}"
 
     async def start(self) -> None:
         """Begin to reach the hosts, take up the jobs of an earlier life, and listen. Raises ListenError, InUse, AuditError."""
         self.lag.start()
         if self.audit is not None:
             await self.audit.start()
+        if self._policy is not None:
+            self._policy.start()
+            self._rules_changed()
         await self.core.start(self._connection_changed)
         self.identities.start()
         await self.transport.start()
@@ -99,11 +108,17 @@ class App:
             await self.metrics.stop()
         if self.sent is not None:
             await self.sent.stop()
+        if self._policy is not None:
+            await self._policy.stop()
         await self.core.close()
         if self.audit is not None:
             await self.audit.close()
         self.lag.stop()
         log.info("the event loop was late by %s", self.lag.read())
+
+    def _rules_changed(self) -> None:
+        self.transport.set_policy(serving=not self.decisions.fault)
+        self.core.look_anew()
 
     def _connection_changed(self, host: Host) -> None:
         self.transport.set_host(host.name, serving=host.connected and host.listed)

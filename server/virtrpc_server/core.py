@@ -24,6 +24,9 @@ from virtrpc_server.lookup import Lookup
 from virtrpc_server.migration import Migrations
 from virtrpc_server.paging import Pager
 from virtrpc_server.planning import Plans
+from virtrpc_server.policy.decisions import Decisions
+from virtrpc_server.policy.job_sight import JobSight
+from virtrpc_server.policy.sight import Sight
 from virtrpc_server.query import QueryService
 from virtrpc_server.settings import HostSettings, Settings
 from virtrpc_server.slow import SlowReads
@@ -44,6 +47,7 @@ class Core:
         store: Store | None = None,
         clock: Callable[[], float] = time.time,
         ends: Ends | None = None,
+        decisions: Decisions | None = None,
     ) -> None:
         self._settings = settings
         self._make_driver = make_driver
@@ -54,19 +58,24 @@ class Core:
         self.hosts = Hosts([self._host(host) for host in settings.hosts])
         retention = Retention(settings.history_jobs, settings.history_days * 86_400)
         self.jobs = Jobs(self.hosts, self.domains, store or MemoryStore(), clock, retention, settings.limits.jobs, ends)
+        self.decisions = decisions or Decisions()
+        self.sight = Sight(self.decisions, self.domains)
+        self.jobs.holders_told = JobSight(self.sight, self.jobs).problem_holders
+        self.domains.on_identity = self._identity_changed
 
     def add_to(self, server: aio.Server) -> None:
         """Serve the three services there."""
-        lookup = Lookup(self.hosts, self.domains)
+        lookup = Lookup(self.hosts, self.domains, self.sight)
         pager = Pager()
         heartbeats = Heartbeats(self._settings.heartbeat)
-        acceptance = Acceptance(self.jobs, lookup, heartbeats)
+        acceptance = Acceptance(self.jobs, lookup, heartbeats, self._roots_of)
         self.watches = watches = Watches(self.hosts, self.domains, self.jobs, lookup, heartbeats)
         migrations = Migrations(self.hosts, self._settings.migration_schemes)
         query_pb2_grpc.add_QueryServiceServicer_to_server(QueryService(self.hosts, self.domains, lookup, pager, watches), server)
         job_pb2_grpc.add_JobServiceServicer_to_server(JobService(self.jobs, lookup, acceptance, migrations, pager, watches), server)
         slow = SlowReads(self.hosts)
-        snapshots = SnapshotService(self.hosts, lookup, acceptance, slow, pager, Plans(self.hosts, self.jobs, migrations, slow))
+        plans = Plans(self.hosts, self.jobs, migrations, slow, JobSight(self.sight, self.jobs))
+        snapshots = SnapshotService(self.hosts, lookup, acceptance, slow, pager, plans)
         snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server(snapshots, server)
 
     async def start(self, on_connection: Callable[[Host], None]) -> None:
@@ -85,6 +94,19 @@ class Core:
         for host in self.hosts:
             await host.start(self.jobs.report, changed, tracing.export)
         await self.jobs.begin()
+
+    def look_anew(self) -> None:
+        """The rules have changed: streams look again at what they may show."""
+        self.domains.feed.nudge()
+        self.jobs.feed.nudge()
+
+    def _identity_changed(self) -> None:
+        # Streams of domains hear of it as of any change; a job is shown or not by what its domain is called and labelled.
+        if self.decisions.policed:
+            self.jobs.feed.nudge()
+
+    def _roots_of(self, host: str) -> tuple[str, ...]:
+        return next((self._settings.roots_of(each) for each in self._settings.hosts if each.name == host), ())
 
     async def close(self) -> None:
         """End at once; what runs at the hypervisors goes on."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Generic, TypeVar
@@ -34,6 +34,7 @@ from virtrpc_drivers.values import (
 )
 from virtrpc_server.feed import Feed
 from virtrpc_server.order import Order
+from virtrpc_server.policy.labels import NONE, Labels, labels_of
 from virtrpc_server.slices import ROWS
 
 T_co = TypeVar("T_co", covariant=True)
@@ -121,6 +122,10 @@ class Domains:
         self._tallies: dict[str, Tally] = {}
         self._tombstones: OrderedDict[Key, tuple[Stamp, float]] = OrderedDict()
         self._generation = generation
+        self.identities = 0
+        """Grows whenever a domain is called or labelled otherwise than before: rules may tell it apart then."""
+        self.on_identity: Callable[[], None] = lambda: None
+        """Called then."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -255,6 +260,9 @@ class Domains:
             self.order.add((entry.host, entry.name, entry.uuid))
         if before is None or _visible(before) != _visible(entry):
             self.feed.put(entry.key, entry)
+        if before is not None and (before.name != entry.name or _labels(before) != _labels(entry)):
+            self.identities += 1
+            self.on_identity()
         return entry
 
     def _keep(self, entry: Entry) -> None:
@@ -303,6 +311,10 @@ def _runs_otherwise(row: Listed, stamp: Stamp, held: Observed[DomainState]) -> b
     """Whether a listing shows that a domain was started or stopped since its state was read."""
     number = OFF if held.value.id is None else held.value.id
     return row.id is not None and row.id != number and stamp > held.stamp
+
+
+def _labels(entry: Entry) -> Labels:
+    return labels_of(entry.config.value) if entry.config is not None else NONE
 
 
 def _visible(entry: Entry) -> tuple[object, ...]:

@@ -171,6 +171,11 @@ class Feed(Generic[K, V]):
         complete = len(lines) <= LINES
         return Changes(items, Cursor(self.revision if complete else lines[LINES - 1][0], start.horizon), reset, complete)
 
+    def upcoming(self, cursor: Cursor | None, among: Iterable[K] | None = None) -> list[V]:
+        """The present values among what `since` would look at now."""
+        lines = self._lines(cursor.position if cursor is not None else 0, among)[:LINES]
+        return [held[1] for revision, key in lines if (held := self._values.get(key)) is not None and held[0] == revision]
+
     async def wait(self, revision: int, topics: Collection[Hashable] = (ALL,)) -> None:
         """Wait until something of these topics is newer than `revision`, or the feed was nudged.
 

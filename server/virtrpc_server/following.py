@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import math
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -46,6 +46,8 @@ TICK = 0.001
 """A timer may fire a clock's tick early."""
 VAIN_SECONDS = 0.01
 """The pause after a look that found nothing to tell: what concerns others changes a thousand times a second while jobs run."""
+WHOLE = "whole"
+"""The standing of a stream that may see everything."""
 MAX_CHANGES = 500
 MAX_BYTES = 1 << 20
 """A batch that has come to this is sent."""
@@ -142,6 +144,11 @@ class View(Generic[K, V, T]):
     """The feed's topics that have all that can fit."""
     complete: Callable[[], bool] = lambda: True
     """Whether the feed has all that there is: soon after a start it may lack what merely has not been read yet."""
+    standing: Callable[[], Hashable] = lambda: WHOLE
+    """WHOLE where the stream may see everything. Else it changes whenever other values may fit than before although none of them has changed,
+    and who resumes begins anew: what it was not shown it must not hear of, not even that it is gone."""
+    ready: Callable[[Sequence[V]], Awaitable[None]] | None = None
+    """What to wait for before these are looked at: whether they fit may take long to tell."""
     shared: Shared | None = None
     """What streams of everything make for each other, where changes are settled at once."""
 
@@ -167,6 +174,8 @@ class Watch(Generic[K, V, T]):
         self._view = view
         self._feed = view.feed
         self._fits = view.fits
+        self._standing: Hashable = None
+        self._looked_at = 0
         self._bound_to = bound_to.hex()
         self._heartbeat = heartbeat
         self._cursor = self._opened(resume_token) if resume_token else None
@@ -273,8 +282,12 @@ class Watch(Generic[K, V, T]):
         return draft
 
     async def _drafted(self) -> _Draft:
-        draft, before = _Draft(), self._position
+        draft = _Draft()
+        self._look_anew()
+        before = self._position
         while True:
+            if self._view.ready is not None:
+                await self._view.ready(self._feed.upcoming(self._cursor, self._among))
             concerned = self._concerned if self._fits is not None else None
             changes = self._feed.since(self._cursor, MAX_CHANGES - len(draft.changes), concerned, self._among)
             if changes.reset:
@@ -282,6 +295,7 @@ class Watch(Generic[K, V, T]):
                 self._shown.clear()
                 self._unsettled.clear()
                 self._holds_more = False
+                self._looked_at = 0
             await self._tell(changes, draft)
             if self._caught_up or draft.full:
                 break
@@ -293,6 +307,17 @@ class Watch(Generic[K, V, T]):
             self._holds_more = True
             self._shown.clear()
         return draft
+
+    def _look_anew(self) -> None:
+        """Where the caller may see other values than before: go through all of them once more."""
+        now = self._view.standing()
+        if now == self._standing:
+            return
+        if self._standing is not None and self._cursor is not None:
+            # As to who is still being given the present state: what was removed before is told already. What it holds and still sees is left out.
+            self._looked_at = max(self._looked_at, self._cursor.position)
+            self._cursor = None if self._holds_more else Cursor(0, self._cursor.removals)
+        self._standing = now
 
     async def _tell(self, changes: Changes[K, V], draft: _Draft) -> None:
         """Put changes into a draft that is not full, as far as it has room."""
@@ -321,9 +346,11 @@ class Watch(Generic[K, V, T]):
 
     def _told_of(self, change: Change[K, V]) -> bytes | None:
         """How a change is told, if it is to be; what is told is noted."""
-        _, key, value, removed = change
+        revision, key, value, removed = change
         if removed or value is None or (self._fits is not None and not self._fits(value)):
             return self._removal(key, value)
+        if revision <= self._looked_at and key in self._shown:
+            return None
         told, settled = self._view.current(value)
         self._shown[key] = self._view.trace(value)
         if settled:
@@ -352,7 +379,8 @@ class Watch(Generic[K, V, T]):
 
     def _token(self) -> str:
         cursor = self._cursor or Cursor(0)
-        body = msgspec.json.encode([self._bound_to, self._feed.epoch, cursor.position, cursor.removals])
+        epoch = self._feed.epoch if self._standing == WHOLE else "in part"
+        body = msgspec.json.encode([self._bound_to, epoch, cursor.position, cursor.removals])
         return base64.urlsafe_b64encode(body).decode().rstrip("=")
 
     def _opened(self, token: str) -> Cursor | None:
@@ -364,4 +392,5 @@ class Watch(Generic[K, V, T]):
         if bound_to != self._bound_to:
             raise refuse("RESUME_TOKEN_INVALID", "the resume token is of another watch or filter: start without one", field="resume_token")
         # One of an earlier life is good, and merely old: the present state comes first.
-        return Cursor(position, horizon) if epoch == self._feed.epoch and 0 <= position <= horizon else None
+        good = epoch == self._feed.epoch and 0 <= position <= horizon and self._view.standing() == WHOLE
+        return Cursor(position, horizon) if good else None

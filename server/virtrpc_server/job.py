@@ -14,7 +14,7 @@ from virtrpc_server.jobs import CancelOutcome, Jobs
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.messages.common import enum_table
 from virtrpc_server.messages.hosts import unreachable_message
-from virtrpc_server.messages.jobs import job_message, sample_messages
+from virtrpc_server.messages.jobs import sample_messages
 from virtrpc_server.migration import Migrations
 from virtrpc_server.orders import (
     agent,
@@ -33,6 +33,7 @@ from virtrpc_server.orders import (
     tuning,
 )
 from virtrpc_server.paging import Key, Pager, Row
+from virtrpc_server.policy.job_sight import JobSight
 from virtrpc_server.steering import steer
 from virtrpc_server.tuning import tune, tuning_of
 from virtrpc_server.watching import Watches
@@ -50,6 +51,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     """The verbs, and what can be asked of jobs without waiting for one."""
 
     def __init__(self, jobs: Jobs, lookup: Lookup, acceptance: Acceptance, migrations: Migrations, pager: Pager, watches: Watches) -> None:
+        self._seen = JobSight(lookup.sight, jobs)
         self._jobs = jobs
         self._lookup = lookup
         self._accept = acceptance
@@ -315,21 +317,21 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
     async def GetJob(self, request: job_pb2.GetJobRequest, context: aio.ServicerContext[Any, Any]) -> job_pb2.GetJobResponse:
         """A job, as it was last told."""
-        job = self._jobs.known(request.job_id)
-        message = job_message(job, self._jobs.hosts)
+        job = self._seen.known(request.job_id)
+        message = self._seen.message(job)
         if request.include_samples:
             message.samples.extend(sample_messages(job))
         return job_pb2.GetJobResponse(job=message)
 
     async def ListJobs(self, request: job_pb2.ListJobsRequest, context: aio.ServicerContext[Any, Any]) -> job_pb2.ListJobsResponse:
         """Jobs, newest first."""
-        fits = job_filter(request.filter, self._lookup)
+        fits = job_filter(request.filter, self._lookup, self._seen)
         place = self._pager.open(request)
         ids = job_ids(request.filter, self._jobs)
 
         def rows(after: Key | None) -> Iterator[Row[types_pb2.Job]]:
-            known = ((job_id, self._jobs.get(job_id)) for job_id in newest_first(ids, after))
-            return (((job_id,), job_message(job, self._jobs.hosts) if fits(job) else None) for job_id, job in known if job is not None)
+            known = (job for job_id in newest_first(ids, after) if (job := self._jobs.get(job_id)) is not None)
+            return (((job.id,), self._seen.message(job) if fits(job) else None) for job in self._seen.ahead(known))
 
         page = await place.cut_long(rows)
         unreachable = [unreachable_message(host) for host in self._lookup.unreachable(request.filter.hosts)]
@@ -345,21 +347,21 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
     async def TuneMigration(self, request: job_pb2.TuneMigrationRequest, context: aio.ServicerContext[Any, Any]) -> job_pb2.TuneMigrationResponse:
         """virDomainMigrateSetMaxDowntime and its neighbours; answered at once."""
-        job = await tune(self._jobs, request.job_id, tuning_of(request))
-        return job_pb2.TuneMigrationResponse(job=job_message(job, self._jobs.hosts))
+        job = await tune(self._jobs, self._seen.steered(request.job_id).id, tuning_of(request))
+        return job_pb2.TuneMigrationResponse(job=self._seen.message(job))
 
     async def CancelJob(self, request: job_pb2.CancelJobRequest, context: aio.ServicerContext[Any, Any]) -> job_pb2.CancelJobResponse:
         """Ask a job to stop; answered at once."""
-        job, outcome = await self._jobs.cancel(request.job_id)
+        job, outcome = await self._jobs.cancel(self._seen.steered(request.job_id).id)
         message = CANCEL_MESSAGES[outcome] or job.abort_reason
-        return job_pb2.CancelJobResponse(job=job_message(job, self._jobs.hosts), outcome=CANCEL_OUTCOMES[outcome], message=message)
+        return job_pb2.CancelJobResponse(job=self._seen.message(job), outcome=CANCEL_OUTCOMES[outcome], message=message)
 
     async def FinishBlockJob(self, request: job_pb2.FinishBlockJobRequest, context: aio.ServicerContext[Any, Any]) -> job_pb2.FinishBlockJobResponse:
         """virDomainBlockJobAbort, with PIVOT or without; answered at once."""
-        job = await steer(self._jobs, request.job_id, blocks.finish(request))
-        return job_pb2.FinishBlockJobResponse(job=job_message(job, self._jobs.hosts))
+        job = await steer(self._jobs, self._seen.steered(request.job_id).id, blocks.finish(request))
+        return job_pb2.FinishBlockJobResponse(job=self._seen.message(job))
 
     async def SetJobSpeed(self, request: job_pb2.SetJobSpeedRequest, context: aio.ServicerContext[Any, Any]) -> job_pb2.SetJobSpeedResponse:
         """virDomainBlockJobSetSpeed; answered at once."""
-        job = await steer(self._jobs, request.job_id, blocks.speed(request))
-        return job_pb2.SetJobSpeedResponse(job=job_message(job, self._jobs.hosts))
+        job = await steer(self._jobs, self._seen.steered(request.job_id).id, blocks.speed(request))
+        return job_pb2.SetJobSpeedResponse(job=self._seen.message(job))

@@ -16,14 +16,15 @@ from virtrpc_server.messages.common import MAX_TIMESTAMP, MIN_TIMESTAMP, NANOS
 from virtrpc_server.messages.jobs import JOB_STATES
 from virtrpc_server.messages.verbs import kind_of
 from virtrpc_server.paging import Key
+from virtrpc_server.policy.job_sight import JobSight
 from virtrpc_server.records import Job
 
 Predicate = Callable[[Job], bool]
 UNFINISHED = frozenset({types_pb2.JOB_STATE_QUEUED, types_pb2.JOB_STATE_RUNNING})
 
 
-def job_filter(wanted: job_pb2.JobFilter, lookup: Lookup) -> Predicate:
-    """Whether a job fits: all fields that are set must match. Raises INVALID_ARGUMENT, HOST_NOT_CONFIGURED.
+def job_filter(wanted: job_pb2.JobFilter, lookup: Lookup, seen: JobSight | None = None) -> Predicate:
+    """Whether a job fits: all fields that are set must match, and the caller must see it. Raises INVALID_ARGUMENT, HOST_NOT_CONFIGURED.
 
     A domain is compared as it stands in the job: its jobs are found after it is gone, too. Nothing but the job decides, so a job that does not
     change neither begins nor stops to fit.
@@ -44,6 +45,9 @@ def job_filter(wanted: job_pb2.JobFilter, lookup: Lookup) -> Predicate:
         tests.append(lambda job: job.owner == wanted.owner)
     tests += _between(wanted, "created", lambda job: job.created)
     tests += _between(wanted, "ended", lambda job: job.ended)
+    # Last: it takes the longest.
+    if seen is not None and seen.sight.policed:
+        tests.append(seen.sees)
     return tests[0] if len(tests) == 1 else all_of(tests)
 
 

@@ -26,7 +26,7 @@ from virtrpc_server.feed import Feed
 from virtrpc_server.history import DEFAULT_RETENTION, History, Retention
 from virtrpc_server.hosts import Freshness, Host, Hosts
 from virtrpc_server.listening import Followed, Listener, Past
-from virtrpc_server.records import NO_ORIGIN, CancelReason, Job, JobState, OnDisconnect, Origin, WaitingFor, number_of
+from virtrpc_server.records import NO_ORIGIN, CancelReason, Holder, Job, JobState, OnDisconnect, Origin, WaitingFor, number_of
 from virtrpc_server.recovery import Revived
 from virtrpc_server.running import Run
 from virtrpc_server.serialised import Serialised
@@ -74,6 +74,8 @@ class Order:
     wait_limit: float = DEFAULT_WAIT_LIMIT
     run_limit: float | None = None
     destination_host: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    """The domain's, as this order leaves them."""
     fingerprint: str = ""
     """A hash of the request without its clocks and on_disconnect: what a repeated request_id must match."""
 
@@ -126,6 +128,8 @@ class Jobs:
         self._each = each
         """How many jobs one owner may have at once; 0 is no limit."""
         self._owned: Counter[str] = Counter()
+        self.holders_told: Callable[[tuple[Holder, ...]], tuple[Holder, ...]] = lambda holders: holders
+        """What the caller of the present RPC may know of who is in its way."""
         self._runs: dict[str, Run] = {}
         self._ghosts: set[asyncio.Task[None]] = set()
         self._requests: dict[tuple[str, str], str] = {}
@@ -229,9 +233,8 @@ class Jobs:
         waits.append((WaitingFor.DAEMON_BUDGET, None if slot is Slot.DESTROY else host.budget))
         for waiting_for, slots in waits:
             if slots is not None and slots.busy_with is not None:
-                raise Refusal(
-                    in_vain(0.0, waiting_for, self.queues.holders(slots), self.clock(), {"domain": order.operation.uuid, "host": order.host})
-                )
+                holders = self.holders_told(self.queues.holders(slots))
+                raise Refusal(in_vain(0.0, waiting_for, holders, self.clock(), {"domain": order.operation.uuid, "host": order.host}))
 
     def _certain(self, host: Host, entry: Entry, operation: AnyOperation, slot: Slot) -> bool:
         # What a job ahead of this one may still change is judged after the wait, as the job's own error.
@@ -262,6 +265,7 @@ class Jobs:
             secret=operation != order.operation,
             destination_host=order.destination_host,
             traceparent=tracing.traceparent() or "",
+            labels=order.labels,
         )
         run = self._runs[job.id] = Run(self, self.hosts[order.host], job, order.operation)
         self._owned[job.owner] += 1

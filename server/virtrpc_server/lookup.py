@@ -9,11 +9,14 @@ from typing import TypeVar
 
 from virtrpc.v1 import query_pb2, types_pb2
 from virtrpc_drivers.values import State
-from virtrpc_server.caller import about
+from virtrpc_server.caller import about, call
 from virtrpc_server.domains import Domains, Entry
 from virtrpc_server.errors import Refusal, not_yet, refuse
 from virtrpc_server.hosts import Freshness, Host, Hosts
 from virtrpc_server.messages.common import STATES
+from virtrpc_server.policy.decisions import Decisions, denied
+from virtrpc_server.policy.engine import Resource
+from virtrpc_server.policy.sight import Sight
 
 MAX_UUIDS = 1000
 MAX_TOPICS = 32
@@ -28,17 +31,20 @@ V = TypeVar("V")
 class Lookup:
     """Finds what requests name. All methods raise Refusal with the contract's reasons."""
 
-    def __init__(self, hosts: Hosts, domains: Domains) -> None:
+    def __init__(self, hosts: Hosts, domains: Domains, sight: Sight | None = None) -> None:
         self._hosts = hosts
         self._domains = domains
+        self.sight = sight or Sight(Decisions(), domains)
 
     def domain(self, ref: types_pb2.DomainRef, needs: str = "") -> Entry:
         """The one domain that a reference means, on a host whose hypervisor has what the RPC `needs` (a row's name), as far as is known.
 
-        Raises INVALID_ARGUMENT, HOST_NOT_CONFIGURED, DOMAIN_NOT_FOUND, AMBIGUOUS_NAME, HOST_UNREACHABLE, UNSUPPORTED_BY_HYPERVISOR.
+        Raises INVALID_ARGUMENT, HOST_NOT_CONFIGURED, DOMAIN_NOT_FOUND, AMBIGUOUS_NAME, HOST_UNREACHABLE, UNSUPPORTED_BY_HYPERVISOR; and
+        PERMISSION_DENIED, but a domain that the caller may not even see is not found.
         """
         entry = self._meant(ref)
         about(entry.host, entry.uuid, entry.name)
+        self.sight.check(entry)
         if needs:
             self._hosts[entry.host].require(needs)
         return entry
@@ -47,10 +53,10 @@ class Lookup:
         self._known(ref.host)
         if ref.WhichOneof("ref") == "uuid":
             uuid = uuid_of(ref.uuid, "domain.uuid")
-            return self._one(_running_first(self._with_uuid(uuid, ref.host)), ref.host, uuid)
+            return self._one(_running_first(self.sight.seen(self._with_uuid(uuid, ref.host))), ref.host, uuid)
         if not ref.name:
             raise refuse("INVALID_ARGUMENT", "no domain is named: give a uuid or a name", field="domain")
-        found = self._domains.by_name(ref.name, ref.host)
+        found = self.sight.seen(self._domains.by_name(ref.name, ref.host))
         one = len({entry.uuid for entry in found}) == 1
         return self._one(_running_first(found) if one else found, ref.host, ref.name)
 
@@ -61,15 +67,18 @@ class Lookup:
             raise refuse("INVALID_ARGUMENT", f"id {target.id} is negative", field="host_domain_id.id")
         entries = self._domains.on_host(target.host) if target.host else self._domains.all()
         found = [entry for entry in entries if entry.state is not None and entry.active and entry.state.value.id == target.id]
-        return self._one(found, target.host, f"id {target.id}")
+        entry = self._one(self.sight.seen(found), target.host, f"id {target.id}")
+        about(entry.host, entry.uuid, entry.name)
+        self.sight.check(entry)
+        return entry
 
     def host(self, name: str) -> Host:
-        """A configured host; without a name the only one. Raises HOST_NOT_CONFIGURED, INVALID_ARGUMENT."""
-        if name:
-            return self._known_host(name)
-        hosts = list(self._hosts)
+        """A configured host; without a name the only one. Raises HOST_NOT_CONFIGURED, INVALID_ARGUMENT, PERMISSION_DENIED."""
+        hosts = [self._known_host(name)] if name else list(self._hosts)
         if len(hosts) != 1:
-            raise refuse("INVALID_ARGUMENT", f"name one of the configured hosts: {', '.join(host.name for host in hosts)}", field="host")
+            seen = ", ".join(host.name for host in hosts if self.sight.sees_host(host.name))
+            raise refuse("INVALID_ARGUMENT", f"name one of the configured hosts: {seen}", field="host")
+        self.sight.check_host(hosts[0].name)
         return hosts[0]
 
     def existing(self, host: str, uuid: str, name: str) -> Entry | None:
@@ -77,6 +86,22 @@ class Lookup:
         if uuid:
             return self._domains.get((host, uuid.lower()))
         return next(iter(self._domains.by_name(name, host)), None) if name else None
+
+    def check_named(self, host: str, uuid: str, name: str) -> None:
+        """Raises PERMISSION_DENIED where the caller may not do what its RPC does to a domain of which something else than the cache told."""
+        about(host, uuid, name)
+        if not self.sight.policed:
+            return
+        entry, rpc = self._domains.get((host, uuid)), call.get().rpc
+        told = Resource(host, uuid, name)
+        for resource in [told] if entry is None else [now := self.sight.resource(entry), told._replace(labels=now.labels)]:
+            verdict = self.sight.verdict(rpc, resource)
+            if not verdict.allowed:
+                raise denied(self.sight.caller, rpc, verdict, "of the domain that this is about")
+
+    def called(self, name: str, host: str) -> list[Entry]:
+        """The domains of a host that have this name, whoever may see them."""
+        return self._domains.by_name(name, host)
 
     def filter(self, wanted: types_pb2.DomainFilter) -> Predicate:
         """Whether an entry fits. Raises INVALID_ARGUMENT, HOST_NOT_CONFIGURED."""
@@ -86,6 +111,11 @@ class Lookup:
         if len(tests) == 1:
             return tests[0]
         return all_of(tests)
+
+    def fitting(self, wanted: types_pb2.DomainFilter, action: str) -> Predicate:
+        """Whether an entry fits, and a list or watch with this action may show it to the caller. Raises as `filter`."""
+        fits, shown = self.filter(wanted), self.sight.listed(action)
+        return fits if shown is None else all_of([fits, shown])
 
     @staticmethod
     def topics(wanted: types_pb2.DomainFilter) -> list[str]:
@@ -98,7 +128,7 @@ class Lookup:
 
     def unreachable(self, hosts: Iterable[str]) -> list[Host]:
         """Those of the covered hosts that are not LIVE."""
-        return [host for host in self.covered(hosts) if host.freshness is not Freshness.LIVE]
+        return [host for host in self.covered(hosts) if host.freshness is not Freshness.LIVE and self.sight.sees_host(host.name)]
 
     def _identity_tests(self, wanted: types_pb2.DomainFilter) -> list[Predicate]:
         tests: list[Predicate] = []

@@ -84,6 +84,7 @@ def serve(
     ] = None,
     listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="A TCP address to listen on as well.")] = None,
     insecure: Annotated[bool | None, typer.Option("--insecure", help="Allow --listen although callers there do not say who they are.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="A file of rules, or a directory of them: who may do what.", show_default="none")] = None,
     socket_mode: Annotated[str | None, typer.Option(metavar="MODE", help="The socket's mode, such as 0660.", show_default="0600")] = None,
     socket_group: Annotated[str | None, typer.Option(metavar="GROUP", help="The socket's group.")] = None,
     tls_certificate: Annotated[Path | None, typer.Option(help="The server's certificate at --listen, a PEM file.")] = None,
@@ -147,6 +148,7 @@ def serve(
     """Serve the hosts. Flags go before the environment (VIRTRPC_SOCKET and so on), that before the file."""
     flags = {
         "hosts": host or None, "socket": socket, "listen": listen, "insecure": insecure, "socket_mode": socket_mode, "socket_group": socket_group,
+        "policy": policy,
         "tls": _given(certificate=tls_certificate, key=tls_key, client_ca=tls_client_ca), "trusted_proxies": trusted_proxy or None,
         "drain_timeout": drain_timeout,
         "state_dir": state_dir, "journal": journal, "journal_sync": journal_sync, "history_days": history_days, "history_jobs": history_jobs,
@@ -195,7 +197,7 @@ def _load(flags: dict[str, Any], config: Path | None) -> Settings:
         raise typer.Exit(_complain(error)) from None
 
 
-def _complain(error: ConfigurationError) -> int:
+def _complain(error: Exception) -> int:
     """The exit code, once each fault has its line."""
     print(*(f"virtrpcd: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
     return EXIT_USAGE
@@ -207,6 +209,7 @@ async def run(settings: Settings) -> int:
     from virtrpc_server.app import build
     from virtrpc_server.audit import AuditError
     from virtrpc_server.notify import Notifier
+    from virtrpc_server.policy.rules import PolicyError
     from virtrpc_server.store import InUse
     from virtrpc_server.unix_socket import ListenError
 
@@ -214,7 +217,7 @@ async def run(settings: Settings) -> int:
     exported = _export_log(settings.otlp_endpoint) if settings.log_otlp else None
     try:
         app = build(settings)
-    except ConfigurationError as error:
+    except (ConfigurationError, PolicyError) as error:
         return _complain(error)
     asked = _on_signals(app)
     systemd = Notifier(lambda: app.status)

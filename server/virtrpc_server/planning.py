@@ -17,6 +17,7 @@ from virtrpc_server.hosts import Freshness, Host, Hosts
 from virtrpc_server.jobs import Jobs
 from virtrpc_server.messages.common import identity_message
 from virtrpc_server.migration import Migrations
+from virtrpc_server.policy.job_sight import JobSight
 from virtrpc_server.slow import SlowReads
 
 Found = tuple[str, Obstacle]
@@ -28,11 +29,12 @@ TARGET = frozenset({"MIGRATION_TARGET_NOT_ALLOWED", "HOST_NOT_CONFIGURED", "HOST
 class Plans:
     """Looks at both ends of a migration."""
 
-    def __init__(self, hosts: Hosts, jobs: Jobs, migrations: Migrations, slow: SlowReads) -> None:
+    def __init__(self, hosts: Hosts, jobs: Jobs, migrations: Migrations, slow: SlowReads, seen: JobSight | None = None) -> None:
         self._hosts = hosts
         self._jobs = jobs
         self._migrations = migrations
         self._slow = slow
+        self._seen = seen
 
     async def plan(self, entry: Entry, settings: types_pb2.MigrationSettings) -> snapshot_pb2.PlanMigrationResponse:
         """What stands in the way. Raises Refusal where the settings are wrong, or the source does not answer."""
@@ -42,6 +44,8 @@ class Plans:
             if refusal.problem.reason not in TARGET:
                 raise
             return _answer(entry, [(settings.host, _obstacle(refusal))])
+        if self._seen is not None:
+            self._seen.sight.check_at(entry, to, operation.new_name)
         found = list(self._here(entry, operation, to))
         departure = await self._slow.ask(entry, lambda: self._hosts[entry.host].driver.departure(operation))
         found += ((entry.host, obstacle) for obstacle in departure.obstacles)
@@ -59,7 +63,8 @@ class Plans:
         for key in verbs.conditions(operation, Slot.CONDITION, entry.host, to, entry.name):
             held = self._jobs.conditions.peek(key)
             if held is not None:
-                message = f"job {held.busy_with} holds the domain, or its name, on host {key[0]}: this one would queue"
+                holder = f"job {held.busy_with}" if self._seen is None or self._seen.knows_of(held.busy_with or "") else "another job"
+                message = f"{holder} holds the domain, or its name, on host {key[0]}: this one would queue"
                 yield key[0], Obstacle(reason="BUSY", message=message, fatal=False)
 
     async def _there(self, entry: Entry, operation: Migrate, to: str, facts: Facts) -> list[Found]:

@@ -35,6 +35,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         self._lookup = lookup
         self._pager = pager
         self._watches = watches
+        self._sight = lookup.sight
 
     async def GetDomain(self, request: query_pb2.GetDomainRequest, context: Context) -> query_pb2.GetDomainResponse:
         """virDomainLookupBy*, virDomainGetState, virDomainGetInfo and the flags."""
@@ -44,7 +45,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
 
     async def ListDomains(self, request: query_pb2.ListDomainsRequest, context: Context) -> query_pb2.ListDomainsResponse:
         """virConnectListAllDomains."""
-        page = await self._page(request, request.filter, self._viewed(request.view))
+        page = await self._page(request, request.filter, "ListDomains", self._viewed(request.view))
         return query_pb2.ListDomainsResponse(
             domains=page.messages, next_page_token=page.next_page_token, unreachable=self._unreachable(request.filter)
         )
@@ -92,7 +93,9 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
     async def ListDomainStats(self, request: query_pb2.ListDomainStatsRequest, context: Context) -> query_pb2.ListDomainStatsResponse:
         """virConnectGetAllDomainStats."""
         groups = stats.ALL_GROUPS & set(request.groups) or stats.ALL_GROUPS
-        page = await self._page(request, request.filter, lambda entry: stats.domain_stats_message(entry, self._hosts[entry.host], groups))
+        page = await self._page(
+            request, request.filter, "ListDomainStats", lambda entry: stats.domain_stats_message(entry, self._hosts[entry.host], groups)
+        )
         return query_pb2.ListDomainStatsResponse(
             stats=page.messages, next_page_token=page.next_page_token, unreachable=self._unreachable(request.filter)
         )
@@ -105,7 +108,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         """The configured hosts."""
         place = self._pager.open(request)
         after = str(place.after[0]) if place.after is not None else ""
-        hosts = sorted((host for host in self._hosts if host.name > after), key=lambda host: host.name)
+        hosts = sorted((host for host in self._hosts if host.name > after and self._sight.sees_host(host.name)), key=lambda host: host.name)
         page = place.cut(((host.name,), host_message(host)) for host in hosts)
         return query_pb2.ListHostsResponse(hosts=page.messages, next_page_token=page.next_page_token)
 
@@ -125,13 +128,13 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         message = full_domain_message if view == types_pb2.DOMAIN_VIEW_FULL else domain_message
         return lambda entry: message(entry, self._hosts[entry.host])
 
-    async def _page(self, request: Message, wanted: types_pb2.DomainFilter, message: Callable[[Entry], M]) -> Page[M]:
-        fits = self._lookup.filter(wanted)
+    async def _page(self, request: Message, wanted: types_pb2.DomainFilter, rpc: str, message: Callable[[Entry], M]) -> Page[M]:
+        fits = self._lookup.fitting(wanted, rpc)
         place = self._pager.open(request)
 
         def rows(after: Key | None) -> Iterator[Row[M]]:
-            for key in self._domains.order.after(after):
-                entry = self._domains.get((key[0], key[2]))
+            keyed = ((key, self._domains.get((key[0], key[2]))) for key in self._domains.order.after(after))
+            for key, entry in self._sight.ahead(keyed, rpc):
                 yield key, message(entry) if entry is not None and fits(entry) else None
 
         return await place.cut_long(rows)

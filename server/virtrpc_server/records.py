@@ -161,6 +161,8 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     domain: Entry | None = None
     """The domain as read after the job, where it still exists, as `domain_kept` leaves it."""
     created_domain: bool = False
+    labels: tuple[tuple[str, str], ...] = ()
+    """The domain's when the job was last decided on: by them rules judge who may see it once the domain is gone."""
     destination_host: str = ""
     traceparent: str = ""
     """The span of the RPC that began it, where that is recorded."""

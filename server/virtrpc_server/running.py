@@ -27,6 +27,7 @@ from virtrpc_server.errors import problem_of
 from virtrpc_server.hosts import Freshness, Host
 from virtrpc_server.judging import Judge
 from virtrpc_server.places import Places
+from virtrpc_server.policy.labels import labels_of
 from virtrpc_server.progress import Progress
 from virtrpc_server.records import CancelReason, Holder, Job, JobState, Problem, WaitingFor, domain_kept, operation_kept
 from virtrpc_server.samples import Sample
@@ -472,6 +473,7 @@ class Run:
             operation=self.job.operation if out else operation_kept(self.job.operation),
             samples=self.job.samples.at_rest(),
             name=entry.name if entry is not None else self.job.name,
+            labels=labels_of(entry.config.value) if entry is not None and entry.config is not None else self.job.labels,
             domain=domain_kept(entry) if entry is not None and ending.state is JobState.SUCCEEDED else None,
         )
         self._jobs.recorded.job(self.job.verb, ending.state, max(0.0, (self.job.ended or 0.0) - self.job.created))

@@ -213,6 +213,8 @@ class Settings(BaseSettings):
     """Bearer tokens, and who signs them."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_read_list)] = ()
     """Callers, by name, that say in x-forwarded-client-cert for whom they call."""
+    policy: Path | None = None
+    """A file of rules, or a directory of them: who may do what. Without it the Unix socket's callers may do everything, certified ones nothing."""
     drain_timeout: float = Field(default=60.0, ge=0)
     """Seconds that running jobs are waited for when the server is asked to end."""
     state_dir: Path = Field(default_factory=default_state_dir)

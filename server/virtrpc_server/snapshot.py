@@ -135,6 +135,7 @@ class SnapshotService(snapshot_pb2_grpc.SnapshotServiceServicer):
         host.require("GetSaveImage")
         path = path_of(request.path)
         image = await self._slow.ask_host(host, lambda: host.driver.save_image(path))
+        self._lookup.check_named(host.name, image.uuid, image.name)
         identity = types_pb2.DomainIdentity(host=host.name, uuid=image.uuid, name=image.name)
         return snapshot_pb2.GetSaveImageResponse(domain=identity, xml=image.xml)
 

@@ -29,6 +29,7 @@ SERVICES = tuple(module.DESCRIPTOR.services_by_name[name].full_name for module, 
     (query_pb2, "QueryService"), (job_pb2, "JobService"), (snapshot_pb2, "SnapshotService"),
 ))  # fmt: skip
 HOST_HEALTH = "virtrpc.host/"
+POLICY_HEALTH = "virtrpc.policy"
 DEFAULT_LIMITS = LimitSettings()
 MAX_PENDING = 50_000
 """RPCs that may come in at once, each waiting for a turn of the loop: about 10 KiB each."""
@@ -128,6 +129,10 @@ class Transport:
     def set_host(self, name: str, *, serving: bool) -> None:
         """Say whether a host can be reached; readiness of the server does not depend on it."""
         self._health.set(HOST_HEALTH + name, serving=serving and not self.draining)
+
+    def set_policy(self, *, serving: bool) -> None:
+        """Say whether the rules in force are those that the policy file has."""
+        self._health.set(POLICY_HEALTH, serving=serving and not self.draining)
 
     def set_draining(self) -> None:
         """Say by health that nothing new should come here; RPCs are served as before."""

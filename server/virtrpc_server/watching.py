@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,13 @@ from virtrpc_server.jobs import Jobs
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.messages.domains import watched_domain_message
 from virtrpc_server.messages.hosts import unreachable_message
-from virtrpc_server.messages.jobs import job_bytes
 from virtrpc_server.paging import fingerprint
+from virtrpc_server.policy.actions import SEE_DOMAIN
+from virtrpc_server.policy.job_sight import JobSight
 from virtrpc_server.records import Job
 from virtrpc_server.serialised import Serialised
+
+WATCH = "WatchDomains"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Watches:
         self._jobs = jobs
         self._lookup = lookup
         self._heartbeats = heartbeats
+        self._sight = lookup.sight
+        self._seen = JobSight(lookup.sight, jobs)
         self._streams = itertools.count()
         self.open: dict[str, set[Watch[Any, Any, Any]]] = {"domains": set(), "jobs": set()}
         """The streams that are out, by what they watch."""
@@ -57,7 +62,7 @@ class Watches:
         """Follow the domains that fit: encoded WatchDomainsResponses. Raises INVALID_ARGUMENT, HOST_NOT_CONFIGURED, RESUME_TOKEN_INVALID."""
         view = View(
             feed=self._domains.feed,
-            fits=self._lookup.filter(request.filter) if request.filter.ListFields() else None,
+            fits=self._lookup.fitting(request.filter, WATCH) if request.filter.ListFields() or self._sight.policed else None,
             current=self._domain,
             trace=lambda entry: Trace(entry.name, entry.generation),
             removed=_domain_removed,
@@ -65,6 +70,8 @@ class Watches:
             pace=self._pace,
             topics=self._lookup.topics(request.filter) or (ALL,),
             complete=self._heard_of_all_hosts,
+            standing=self._sight.standing(SEE_DOMAIN, WATCH),
+            ready=self._learn if self._sight.policed else None,
         )
         watch = Watch(view, request.resume_token, fingerprint(request), self._heartbeats.silence(request), next(self._streams))
         async with self._counted("domains", watch), contextlib.aclosing(watch.batches()) as batches:
@@ -80,16 +87,19 @@ class Watches:
     async def jobs(self, request: job_pb2.WatchJobsRequest) -> AsyncIterator[bytes]:
         """Follow the jobs that fit: encoded WatchJobsResponses. Raises INVALID_ARGUMENT, HOST_NOT_CONFIGURED, RESUME_TOKEN_INVALID."""
         self._jobs.check_read()
+        whole = None if request.filter.ListFields() or self._sight.policed else self._all_jobs
         view = View(
             feed=self._jobs.feed,
-            fits=job_filter(request.filter, self._lookup) if request.filter.ListFields() else None,
+            fits=job_filter(request.filter, self._lookup, self._seen) if whole is None else None,
             current=self._job,
             trace=lambda _job: None,
             removed=_job_removed,
             unreachable=self._unreachable,
             pace=self._pace,
             topics=job_topics(request.filter) or (ALL,),
-            shared=None if request.filter.ListFields() else self._all_jobs,
+            shared=whole,
+            standing=self._seen.standing(),
+            ready=self._seen.learn if self._sight.policed else None,
         )
         watch = Watch(view, request.resume_token, fingerprint(request), self._heartbeats.silence(request), next(self._streams))
         async with self._counted("jobs", watch), contextlib.aclosing(watch.batches()) as batches:
@@ -111,7 +121,10 @@ class Watches:
             self.open[of].discard(watch)
 
     def _unreachable(self) -> list[types_pb2.UnreachableHost]:
-        return [unreachable_message(host) for host in self._hosts.not_live]
+        return [unreachable_message(host) for host in self._hosts.not_live if self._sight.sees_host(host.name)]
+
+    async def _learn(self, entries: Sequence[Entry]) -> None:
+        await self._sight.learn(map(self._sight.resource, entries), SEE_DOMAIN, WATCH)
 
     def _heard_of_all_hosts(self) -> bool:
         return all(host.listed or host.fault is not None for host in self._hosts)
@@ -128,7 +141,7 @@ class Watches:
         return self._domain_changes.get(entry.key, version, lambda: _domain_change(entry, *fresh)), Freshness.STALE not in fresh
 
     def _job(self, job: Job) -> tuple[bytes, bool]:
-        return job_bytes(job, self._jobs).change, True
+        return self._seen.bytes(job).change, True
 
 
 def _domain_change(entry: Entry, state: Freshness, config: Freshness) -> bytes:

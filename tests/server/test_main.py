@@ -118,7 +118,8 @@ def test_with_tls_only_who_has_a_certificate_gets_in(tmp_path: Path) -> None:
     """By flags alone a TCP address wants certificates: one that is right is served, and without one, expired or of another CA nothing is."""
     made = certificates.make(tmp_path / "c")
     files = ("--tls-certificate", str(made.server.certificate), "--tls-key", str(made.server.key), "--tls-client-ca", str(made.ca))
-    daemon = Daemon(tmp_path, "--host", "t=sim://t/", "--listen", "127.0.0.1:0", *files)
+    (tmp_path / "p.cedar").write_text("permit(principal, action, resource);")
+    daemon = Daemon(tmp_path, "--host", "t=sim://t/", "--listen", "127.0.0.1:0", "--policy", str(tmp_path / "p.cedar"), *files)
     try:
         daemon.until("listens on 127.0.0.1:")
         port = daemon.log.partition("listens on 127.0.0.1:")[2].split()[0]

@@ -89,6 +89,14 @@ def job_bytes(job: Job, jobs: Jobs) -> JobBytes:
     return jobs.serialised.get(job.id, (job,), lambda: _encoded(_but_holders(job, jobs.hosts).SerializeToString() + _holders_bytes(job, jobs)))
 
 
+def job_bytes_for(told: Job, job: Job, jobs: Jobs) -> JobBytes:
+    """The same of a job of which not all is told."""
+    if told.holders is not job.holders:
+        return _encoded(job_message(told, jobs.hosts).SerializeToString())
+    # All who are kept from the same few fields are told the same.
+    return jobs.serialised.get(f"{job.id} without request_id", (job,), lambda: _encoded(job_message(told, jobs.hosts).SerializeToString()))
+
+
 def _holders_bytes(job: Job, jobs: Jobs) -> bytes:
     # A budget has a hundred holders, and fifty jobs that wait for it are told of the same ones in one go.
     if not job.holders:

@@ -1,0 +1,56 @@
+"""What rules can speak of: the contract's RPCs in its three roles, a few rights that no RPC has, and all of it as a schema for Cedar."""
+
+from __future__ import annotations
+
+import itertools
+
+from google.protobuf.descriptor import MethodDescriptor
+
+from virtrpc.v1 import job_pb2, query_pb2, snapshot_pb2, types_pb2
+
+METHODS: tuple[MethodDescriptor, ...] = tuple(
+    method for module in (query_pb2, job_pb2, snapshot_pb2) for service in module.DESCRIPTOR.services_by_name.values() for method in service.methods
+)
+ROLES = ("viewer", "operator", "admin")
+"""Each includes those before it."""
+
+REACH_OUTSIDE = "ReachOutside"
+SET_LABELS = "SetLabels"
+CONTROL_OTHERS_JOBS = "ControlOthersJobs"
+RIGHTS = {
+    REACH_OUTSIDE: "to give a domain what reaches outside of its guest: host devices, files outside the configured roots, hypervisor options",
+    SET_LABELS: "to change a domain's labels, by which rules tell domains apart",
+    CONTROL_OTHERS_JOBS: "to cancel, finish or slow down what somebody else began, and to see its request_id",
+}
+"""What no RPC is named after, and the role admin has."""
+
+SEE_DOMAIN = "GetDomain"
+SEE_HOST = "GetHost"
+SEE_JOB = "GetJob"
+ABOUT_HOSTS = frozenset({"ListHosts", "GetHost", "GetHostStats", "GetDomainCapabilities"})
+"""RPCs whose resource is a host; that of all others is a domain."""
+
+_ENTITIES = """\
+entity Caller in [Caller] { name: String, way: String, names: Set<String> };
+entity Host { name: String };
+entity Domain in [Host] { name: String, uuid: String, host: String } tags String;
+"""
+
+
+def role_of(method: MethodDescriptor) -> str:
+    """The least role that may call an RPC."""
+    return types_pb2.Role.Name(method.GetOptions().Extensions[types_pb2.role]).removeprefix("ROLE_").lower()
+
+
+ROLE_OF = {method.name: role_of(method) for method in METHODS} | dict.fromkeys(RIGHTS, "admin")
+"""Every action with its role."""
+
+
+def schema() -> str:
+    """What rules may be about, in Cedar's schema language."""
+    groups = [f'action "{role}" in ["{above}"];' for role, above in itertools.pairwise(ROLES)]
+    actions = [
+        f'action "{name}" in ["{role}"] appliesTo {{ principal: Caller, resource: {"Host" if name in ABOUT_HOSTS else "Domain"}, context: {{}} }};'
+        for name, role in ROLE_OF.items()
+    ]
+    return "\n".join([_ENTITIES, *groups, f'action "{ROLES[-1]}";', *actions])

@@ -1,0 +1,114 @@
+"""One version of the rules, and what it decides. Everything here works on values, and is quick: a decision is 60 µs, and less in a batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cedarpy
+
+from virtrpc_server.caller import Caller
+from virtrpc_server.policy.actions import ABOUT_HOSTS, schema
+from virtrpc_server.policy.labels import NONE, Labels
+from virtrpc_server.policy.rules import Rule, joined, number_of, parse, read
+
+SCHEMA = cedarpy.Schema.from_str(schema())
+_ACTIONS = cedarpy.Entities.from_json_str("[]", SCHEMA)
+
+
+class Resource(NamedTuple):
+    """What is asked about: a domain, or a host where it has no uuid. A domain that leaves this server's hosts has no host."""
+
+    host: str
+    uuid: str = ""
+    name: str = ""
+    labels: Labels = NONE
+
+
+class Verdict(NamedTuple):
+    """What the rules say. `rules` are the names of those that decided: none where nothing permits it."""
+
+    allowed: bool
+    rules: tuple[str, ...] = ()
+
+    @property
+    def why(self) -> str:
+        """In words, of a denial."""
+        return f"rule {', '.join(map(repr, self.rules))} forbids it" if self.rules else "no rule permits it"
+
+
+class Policy:
+    """Rules that fit the schema."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = tuple(rules)
+        self._set = cedarpy.PolicySet.from_str(joined(list(rules)))
+
+    @classmethod
+    def load(cls, path: Path) -> Policy:
+        """The rules of a file or a directory. Raises PolicyError."""
+        return cls(parse(read(path), SCHEMA))
+
+    def decide(self, caller: Caller, asked: Sequence[tuple[str, Resource]]) -> list[Verdict]:
+        """What the rules say of each (action, resource)."""
+        entities = _ACTIONS.with_added_json_str(json.dumps([*_principal(caller), *_resources({resource for _, resource in asked})]))
+        me = {"type": "Caller", "id": caller.name}
+        requests = [{"principal": me, "action": {"type": "Action", "id": action}, "resource": _uid(resource)} for action, resource in asked]
+        return [self._verdict(result) for result in cedarpy.is_authorized_batch(requests, self._set, entities)]
+
+    def blanket(self, caller: Caller, action: str) -> Verdict | None:
+        """What they say whatever it is about; None where that depends on it."""
+        entities = _ACTIONS.with_added_json_str(json.dumps(_principal(caller)))
+        request: dict[str, Any] = {"principal": f"Caller::{_quoted(caller.name)}", "action": f"Action::{_quoted(action)}", "context": {}}
+        try:
+            result = cedarpy.is_authorized_partial(request, self._set, entities)
+        except ValueError:  # a name that Cedar's own notation has no way to write
+            return None
+        return None if result.decision is cedarpy.Decision.NoDecision else self._verdict(result)
+
+    def _verdict(self, result: cedarpy.AuthzResult | cedarpy.PartialAuthzResult) -> Verdict:
+        allowed = result.decision is cedarpy.Decision.Allow
+        numbers = sorted(map(number_of, result.diagnostics.reasons))
+        effect = "permit" if allowed else "forbid"
+        return Verdict(allowed, tuple(self.rules[number].name for number in numbers if self.rules[number].effect == effect))
+
+
+def _principal(caller: Caller) -> list[dict[str, Any]]:
+    others = [name for name in caller.names if name != caller.name]
+    attrs = {"name": caller.name, "way": caller.way.value, "names": list(caller.names)}
+    me = {"uid": {"type": "Caller", "id": caller.name}, "attrs": attrs, "parents": [{"type": "Caller", "id": name} for name in others]}
+    # The others stand for what this caller is also known as; nobody asks for their attributes.
+    return [me]
+
+
+def _resources(resources: Iterable[Resource]) -> list[dict[str, Any]]:
+    resources = list(resources)
+    hosts = {resource.host for resource in resources if resource.host}
+    found: list[dict[str, Any]] = [{"uid": {"type": "Host", "id": host}, "attrs": {"name": host}, "parents": []} for host in hosts]
+    return found + [_domain(resource) for resource in resources if resource.uuid]
+
+
+def _domain(resource: Resource) -> dict[str, Any]:
+    return {
+        "uid": _uid(resource),
+        "attrs": {"name": resource.name, "uuid": resource.uuid, "host": resource.host},
+        "parents": [{"type": "Host", "id": resource.host}] if resource.host else [],
+        "tags": dict(resource.labels),
+    }
+
+
+def _uid(resource: Resource) -> dict[str, str]:
+    if not resource.uuid:
+        return {"type": "Host", "id": resource.host}
+    return {"type": "Domain", "id": f"{resource.host}/{resource.uuid}"}
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def fits(action: str, resource: Resource) -> bool:
+    """Whether an action can be about such a resource at all."""
+    return (action in ABOUT_HOSTS) != bool(resource.uuid)

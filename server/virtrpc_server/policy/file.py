@@ -1,0 +1,70 @@
+"""The file of rules while the server runs: taken anew when it changes, and kept as it was where what it became cannot be used."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from virtrpc_server.policy.decisions import Decisions
+from virtrpc_server.policy.engine import Policy
+from virtrpc_server.policy.rules import SUFFIX, PolicyError
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+Stamp = tuple[tuple[str, int, int, int], ...]
+"""What tells one version of files from another: names, inodes, times of change, sizes. Links are followed: Kubernetes swaps a link."""
+
+
+class PolicyFile:
+    """Looks after one file, or one directory. `changed` is called after new rules were taken, and after they could not be."""
+
+    def __init__(self, path: Path, decisions: Decisions, changed: Callable[[], None]) -> None:
+        self._path = path
+        self._decisions = decisions
+        self._changed = changed
+        self._task: asyncio.Task[None] | None = None
+        self._stamp = stamp_of(path)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._task = asyncio.get_running_loop().create_task(self._look())
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            stamp = await asyncio.to_thread(stamp_of, self._path)
+            if stamp != self._stamp:
+                self._stamp = stamp
+                await self._take()
+
+    async def _take(self) -> None:
+        try:
+            policy = await asyncio.to_thread(Policy.load, self._path)
+        except PolicyError as error:
+            self._decisions.fault = str(error)
+            log.error("%s cannot be used, and the rules stay as they were: %s", self._path, error)  # the text says all
+        else:
+            self._decisions.replace(policy)
+            log.info("%s has changed: %s rules are in force", self._path, len(policy.rules))
+        self._changed()
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Of the files as they are; empty where there is none."""
+    try:
+        files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+        states = [(file.name, file.stat()) for file in files]
+    except OSError:
+        return ()
+    return tuple((name, state.st_ino, state.st_mtime_ns, state.st_size) for name, state in states)
