@@ -48,13 +48,17 @@ libvirt.registerErrorHandler(lambda _context, _error: None, None)
 class Server:
     """`virtrpcd serve` with these hosts (a URI, or a table of the configuration file), started on entering; on leaving it must drain in good order.
 
-    `options` are further words of the command line, `settings` further keys of the configuration file.
+    `options` are further words of the command line, `settings` further keys of the configuration file. Where callers have names and no policy is
+    given, everybody may do everything.
     """
 
     def __init__(self, hosts: Mapping[str, str | HostTable], *options: str, **settings: Setting | list[str]) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="virtrpc-", dir="/tmp"))
         self.socket = self.path / "s"
         self.log_file = self.path / "virtrpcd.log"
+        if "policy" not in settings and ("trusted_proxies" in settings or any(option.startswith(("--tls", "--jwt")) for option in options)):
+            settings["policy"] = str(self.path / "policy.cedar")
+            (self.path / "policy.cedar").write_text("permit(principal, action, resource);")
         self._config = self.path / "virtrpcd.toml"
         self._config.write_text(_toml(hosts, {"drain_timeout": 10, "state_dir": str(self.path / "state"), **settings}))
         self._options = options

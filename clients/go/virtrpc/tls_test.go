@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"net/url"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -84,8 +85,13 @@ func (a *authority) server() virtrpc.TLSFiles {
 // encrypted is the TCP address of a server that takes clients with certificates of this authority.
 func encrypted(t *testing.T, a *authority) string {
 	own := a.server()
+	rules := filepath.Join(t.TempDir(), "policy.cedar")
+	if err := os.WriteFile(rules, []byte("permit(principal, action, resource);"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	s := newServer(quick, slow)
-	s.options = append(s.options, "--listen", "127.0.0.1:0", "--tls-certificate", own.Certificate, "--tls-key", own.Key, "--tls-client-ca", own.CA)
+	s.options = append(s.options, "--listen", "127.0.0.1:0", "--policy", rules)
+	s.options = append(s.options, "--tls-certificate", own.Certificate, "--tls-key", own.Key, "--tls-client-ca", own.CA)
 	s.start()
 	t.Cleanup(s.remove)
 	return s.tcp()
