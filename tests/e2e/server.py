@@ -56,7 +56,7 @@ class Server:
         self.path = Path(tempfile.mkdtemp(prefix="virtrpc-", dir="/tmp"))
         self.socket = self.path / "s"
         self.log_file = self.path / "virtrpcd.log"
-        if "policy" not in settings and ("trusted_proxies" in settings or any(option.startswith(("--tls", "--jwt")) for option in options)):
+        if "policy" not in settings and ({"trusted_proxies", "jwt"} & settings.keys() or any(option.startswith("--tls") for option in options)):
             settings["policy"] = str(self.path / "policy.cedar")
             (self.path / "policy.cedar").write_text("permit(principal, action, resource);")
         self._config = self.path / "virtrpcd.toml"

@@ -148,7 +148,8 @@ def test_tokens_of_a_configuration_file_are_taken(tmp_path: Path) -> None:
     """With [jwt] a token names its bearer, one of a key that came later too, and a bad one is UNAUTHENTICATED."""
     provider = Provider(tmp_path)
     (tmp_path / "v.toml").write_text(f'[jwt]\nissuer = "{ISSUER}"\naudience = "{AUDIENCE}"\njwks_file = "{provider.path}"\n')
-    daemon = Daemon(tmp_path, "--host", "t=sim://t/", "--config", str(tmp_path / "v.toml"))
+    (tmp_path / "p.cedar").write_text("permit(principal, action, resource);")
+    daemon = Daemon(tmp_path, "--host", "t=sim://t/", "--config", str(tmp_path / "v.toml"), "--policy", str(tmp_path / "p.cedar"))
     try:
         daemon.until(f"listens on unix:{daemon.socket}\n")
         with grpc.insecure_channel(f"unix:{daemon.socket}") as channel:
