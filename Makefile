@@ -14,7 +14,7 @@ MATRIX := qemu kvm power arm64 s390x lxc xen esx vpx vmware openvz test vz hyper
 # Each has a target test-client-NAME.
 CLIENTS := python go typescript
 
-.PHONY: help setup demo test test-fast test-faults test-restart test-mesh test-clients $(CLIENTS:%=test-client-%) test-hypervisors test-at-hand $(MATRIX:%=test-%) check serve proto image sbom audit bench soak lock clean
+.PHONY: help setup demo test test-fast test-faults test-restart test-hostile test-mesh test-clients $(CLIENTS:%=test-client-%) test-hypervisors test-at-hand $(MATRIX:%=test-%) check serve proto image sbom audit bench soak lock clean
 
 help: ## list these words
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -30,13 +30,16 @@ test: setup ## every test, real guests included (ARGS='-k name' for some)
 	@$(PYTHON) -m pytest -n 2 $(ARGS)
 
 test-fast: setup ## the tests that start no hypervisor
-	@$(PYTHON) -m pytest -m 'not hypervisor and not image and not matrix and not mesh and not restart' $(ARGS)
+	@$(PYTHON) -m pytest -m 'not hypervisor and not image and not matrix and not mesh and not restart and not hostile' $(ARGS)
 
 test-faults: setup ## guests and daemons that are stopped, killed and flooded; minutes (ARGS='-k name' for some)
 	@$(PYTHON) -m pytest -m faults tests/faults $(ARGS)
 
 test-restart: setup ## server and driver processes are killed 200 times each under load; minutes (ARGS='-k name' for some, VIRTRPC_KILLS=20 for less)
 	@$(PYTHON) -m pytest -n 2 -o faulthandler_timeout=1200 -m restart tests/restart $(ARGS)
+
+test-hostile: setup ## attacks over real sockets, and many more wild requests than make test sends; minutes (COUNT=50 for fewer batches)
+	@VIRTRPC_FUZZ_EXAMPLES=$(or $(COUNT),300) $(PYTHON) -m pytest -n 2 -o faulthandler_timeout=1200 --timeout 1200 -m 'hostile or not hostile' tests/hostile $(ARGS)
 
 test-mesh: setup ## a real Envoy in front of the server, by gRPC, gRPC-Web and JSON; minutes (ARGS='-k name' for some)
 	@$(PYTHON) -m pytest -n 2 -m 'mesh or not mesh' tests/mesh $(ARGS)

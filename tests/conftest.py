@@ -11,6 +11,7 @@ BESIDE = (
     "tests/mutants/",
     "tests/restart/test_sim_",
     "tests/restart/test_full_disk",
+    "tests/hostile/",
     "tests/server/",
     "tests/clients/",
     "tests/mesh/",

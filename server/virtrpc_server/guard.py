@@ -38,6 +38,9 @@ Behaviour = Callable[[Any, Context], Any]
 REASON_METADATA = "virtrpc-reason"
 """Why somebody calls, in that caller's words, for whoever reads later what was done: ASCII, and the rest in the manner of URLs."""
 MAX_REASON = 512
+REQUEST_SECONDS = 30.0
+"""How long a call may be open without its request."""
+SWEEP_SECONDS = 5.0
 SERVERS_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 """The statuses that the conventions for spans count as errors of a server; the others are answers."""
 
@@ -64,6 +67,8 @@ class Guard(aio.ServerInterceptor):
         self.addresses: dict[str, dict[str, str | int]] = {}
         """Where RPCs come in, for traces: by "unix" and "tcp"."""
         self._guarded: dict[str, Handler] = {}
+        self._expected: dict[asyncio.Task[Any], float] = {}
+        self._sweep: asyncio.TimerHandle | None = None
         self._calls: set[asyncio.Task[Any]] = set()
         self._ended: dict[asyncio.Task[Any], Problem] = {}
         """Those that were told to end, and what their callers are told."""
@@ -79,6 +84,7 @@ class Guard(aio.ServerInterceptor):
     ) -> Handler:
         """The method's handler, guarded; made once for each method."""
         method = handler_call_details.method
+        self._expect()
         guarded = self._guarded.get(method)
         if guarded is None:
             handler = await continuation(handler_call_details)
@@ -86,6 +92,23 @@ class Guard(aio.ServerInterceptor):
                 return grpc.unary_unary_rpc_method_handler(_unknown)
             guarded = self._guarded[method] = self._guard(method.removeprefix("/"), handler)
         return guarded
+
+    def _expect(self) -> None:
+        """This task waits for its request now, which may never come: then no gate hears of it, and its caller holds it for ever."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._expected[task] = asyncio.get_running_loop().time()
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._end_expected)
+
+    def _end_expected(self) -> None:
+        loop = asyncio.get_running_loop()
+        # Those whose caller left before they were whole are over, and only have to be forgotten.
+        self._expected = {task: since for task, since in self._expected.items() if not task.done()}
+        for task, since in self._expected.items():
+            if loop.time() - since >= REQUEST_SECONDS:
+                task.cancel()
+        self._sweep = loop.call_later(SWEEP_SECONDS, self._end_expected) if self._expected else None
 
     def end_calls(self) -> None:
         """End every RPC that is out with DRAINING."""
@@ -142,6 +165,7 @@ class Guard(aio.ServerInterceptor):
         task = asyncio.current_task()
         assert task is not None
         self._calls.add(task)
+        self._expected.pop(task, None)
         # grpc sends the status in the same task, after this.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,1 @@
+"""What nobody means well by: bytes, messages and connections that no client of ours would send."""
