@@ -102,11 +102,13 @@ class Document:
 
     def public(self) -> Document:
         """The document without secrets."""
-        if "passwd" not in self.text:
+        if "passwd" not in self.text and "<cookies" not in self.text:
             return self
         root = self.copy()
         for element in root.iter():
             element.attrib.pop("passwd", None)
+            for cookies in element.findall("cookies"):
+                element.remove(cookies)
         return _document(root)
 
     def named(self, name: str) -> Document:
