@@ -113,10 +113,12 @@ class AuditFile:
         lines = [self._lines.get()]
         while len(lines) < BATCH and not self._lines.empty():
             lines.append(self._lines.get())
+        if lines == [None]:
+            return None
         if lines[-1] is None:
             # What was put in before it is still to be written, and it is to be found again.
             self._lines.put(None)
-        return [line for line in lines if line is not None] or None
+        return [line for line in lines if line is not None]
 
     def _put(self, lines: list[bytes]) -> bool:
         try:

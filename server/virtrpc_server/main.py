@@ -113,7 +113,9 @@ def serve(
     ] = None,
     audit_log: Annotated[
         str | None,
-        typer.Option(metavar="PATH|stderr|none", help="Where audit lines go.", show_default="audit.log in --state-dir where it listens on TCP"),
+        typer.Option(
+            metavar="PATH|stderr|none", help="Where audit lines go.", show_default="audit.log in --state-dir where it listens on TCP or has a policy"
+        ),
     ] = None,
     audit_required: Annotated[
         bool | None, typer.Option("--audit-required", help="Refuse what changes something while no audit line can be written.")

@@ -234,7 +234,7 @@ class Settings(BaseSettings):
     limits: Annotated[LimitSettings, NoDecode, BeforeValidator(_read_limits)] = Field(default_factory=LimitSettings)
     """What one caller may have."""
     audit_log: str = "auto"
-    """Where audit lines go: a path, stderr, none, or auto: audit.log in `state_dir` where the server listens on a TCP address."""
+    """Where audit lines go: a path, stderr, none, or auto: audit.log in `state_dir` where the server listens on a TCP address or has a policy."""
     audit_required: bool = False
     """Refuse what changes something while no audit line can be written."""
     heartbeat: float = Field(default=15.0, gt=0)
@@ -371,7 +371,7 @@ class Settings(BaseSettings):
             return None
         if self.audit_log != "auto":
             return Path(self.audit_log)
-        return self.state_dir / "audit.log" if self.listen is not None else None
+        return self.state_dir / "audit.log" if self.listen is not None or self.policy is not None else None
 
     @property
     def audited(self) -> bool:

@@ -48,13 +48,14 @@ def wait_for(path: Path, *lines: str) -> None:
     wait_until(lambda: path.exists() and path.read_text().splitlines() == list(lines), f"{path} to hold {lines}", GUARD)
 
 
-def test_lines_are_for_the_owner_alone(file: AuditFile, path: Path) -> None:
-    """The file is made with mode 0600 and has each line once, in order; what is there when it is closed is written."""
+def test_lines_are_for_the_owner_alone(file: AuditFile, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The file is made with mode 0600 and has each line once, in order; what is there when it is closed is written, and nothing is said of it."""
     for number in range(1000):
         file.write(b"%d" % number)
     file.close()
     assert path.read_text().splitlines() == [str(number) for number in range(1000)]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert caplog.messages == []
 
 
 def test_a_first_start_makes_the_directory(tmp_path: Path) -> None:
