@@ -10,6 +10,8 @@ import yaml
 
 HOME = Path(__file__).parents[2] / "server/kubernetes"
 CONFIG = HOME / "virtrpcd.toml"
+CONFIGURATION = ("virtrpcd.toml", "policy.cedar")
+"""What the ConfigMap is made of."""
 KUSTOMIZATION = "kustomization.yaml"
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 

@@ -236,7 +236,8 @@ def test_the_shipped_configuration_serves(begin: Begin, outside: Path, image: di
     made = certificates.make(outside / "made")
     tls = outside / "etc/tls"
     tls.mkdir()
-    shutil.copy(manifests.CONFIG, outside / "etc")
+    for name in manifests.CONFIGURATION:
+        shutil.copy(manifests.HOME / name, outside / "etc")
     pairs = [(made.server.certificate, "tls.crt"), (made.server.key, "tls.key"), (made.ca, "ca.crt")]
     pairs += [(made.client.certificate, "client.crt"), (made.client.key, "client.key")]
     for source, name in pairs:
