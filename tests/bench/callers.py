@@ -1,6 +1,7 @@
 """The callers, in a process of their own: calls at a fixed rate whether or not the answers keep up, each timed from when it was due.
 
-Usage: python -m tests.bench.callers ADDRESS. All times are seconds of CLOCK_MONOTONIC, which processes share.
+Usage: python -m tests.bench.callers ADDRESS [DIRECTORY]; with a directory of certificates it speaks TLS, as the client in there.
+All times are seconds of CLOCK_MONOTONIC, which processes share.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import random
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import grpc.aio
@@ -114,6 +116,16 @@ class Callers:
         await asyncio.gather(*(work() for _ in range(at_once)))
         return count
 
+    async def rush(self, host: str, uuids: list[str], at_once: int, count: int) -> None:
+        """GetDomain of these domains in turn, so many calls out at any moment."""
+        asked, left = [self._query("GetDomain", host, uuid) for uuid in uuids], iter(range(count))
+
+        async def work() -> None:
+            for number in left:
+                await asked[number % len(asked)]()
+
+        await asyncio.gather(*(work() for _ in range(at_once)))
+
     async def lists(self, rate: float, count: int) -> dict[str, list[float]]:
         """The first page of all jobs."""
         call: Unary = self._channel.unary_unary("/virtrpc.v1.JobService/ListJobs")
@@ -167,11 +179,18 @@ def _parts(items: list[str], size: int) -> Iterable[list[str]]:
     return (items[first : first + size] for first in range(0, len(items), size))
 
 
-async def main(address: str) -> None:
+def _channel(address: str, directory: str = "") -> grpc.aio.Channel:
+    if not directory:
+        return grpc.aio.insecure_channel(address)
+    ca, key, certificate = (Path(directory, name).read_bytes() for name in ("ca.pem", "client.key", "client.pem"))
+    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(ca, key, certificate))
+
+
+async def main(*words: str) -> None:
     """Call as told, until standard input closes."""
     # Before gRPC has threads, which inherit it: what waits for a processor here would be measured as the server's.
     go_first()
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with _channel(*words) as channel:
         callers = Callers(channel)
         # A collection of this process would be measured as the server's.
         gc.collect()
@@ -181,4 +200,4 @@ async def main(address: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(*sys.argv[1:]))

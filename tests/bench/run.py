@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from tests.bench import journals, report, restarts, stopped
+from tests.bench import journals, report, restarts, security, stopped
 from tests.bench.figures import NOISE_LIMIT, Figure, milliseconds
 from tests.bench.rows import ROWS, Queries, Row
 from tests.bench.stage import Stage, simulated
@@ -23,7 +23,11 @@ ATTEMPTS = 3
 
 STOPPED = "stopped"
 Say = Callable[[str], None]
-APART: dict[str, Callable[[int, Say], Awaitable[journals.Costs | restarts.Seen]]] = {"history": journals.measure, "restarts": restarts.measure}
+APART: dict[str, Callable[[int, Say], Awaitable[journals.Costs | restarts.Seen | security.Costs]]] = {
+    "history": journals.measure,
+    "restarts": restarts.measure,
+    "security": security.measure,
+}
 """Rows on stages of their own."""
 TITLES = [*ROWS, *APART, STOPPED]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import cProfile
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,14 @@ class Told:
     async def memory(self) -> int:
         """Resident bytes of this process."""
         return resident_bytes("self")
+
+    async def processor_seconds(self) -> float:
+        """What this process has taken of processors since it began, all its threads together."""
+        return time.process_time()
+
+    async def addresses(self) -> list[str]:
+        """Where it listens: TCP first."""
+        return self._app.transport.addresses
 
     async def left(self) -> dict[str, int]:
         """What is alive: tasks, RPCs that are out, who waits for a change."""
