@@ -39,7 +39,9 @@ calls_per_second = {rate}
 """
 POLICY = f"""
 @id("whoever holds a certificate operates the bench's domains")
-permit (principal, action in Action::"operator", resource) when {{ principal.way == "tls" && resource.host == "{HOST}" }};
+permit (principal, action in Action::"operator", resource in Host::"{HOST}") when {{ principal.way == "tls" }};
+@id("the bench itself looks")
+permit (principal == Caller::"unix", action in Action::"viewer", resource);
 """
 ENOUGH = 1_000_000
 """Calls a second: counted, and never reached."""
@@ -109,7 +111,7 @@ async def _server(processor: int, directory: Path, *, secured: bool = False, tra
 
 def _secured(directory: Path, traces: str) -> dict[str, object]:
     (directory / "policy.cedar").write_text(POLICY)
-    security: list[str] = []
+    security = [f'policy = "{directory}/policy.cedar"', f'audit_log = "{directory}/audit.log"']
     if traces:
         security += ['tracing = "otlp"', f'tracing_endpoint = "{traces}"', "tracing_ratio = 0.01"]
     tls = ["[tls]", f'certificate = "{directory}/server.pem"', f'key = "{directory}/server.key"', f'client_ca = "{directory}/ca.pem"']

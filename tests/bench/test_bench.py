@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench import journals, report, restarts, rows
+from tests.bench import journals, report, restarts, rows, security
 from tests.bench.figures import Figure, Ratio, p99, percentile, shown
 from tests.bench.rows import ROWS, Row
 from tests.bench.soak import GROWTH_BYTES, soak
@@ -40,14 +40,16 @@ async def test_every_row_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.timeout(300)
 async def test_rows_on_stages_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server with a journal and one without, a long history, and one that is killed twice in each round: every job is there again."""
+    """With a journal and without, over a long history, killed twice in each round (every job is there again), and with all security or none."""
     for module, values in (
         (journals, {"DOMAINS": 20, "AT_ONCE": 5, "SECONDS": 0.3, "REMEMBERED": 500, "LISTS": 10}),
+        (security, {"DOMAINS": 20, "CALLS": 100}),
         (restarts, {"DOMAINS": 20, "RUNNING": 5, "FINISHED": 200, "STREAMS": 50, "SETTLE_SECONDS": 0.5}),
     ):
         for name, value in values.items():
             monkeypatch.setattr(module, name, value)
-    figures = [*(await journals.measure(2, print)).figures(), *(await restarts.measure(2, print)).figures()]
+    measured = [await module.measure(2, print) for module in (journals, restarts, security)]
+    figures = [figure for each in measured for figure in each.figures()]
     assert all(math.isfinite(figure.value) for figure in figures)
     assert [figure.value for figure in figures if figure.unit == "jobs"] == [0]
 

@@ -68,6 +68,18 @@ def test_a_first_start_makes_the_directory(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("lines", [0, 1, 2000])
+def test_an_end_with_nothing_lost_says_nothing(path: Path, caplog: pytest.LogCaptureFixture, lines: int) -> None:
+    """What there is, is written, and nothing is called lost."""
+    file = made(path)
+    file.start()
+    for number in range(lines):
+        file.write(str(number).encode())
+    file.close()
+    assert len(path.read_bytes().splitlines()) == lines
+    assert caplog.messages == []
+
+
 def test_rotation_by_renaming(file: AuditFile, path: Path) -> None:
     """After a rename lines go to a new file; none is lost."""
     file.write(b"one")
