@@ -192,6 +192,42 @@ def _given(**flags: Any) -> dict[str, Any] | None:
     return {key: value for key, value in flags.items() if value is not None} or None
 
 
+policy_cli = typer.Typer(help="Look at the rules that say who may do what.", pretty_exceptions_enable=False, no_args_is_help=True)
+cli.add_typer(policy_cli, name="policy")
+
+
+@policy_cli.callback()
+def _policy_group() -> None:
+    """Look at the rules that say who may do what."""
+
+
+@policy_cli.command("check")
+def check_policy(
+    file: Annotated[Path, typer.Argument(help="A file of rules, or a directory of them.")],
+    cases: Annotated[Path | None, typer.Option(help="A TOML file that says what they must allow and deny.", show_default=False)] = None,
+    caller: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Ask for this caller, by all its names.", show_default=False)] = None,
+    rpc: Annotated[str | None, typer.Option(metavar="RPC", help="What it would do: an RPC or a right.", show_default=False)] = None,
+    domain: Annotated[str | None, typer.Option(metavar="[HOST/]NAME", help="To which domain, or host.", show_default=False)] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A label of that domain.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say what is wrong with rules, and what they decide. Ends with 1 where something is wrong, or not as a case expects."""
+    from virtrpc_server.policy import check
+    from virtrpc_server.policy.rules import PolicyError
+
+    try:
+        asked = (check.single(caller or [], rpc, domain, label or []),) if rpc else ()
+        report = check.check(file, (*asked, *(check.read_cases(cases) if cases else ())))
+    except PolicyError as error:
+        _complain(error)
+        raise typer.Exit(EXIT_FAILED) from None
+    if as_json:
+        print(json.dumps(check.as_json(report), indent=2))
+    else:
+        check.render(report, Console())
+    raise typer.Exit(0 if report.good else EXIT_FAILED)
+
+
 def _load(flags: dict[str, Any], config: Path | None) -> Settings:
     try:
         return load(flags, config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,12 @@ class Policy:
 
     def decide(self, caller: Caller, asked: Sequence[tuple[str, Resource]]) -> list[Verdict]:
         """What the rules say of each (action, resource)."""
+        verdicts: dict[tuple[str, Resource], Verdict] = {}
+        for part in _apart(asked):
+            verdicts.update(zip(part, self._decided(caller, part), strict=True))
+        return [verdicts[each] for each in asked]
+
+    def _decided(self, caller: Caller, asked: Sequence[tuple[str, Resource]]) -> list[Verdict]:
         entities = _ACTIONS.with_added_json_str(json.dumps([*_principal(caller), *_resources({resource for _, resource in asked})]))
         me = {"type": "Caller", "id": caller.name}
         requests = [{"principal": me, "action": {"type": "Action", "id": action}, "resource": _uid(resource)} for action, resource in asked]
@@ -73,6 +79,17 @@ class Policy:
         numbers = sorted(map(number_of, result.diagnostics.reasons))
         effect = "permit" if allowed else "forbid"
         return Verdict(allowed, tuple(self.rules[number].name for number in numbers if self.rules[number].effect == effect))
+
+
+def _apart(asked: Sequence[tuple[str, Resource]]) -> Iterator[list[tuple[str, Resource]]]:
+    """The same in parts: a domain that is asked about under two names, as it was and as it is, can be only one of them at a time."""
+    rest = list(dict.fromkeys(asked))
+    while rest:
+        known: dict[tuple[str, str], Resource] = {}
+        part = [each for each in rest if known.setdefault(each[1][:2], each[1]) == each[1]]
+        yield part
+        chosen = set(part)
+        rest = [each for each in rest if each not in chosen]
 
 
 def _principal(caller: Caller) -> list[dict[str, Any]]:
