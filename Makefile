@@ -106,5 +106,5 @@ lock: ## write constraints.txt anew from the newest versions that pyproject.toml
 	@.ci/lock
 
 clean: ## remove .venv and what tools leave in the checkout (the guest image stays in its cache)
-	rm -rf .venv .setup.lock .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .setup.lock .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist $(addprefix clients/typescript/,node_modules dist build)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
