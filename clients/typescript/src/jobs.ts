@@ -200,7 +200,8 @@ export class JobHandle implements AsyncIterable<Job> {
   }
 
   #retry(error: VirtrpcError): number {
-    if (this.#attached && REFUSALS.some((kind) => error.is(kind))) {
+    // What says when to come again, such as the end of a token, is none.
+    if (this.#attached && error.retryDelay === undefined && REFUSALS.some((kind) => error.is(kind))) {
       throw error.of(this.job);
     }
     return this.#pauses.next(error.retryDelay);

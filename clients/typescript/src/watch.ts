@@ -100,7 +100,7 @@ export class Watch<B extends Batch> implements AsyncIterable<B> {
       this.#lost = true;
     } else if (!this.#begun) {
       return this.#trials.pause(error);
-    } else if (REFUSALS.some((kind) => error.is(kind))) {
+    } else if (error.retryDelay === undefined && REFUSALS.some((kind) => error.is(kind))) {
       throw error;
     }
     return this.#pauses.next(error.retryDelay);

@@ -78,6 +78,9 @@ export class Program {
   }
 }
 
+/** Keys of the configuration file. */
+export type Settings = Record<string, unknown> & { jwt?: Record<string, unknown> };
+
 /** What a test starts, ended and removed in reverse order. */
 export class Bench {
   readonly path = mkdtempSync(join(tmpdir(), "virtrpc-ts-"));
@@ -96,7 +99,7 @@ export class Bench {
   }
 
   /** `virtrpcd serve` with these hosts by name. `settings` are further lines of the configuration file, before the hosts. */
-  async server(hosts: Record<string, string>, settings: Record<string, unknown> = {}, ...options: string[]): Promise<Server> {
+  async server(hosts: Record<string, string>, settings: Settings = {}, ...options: string[]): Promise<Server> {
     const server = new Server(this.path, hosts, settings, options);
     await server.start();
     this.atEnd(() => server.stop());
@@ -134,11 +137,15 @@ export class Server {
   readonly socket: string;
   readonly #program: Program;
 
-  constructor(path: string, hosts: Record<string, string>, settings: Record<string, unknown>, options: string[]) {
+  constructor(path: string, hosts: Record<string, string>, settings: Settings, options: string[]) {
     this.socket = join(path, "s");
     const config = join(path, "virtrpcd.toml");
     // What JSON writes for texts, numbers and booleans is TOML too.
-    const lines = Object.entries({ drain_timeout: 5, state_dir: join(path, "state"), ...settings }).map(([key, value]) => line(key, value));
+    const { jwt, ...plain } = { drain_timeout: 5, state_dir: join(path, "state"), ...settings };
+    const lines = Object.entries(plain).map(([key, value]) => line(key, value));
+    if (jwt !== undefined) {
+      lines.push("[jwt]", ...Object.entries(jwt).map(([key, value]) => line(key, value)));
+    }
     const tables = Object.entries(hosts).flatMap(([name, uri]) => ["[[hosts]]", line("name", name), line("uri", uri)]);
     writeFileSync(config, [...lines, ...tables, ""].join("\n"));
     const command = [join(ROOT, ".venv/bin/virtrpcd"), "serve", "--socket", this.socket, "--config", config, ...options];
@@ -151,6 +158,11 @@ export class Server {
 
   get log(): string {
     return this.#program.log;
+  }
+
+  /** Where it listens that was told to take any port. */
+  get tcp(): string {
+    return /127\.0\.0\.1:[1-9]\d*/.exec(this.log)?.[0] ?? "";
   }
 
   async start(): Promise<void> {

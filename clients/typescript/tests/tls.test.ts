@@ -20,7 +20,7 @@ beforeAll(async () => {
   execFileSync(PYTHON, ["-m", "tests.beds.certificates", files], { cwd: ROOT });
   const tls = ["--tls-certificate", join(files, "server.pem"), "--tls-key", join(files, "server.key"), "--tls-client-ca", join(files, "ca.pem")];
   const server = await bench.server({ lab: "sim://lab/?domains=2&running=2" }, {}, "--listen", "127.0.0.1:0", ...tls);
-  address = /127\.0\.0\.1:[1-9]\d*/.exec(server.log)?.[0] ?? "";
+  address = server.tcp;
   await live(bench.client(address, { tls: as("client") }));
 });
 afterAll(() => bench.end());
