@@ -106,6 +106,14 @@ export class Bench {
     return server;
   }
 
+  /** A file of rules: callers by their names with the role that they have, for the setting `policy`. */
+  policy(roles: Record<string, "viewer" | "operator" | "admin">): string {
+    const file = join(this.path, "policy.cedar");
+    const rules = Object.entries(roles).map(([name, role]) => `permit(principal == Caller::"${name}", action in Action::"${role}", resource);`);
+    writeFileSync(file, rules.join("\n"));
+    return file;
+  }
+
   /** Simulated hosts in a process of their own; what they are called by in a server's configuration. */
   async simulated(): Promise<(host: string, options: Record<string, string>) => string> {
     const socket = join(this.path, "sim");

@@ -18,8 +18,9 @@ const as = (name: string): Tls => ({ ca: pem("ca.pem"), cert: pem(`${name}.pem`)
 beforeAll(async () => {
   const files = join(bench.path, "tls");
   execFileSync(PYTHON, ["-m", "tests.beds.certificates", files], { cwd: ROOT });
+  const policy = bench.policy({ [SPIFFE_ID]: "operator", "dns:operator.example.org": "viewer" });
   const tls = ["--tls-certificate", join(files, "server.pem"), "--tls-key", join(files, "server.key"), "--tls-client-ca", join(files, "ca.pem")];
-  const server = await bench.server({ lab: "sim://lab/?domains=2&running=2" }, {}, "--listen", "127.0.0.1:0", ...tls);
+  const server = await bench.server({ lab: "sim://lab/?domains=2&running=2" }, { policy }, "--listen", "127.0.0.1:0", ...tls);
   address = server.tcp;
   await live(bench.client(address, { tls: as("client") }));
 });
@@ -30,6 +31,25 @@ test("a client with a certificate runs the main job, which is its own by its nam
   const [domain] = await client.listDomains().all();
   const save = await client.managedSaveDomain({ domain: domainRef(domain?.name ?? "") });
   expect(await save.wait()).toMatchObject({ state: JobState.SUCCEEDED, owner: SPIFFE_ID });
+});
+
+test("a client with a role that is too low reads, and changes nothing; one without any gets nowhere", async () => {
+  const viewer = bench.client(address, { tls: as("dns") });
+  expect(await viewer.listDomains().all()).toHaveLength(2);
+  expect(await failure(viewer.suspendDomain({ domain: domainRef("lab/guest-2") }))).toMatchObject({
+    kind: "PermissionDenied",
+    reason: "PERMISSION_DENIED",
+  });
+  expect(
+    (
+      await failure(
+        bench
+          .client(address, { tls: as("cn") })
+          .listHosts()
+          .all(),
+      )
+    ).kind,
+  ).toBe("PermissionDenied");
 });
 
 test("the server's certificate may have another name than the address, where that is said", async () => {

@@ -21,8 +21,9 @@ beforeAll(async () => {
   writeFileSync(keys, JSON.stringify({ keys: [{ ...ours.publicKey.export({ format: "jwk" }), kid: "1", use: "sig" }] }));
   const hosts = { lab: "sim://lab/?domains=2&running=2", slow: "sim://slow/?domains=2&running=2&save_seconds=3600" };
   const jwt = { issuer: ISSUER, audience: "virtrpc", jwks_file: keys, leeway_seconds: 0 };
+  const policy = bench.policy({ [`jwt:${ISSUER}#alice`]: "operator" });
   const tls = ["--tls-certificate", join(files, "server.pem"), "--tls-key", join(files, "server.key")];
-  const server = await bench.server(hosts, { jwt }, "--listen", "127.0.0.1:0", ...tls);
+  const server = await bench.server(hosts, { jwt, policy }, "--listen", "127.0.0.1:0", ...tls);
   address = server.tcp;
   await live(as(() => token(HOUR)));
 });
