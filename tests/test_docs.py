@@ -316,6 +316,13 @@ def test_tests_in_documents_exist() -> None:
     assert sorted(test for test in named if not has_test(test)) == []
 
 
+def test_each_promise_has_its_test() -> None:
+    """No row of docs/security.md promises what no test holds."""
+    promises = list(tables(ROOT / "docs" / "security.md"))
+    assert len(promises) > 30
+    assert [promise for promise, tests in promises if not re.fullmatch(r"(tests/[\w/]+\.py::\w+(, )?)+", tests)] == []
+
+
 if __name__ == "__main__":
     print("| reason | status | what it means, and what to do | Python |\n|---|---|---|---|")
     for cells in reason_rows():
