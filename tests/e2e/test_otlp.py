@@ -12,7 +12,7 @@ import pytest
 from tests.beds.collector import Collector, collector
 from tests.beds.wait import wait_until
 from tests.e2e.server import Server, ended
-from virtrpc.errors import NotFound
+from virtrpc.errors import NotFound, VirtrpcError
 from virtrpc.v1 import types_pb2 as t
 
 HOSTS = {"try": "sim://try/?domains=2&running=2&save_seconds=0.1"}
@@ -70,6 +70,21 @@ async def test_the_log_comes_with_its_trace(server: Server, kept: Collector) -> 
         return any("malformed" in entry.text and entry.trace == trace and entry.level == "INFO" for entry in list(kept.logs))
 
     await asyncio.to_thread(wait_until, entry, "the entry of a malformed request", GUARD)
+
+
+async def test_no_secret_is_sent(server: Server, kept: Collector) -> None:
+    """A guest's new password is in no span, no entry of the log and no metric, whether or not the job does well; nor is a wrong one's request."""
+    secret = "correct horse battery"
+    async with server.client() as client:
+        await ended(client.set_user_password("guest-2", user="root", password=secret))
+        with pytest.raises(VirtrpcError):
+            await client.set_user_password("guest-2", user="\0", password=secret)
+    await asyncio.to_thread(kept.trace, "job SetUserPassword", of=lambda span: span.name == "job SetUserPassword")
+    await asyncio.to_thread(
+        wait_until, lambda: kept.value("virtrpc.job.duration", kind="SetUserPassword") is not None, "the job among the metrics", GUARD
+    )
+    assert "horse" not in repr((kept.spans, kept.logs, kept.metrics, kept.resources))
+    assert "horse" not in server.log
 
 
 def test_a_collector_that_is_not_there_harms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from virtrpc_drivers.sim.driver import SimDriver
 from virtrpc_drivers.sim.events import LoopDeliverer
 from virtrpc_drivers.sim.hypervisor import SimHypervisor
 from virtrpc_drivers.sim.options import from_uri
+from virtrpc_server import tracing
 from virtrpc_server.budgets import Budgets
 from virtrpc_server.domains import Domains, Entry
 from virtrpc_server.history import DEFAULT_RETENTION, Retention
@@ -39,7 +40,8 @@ class Life:
         self.domains = Domains(generation=number * 1000)
         budgets = Budgets(wall)
         self.drivers = {
-            name: SimDriver(DriverSettings(uri="sim:", path_roots=("/images",), process=number * 1000), sim) for name, sim in lives.sims.items()
+            name: SimDriver(DriverSettings(uri="sim:", path_roots=("/images",), process=number * 1000, tracing=True, host=name), sim)
+            for name, sim in lives.sims.items()
         }
         self.hosts = Hosts([
             Host(HostConfig(name, f"sim://{name}/", **lives.config), self.drivers[name], self.domains, budgets, clock=wall) for name in lives.names
@@ -50,7 +52,7 @@ class Life:
         """Take up what there is, and reach the hosts."""
         await self.jobs.begin()
         for host in self.hosts:
-            await host.start(self.jobs.report, lambda _host: None, lambda _spans: None)
+            await host.start(self.jobs.report, lambda _host: None, tracing.export)
 
     async def listed(self) -> None:
         """Return once all hosts are known."""

@@ -10,6 +10,7 @@ import pytest
 from tests.beds.watched import SCRAPE, Scrape, watched
 from tests.server.world import until
 from virtrpc.errors import Cancelled, NotFound
+from virtrpc_drivers.protocol import StuckCalls
 from virtrpc_server.settings import Settings
 from virtrpc_server.telemetry import endpoint
 from virtrpc_server.telemetry.collecting import CATALOG
@@ -150,6 +151,19 @@ async def test_a_host_that_is_away_does_not_keep_the_others_away(tmp_path: Path)
     assert (scrape.value("libvirt_up", host="far"), scrape.value("libvirt_up", host="near")) == (0, 1)
     assert scrape.value("virtrpc_host_freshness", host="far", freshness="stale") == 1
     assert len(scrape.values("libvirt_domain_info_cpu_time_seconds_total", host="near")) == 2
+
+
+async def test_stuck_threads_are_the_drivers_count(tmp_path: Path) -> None:
+    """What a driver process tells of its lanes is shown until it tells otherwise, or is lost, which is counted."""
+    async with watched(tmp_path) as bed:
+        bed.driver("try")._deliver(StuckCalls(lanes={"work": 2, "reads": 1}))
+        scrape = await bed.scrape()
+        assert [scrape.value("virtrpc_driver_stuck_threads", lane=lane) for lane in ("work", "reads", "stats")] == [2, 1, 0]
+        assert scrape.value("virtrpc_driver_restarts_total") == 0
+        bed.driver("try").lose(stay_down=True)
+        scrape = await bed.scrape()
+        assert scrape.values("virtrpc_driver_stuck_threads", lane="work") == []
+        assert scrape.value("virtrpc_driver_restarts_total") == 1
 
 
 async def test_the_endpoint_speaks_http_and_little_of_it(tmp_path: Path) -> None:

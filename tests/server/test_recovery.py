@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.server.lives import Disk, Lives
 from tests.server.test_messages import job as message_job
@@ -15,6 +16,7 @@ from tests.virtual_time import wall
 from virtrpc_drivers import operations as op
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.sim.faults import Rule
+from virtrpc_server import tracing
 from virtrpc_server.beginning import READING_SECONDS
 from virtrpc_server.errors import NotYet, Refusal
 from virtrpc_server.history import REQUEST_ID_SECONDS, History, Retention
@@ -51,6 +53,31 @@ async def test_an_adopted_job_comes_to_its_own_end() -> None:
         assert (await lives.ended(save.id)).state is JobState.SUCCEEDED
         assert not lives.guest().active
         assert len(lives.sim.jobs) == 1
+
+
+@virtual
+async def test_an_adopted_job_goes_on_in_its_trace() -> None:
+    """The next life's span of the job, and the question what became of its call, are below the RPC that an earlier life has answered."""
+    exporter = InMemorySpanExporter()
+    tracing.configure(exporter)
+    try:
+        async with Lives() as lives:
+            with tracing.start_trace("rpc", {}, {}) as rpc:
+                save = await lives.running(op.ManagedSave(uuid=lives.guest().uuid))
+            await lives.restart()
+            assert (await lives.ended(save.id)).state is JobState.SUCCEEDED
+        tracing.flush()
+    finally:
+        tracing.shutdown()
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    job, resumed = spans["job ManagedSave"], spans["resume ManagedSave"]
+    assert {span.context.trace_id for span in (job, resumed) if span.context is not None} == {rpc.get_span_context().trace_id}
+    assert job.parent is not None
+    assert job.parent.span_id == rpc.get_span_context().span_id
+    assert resumed.parent is not None
+    assert job.context is not None
+    assert resumed.parent.span_id == job.context.span_id
+    assert (job.attributes or {})["virtrpc.job.state"] == "succeeded"
 
 
 @virtual

@@ -153,6 +153,27 @@ def test_the_present_state_comes_first_then_each_change() -> None:
     virtual_time.run(work())
 
 
+def test_a_stream_that_is_not_read_lags() -> None:
+    """It counts while it is open; it lags from the moment at which it was last told, once there is news, and no more when it has taken that."""
+
+    async def work() -> None:
+        async with Bed() as bed:
+            async with bed.watch() as stream:
+                client = Client()
+                await client.catch_up(stream)
+                (watch,) = bed.watches.open["domains"]
+                await asyncio.sleep(5)
+                assert watch.lag == 0
+                bed.read(1, "web")
+                assert watch.lag == 5
+                client.apply(await anext(stream))
+                assert client.names == ["web"]
+                assert watch.lag == 0
+            assert not bed.watches.open["domains"]
+
+    virtual_time.run(work())
+
+
 def test_an_empty_server_is_told_of_at_once() -> None:
     """Nothing to show is an answer, too."""
 

@@ -15,7 +15,7 @@ from virtrpc_drivers import paths
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
 from virtrpc_drivers.operations import Migrate, Scope
-from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DomainChanged, DriverSettings, HostDown, HostUp
+from virtrpc_drivers.protocol import AnyNotice, Call, Deliver, DomainChanged, DriverSettings, HostDown, HostUp, attributes
 from virtrpc_drivers.resources import ResourceParameters
 from virtrpc_drivers.sim import (
     agent,
@@ -38,7 +38,7 @@ from virtrpc_drivers.sim.hypervisor import SimHypervisor
 from virtrpc_drivers.sim.options import from_uri
 from virtrpc_drivers.sim.sdk import JobHandle
 from virtrpc_drivers.sim.shapes import row
-from virtrpc_drivers.sim.tracing import traced
+from virtrpc_drivers.sim.tracing import Work, traced
 from virtrpc_drivers.values import (
     CancelAnswer,
     Checkpoints,
@@ -185,11 +185,17 @@ class SimDriver:
         """See Driver.run."""
         self._check_up()
         self._refuse(call)
-        work = self._follow(self.hypervisor.begin(call))
-        return await (traced(self._deliver, call, self._settings.host, work) if self._settings.tracing else work)
+        return await self._traced("sim", call, self._follow(self.hypervisor.begin(call)))
 
     async def resume(self, call: Call) -> Outcome:
         """See Driver.resume. A call that is still inside is followed; one that ended is told, where the hypervisor remembers it."""
+        return await self._traced("resume", call, self._resumed(call))
+
+    async def _traced(self, what: str, call: Call, work: Coroutine[Any, Any, T]) -> T:
+        span = Work(f"{what} {call.operation.verb}", call.traceparent, attributes(call, self._settings.host))
+        return await (traced(self._deliver, span, work) if self._settings.tracing else work)
+
+    async def _resumed(self, call: Call) -> Outcome:
         self._check_up()
         job = self.hypervisor.jobs.get(call.id)
         if job is not None and (not job.done or self._options.remembers) and not job.carried_away:

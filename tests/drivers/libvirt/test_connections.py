@@ -9,7 +9,7 @@ import pytest
 
 from virtrpc_drivers.errors import DriverError, Fault, Reason
 from virtrpc_drivers.libvirt import connections
-from virtrpc_drivers.libvirt.connections import Lane
+from virtrpc_drivers.libvirt.connections import Lane, Lanes
 
 
 class Connection:
@@ -104,6 +104,22 @@ async def test_an_abandoned_call_holds_no_place() -> None:
     assert await lane.call(lambda _: "answer") == "answer"
     host.let_go.set()
     await turns(lambda: lane.stuck == 0)
+
+
+async def test_stuck_calls_are_told() -> None:
+    """How many threads are stuck in each lane, whenever that changes."""
+    host = Host()
+    lanes = Lanes(host.open)
+    told: list[dict[str, int]] = []
+    lanes.tell_stuck(told.append)
+    lanes.reads.patience = 0.01
+    calls = [asyncio.ensure_future(lanes.reads.call(host.hang)) for _ in range(2)]
+    await turns(lambda: len(told) == 2)
+    assert [lanes["reads"] for lanes in told] == [1, 2]
+    assert told[-1].keys() == {lane.name for lane in lanes.all}
+    host.let_go.set()
+    await asyncio.gather(*calls)
+    await turns(lambda: told[-1]["reads"] == 0)
 
 
 async def test_a_dead_connection_is_opened_again() -> None:
