@@ -264,8 +264,8 @@ async def run(settings: Settings) -> int:
         tame_collector()
         systemd.ready()
         if app.metrics is not None:
-            print(f"virtrpcd tells its metrics on http://{app.metrics.address}/metrics", file=sys.stderr, flush=True)
-        print(f"virtrpcd {version('virtrpc')} listens on {' and '.join(app.transport.addresses)}", file=sys.stderr, flush=True)
+            logs.say(f"virtrpcd tells its metrics on http://{app.metrics.address}/metrics")
+        logs.say(f"virtrpcd {version('virtrpc')} listens on {' and '.join(app.transport.addresses)}")
         log.info("%s: draining", signal.Signals(await asked).name)
         systemd.stopping()
         await app.drain()

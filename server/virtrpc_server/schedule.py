@@ -13,6 +13,7 @@ from virtrpc_drivers.errors import DriverError
 from virtrpc_drivers.migration import Reading, Step
 from virtrpc_drivers.protocol import Report
 from virtrpc_drivers.values import Phase
+from virtrpc_server import tracing
 from virtrpc_server.convergence import Convergence
 from virtrpc_server.hosts import Host
 from virtrpc_server.records import Job
@@ -49,7 +50,7 @@ def due(job: Job, schedule: tuple[Step, ...]) -> Step | None:
 async def take(host: Host, call_id: str, step: Step, in_vain: Callable[[str], None]) -> None:
     """Have the hypervisor do what a step says; `in_vain` is told why it did not."""
     try:
-        answer = await host.driver.tune(call_id, step.tuning)
+        answer = await tracing.asking("tune", {"virtrpc.call": call_id, "virtrpc.host": host.name}, host.driver.tune(call_id, step.tuning))
     except DriverError as error:
         log.info("a step of the schedule of call %s: %s", call_id, error)
         in_vain(error.fault.message)

@@ -9,6 +9,7 @@ from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.migration import Tuning
 from virtrpc_drivers.operations import Migrate
 from virtrpc_drivers.values import Phase
+from virtrpc_server import tracing
 from virtrpc_server.errors import Refusal, problem_of, refuse
 from virtrpc_server.jobs import Jobs
 from virtrpc_server.orders.common import invalid
@@ -48,7 +49,8 @@ async def tune(jobs: Jobs, job_id: str, tuning: Tuning) -> Job:
     if run is None or job.state is not JobState.RUNNING or job.phase not in _TUNABLE:
         raise not_ready(job, "it is not copying memory now")
     # A caller that leaves, or loses patience, leaves it on its way.
-    sending = asyncio.get_running_loop().create_task(run.host.driver.tune(run.call_id, tuning))
+    answered = tracing.asking("tune", {"virtrpc.job.id": job_id, "virtrpc.host": job.host}, run.host.driver.tune(run.call_id, tuning))
+    sending = asyncio.get_running_loop().create_task(answered)
     sending.add_done_callback(lambda done: done.cancelled() or done.exception())
     if not (await asyncio.wait([sending], timeout=ANSWER_SECONDS))[0]:
         raise refuse("MONITOR_UNRESPONSIVE", f"nobody answered for domain {job.name} in {ANSWER_SECONDS:g} s", domain=job.uuid)

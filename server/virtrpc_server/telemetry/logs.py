@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from contextvars import ContextVar
 
@@ -39,6 +40,15 @@ class ServerFormatter(JsonFormatter):
     def about(self) -> dict[str, str]:
         """See `about`."""
         return about()
+
+
+def say(text: str) -> None:
+    """Tell whoever started the server something, whatever the log's level is: as a line of its own, or as an entry where all entries are JSON."""
+    handler = next((handler for handler in logging.getLogger().handlers if isinstance(handler.formatter, ServerFormatter)), None)
+    if handler is None:
+        print(text, file=sys.stderr, flush=True)
+    else:
+        handler.handle(logging.LogRecord(__name__, logging.INFO, __file__, 0, text, None, None))
 
 
 class Seldom(logging.Filter):
