@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from opentelemetry.trace import SpanKind
 
 from virtrpc_drivers.errors import DriverError
 from virtrpc_drivers.migration import Reading, Step
@@ -50,7 +51,8 @@ def due(job: Job, schedule: tuple[Step, ...]) -> Step | None:
 async def take(host: Host, call_id: str, step: Step, in_vain: Callable[[str], None]) -> None:
     """Have the hypervisor do what a step says; `in_vain` is told why it did not."""
     try:
-        answer = await tracing.asking("tune", {"virtrpc.call": call_id, "virtrpc.host": host.name}, host.driver.tune(call_id, step.tuning))
+        with tracing.start_span("tune", {"virtrpc.call": call_id, "virtrpc.host": host.name}, SpanKind.CLIENT):
+            answer = await host.driver.tune(call_id, step.tuning)
     except DriverError as error:
         log.info("a step of the schedule of call %s: %s", call_id, error)
         in_vain(error.fault.message)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from opentelemetry.trace import SpanKind
+
 from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.operations import AnyBlocks, Backup, CommitBlock, CopyBlock
 from virtrpc_drivers.values import Phase, Steering
@@ -32,10 +34,11 @@ async def steer(jobs: Jobs, job_id: str, steering: Steering) -> Job:
     if run is None or job.state is not JobState.RUNNING or job.phase not in allowed:
         raise not_ready(job, "it does not run in the background now" if steering.finish is None else "its mirror is not ready")
     # A caller that leaves, or loses patience, leaves it on its way.
-    answered = tracing.asking("steer", {"virtrpc.job.id": job_id, "virtrpc.host": job.host}, run.host.driver.steer(run.call_id, steering))
-    sending = asyncio.get_running_loop().create_task(answered)
+    sending = asyncio.get_running_loop().create_task(run.host.driver.steer(run.call_id, steering))
     sending.add_done_callback(lambda done: done.cancelled() or done.exception())
-    if not (await asyncio.wait([sending], timeout=ANSWER_SECONDS))[0]:
+    with tracing.start_span("steer", {"virtrpc.job.id": job_id, "virtrpc.host": job.host}, SpanKind.CLIENT):
+        await asyncio.wait([sending], timeout=ANSWER_SECONDS)
+    if not sending.done():
         raise _silent(job)
     try:
         answer = sending.result()

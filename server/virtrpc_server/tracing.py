@@ -12,10 +12,10 @@ from __future__ import annotations
 import random
 import re
 import sys
-from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from opentelemetry import trace
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 SERVICE = "virtrpcd"
 """service.name of everything that is exported."""
 
-T = TypeVar("T")
 _INSTANCE = str(uuid4())
 Attribute = str | int | float | bool
 
@@ -163,12 +162,6 @@ def note(attributes: Mapping[str, Attribute]) -> None:
 
 def _current() -> SpanContext:
     return trace.get_current_span().get_span_context()
-
-
-async def asking(what: str, attributes: Mapping[str, Attribute], answer: Awaitable[T]) -> T:
-    """A hypervisor's answer, with a span for the question."""
-    with start_span(what, attributes, SpanKind.CLIENT):
-        return await answer
 
 
 def failed(span: Span, text: str) -> None:

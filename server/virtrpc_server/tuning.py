@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from opentelemetry.trace import SpanKind
+
 from virtrpc.v1 import job_pb2
 from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.migration import Tuning
@@ -49,10 +51,11 @@ async def tune(jobs: Jobs, job_id: str, tuning: Tuning) -> Job:
     if run is None or job.state is not JobState.RUNNING or job.phase not in _TUNABLE:
         raise not_ready(job, "it is not copying memory now")
     # A caller that leaves, or loses patience, leaves it on its way.
-    answered = tracing.asking("tune", {"virtrpc.job.id": job_id, "virtrpc.host": job.host}, run.host.driver.tune(run.call_id, tuning))
-    sending = asyncio.get_running_loop().create_task(answered)
+    sending = asyncio.get_running_loop().create_task(run.host.driver.tune(run.call_id, tuning))
     sending.add_done_callback(lambda done: done.cancelled() or done.exception())
-    if not (await asyncio.wait([sending], timeout=ANSWER_SECONDS))[0]:
+    with tracing.start_span("tune", {"virtrpc.job.id": job_id, "virtrpc.host": job.host}, SpanKind.CLIENT):
+        await asyncio.wait([sending], timeout=ANSWER_SECONDS)
+    if not sending.done():
         raise refuse("MONITOR_UNRESPONSIVE", f"nobody answered for domain {job.name} in {ANSWER_SECONDS:g} s", domain=job.uuid)
     try:
         answer = sending.result()
