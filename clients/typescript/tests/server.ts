@@ -92,10 +92,17 @@ export class Bench {
   }
 
   async end(): Promise<void> {
+    const faults: unknown[] = [];
+    // One that fails must not leave the others running.
     for (const end of this.#ends.reverse()) {
-      await end();
+      await Promise.resolve()
+        .then(end)
+        .catch((error: unknown) => faults.push(error));
     }
     rmSync(this.path, { recursive: true });
+    if (faults.length > 0) {
+      throw new AggregateError(faults, "not everything could be ended");
+    }
   }
 
   /** `virtrpcd serve` with these hosts by name. `settings` are further lines of the configuration file, before the hosts. */
