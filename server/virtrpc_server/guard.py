@@ -120,6 +120,13 @@ class Guard(aio.ServerInterceptor):
             self._ended[task] = problem
             task.cancel()
 
+    def close(self) -> None:
+        """Wait for no request any more."""
+        self._expected.clear()
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+
     async def over(self, seconds: float) -> None:
         """Wait until no handler runs any more, for so long at most: gRPC's own server may be down before they are."""
         if self._tasks:

@@ -147,6 +147,7 @@ class Transport:
         self._guard.end_calls()
         await stopping
         await self._guard.over(HANDLERS_SECONDS)
+        self._guard.close()
         self.remove_socket()
         if self._looking is not None:
             self._looking.cancel()

@@ -187,6 +187,8 @@ class LocalChannel:
         for name, path in PATHS.items():
             guarded: Any = await guard.intercept_service(continuation, cast("grpc.HandlerCallDetails", SimpleNamespace(method=path)))
             self._handlers[name] = guarded.unary_stream or guarded.unary_unary
+        # Nobody sends a request late here: it comes with its call.
+        guard.close()
 
     def begin(self, method: str, request: Message, reader: Reader, who: str = "unix") -> LocalRpc:
         """Begin an RPC; its handler runs when the loop comes to it."""
