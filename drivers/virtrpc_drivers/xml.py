@@ -82,16 +82,24 @@ def _deeper_than(root: ElementTree.Element, depth: int) -> bool:
 def definition(xml: str) -> Definition:
     """The identity of a domain definition; one without a uuid is given a random one. Raises as `parse`, and XML_INVALID without a name."""
     root = parse(xml, "domain")
-    name = (root.findtext("name") or "").strip()
-    if not name:
+    name = _text(root, "name")  # with its blanks, which libvirt keeps
+    if not name.strip():
         raise failure(Reason.XML_INVALID, "the definition has no <name>")
-    given = (root.findtext("uuid") or "").strip()
+    given = _text(root, "uuid").strip()
     if not given:
         return _with_uuid(xml, root, name)
     try:
         return Definition(uuid=str(uuids.UUID(given)), name=name, xml=xml)
     except ValueError:
         raise failure(Reason.XML_INVALID, f"the definition's <uuid> is not a uuid: {given[:64]!r}") from None
+
+
+def _text(root: ElementTree.Element, tag: str) -> str:
+    """The text of a child that is there once: libvirt would also count what stands in elements inside of it."""
+    found = root.findall(tag)
+    if len(found) > 1 or any(map(len, found)):
+        raise failure(Reason.XML_INVALID, f"the definition's <{tag}> is there several times, or has elements in it")
+    return found[0].text or "" if found else ""
 
 
 def _with_uuid(xml: str, root: ElementTree.Element, name: str) -> Definition:

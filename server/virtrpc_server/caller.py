@@ -35,10 +35,10 @@ class Caller:
     way: Way
     names: tuple[str, ...]
     """All that it is known as, `name` first."""
-    via: str = ""
+    via: str = field(default="", compare=False)
     """The trusted proxy that says so."""
-    until: float | None = None
-    """When its token ends, as time.time() tells it."""
+    until: float | None = field(default=None, compare=False)
+    """When its token ends, as time.time() tells it. With another token it is the same caller still, and so it is by another way in."""
 
 
 BY_SOCKET = Caller("unix", Way.UNIX, ("unix",))

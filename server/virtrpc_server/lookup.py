@@ -53,12 +53,14 @@ class Lookup:
         self._known(ref.host)
         if ref.WhichOneof("ref") == "uuid":
             uuid = uuid_of(ref.uuid, "domain.uuid")
-            return self._one(_running_first(self.sight.seen(self._with_uuid(uuid, ref.host))), ref.host, uuid)
+            entries = self._with_uuid(uuid, ref.host)
+            return self._one(_running_first(self.sight.seen(entries)), ref.host, uuid, entries)
         if not ref.name:
             raise refuse("INVALID_ARGUMENT", "no domain is named: give a uuid or a name", field="domain")
-        found = self.sight.seen(self._domains.by_name(ref.name, ref.host))
+        entries = self._domains.by_name(ref.name, ref.host)
+        found = self.sight.seen(entries)
         one = len({entry.uuid for entry in found}) == 1
-        return self._one(_running_first(found) if one else found, ref.host, ref.name)
+        return self._one(_running_first(found) if one else found, ref.host, ref.name, entries)
 
     def by_id(self, target: query_pb2.HostDomainId) -> Entry:
         """The running domain that has this number on its host; raises as `domain` does."""
@@ -67,7 +69,7 @@ class Lookup:
             raise refuse("INVALID_ARGUMENT", f"id {target.id} is negative", field="host_domain_id.id")
         entries = self._domains.on_host(target.host) if target.host else self._domains.all()
         found = [entry for entry in entries if entry.state is not None and entry.active and entry.state.value.id == target.id]
-        entry = self._one(self.sight.seen(found), target.host, f"id {target.id}")
+        entry = self._one(self.sight.seen(found), target.host, f"id {target.id}", found)
         about(entry.host, entry.uuid, entry.name)
         self.sight.check(entry)
         return entry
@@ -151,9 +153,12 @@ class Lookup:
         entry = self._domains.get((host, uuid))
         return [entry] if entry is not None else []
 
-    def _one(self, found: list[Entry], host: str, named: str) -> Entry:
+    def _one(self, found: list[Entry], host: str, named: str, entries: list[Entry]) -> Entry:
+        """Of the entries those that were found to be seen, which must be one."""
         if len(found) == 1:
             return found[0]
+        if not found and (unread := [entry for entry in entries if self.sight.unread(entry)]):
+            raise not_yet(f"the definition of {named!r} has not been read yet, and with it who may see it", host=unread[0].host, domain=named)
         raise _ambiguous(found, named) if found else self._none(host, named)
 
     def _none(self, host: str, named: str) -> Refusal:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from virtrpc_drivers.errors import DriverError
 from virtrpc_drivers.xml import parse
-from virtrpc_server.policy.outside import reaching
+from virtrpc_server.policy.outside import reaching, sharing
 
 ROOTS = ("/images",)
 DISK = "<disk type='{}'{}><source {}/><target dev='vda'/></disk>"
@@ -54,6 +54,8 @@ OUTSIDE = {
     "a program": "<emulator>/images/qemu</emulator>",
     "a file system's server": "<filesystem type='mount'><binary path='/images/x'/><source dir='/images/a'/><target dir='x'/></filesystem>",
     "a host's TPM": "<tpm model='tpm-tis'><backend type='passthrough'><device path='/dev/tpm0'/></backend></tpm>",
+    "random numbers of a relative file": "<rng model='virtio'><backend model='random'>dev/sda</backend></rng>",
+    "a socket without confinement": "<serial type='unix'><source mode='bind' path='/images/s'><seclabel model='dac' relabel='no'/></source></serial>",
     "random numbers of a socket": "<rng model='virtio'><backend model='egd' type='unix'/></rng>",
     "shared memory": "<shmem name='s'/>",
     "a host's keyboard": "<input type='passthrough' bus='virtio'><source evdev='/dev/input/event1'/></input>",
@@ -72,6 +74,7 @@ DOMAIN_OUTSIDE = {
     "a kernel in marked text": "<os><kernel><![CDATA[/boot/vmlinuz]]></kernel></os>",
     "a kernel around a comment": "<os><kernel><!-- --> /boot/vmlinuz</kernel></os>",
     "firmware from elsewhere": "<os><nvram template='/etc/x'>/images/n</nvram></os>",
+    "variables of firmware on the network": "<os><nvram type='network'><source protocol='nbd' name='x'/></nvram></os>",
     "a boot loader": "<bootloader>/images/x</bootloader>",
     "a file in the firmware's tables": "<sysinfo type='fwcfg'><entry name='x' file='etc/shadow'/></sysinfo>",
     "a container's rights": "<features><capabilities policy='allow'/></features>",
@@ -107,6 +110,23 @@ def test_a_definition_that_reaches_outside_is_found(more: str) -> None:
 def test_metadata_is_the_applications_own() -> None:
     """Nothing of it reaches anywhere."""
     assert reaching(parse(domain(more="<metadata><x:a xmlns:x='urn:x' path='/etc'/></metadata>")), ROOTS) == []
+
+
+@pytest.mark.parametrize("device", ["<interface>{}<source bridge='br1'/></interface>", "<serial><source mode='connect' path='/images/s'/></serial>"])
+def test_a_patch_does_not_lead_elsewhere_what_somebody_else_gave(device: str) -> None:
+    """One that does not say of which type a device is may be merged into any: into one in a bridge, or at a socket."""
+    patch = device.format("<mac address='52:54:00:00:00:01'/>")
+    assert reaching(parse(patch), ROOTS, patch=True)
+    assert reaching(parse(f"<domain><devices>{patch}</devices></domain>"), ROOTS, patch=True)
+
+
+def test_a_container_without_a_root_or_a_network_of_its_own_has_the_hosts() -> None:
+    """libvirt gives it the host's directories and interfaces where its definition has none."""
+    root, interface = INSIDE["a directory of the roots"].replace("'/share'", "'/'"), INSIDE["an interface in a network"]
+    alone = domain(root + interface).replace("'kvm'", "'lxc'")
+    assert sharing(parse(alone)) == "" == sharing(parse(domain()))
+    assert "root directory" in sharing(parse(alone.replace("dir='/'", "dir='/x'")))
+    assert "network" in sharing(parse(alone.replace(interface, "")))
 
 
 def test_what_a_domain_has_already_may_stay() -> None:

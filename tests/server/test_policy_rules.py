@@ -15,10 +15,11 @@ from tests.server.policed import policy
 from tests.server.world import until
 from virtrpc_server.caller import Caller, Way
 from virtrpc_server.main import cli
+from virtrpc_server.policy import file as rule_file
 from virtrpc_server.policy.actions import ABOUT_HOSTS, METHODS, ROLE_OF, ROLES
 from virtrpc_server.policy.decisions import Decisions
 from virtrpc_server.policy.engine import Policy, Resource
-from virtrpc_server.policy.file import PolicyFile
+from virtrpc_server.policy.file import PolicyFile, Stamp
 from virtrpc_server.policy.rules import PolicyError, parse
 
 ROOT = Path(__file__).parent.parent.parent
@@ -122,6 +123,30 @@ async def test_a_file_is_taken_anew_when_it_changes(tmp_path: Path) -> None:
             await until(lambda: changes)
             allowed = decisions.verdict(someone("x"), "GetDomain", Resource("a", "u")).allowed
             assert (allowed, bool(decisions.fault)) == {"2": (False, False), "3": (False, True), "1": (True, False)}[version]
+    finally:
+        await file.stop()
+
+
+async def test_a_file_that_is_being_written_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules are taken once their file has stayed as it is for a while: those that forbid may stand at its end."""
+    path = tmp_path / "p.cedar"
+    path.write_text("forbid(principal, action, resource);")
+    decisions = Decisions(Policy.load(path))
+    looks = 0
+
+    def growing(_path: Path) -> Stamp:
+        nonlocal looks
+        looks += 1
+        return (("p.cedar", 1, looks if looks < 5 else 5, 1),)
+
+    monkeypatch.setattr(rule_file, "stamp_of", growing)
+    monkeypatch.setattr(rule_file, "LOOK_SECONDS", 0.01)
+    taken: list[int] = []
+    file = PolicyFile(path, decisions, lambda: taken.append(looks))
+    file.start()
+    try:
+        await until(lambda: taken)
+        assert taken[0] >= 6
     finally:
         await file.stop()
 

@@ -79,7 +79,7 @@ class Document:
     @property
     def name(self) -> str:
         """The domain's name."""
-        return (self._root.findtext("name") or "").strip()
+        return self._root.findtext("name") or ""
 
     @cached_property
     def config(self) -> DomainConfig:

@@ -17,6 +17,9 @@ from virtrpc_server.specs.build import Element, finished
 from virtrpc_server.specs.domain import domain_patch
 from virtrpc_server.specs.site import Place, devices_of_entry, site_of_entry
 
+# libvirt writes a namespace as it is, so that & and < would make another one of it, or end the definition.
+_URI = re.compile(r"""[^\s&<>"'\x00-\x1f\x7f]+""")
+
 
 def define(request: job_pb2.DefineDomainRequest, at: Place) -> op.Define:
     """DefineDomain; a definition without a uuid is given one, a typed one that of the domain of its name.
@@ -91,8 +94,8 @@ def set_metadata(request: job_pb2.SetMetadataRequest, uuid: str) -> op.SetMetada
 
 
 def _element(element: types_pb2.MetadataElement) -> dict[str, str]:
-    if not element.uri:
-        raise invalid("element.uri", "an element's namespace is required")
+    if not _URI.fullmatch(element.uri):
+        raise invalid("element.uri", "an element's namespace is required, a URI: it has no blanks, quotes, &, < and >")
     if not element.xml:
         return {"uri": element.uri}
     if not re.fullmatch(r"[A-Za-z_][\w.-]*", element.key, re.ASCII):

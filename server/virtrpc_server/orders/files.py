@@ -40,7 +40,7 @@ def restore(request: job_pb2.RestoreDomainRequest) -> op.Restore:
         path=path_of(request.path),
         bypass_cache=request.bypass_cache,
         after=RESUME_STATES.get(request.resume_state, ""),
-        xml=_definition(request.xml),
+        xml=_definition(request.xml, request.name),
     )
 
 
@@ -71,10 +71,12 @@ def path_of(path: str, field: str = "path") -> str:
     return path
 
 
-def _definition(xml: str) -> str:
+def _definition(xml: str, name: str = "") -> str:
     if xml:
         try:
-            xmls.parse(xml, "domain")
+            given = xmls.definition(xml) if name else xmls.parse(xml, "domain")
         except DriverError as error:
             raise Refusal(problem_of(error.fault, field="xml")) from None
+        if isinstance(given, xmls.Definition) and given.name != name:
+            raise invalid("xml", f"it is the definition of {given.name!r}, not of {name!r}")
     return xml

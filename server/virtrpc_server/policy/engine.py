@@ -11,7 +11,7 @@ import cedarpy
 
 from virtrpc_server.caller import Caller
 from virtrpc_server.policy.actions import ABOUT_HOSTS, schema
-from virtrpc_server.policy.labels import NONE, Labels
+from virtrpc_server.policy.labels import NONE, UNREAD, Labels
 from virtrpc_server.policy.rules import Rule, joined, number_of, parse, read
 
 SCHEMA = cedarpy.Schema.from_str(schema())
@@ -39,11 +39,17 @@ class Verdict(NamedTuple):
         return f"rule {', '.join(map(repr, self.rules))} forbids it" if self.rules else "no rule permits it"
 
 
+_NOT_YET = Verdict(False)
+"""What may be forbidden is not permitted."""
+
+
 class Policy:
     """Rules that fit the schema."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules = tuple(rules)
+        self.by_labels = any("Tag" in rule.text for rule in self.rules)
+        """Whether labels may matter."""
         self._set = cedarpy.PolicySet.from_str(joined(list(rules)))
 
     @classmethod
@@ -62,7 +68,8 @@ class Policy:
         entities = _ACTIONS.with_added_json_str(json.dumps([*_principal(caller), *_resources({resource for _, resource in asked})]))
         me = {"type": "Caller", "id": caller.name}
         requests = [{"principal": me, "action": {"type": "Action", "id": action}, "resource": _uid(resource)} for action, resource in asked]
-        return [self._verdict(result) for result in cedarpy.is_authorized_batch(requests, self._set, entities)]
+        verdicts = map(self._verdict, cedarpy.is_authorized_batch(requests, self._set, entities))
+        return [_NOT_YET if self.by_labels and resource.labels == UNREAD else verdict for (_, resource), verdict in zip(asked, verdicts, strict=True)]
 
     def blanket(self, caller: Caller, action: str) -> Verdict | None:
         """What they say whatever it is about; None where that depends on it."""

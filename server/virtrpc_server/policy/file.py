@@ -10,7 +10,7 @@ from pathlib import Path
 
 from virtrpc_server.policy.decisions import Decisions
 from virtrpc_server.policy.engine import Policy
-from virtrpc_server.policy.rules import SUFFIX, PolicyError
+from virtrpc_server.policy.rules import SUFFIX
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class PolicyFile:
         self._decisions = decisions
         self._changed = changed
         self._task: asyncio.Task[None] | None = None
-        self._stamp = stamp_of(path)
+        self._stamp = self._taken = stamp_of(path)
 
     def start(self) -> None:
         """Begin to look."""
@@ -44,14 +44,16 @@ class PolicyFile:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             stamp = await asyncio.to_thread(stamp_of, self._path)
-            if stamp != self._stamp:
-                self._stamp = stamp
+            # Taken once it has stayed so for a while: half of a file, which somebody writes, may lack what forbids.
+            if stamp != self._taken and stamp == self._stamp:
+                self._taken = stamp
                 await self._take()
+            self._stamp = stamp
 
     async def _take(self) -> None:
         try:
             policy = await asyncio.to_thread(Policy.load, self._path)
-        except PolicyError as error:
+        except Exception as error:  # noqa: BLE001 # whatever the engine makes of a file, the next one is to be looked at
             self._decisions.fault = str(error)
             log.error("%s cannot be used, and the rules stay as they were: %s", self._path, error)  # the text says all
         else:

@@ -35,7 +35,7 @@ FEATURES = """
     aia vmcoreinfo xen async-teardown
 """
 OS = "type boot bootmenu smbios bios firmware loader nvram kernel initrd cmdline dtb acpi init initarg initenv initdir inituser initgroup"
-DOMAIN = Shape({**_any(SETTINGS), "features": Shape(_any(FEATURES)), "os": Shape(_any(OS))})
+DOMAIN = Shape({**_any(SETTINGS), "features": Shape(_any(FEATURES)), "os": Shape({**_any(OS), "nvram": NOTHING})})
 """Children of <domain>, but for <metadata>, which is the applications', and <devices>."""
 
 SOURCE = Shape({"slices": Shape({"slice": NOTHING})})
@@ -43,7 +43,7 @@ SOURCE = Shape({"slices": Shape({"slice": NOTHING})})
 _LAYER: dict[str, Shape] = {"source": SOURCE, "format": ANY}
 BACKING = _LAYER["backingStore"] = Shape(_LAYER)
 _OF_ANY = "address alias boot acpi driver target"
-_CHARACTER = Shape({**_any("address alias target source acpi"), "log": NOTHING})
+_CHARACTER = Shape({**_any("address alias target acpi"), "source": NOTHING, "log": NOTHING})
 
 DEVICES = Shape(
     {
@@ -113,7 +113,7 @@ SOURCES: dict[str, frozenset[str]] = {
 """Attributes of a <source>. A live definition's network has the bridge that libvirt chose."""
 PATHS = frozenset({"file", "dev", "dir", "path", "socket", "template", "keyfile", "rendernode"})
 """Attributes that name a file: a relative one is no file of the roots."""
-PATH_TEXTS = frozenset({"loader", "nvram", "kernel", "initrd", "dtb", "table", "path"})
+PATH_TEXTS = frozenset({"loader", "nvram", "kernel", "initrd", "dtb", "table", "path", "backend"})
 """Elements whose texts do."""
 IN_THE_GUEST = frozenset(
     ["target", "boot", "alias", "cmdline", "init", "initarg", "initdir", "initenv", "description", "title", "name", "vendor", "product", "serial"]

@@ -19,6 +19,11 @@ LABELS_URI = "urn:virtrpc:labels:1"
 Labels = tuple[tuple[str, str], ...]
 """Pairs of name and value, in order of name."""
 NONE: Labels = ()
+SEVERAL: Labels = (("", "several elements"),)
+"""Those of what is no plain definition: never the ones that a domain has."""
+
+UNREAD: Labels = (("", "not read yet"),)
+"""Those of a domain whose definition was not read yet. Where rules speak of labels, only what they say of all domains alike holds for it."""
 
 Element = ElementTree.Element
 
@@ -32,6 +37,8 @@ def labels_of(config: DomainConfig | None) -> Labels:
 
 def labels_in(root: Element) -> Labels:
     """Those that a <domain> has."""
+    if len(root.findall("metadata")) > 1:
+        return SEVERAL  # libvirt keeps the first
     return _merged(child for child in root.findall("metadata/*") if namespace(child) == LABELS_URI)
 
 
@@ -53,12 +60,10 @@ def _of_metadata(metadata: Metadata) -> Labels:
 
 
 def _merged(elements: Iterable[Element]) -> Labels:
-    # libvirt keeps the first element of a namespace. What has two of them is no plain definition, and is never taken for having the labels of one.
     found = list(elements)
-    pairs = {_name(child): child.get("value", "") for element in found[:1] for child in element if _is_label(child)}
     if len(found) > 1:
-        pairs[""] = "several elements"
-    return tuple(sorted(pairs.items()))
+        return SEVERAL  # libvirt keeps the first of a namespace
+    return tuple(sorted({_name(child): child.get("value", "") for element in found for child in element if _is_label(child)}.items()))
 
 
 def _is_label(element: Element) -> bool:

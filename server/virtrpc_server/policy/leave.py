@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from xml.etree import ElementTree
 
+from virtrpc_drivers import merging
 from virtrpc_drivers import operations as op
 from virtrpc_drivers.errors import DriverError
 from virtrpc_drivers.metadata import namespace
@@ -21,7 +22,7 @@ from virtrpc_server.policy.actions import REACH_OUTSIDE, SET_LABELS
 from virtrpc_server.policy.decisions import denied
 from virtrpc_server.policy.engine import Resource
 from virtrpc_server.policy.labels import LABELS_URI, Labels, labels_in, labels_of, labels_of_element
-from virtrpc_server.policy.outside import reaching
+from virtrpc_server.policy.outside import reaching, sharing
 
 Element = ElementTree.Element
 Roots: TypeAlias = Callable[[str], tuple[str, ...]]
@@ -55,13 +56,13 @@ class Leave:
         self._sight = lookup.sight
         self._roots = roots
 
-    async def changing(self, operation: op.AnyOperation, entry: Entry) -> Labels:
-        """To do this to a domain that the caller may do it to. Raises Refusal (PERMISSION_DENIED, ALREADY_EXISTS)."""
+    async def changing(self, operation: op.AnyOperation, entry: Entry, to: str = "") -> Labels:
+        """To do this to a domain that the caller may do it to, here or on another host. Raises Refusal (PERMISSION_DENIED, ALREADY_EXISTS)."""
         config = entry.config.value if entry.config is not None else None
         had = labels_of(config)
         if not self._sight.policed:
             return had
-        carried = await self._carried(operation, entry.host, config)
+        carried = await self._carried(operation, to or entry.host, config)
         if isinstance(operation, op.Rename):
             self._sight.demand(call.get().rpc, Resource(entry.host, entry.uuid, operation.name, had))
             self._free(entry.host, entry.uuid, operation.name)
@@ -93,7 +94,7 @@ class Leave:
 
     async def moving(self, operation: op.Migrate, entry: Entry, to: str) -> Labels:
         """To move a domain there, where it may be called otherwise. What leaves this server's hosts is on none. Raises as `changing`."""
-        labels = await self.changing(operation, entry)
+        labels = await self.changing(operation, entry, to)
         if self._sight.policed:
             name = operation.new_name or entry.name
             self._sight.check_at(entry, to, name)
@@ -145,7 +146,12 @@ def carried_by(operation: op.AnyOperation, texts: list[str], config: DomainConfi
     present = [root for text in (config.xml, config.inactive_xml) if (root := _parsed(text)) is not None] if config is not None else []
     patch = bool(getattr(operation, "merge", False))
     outside = [words for root in roots_of_texts for words in reaching(root, roots, present, patch=patch)]
-    return Carried(tuple(labels_in(root) for root in roots_of_texts if _says_labels(root, patch=patch)), tuple(dict.fromkeys(outside)))
+    if patch:
+        # What it makes of the stored definition: labels can be taken away, and be in a part that follows.
+        roots_of_texts = [merging.merged(present[-1], root) if present else merging.plain(root) for root in roots_of_texts]
+    domains = [root for root in roots_of_texts if root.tag == "domain"]
+    outside += [words for root in domains if (words := sharing(root)) and words not in map(sharing, present)]
+    return Carried(tuple(map(labels_in, domains)), tuple(dict.fromkeys(outside)))
 
 
 def _parsed(text: str | None) -> Element | None:
@@ -153,10 +159,6 @@ def _parsed(text: str | None) -> Element | None:
         return parse(text) if text else None
     except DriverError:  # what libvirt wrote is too long for us
         return None
-
-
-def _says_labels(root: Element, *, patch: bool) -> bool:
-    return root.tag == "domain" and (not patch or root.find("metadata") is not None)
 
 
 def _of_metadata(operation: op.SetMetadata) -> tuple[Labels, ...]:

@@ -27,6 +27,16 @@ def reaching(root: Element, roots: Sequence[str], present: Iterable[Element] = (
     return [words for unit, words in found if unit is None or _plain(unit) not in known]
 
 
+def sharing(root: Element) -> str:
+    """What a container shares with its host because its <domain> does not say otherwise, in words; nothing of any other guest."""
+    if root.get("type") != "lxc":
+        return ""
+    if all(target.get("dir") != "/" for target in root.iterfind("devices/filesystem/target")):
+        return "the host's root directory, for want of a <filesystem> at /"
+    alone = root.find("devices/interface") is not None or root.find("features/privnet") is not None
+    return "" if alone else "the host's network, for want of an <interface> or <privnet>"
+
+
 def _units(look: _Look, root: Element) -> Iterator[tuple[Element | None, str]]:
     if root.tag == "domain":
         yield from _of_domain(look, root)
@@ -131,7 +141,8 @@ class _Look:
         """What only some elements inside of devices have."""
         match element.tag:
             case "source" if where in inside.SOURCES:
-                others = element.attrib.keys() - inside.SOURCES[where]
+                # A patch may be one of an interface that is in a bridge already.
+                others = element.attrib.keys() - inside.SOURCES[where] | {name for name in element.attrib if self.patch and name == "bridge"}
                 return f"{min(others)} of <source>" if others else ""
             case "backingStore" if len(element):
                 return self._type(element, "disk")
@@ -169,7 +180,8 @@ class _Look:
 
     def _connects(self, element: Element) -> str:
         """Whether it connects to a socket that somebody else has, instead of listening at one of its own."""
-        modes = [source.get("mode", "") for source in element.findall("source")] if element.get("type") == "unix" else []
+        sockets = element.get("type") == "unix" or (self.patch and "type" not in element.attrib)
+        modes = [source.get("mode", "") for source in element.findall("source")] if sockets else []
         return f"a socket that <{element.tag}> connects to" if any(mode != "bind" for mode in modes) else ""
 
     @staticmethod

@@ -12,7 +12,7 @@ from virtrpc_server.following import WHOLE
 from virtrpc_server.policy.actions import ABOUT_HOSTS, SEE_DOMAIN, SEE_HOST
 from virtrpc_server.policy.decisions import BATCH, Decisions, denied
 from virtrpc_server.policy.engine import Resource, Verdict
-from virtrpc_server.policy.labels import labels_of
+from virtrpc_server.policy.labels import UNREAD, labels_of
 from virtrpc_server.slices import breathe
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class Sight:
             return held[2]
         if len(self._resources) >= MAX_RESOURCES:
             self._resources.clear()
-        resource = Resource(entry.host, entry.uuid, entry.name, labels_of(config))
+        resource = Resource(entry.host, entry.uuid, entry.name, UNREAD if config is None else labels_of(config))
         if held is not None and held[2] == resource:
             resource = held[2]
         self._resources[entry.key] = (entry.name, config, resource)
@@ -56,6 +56,10 @@ class Sight:
     def sees(self, entry: Entry) -> bool:
         """Whether this domain is there for the caller at all."""
         return not self.policed or self.verdict(SEE_DOMAIN, self.resource(entry)).allowed
+
+    def unread(self, entry: Entry) -> bool:
+        """Whether it cannot be told yet who may see this domain."""
+        return self.decisions.policy is not None and self.decisions.policy.by_labels and entry.config is None
 
     def seen(self, entries: list[Entry]) -> list[Entry]:
         """Those of them that are there for the caller."""
