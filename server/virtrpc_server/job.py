@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from typing import Any
 
 from grpc import aio
@@ -34,6 +35,8 @@ from virtrpc_server.orders import (
 )
 from virtrpc_server.paging import Key, Pager, Row
 from virtrpc_server.policy.job_sight import JobSight
+from virtrpc_server.records import Job
+from virtrpc_server.slices import ROWS
 from virtrpc_server.steering import steer
 from virtrpc_server.tuning import tune, tuning_of
 from virtrpc_server.watching import Watches
@@ -330,10 +333,16 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         ids = job_ids(request.filter, self._jobs)
 
         def rows(after: Key | None) -> Iterator[Row[types_pb2.Job]]:
-            known = (job for job_id in newest_first(ids, after) if (job := self._jobs.get(job_id)) is not None)
-            return (((job.id,), self._seen.message(job) if fits(job) else None) for job in self._seen.ahead(known))
+            return (((job.id,), self._seen.message(job) if fits(job) else None) for job in known(after))
 
-        page = await place.cut_long(rows)
+        def known(after: Key | None) -> Iterator[Job]:
+            return (job for job_id in newest_first(ids, after) if (job := self._jobs.get(job_id)) is not None)
+
+        async def ready(after: Key | None) -> None:
+            if self._seen.sight.policed:
+                await self._seen.learn(list(islice(known(after), ROWS)))
+
+        page = await place.cut_long(rows, ready)
         unreachable = [unreachable_message(host) for host in self._lookup.unreachable(request.filter.hosts)]
         return job_pb2.ListJobsResponse(jobs=page.messages, next_page_token=page.next_page_token, unreachable=unreachable)
 

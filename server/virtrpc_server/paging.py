@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
@@ -95,10 +95,14 @@ class Place:
                 return Page(draft.messages, self._token(draft))
         return Page(draft.messages, "")
 
-    async def cut_long(self, rows: Callable[[Key | None], Iterable[Row[M]]]) -> Page[M]:
-        """The same of a list that may be long and may change while others have their turn: `rows` are those after a key, at that moment."""
+    async def cut_long(self, rows: Callable[[Key | None], Iterable[Row[M]]], ready: Callable[[Key | None], Awaitable[None]]) -> Page[M]:
+        """The same of a list that may be long and may change while others have their turn: `rows` are those after a key, at that moment.
+
+        `ready` is waited for before each slice of ROWS of them: what is to be known of those may take long to find out.
+        """
         draft: _Draft[M] = _Draft(self.size, last=self.after)
         while True:
+            await ready(draft.last)
             before = draft.looked_at
             for row in islice(rows(draft.last), ROWS):
                 if not draft.takes(row):

@@ -5,6 +5,7 @@ and between the slices of a long list one turn of the loop for others.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -20,6 +21,8 @@ from virtrpc_server.messages.common import identity_message
 from virtrpc_server.messages.domains import domain_message, full_domain_message
 from virtrpc_server.messages.hosts import host_message, host_stats_message, unreachable_message
 from virtrpc_server.paging import Key, Page, Pager, Row
+from virtrpc_server.policy.actions import SEE_DOMAIN
+from virtrpc_server.slices import ROWS
 from virtrpc_server.watching import Watches
 
 M = TypeVar("M", bound=Message)
@@ -133,11 +136,16 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         place = self._pager.open(request)
 
         def rows(after: Key | None) -> Iterator[Row[M]]:
-            keyed = ((key, self._domains.get((key[0], key[2]))) for key in self._domains.order.after(after))
-            for key, entry in self._sight.ahead(keyed, rpc):
+            for key in self._domains.order.after(after):
+                entry = self._domains.get((key[0], key[2]))
                 yield key, message(entry) if entry is not None and fits(entry) else None
 
-        return await place.cut_long(rows)
+        async def ready(after: Key | None) -> None:
+            if self._sight.policed:
+                next_ones = [self._domains.get((key[0], key[2])) for key in islice(self._domains.order.after(after), ROWS)]
+                await self._sight.learn([self._sight.resource(entry) for entry in next_ones if entry is not None], SEE_DOMAIN, rpc)
+
+        return await place.cut_long(rows, ready)
 
     def _unreachable(self, wanted: types_pb2.DomainFilter) -> Sequence[types_pb2.UnreachableHost]:
         return [unreachable_message(host) for host in self._lookup.unreachable(wanted.hosts)]

@@ -32,9 +32,13 @@ class Names:
             return ((key, types_pb2.Domain(name=key[0]) if key[0].startswith(letter) else None) for key in self.order.after(after))
 
         place = self.pager.open(request)
-        page, sliced = place.cut(rows(place.after)), asyncio.run(place.cut_long(rows))
+        page, sliced = place.cut(rows(place.after)), asyncio.run(place.cut_long(rows, at_once))
         assert page == sliced
         return [message.name for message in page.messages], page.next_page_token
+
+
+async def at_once(_after: Key | None) -> None:
+    """Nothing is to be waited for."""
 
 
 def reason(request: query_pb2.ListDomainsRequest, pager: Pager) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
-from itertools import islice
 from typing import TypeAlias
 
 import msgspec
@@ -15,7 +14,6 @@ from virtrpc_server.endings import in_vain
 from virtrpc_server.jobs import Jobs, not_found
 from virtrpc_server.messages.jobs import JobBytes, job_bytes, job_bytes_for, job_message
 from virtrpc_server.policy.actions import CONTROL_OTHERS_JOBS, SEE_DOMAIN, SEE_JOB
-from virtrpc_server.policy.decisions import BATCH
 from virtrpc_server.policy.engine import Resource
 from virtrpc_server.policy.sight import Sight
 from virtrpc_server.records import Holder, Job, Problem, WaitingFor
@@ -116,15 +114,6 @@ class JobSight:
     async def learn(self, jobs: Iterable[Job]) -> None:
         """Take the verdicts that streams of these need, a few at a time."""
         await self.sight.learn([resource for job in jobs for resource in self._resources(job)], *self._reading, CONTROL_OTHERS_JOBS)
-
-    def ahead(self, jobs: Iterable[Job]) -> Iterator[Job]:
-        """The same jobs, each after the verdicts on it and on those soon after it were taken in one go."""
-        rest = iter(jobs)
-        while batch := list(islice(rest, BATCH if self.sight.policed else 1)):
-            resources = [resource for job in batch for resource in self._resources(job)] if self.sight.policed else []
-            for action in (*self._reading, CONTROL_OTHERS_JOBS):
-                self.sight.decisions.learn(self.sight.caller, action, resources)
-            yield from batch
 
     def standing(self) -> Callable[[], Hashable]:
         """Of a stream of jobs: which may see others as soon as domains are called or labelled otherwise."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from itertools import islice
 from typing import TypeVar
 
@@ -98,18 +98,6 @@ class Sight:
             return all(self.decisions.verdict(caller, each, resource).allowed for each in actions)
 
         return shown
-
-    def ahead(self, rows: Iterable[tuple[T, Entry | None]], action: str) -> Iterator[tuple[T, Entry | None]]:
-        """The same rows, each after the verdicts on it and on those soon after it were taken in one go."""
-        if not self.policed:
-            yield from rows
-            return
-        rest = iter(rows)
-        while batch := list(islice(rest, BATCH)):
-            resources = [self.resource(entry) for _, entry in batch if entry is not None]
-            for each in (SEE_DOMAIN, action):
-                self.decisions.learn(self.caller, each, resources)
-            yield from batch
 
     async def learn(self, resources: Iterable[Resource], *actions: str) -> None:
         """Take the verdicts on these, a few at a time, so that asking for each of them afterwards is quick."""
