@@ -35,13 +35,16 @@ class Subject:
 
 @lru_cache(maxsize=4096)
 def subject_of(pem: bytes, common_names: bool) -> Subject:
-    """Whose a certificate is that its authority has signed. ValueError for what is no certificate.
+    """Whose a certificate is that its authority has signed.
 
     Names with characters that they cannot have are left out. A certificate with several SPIFFE ids is nobody's, as that standard has it, and so
-    is one with more than MAX_NAMES names.
+    is one with more than MAX_NAMES names, and one that TLS took but that cannot be read here.
     """
-    certificate = x509.load_pem_x509_certificate(pem)
-    names = dict.fromkeys([*_alternative(certificate), *(common_names_of(certificate.subject) if common_names else ())])
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        names = dict.fromkeys([*_alternative(certificate), *(common_names_of(certificate.subject) if common_names else ())])
+    except (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return Subject((), 0.0)
     clear = len(names) <= MAX_NAMES and sum(map(is_spiffe, names)) <= 1
     return Subject(tuple(names) if clear else (), certificate.not_valid_after_utc.timestamp())
 

@@ -92,7 +92,7 @@ class Tokens:
                 continue
         try:
             return self._bearer(self._decoded(token, candidates[-1].key, algorithm))
-        except (jwt.PyJWTError, TypeError, ValueError) as error:
+        except (jwt.PyJWTError, TypeError, ValueError, OverflowError) as error:
             raise _refusal(next((words for kind, words in _REFUSED.items() if isinstance(error, kind)), "it cannot be read")) from None
 
     def _decoded(self, token: str, key: Any, algorithm: str) -> dict[str, Any]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 from tests.beds.certificates import Authority
 from virtrpc_server.certificates import subject_of
@@ -71,7 +76,16 @@ def test_a_cn_that_cannot_be_shown_is_nobody(ca: Authority, text: str) -> None:
     assert names(ca, common_name=text) == ()
 
 
-def test_what_is_no_certificate_is_an_error(tmp_path: Path) -> None:
-    """Bytes that do not parse are a ValueError."""
-    with pytest.raises(ValueError, match="PEM"):
-        subject_of(b"nonsense", True)
+def test_what_is_no_certificate_is_nobodys() -> None:
+    """Nor does it end as a fault of this server's."""
+    assert subject_of(b"nonsense", True).names == ()
+
+
+@pytest.mark.parametrize("names_in_it", [b"\x30\x03\x99\x01A", b"\x30\x04\xa3\x02\x30\x00", b"\x30\x05\x86\x03\xff\xfe\xfd", b"\x30\x05\x87\x03abc"])
+def test_names_that_cannot_be_read_are_nobodys(names_in_it: bytes) -> None:
+    """TLS takes such a certificate, whose other name is the CN; it is not taken for that."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "admin")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+    builder = builder.not_valid_before(datetime(2020, 1, 1, tzinfo=UTC)).not_valid_after(datetime(2049, 1, 1, tzinfo=UTC))
+    builder = builder.add_extension(x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, names_in_it), critical=False)
+    assert subject_of(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM), True).names == ()

@@ -172,6 +172,7 @@ BAD: dict[str, tuple[str, Callable[[Provider], str]]] = {
     "not yet": ("not valid yet", lambda provider: provider.token(nbf=int(time.time()) + 600)),
     "audience": ("aud", lambda provider: provider.token(aud="else")),
     "issuer": ("iss", lambda provider: provider.token(iss="https://evil.example.org")),
+    "an end beyond all numbers": ("cannot be read", lambda provider: provider.token(exp=10**400)),
     "no exp": ("lacks", lambda provider: provider.token(exp=None)),
     "no sub": ("lacks", lambda provider: provider.token(sub=None)),
     "no aud": ("lacks", lambda provider: provider.token(aud=None)),
