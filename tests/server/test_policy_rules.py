@@ -127,6 +127,13 @@ async def test_a_file_is_taken_anew_when_it_changes(tmp_path: Path) -> None:
         await file.stop()
 
 
+@pytest.mark.parametrize("condition", ["(" * 999 + "true" + ")" * 999, " || ".join(['principal.name == "a"'] * 20_000), "principal" + ".name" * 1000])
+def test_a_rule_that_would_end_the_process_is_refused(condition: str) -> None:
+    """Cedar's parser has no bound of its own: the next change of a file must not take the server down."""
+    with pytest.raises(PolicyError, match="one rule with more than"):
+        parse([("p.cedar", f"permit(principal, action, resource) when {{ {condition} }};")])
+
+
 async def test_a_file_that_is_being_written_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rules are taken once their file has stayed as it is for a while: those that forbid may stand at its end."""
     path = tmp_path / "p.cedar"

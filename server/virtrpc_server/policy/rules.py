@@ -14,6 +14,9 @@ from virtrpc_server.policy.actions import schema
 
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|;|[^;"/]+|.', re.DOTALL)
 SUFFIX = ".cedar"
+MAX_OPERATORS = 600
+"""Operators and brackets of one rule: Cedar's parser goes one call deeper with each of some, and where the stack ends so does this process."""
+_OPERATOR = re.compile(r'"(?:\\.|[^"\\])*"|(\|\||&&|[-+*!.(\[{]|\bthen\b)')
 
 
 class PolicyError(Exception):
@@ -53,9 +56,11 @@ def parse(texts: list[tuple[str, str]], checked: cedarpy.Schema | None = None) -
 def _of_file(file: str, text: str) -> Iterator[Rule]:
     for line, statement in _statements(text):
         place = f"{file}:{line}"
+        if sum(map(bool, _OPERATOR.findall(statement))) > MAX_OPERATORS:
+            raise PolicyError(f"{place}: one rule with more than {MAX_OPERATORS} operators and brackets: make several of it, or ask a set")
         try:
             known = json.loads(cedarpy.policies_to_json_str(statement))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise PolicyError(f"{place}: {error}") from None
         if known["templates"]:
             raise PolicyError(f"{place}: a template permits nothing by itself, and nothing here fills it in: name principal and resource")
