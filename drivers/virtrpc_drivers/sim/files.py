@@ -36,7 +36,8 @@ async def restore(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Rest
     """Bring a domain back from a file. Raises INVALID_ARGUMENT where it holds another, WRONG_STATE, ALREADY_EXISTS."""
     image, memory = read(hypervisor, operation.path), memory_in(hypervisor, operation.path)
     if image.uuid != operation.uuid or (not operation.xml and image.name != operation.name):
-        raise sdk_error(Reason.INVALID_ARGUMENT, f"the image holds {image.name} ({image.uuid}), not {operation.name} ({operation.uuid})")
+        words = f"the image {operation.path!r} does not hold {operation.name} ({operation.uuid}): GetSaveImage tells whose it is"
+        raise sdk_error(Reason.INVALID_ARGUMENT, words)
     effects.check_identity(hypervisor, operation.uuid, operation.name)
     domain = hypervisor.domains.get(operation.uuid)
     if domain is not None and domain.active:

@@ -22,7 +22,8 @@ async def define_save_image(hypervisor: SimHypervisor, job: JobHandle, operation
     await job.strike(1)
     image, memory = files.read(hypervisor, operation.path), files.memory_in(hypervisor, operation.path)
     if image.uuid != operation.uuid:
-        raise sdk_error(Reason.INVALID_ARGUMENT, f"the image holds {image.name} ({image.uuid}), not {operation.name} ({operation.uuid})")
+        words = f"the image {operation.path!r} does not hold {operation.name} ({operation.uuid}): GetSaveImage tells whose it is"
+        raise sdk_error(Reason.INVALID_ARGUMENT, words)
     hypervisor.files[operation.path] = operation.uuid, _changed(memory, operation)
     return Outcome(path=operation.path)
 

@@ -31,8 +31,9 @@ def restore(connection: Any, operation: ops.Restore) -> Outcome:
     """
     image = _image_if_told(connection, operation.path)
     if image and (image.uuid != operation.uuid or (not operation.xml and image.name != operation.name)):
-        whose = f"{image.name} ({image.uuid})"
-        raise failure(Reason.INVALID_ARGUMENT, f"the image {operation.path!r} holds {whose}, not {operation.name} ({operation.uuid})")
+        # Whose it is may not be the caller's business.
+        words = f"the image {operation.path!r} does not hold {operation.name} ({operation.uuid}): GetSaveImage tells whose it is"
+        raise failure(Reason.INVALID_ARGUMENT, words)
     wanted = flags.after_save(operation.after) | flags.union((operation.bypass_cache, libvirt.VIR_DOMAIN_SAVE_BYPASS_CACHE))
     if wanted or operation.xml:
         connection.restoreFlags(operation.path, operation.xml or None, wanted)

@@ -22,8 +22,8 @@ def define_save_image(connection: Any, operation: ops.DefineSaveImage) -> Outcom
     """virDomainSaveImageDefineXML, of the domain that was named alone. Raises INVALID_ARGUMENT where the image is another's."""
     image = save_image(connection, operation.path)
     if image.uuid != operation.uuid:
-        whose = f"{image.name} ({image.uuid})"
-        raise failure(Reason.INVALID_ARGUMENT, f"the image {operation.path!r} holds {whose}, not {operation.name} ({operation.uuid})")
+        words = f"the image {operation.path!r} does not hold {operation.name} ({operation.uuid}): GetSaveImage tells whose it is"
+        raise failure(Reason.INVALID_ARGUMENT, words)
     with _judged():
         connection.saveImageDefineXML(operation.path, operation.xml, flags.after_save(operation.after_restore))
     return Outcome(path=operation.path)
