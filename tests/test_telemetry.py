@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.beds.certificates import Authority
 from tests.beds.watched import Scrape, watched
 from tests.test_docs import ROOT, tables
+from virtrpc_server.identity_settings import TlsSettings
 from virtrpc_server.telemetry.collecting import CATALOG
 
 DASHBOARD = ROOT / "server/grafana/virtrpc.json"
@@ -58,9 +60,16 @@ def labels_of(scrape: Scrape, names: set[str]) -> set[str]:
     return {label for sample in scrape.samples if sample.name in names for label in sample.labels}
 
 
+def secured(path: Path) -> dict[str, Any]:
+    """Settings of a server with a certificate."""
+    ca = Authority(path)
+    pair = ca.server()
+    return {"tls": TlsSettings(certificate=pair.certificate, key=pair.key, client_ca=ca.path)}
+
+
 async def test_dashboard_and_alerts_ask_for_what_there_is(tmp_path: Path) -> None:
     """Each metric that they name is in the scrape of a server that has worked, and has each label that is asked for or shown."""
-    async with watched(tmp_path) as bed, bed.client() as client:
+    async with watched(tmp_path, listen="127.0.0.1:0", **secured(tmp_path)) as bed, bed.client() as client:
         await client.get_domain("guest-1")
         await (await client.suspend_domain("guest-1")).wait()
         scrape = await bed.scrape()

@@ -70,6 +70,11 @@ class Tls:
         """When the certificate that is served now ends."""
         return self._material.expires
 
+    @property
+    def remaining(self) -> float:
+        """In how many seconds that is; below 0 where it has ended."""
+        return (self.expires - datetime.now(UTC)).total_seconds()
+
     def refresh(self) -> None:
         """Read the files where they have changed, and warn of a certificate that is about to end."""
         with self._lock:

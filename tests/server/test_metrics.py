@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.beds.certificates import Authority
 from tests.beds.watched import SCRAPE, Scrape, watched
 from tests.server.world import until
 from virtrpc.errors import Cancelled, NotFound
 from virtrpc_drivers.protocol import StuckCalls
+from virtrpc_server.identity_settings import TlsSettings
 from virtrpc_server.settings import Settings
 from virtrpc_server.telemetry import endpoint
 from virtrpc_server.telemetry.collecting import CATALOG
@@ -164,6 +166,32 @@ async def test_stuck_threads_are_the_drivers_count(tmp_path: Path) -> None:
         scrape = await bed.scrape()
         assert scrape.values("virtrpc_driver_stuck_threads", lane="work") == []
         assert scrape.value("virtrpc_driver_restarts_total") == 1
+
+
+async def test_rules_that_cannot_be_taken_and_an_ending_certificate_are_seen(tmp_path: Path) -> None:
+    """Before somebody misses a right or a connection: 1 while the policy file cannot be used, and the seconds until the certificate ends."""
+    ca = Authority(tmp_path)
+    pair = ca.server()
+    rules = tmp_path / "p.cedar"
+    rules.write_text("permit(principal, action, resource);")
+    tls = TlsSettings(certificate=pair.certificate, key=pair.key, client_ca=ca.path)
+    async with watched(tmp_path, listen="127.0.0.1:0", tls=tls, policy=rules) as bed:
+        before = await bed.scrape()
+        rules.write_text("permit(")
+        after = await bed.scraped(lambda scrape: scrape.value("virtrpc_policy_failing") == 1)
+        rules.write_text("permit(principal, action, resource) ;")
+        await bed.scraped(lambda scrape: scrape.value("virtrpc_policy_failing") == 0)
+        assert bed.app.tls is not None
+        lasts = bed.app.tls.remaining
+    assert before.value("virtrpc_policy_failing") == 0
+    left = [scrape.value("virtrpc_certificate_remaining_seconds") for scrape in (before, after)]
+    assert left[0] > left[1] > lasts > 0
+
+
+async def test_without_a_certificate_nothing_is_said_of_one(tmp_path: Path) -> None:
+    """There is no value that an alert could take for one."""
+    async with watched(tmp_path) as bed:
+        assert (await bed.scrape()).values("virtrpc_certificate_remaining_seconds") == []
 
 
 async def test_the_endpoint_speaks_http_and_little_of_it(tmp_path: Path) -> None:

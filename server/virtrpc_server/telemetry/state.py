@@ -26,6 +26,8 @@ class View:
     lag: Lag
     rpcs: Callable[[], int]
     """How many RPCs are out."""
+    certificate: Callable[[], float | None] = lambda: None
+    """In how many seconds the server's own certificate ends; None where it has none."""
 
 
 def _budget(host: Host) -> float:
@@ -108,6 +110,16 @@ def _journal_failing(view: View) -> Iterator[Point]:
     yield Point(NO_LABELS, int(view.core.jobs.store.failing))
 
 
+def _policy_failing(view: View) -> Iterator[Point]:
+    yield Point(NO_LABELS, int(bool(view.core.decisions.fault)))
+
+
+def _certificate(view: View) -> Iterator[Point]:
+    seconds = view.certificate()
+    if seconds is not None:
+        yield Point(NO_LABELS, seconds)
+
+
 def _rpcs(view: View) -> Iterator[Point]:
     yield Point(NO_LABELS, view.rpcs())
 
@@ -146,6 +158,8 @@ LOOKS: tuple[tuple[Metric, Look], ...] = (
     (_gauge("watch.lag", "s", "For how long the slowest of them has not been told what changed.", "of"), _stream_lag),
     (_gauge("journal.queue", "{job}", "Jobs whose newest form is not written yet."), _journal),
     (_gauge("journal.failing", "", "Whether the journal cannot be written."), _journal_failing),
+    (_gauge("policy.failing", "", "Whether the policy file cannot be used: its former rules are in force."), _policy_failing),
+    (_gauge("certificate.remaining", "s", "For how long the server's own certificate is still valid; below 0 where it has ended."), _certificate),
     (_exporters("up", "", "Whether the host can be reached."), _per_host(lambda host: int(host.connected))),
     (_exporters("domains", "{domain}", "Domains that the host has."), _per_host(lambda host: host.tally.domains)),
 )  # fmt: skip
