@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from virtrpc.v1 import job_pb2, spec_pb2, types_pb2
-from virtrpc_drivers.operations import AnyOperation, Create, Define, DefineSaveImage, Migrate, Restore
+from virtrpc_drivers.operations import AnyOperation, Create, Define, DefineSaveImage, Migrate, Restore, SetMetadata
 from virtrpc_server import tracing
 from virtrpc_server.caller import about, call, caller_name
 from virtrpc_server.domains import Entry
@@ -38,6 +38,8 @@ ON_DISCONNECT = {
     types_pb2.ON_DISCONNECT_DETACH: OnDisconnect.DETACH,
     types_pb2.ON_DISCONNECT_CANCEL: OnDisconnect.CANCEL,
 }
+LABELLING = frozenset(kind.__name__ for kind in (SetMetadata, Define, Create, Restore))
+"""Verbs that may give a domain other labels."""
 Context = aio.ServicerContext[Any, types_pb2.JobUpdate]
 
 
@@ -89,7 +91,7 @@ class Acceptance:
         self._lookup = lookup
         self._heartbeats = heartbeats
         self._seen = JobSight(lookup.sight, jobs)
-        self._leave = Leave(lookup, roots)
+        self._leave = Leave(lookup, roots, self._coming)
 
     def existing(self, request: D, context: Context, make: Callable[[D, str], AnyOperation]) -> Updates:
         """Run a verb on a domain that exists."""
@@ -169,6 +171,10 @@ class Acceptance:
         problem = self._seen.told(job).problem
         if problem is not None:
             raise Refusal(problem)
+
+    def _coming(self, host: str, uuid: str) -> Iterable[Labels]:
+        jobs = (self._jobs.get(job_id) for job_id in self._jobs.feed.filed([uuid]))
+        return [job.labels for job in jobs if job is not None and not job.finished and job.host == host and job.verb in LABELLING]
 
     async def _stored(self, listener: Listener) -> Job:
         try:

@@ -39,6 +39,23 @@ async def test_an_overlay_changes_no_labels(tmp_path: Path, overlay: str) -> Non
         await server.who("red").ask("DefineDomain", job_pb2.DefineDomainRequest(spec=harmless))
 
 
+async def test_labels_that_are_about_to_be_set_are_not_undone(tmp_path: Path) -> None:
+    """A definition that would wait behind the job that sets them is held against those, and not only against those that there are."""
+    async with bed(tmp_path, DEFINER, "sim://a/?domains=1&running=1&save_seconds=1000") as server:
+        await server.label("guest-1", team="red")
+        (entry,) = server.core.domains.by_name("guest-1")
+        save = server.who("admin").call("ManagedSaveDomain", job_pb2.ManagedSaveDomainRequest(domain=ref("guest-1")))
+        await save.read()
+        element = types_pb2.MetadataElement(uri=LABELS_URI, key="v", xml=labelled(team="blue"))
+        coming = server.who("admin").call("SetMetadata", job_pb2.SetMetadataRequest(domain=ref("guest-1"), element=element))
+        await coming.read()
+        xml = XML.format("guest-1", entry.uuid, f"<metadata>{OWN.format('red')}</metadata>")
+        denied = await refused(server.who("red"), "DefineDomain", job_pb2.DefineDomainRequest(xml=xml))
+        assert denied.info.metadata["action"] == "SetLabels"
+        coming.cancel()
+        save.cancel()
+
+
 async def test_labels_in_a_second_metadata_are_none(tmp_path: Path) -> None:
     """libvirt keeps the first <metadata> alone."""
     async with bed(tmp_path, DEFINER) as server:

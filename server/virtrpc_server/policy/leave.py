@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 from xml.etree import ElementTree
@@ -34,6 +34,15 @@ _MORE = 5
 """Parts that reach outside, of which a refusal tells."""
 
 
+Coming: TypeAlias = Callable[[str, str], Iterable[Labels]]
+"""The labels that jobs are about to give a domain, by its host and uuid: what waits behind them must not undo that."""
+
+
+def nothing_comes(_host: str, _uuid: str) -> Iterable[Labels]:
+    """No job is about to give it others."""
+    return ()
+
+
 def nowhere(_host: str) -> tuple[str, ...]:
     """No directory of any host."""
     return ()
@@ -51,7 +60,8 @@ class Carried:
 class Leave:
     """Asks the rules about what an operation carries. Each function gives the labels that the domain will have."""
 
-    def __init__(self, lookup: Lookup, roots: Roots) -> None:
+    def __init__(self, lookup: Lookup, roots: Roots, coming: Coming = nothing_comes) -> None:
+        self._coming = coming
         self._lookup = lookup
         self._sight = lookup.sight
         self._roots = roots
@@ -106,7 +116,7 @@ class Leave:
         """The labels that the domain will have; of several definitions those of the last."""
         labels = resource.labels
         for labels in carried.labels:
-            if labels != resource.labels:
+            if any(labels != others for others in (resource.labels, *self._coming(resource.host, resource.uuid))):
                 for each in (resource, resource._replace(labels=labels)):
                     self._sight.demand(SET_LABELS, each)
         if carried.outside:
