@@ -29,7 +29,7 @@ GUARD = "virtrpc_server.guard.Guard._guard.guarded"
 """What every RPC passes through."""
 
 EXCEPTIONS = {
-    "virtrpc_server.acceptance.fingerprint -> ?": "it makes an empty message of the request's own class",
+    "virtrpc_server.fingerprints.fingerprint -> ?": "it makes an empty message of the request's own class",
     "virtrpc_server.guard._unary -> ?": "the handler, which is looked at by itself",
     "virtrpc_server.guard._stream -> ?": "the handler, which is looked at by itself",
     "virtrpc_server.guard._parsed -> ?": "protobuf's parser",
@@ -73,6 +73,7 @@ CONTROLS = {
     "virtrpc_server.listening.Listener.stored -> asyncio.tasks.shield": "the store: a job's id is told when the job is stored",
     "virtrpc_server.acceptance.Acceptance._accepted -> a value (typing.Awaitable)": "the order, which one of Acceptance's functions makes",
     "virtrpc_server.acceptance._made -> asyncio.threads.to_thread": "the order of a long request",
+    "virtrpc_server.acceptance._sealed -> asyncio.threads.to_thread": "the fingerprint of a request with a secret, which a destroy has not",
     "virtrpc_server.policy.leave.Leave._carried -> asyncio.threads.to_thread": "what a long definition brings along, which a destroy has not",
     "virtrpc_server.acceptance.Acceptance._run -> grpc.aio.ServicerContext.send_initial_metadata": "the transport",
     "virtrpc_server.tuning.tune -> asyncio.tasks.wait": "the driver, which sends it past every queue and gives up by itself",

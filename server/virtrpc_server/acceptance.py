@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
+import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
 from grpc import aio
 
 from virtrpc.v1 import job_pb2, spec_pb2, types_pb2
 from virtrpc_drivers.operations import AnyOperation, Create, Define, DefineSaveImage, Migrate, Restore, SetMetadata
-from virtrpc_server import tracing
+from virtrpc_server import tracing, verbs
 from virtrpc_server.caller import about, call, caller_name
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal
+from virtrpc_server.fingerprints import fingerprint, is_sealed, sealed
 from virtrpc_server.heartbeats import Heartbeats
 from virtrpc_server.jobs import DEFAULT_WAIT_LIMIT, Jobs, Order
 from virtrpc_server.listening import Listener
@@ -188,9 +188,11 @@ class Acceptance:
         this = call.get()
         this.request_id = options.request_id[:MAX_REQUEST_ID]
         # Asked before the domain is looked up: the first call's job may have removed, moved or renamed it.
-        listener = self._jobs.attach(caller_name(), options.request_id, digest, _on_disconnect(options))
+        begun = self._jobs.begun(caller_name(), options.request_id)
+        same = await _sealed(digest, options) if begun is not None and is_sealed(begun.fingerprint) else digest
+        listener = self._jobs.attach(caller_name(), options.request_id, same, _on_disconnect(options))
         if listener is None:
-            listener = self._jobs.accept(await make(digest))
+            listener = self._jobs.accept(await _kept(await make(digest), options))
         else:
             self._check_again(listener)
         this.accepted, this.job_id = True, listener.job.id
@@ -209,6 +211,17 @@ class Acceptance:
 async def _made(request: VerbRequest, make: Callable[[], T]) -> T:
     # Parsing a long definition would stop the loop, and every query with it.
     return await asyncio.to_thread(make) if request.ByteSize() > LONG_REQUEST else make()
+
+
+async def _kept(order: Order, options: types_pb2.JobOptions) -> Order:
+    """The order with its fingerprint as the journal may hold it. Without a request_id nobody asks for it."""
+    if not verbs.carries_secret(order.operation):
+        return order
+    return dataclasses.replace(order, fingerprint=await _sealed(order.fingerprint, options) if options.request_id else "")
+
+
+async def _sealed(digest: str, options: types_pb2.JobOptions) -> str:
+    return await asyncio.to_thread(sealed, digest, caller_name(), options.request_id)
 
 
 def _order(
@@ -245,14 +258,6 @@ def _origin() -> Origin:
     this = call.get()
     caller = this.caller
     return Origin(this.rpc, caller.way, caller.names if len(caller.names) > 1 else (), this.peer, this.reason)
-
-
-def fingerprint(request: Any) -> str:  # any verb's request message
-    """A hash of the request without its clocks, request_id and on_disconnect."""
-    copy: Message = type(request)()
-    copy.CopyFrom(request)
-    copy.ClearField("options")
-    return hashlib.sha256(type(request).__name__.encode() + copy.SerializeToString(deterministic=True)).hexdigest()
 
 
 def _request_id(options: types_pb2.JobOptions) -> str:

@@ -8,6 +8,7 @@ as GeneratorExit); a response that is `bytes` is sent as it is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import time
@@ -41,6 +42,8 @@ MAX_REASON = 512
 REQUEST_SECONDS = 30.0
 """How long a call may be open without its request."""
 SWEEP_SECONDS = 5.0
+_LATE = float("-inf")
+"""In place of since when a call's request is expected: it has been told to end."""
 SERVERS_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 """The statuses that the conventions for spans count as errors of a server; the others are answers."""
 
@@ -84,29 +87,38 @@ class Guard(aio.ServerInterceptor):
     ) -> Handler:
         """The method's handler, guarded; made once for each method."""
         method = handler_call_details.method
-        self._expect()
         guarded = self._guarded.get(method)
         if guarded is None:
             handler = await continuation(handler_call_details)
             if handler is None:
-                return grpc.unary_unary_rpc_method_handler(_unknown)
+                return grpc.stream_unary_rpc_method_handler(_unknown)
             guarded = self._guarded[method] = self._guard(method.removeprefix("/"), handler)
         return guarded
 
-    def _expect(self) -> None:
-        """This task waits for its request now, which may never come: then no gate hears of it, and its caller holds it for ever."""
-        task = asyncio.current_task()
+    async def _received(self, context: Context) -> bytes:
+        """A call's one message. Raises Refusal where none comes: grpc's own way of reading it would leave such a call open for ever."""
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
-        self._expected[task] = asyncio.get_running_loop().time()
+        self._expected[task] = loop.time()
         if self._sweep is None:
-            self._sweep = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._end_expected)
+            self._sweep = loop.call_later(SWEEP_SECONDS, self._end_expected)
+        try:
+            request = await context.read()
+        except asyncio.CancelledError:
+            if self._expected.get(task) != _LATE or task.uncancel() > 0:
+                raise
+            raise refuse("INVALID_ARGUMENT", f"the call's request did not come within {REQUEST_SECONDS:g} s") from None
+        finally:
+            self._expected.pop(task, None)
+        if type(request) is not bytes:
+            raise refuse("INVALID_ARGUMENT", "the call ended without a request: it must have one message, which may be empty")
+        return request
 
     def _end_expected(self) -> None:
         loop = asyncio.get_running_loop()
-        # Those whose caller left before they were whole are over, and only have to be forgotten.
-        self._expected = {task: since for task, since in self._expected.items() if not task.done()}
         for task, since in self._expected.items():
-            if loop.time() - since >= REQUEST_SECONDS:
+            if since != _LATE and loop.time() - since >= REQUEST_SECONDS:
+                self._expected[task] = _LATE
                 task.cancel()
         self._sweep = loop.call_later(SWEEP_SECONDS, self._end_expected) if self._expected else None
 
@@ -139,15 +151,20 @@ class Guard(aio.ServerInterceptor):
             # Reflection only: its requests are read inside its handler.
             parse, make, behaviour = None, grpc.stream_stream_rpc_method_handler, handler.stream_stream
         elif handler.response_streaming:
-            parse, make, behaviour = handler.request_deserializer, grpc.unary_stream_rpc_method_handler, handler.unary_stream
+            parse, make, behaviour = handler.request_deserializer, grpc.stream_stream_rpc_method_handler, handler.unary_stream
         else:
-            parse, make, behaviour = handler.request_deserializer, grpc.unary_unary_rpc_method_handler, handler.unary_unary
+            parse, make, behaviour = handler.request_deserializer, grpc.stream_unary_rpc_method_handler, handler.unary_unary
         streams = bool(handler.response_streaming)
         serialize = _lenient(handler.response_serializer)
         outer = None if parse is not None else handler.request_deserializer
         method = Method(path, streams, _stream if streams else _unary, behaviour, parse, serialize)
 
-        async def guarded(request: Any, context: Context) -> Any:
+        async def guarded(requests: Any, context: Context) -> Any:
+            try:
+                request = requests if method.parse is None else await self._received(context)
+            except Refusal as refusal:
+                return await _abort_unread(context, refusal.problem)
+            del requests
             try:
                 return await self._traced(method, request, context)
             except aio.AbortError as error:
@@ -172,7 +189,6 @@ class Guard(aio.ServerInterceptor):
         task = asyncio.current_task()
         assert task is not None
         self._calls.add(task)
-        self._expected.pop(task, None)
         # grpc sends the status in the same task, after this.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -274,8 +290,14 @@ _ABORTED = Problem("UNSPECIFIED", "refused by a service that is not ours")
 _UNKNOWN_METHOD = Problem("UNIMPLEMENTED", "this server does not have this method")
 
 
-async def _unknown(_request: bytes, context: Context) -> None:
+async def _unknown(_requests: Any, context: Context) -> None:
     await abort(context, _UNKNOWN_METHOD)
+
+
+async def _abort_unread(context: Context, problem: Problem) -> None:
+    # Of a caller that has left, or of a message that was too long, gRPC's core has ended the call already.
+    with contextlib.suppress(aio.InternalError):
+        await abort(context, problem)
 
 
 def _parsed(parse: Callable[[bytes], Any] | None, request: Any) -> Any:

@@ -77,7 +77,7 @@ class Order:
     labels: tuple[tuple[str, str], ...] = ()
     """The domain's, as this order leaves them."""
     fingerprint: str = ""
-    """A hash of the request without its clocks and on_disconnect: what a repeated request_id must match."""
+    """A hash of the request without its clocks and on_disconnect: what a repeated request_id must match. See fingerprints.py."""
 
 
 class Ends(Protocol):
@@ -192,16 +192,18 @@ class Jobs:
     def attach(self, owner: str, request_id: str, fingerprint: str, on_disconnect: OnDisconnect) -> Listener | None:
         """Listen to the job that this request began when it was first sent; None where there is none. Raises Refusal (REQUEST_ID_REUSED)."""
         self.check_read()
-        job_id = self._requests.get((owner, request_id))
-        if job_id is None:
-            return None
-        run = self._runs.get(job_id)
-        job = run.job if run is not None else self.feed.get(job_id)
+        job = self.begun(owner, request_id)
         if job is None:
             return None
         if job.fingerprint != fingerprint:
-            raise refuse("REQUEST_ID_REUSED", f"request_id {request_id!r} was used for another request", job_id=job_id)
-        return Listener(self, run if run is not None else Past(job), on_disconnect)
+            raise refuse("REQUEST_ID_REUSED", f"request_id {request_id!r} was used for another request", job_id=job.id)
+        return Listener(self, self._runs.get(job.id) or Past(job), on_disconnect)
+
+    def begun(self, owner: str, request_id: str) -> Job | None:
+        """The job that this caller's request of this id began, where it is remembered."""
+        job_id = self._requests.get((owner, request_id), "")
+        run = self._runs.get(job_id)
+        return run.job if run is not None else self.feed.get(job_id)
 
     def _check(self, order: Order) -> VerbSupport:
         host = self.hosts[order.host]

@@ -118,7 +118,7 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     owner: str
     request_id: str
     fingerprint: str
-    """Hash of the request without its clocks: what a repeated request_id must match."""
+    """Hash of the request without its clocks: what a repeated request_id must match. See fingerprints.py."""
     on_disconnect: OnDisconnect
     wait_limit: float
     run_limit: float | None

@@ -185,3 +185,8 @@ def without_secrets(operation: AnyOperation) -> AnyOperation:
     texts: dict[str, str] = {field: getattr(operation, field) for field in operation.__struct_fields__ if field.endswith("xml")}
     clean = {field: _COOKIE.sub(r"\1\2", _PASSWORD.sub("", text)) for field, text in texts.items() if "passwd" in text or "<cookie" in text}
     return msgspec.structs.replace(operation, **clean) if clean else operation
+
+
+def carries_secret(operation: AnyOperation) -> bool:
+    """Whether the operation has what must not be stored."""
+    return without_secrets(operation) != operation

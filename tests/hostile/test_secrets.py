@@ -17,10 +17,12 @@ from google.protobuf.message_factory import GetMessageClass
 from tests.beds.wait import wait_until
 from tests.e2e.refusals import METHODS, start
 from tests.e2e.server import Channel, Server
+from virtrpc.errors import from_status
 from virtrpc.v1 import devices_pb2, spec_pb2
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import query_pb2 as q
 from virtrpc.v1 import types_pb2 as t
+from virtrpc_server.fingerprints import fingerprint, sealed
 
 CANARY = "k4nAry-s3cret"
 SCREEN = f"<graphics type='vnc' port='-1' passwd='{CANARY}'/>"
@@ -168,6 +170,47 @@ def test_no_secret_is_anywhere(tmp_path: Path) -> None:
         server.start()
         server.wait_live()
         assert CANARY not in server.log
+
+
+async def job_of(channel: Channel, request: Any) -> str:
+    """The id of the job that a request has, or the reason for which it has none."""
+    stream = channel.job.SetUserPassword(request, timeout=60)
+    try:
+        async for update in stream:
+            return str(update.job.job_id)
+    except grpc.aio.AioRpcError as error:
+        return from_status(error.code(), error.details() or "", error.trailing_metadata()).reason
+    raise AssertionError("no word of a job")
+
+
+def test_a_password_cannot_be_guessed_from_the_journal() -> None:
+    """A repeat finds its job by a slow hash, two at once and after a kill as well; the fast one, and any without a request_id, is in no file."""
+    request = j.SetUserPasswordRequest(domain=t.DomainRef(host="sim", name="guest-1"), user="root", password=CANARY)
+    named, other = (type(request)(domain=request.domain, user="root", password=word) for word in (CANARY, "another"))
+    for each in (named, other):
+        each.options.request_id = "once"
+        each.options.on_disconnect = t.ON_DISCONNECT_DETACH
+    with Server({"sim": "sim:///?domains=2&running=2"}, drain_timeout=0) as server:
+
+        async def send(*requests: Any) -> list[str]:
+            async with server.channel() as channel:
+                return await asyncio.gather(*(job_of(channel, each) for each in requests))
+
+        server.wait_live()
+        first, again = asyncio.run(send(named, named))
+        assert first == again
+        (unnamed,) = asyncio.run(send(request))
+        assert unnamed not in (first, "REQUEST_ID_REUSED")
+        assert asyncio.run(send(named, other)) == [first, "REQUEST_ID_REUSED"]
+        server.send(signal.SIGKILL)
+        server.wait()
+        kept = b"".join(file.read_bytes() for file in server.path.rglob("journal.sqlite*"))
+        assert unnamed.encode() in kept
+        assert kept.count(sealed(fingerprint(request), "unix", "once").encode()) > 0
+        assert fingerprint(request).encode() not in kept
+        server.start()
+        server.wait_live()
+        assert asyncio.run(send(named, other)) == [first, "REQUEST_ID_REUSED"]
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -8,12 +8,15 @@ import pytest
 
 from tests.server.world import World, virtual
 from virtrpc.v1 import job_pb2, types_pb2
+from virtrpc_drivers.operations import SetUserPassword
 from virtrpc_server.acceptance import Acceptance, Context, Updates
+from virtrpc_server.caller import caller_name
 from virtrpc_server.errors import Refusal
+from virtrpc_server.fingerprints import fingerprint
 from virtrpc_server.heartbeats import Heartbeats
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.migration import Migrations
-from virtrpc_server.orders import definition
+from virtrpc_server.orders import agent, definition
 
 ONCE = types_pb2.JobOptions(request_id="r1")
 DEFINITION = "<domain type='sim'><name>new</name><memory unit='MiB'>64</memory><vcpu>1</vcpu></domain>"
@@ -80,3 +83,18 @@ async def test_a_definition_is_repeated() -> None:
         first = await last(accept.defining(request, CALL, definition.define))
         again = await last(accept.defining(request, CALL, definition.define))
         assert (again.job_id, again.define_domain_result.created) == (first.job_id, True)
+
+
+@virtual
+async def test_what_an_older_journal_has_of_a_password_is_known_again() -> None:
+    """A job whose fingerprint was kept before such ones were made slow: its request attaches, and one with another password is refused."""
+    async with World() as world:
+        accept, domain = acceptance(world), types_pb2.DomainRef(uuid=world.guest().uuid)
+        request = job_pb2.SetUserPasswordRequest(domain=domain, user="root", password="sesame", options=ONCE)
+        operation = SetUserPassword(uuid=world.guest().uuid, user="root", password="sesame")
+        first = await world.run(operation, owner=caller_name(), request_id="r1", fingerprint=fingerprint(request))
+        assert first.secret
+        assert (await last(accept.existing(request, CALL, agent.set_user_password))).job_id == first.id
+        request.password = "other"
+        with pytest.raises(Refusal, match="REQUEST_ID_REUSED"):
+            await last(accept.existing(request, CALL, agent.set_user_password))

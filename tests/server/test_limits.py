@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from google.rpc import error_details_pb2  # type: ignore[import-untyped] # googleapis-common-protos has no py.typed
-from grpc import Compression, aio
+from grpc import Compression, StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from tests.server.test_transport import Fake, GetDomain, Watch, error_of, query, serve
 from tests.server.world import World, virtual
 from virtrpc_drivers.operations import Destroy, ManagedSave, Suspend
+from virtrpc_server import guard
 from virtrpc_server.caller import Call, Caller, Way
 from virtrpc_server.errors import NotYet, Refusal
 from virtrpc_server.guard import Guard
@@ -219,3 +222,37 @@ async def test_jobs_of_one_owner() -> None:
         assert (await world.run(Suspend(uuid=world.guest(4).uuid), owner="alice")).problem is None
         await world.end(first)
         assert not world.jobs._owned
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["GetDomain", "WatchDomains"])
+async def test_a_call_without_a_request_is_told_so(tmp_path: Path, stream: bool) -> None:
+    """One that its caller ends before it has sent anything is refused at once, and its handler hears nothing."""
+    async with bare(tmp_path, stream) as (call, fake):
+        await call.done_writing()
+        error, info = await error_of(call.read())
+        assert (error.code(), info.reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+        assert "without a request" in (error.details() or "")
+        assert fake.identity == ""
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["GetDomain", "WatchDomains"])
+async def test_a_request_that_never_comes_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
+    """A call that is only opened is ended by the server, and told why."""
+    monkeypatch.setattr(guard, "REQUEST_SECONDS", 0.05)
+    monkeypatch.setattr(guard, "SWEEP_SECONDS", 0.05)
+    async with bare(tmp_path, stream) as (call, fake):
+        error, info = await error_of(call.read())
+        assert (error.code(), info.reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+        assert "did not come" in (error.details() or "")
+        assert fake.identity == ""
+
+
+@asynccontextmanager
+async def bare(directory: Path, stream: bool) -> AsyncIterator[tuple[Any, Fake]]:
+    """A call whose caller may send what it likes, or nothing."""
+    fake, transport = Fake(), Transport(directory / "s")
+    serve(transport, fake)
+    await transport.start()
+    async with aio.insecure_channel(transport.addresses[0]) as channel:
+        yield channel.stream_stream(f"/{QUERY}/{'WatchDomains' if stream else 'GetDomain'}")(), fake
+    await transport.stop()
