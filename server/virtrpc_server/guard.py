@@ -72,6 +72,7 @@ class Guard(aio.ServerInterceptor):
         self._guarded: dict[str, Handler] = {}
         self._expected: dict[asyncio.Task[Any], float] = {}
         self._sweep: asyncio.TimerHandle | None = None
+        self._closed = False
         self._calls: set[asyncio.Task[Any]] = set()
         self._ended: dict[asyncio.Task[Any], Problem] = {}
         """Those that were told to end, and what their callers are told."""
@@ -100,7 +101,7 @@ class Guard(aio.ServerInterceptor):
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
         self._expected[task] = loop.time()
-        if self._sweep is None:
+        if self._sweep is None and not self._closed:
             self._sweep = loop.call_later(SWEEP_SECONDS, self._end_expected)
         try:
             request = await context.read()
@@ -133,8 +134,8 @@ class Guard(aio.ServerInterceptor):
             task.cancel()
 
     def close(self) -> None:
-        """Wait for no request any more."""
-        self._expected.clear()
+        """Hold no request to its time any more."""
+        self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None

@@ -176,8 +176,8 @@ class Server:
 class Channel:
     """A channel without the client: the stubs, statuses and metadata as any generated client sees them."""
 
-    def __init__(self, address: str) -> None:
-        self.channel = grpc.aio.insecure_channel(address)
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> None:
+        self.channel = grpc.aio.insecure_channel(address) if credentials is None else grpc.aio.secure_channel(address, credentials)
         self.query: query_pb2_grpc.QueryServiceAsyncStub = query_pb2_grpc.QueryServiceStub(self.channel)
         self.job: job_pb2_grpc.JobServiceAsyncStub = job_pb2_grpc.JobServiceStub(self.channel)
         self.snapshot: snapshot_pb2_grpc.SnapshotServiceAsyncStub = snapshot_pb2_grpc.SnapshotServiceStub(self.channel)

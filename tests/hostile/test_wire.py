@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import ssl
 import struct
+from collections.abc import Iterator
 
 import grpc
 import pytest
 
+from tests.beds.certificates import Authority
 from tests.beds.wait import wait_until
 from tests.hostile.bed import GUARD, SPARE_MEMORY, Target, target
 from tests.hostile.wire import (
@@ -28,6 +32,7 @@ from tests.hostile.wire import (
     Connection,
     bomb,
     call,
+    client_context,
     frame,
     header,
     headers,
@@ -40,10 +45,15 @@ REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 hostile = pytest.mark.hostile
 
 
+by_both = pytest.mark.parametrize("bed", ["unix", "tls"], indirect=True, scope="module")
+by_tls_for_long = pytest.mark.parametrize("bed", ["unix", pytest.param("tls", marks=hostile)], indirect=True, scope="module")
+by_tls = pytest.mark.parametrize("bed", ["tls"], indirect=True, scope="module")
+
+
 @pytest.fixture(scope="module")
-def bed() -> object:
-    """A server for all that it must survive without being started again."""
-    with target() as made:
+def bed(request: pytest.FixtureRequest) -> Iterator[Target]:
+    """A server for all that it must survive without being started again: attacked by its socket, and within TLS by who has a certificate."""
+    with target(tls=request.param == "tls") as made:
         yield made
 
 
@@ -70,13 +80,14 @@ def nonsense(dice: random.Random) -> bytes:
     )
 
 
+@by_both
 async def test_nonsense(bed: Target) -> None:
     """Random bytes, half of a preface, HTTP/1, TLS to where there is none, and frames that are wrong in every way harm only who sends them."""
     dice = random.Random(6)
 
     async def attack() -> None:
         for _ in range(300):
-            async with await Connection.to(bed.address, preface=False) as connection:
+            async with await bed.connect(preface=False) as connection:
                 await connection.send(nonsense(dice))
                 await asyncio.sleep(0)
 
@@ -85,12 +96,13 @@ async def test_nonsense(bed: Target) -> None:
     await asyncio.to_thread(bed.assert_whole)
 
 
+@by_tls_for_long
 async def test_bombs(bed: Target) -> None:
     """A compressed message that would be 256 MiB is refused before it has taken that: the server needs a few MiB more, at most, for many of them."""
     data, before = message(bomb(256 << 20), compressed=True), bed.memory()
 
     async def attack() -> list[tuple[int, bytes]]:
-        async with await Connection.to(bed.address) as connection:
+        async with await bed.connect() as connection:
             await connection.send(frame(HEADERS, END_HEADERS, 1, headers(grpc_encoding="gzip")))
             return await connection.upload(1, data)
 
@@ -101,13 +113,14 @@ async def test_bombs(bed: Target) -> None:
     await asyncio.to_thread(bed.assert_whole)
 
 
+@by_tls_for_long
 @pytest.mark.parametrize("size", [40_000, 1_000_000])
 async def test_oversized_headers(bed: Target, size: int) -> None:
     """Headers beyond the limit are refused, whether they are one or many, and the server keeps none of them."""
     before = bed.memory()
 
     async def attack(much: bytes) -> bool:
-        async with await Connection.to(bed.address) as connection:
+        async with await bed.connect() as connection:
             await connection.greet()
             block = headers() + much
             await connection.send(frame(HEADERS, 0, 1, block[:16_000]))
@@ -127,11 +140,12 @@ async def test_oversized_headers(bed: Target, size: int) -> None:
     await asyncio.to_thread(bed.assert_whole)
 
 
+@by_tls_for_long
 async def test_calls_that_are_reset_at_once(bed: Target) -> None:
     """Thousands of calls that their caller resets in the same breath cost others no answer, and nothing stays."""
 
     async def attack() -> None:
-        async with await Connection.to(bed.address) as connection:
+        async with await bed.connect() as connection:
             for stream in range(1, 2 * 5_000, 2):
                 if not await connection.send(frame(HEADERS, END_HEADERS, stream, headers()) + frame(RST_STREAM, 0, stream, CANCEL)):
                     return
@@ -141,11 +155,12 @@ async def test_calls_that_are_reset_at_once(bed: Target) -> None:
     await asyncio.to_thread(bed.assert_whole)
 
 
+@by_both
 async def test_pings_and_settings_without_end(bed: Target) -> None:
     """Who does nothing but ping, or change its settings, is sent away or ignored."""
 
     async def attack(piece: bytes) -> None:
-        async with await Connection.to(bed.address) as connection:
+        async with await bed.connect() as connection:
             reading = asyncio.ensure_future(connection.closed(GUARD))
             for _ in range(3_000):
                 if not await connection.send(piece * 10):
@@ -158,8 +173,63 @@ async def test_pings_and_settings_without_end(bed: Target) -> None:
 
 
 @hostile
+@by_both
 async def test_who_says_nothing_is_sent_away(bed: Target) -> None:
     """Hundreds of connections that say nothing, or the preface byte by byte, are closed by the server after its ten seconds."""
+
+    async def silent() -> None:
+        async with await bed.connect(preface=False) as connection:
+            await connection.closed(GUARD)
+
+    async def slow() -> None:
+        async with await bed.connect(preface=False) as connection:
+            for sign in PREFACE * 1000:
+                if not await connection.send(bytes([sign])):
+                    return
+                await asyncio.sleep(1.0)
+
+    attacks = [asyncio.ensure_future(attack()) for attack in (silent, slow) for _ in range(2 * CONNECTIONS)]
+    async with bed.under():
+        await asyncio.wait_for(asyncio.gather(*attacks), GUARD)
+    await asyncio.to_thread(bed.assert_whole)
+
+
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+"""How a TLS hello of half a KiB begins."""
+
+
+@by_tls
+async def test_handshakes_that_fail(bed: Target) -> None:
+    """Garbage, half a hello, HTTP/2 in the clear, and TLS with no certificate or a stranger's: nobody gets in, and nothing stays."""
+    assert bed.authority is not None
+    stranger = Authority(bed.authority.directory, "stranger").issue("stranger", dns=["attacker"])
+    contexts = [client_context(bed.authority.path, pair) for pair in (None, stranger)]
+    dice = random.Random(7)
+
+    async def babble() -> None:
+        for _ in range(100):
+            async with await Connection.to(bed.address, preface=False) as connection:
+                await connection.send(dice.choice([nonsense(dice), HELLO + dice.randbytes(200), PREFACE + frame(SETTINGS, 0, 0)]))
+                await asyncio.sleep(0)
+
+    async def knock(tls: ssl.SSLContext) -> None:
+        for _ in range(20):
+            # TLS 1.3: the client hears only after its own part that it was refused.
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                async with await Connection.to(bed.address, tls=tls) as connection:
+                    await connection.send(call(1))
+                    assert not await connection.answered()
+
+    attacks = [asyncio.ensure_future(attack) for attack in (babble(), babble(), *map(knock, contexts))]
+    async with bed.under():
+        await asyncio.wait_for(asyncio.gather(*attacks), GUARD)
+    await asyncio.to_thread(bed.assert_whole)
+
+
+@hostile
+@by_tls
+async def test_handshakes_without_end(bed: Target) -> None:
+    """Hundreds of connections that say nothing, or half a hello byte by byte, are closed by the server after its ten seconds."""
 
     async def silent() -> None:
         async with await Connection.to(bed.address, preface=False) as connection:
@@ -167,7 +237,7 @@ async def test_who_says_nothing_is_sent_away(bed: Target) -> None:
 
     async def slow() -> None:
         async with await Connection.to(bed.address, preface=False) as connection:
-            for sign in PREFACE * 1000:
+            for sign in HELLO + bytes(400):
                 if not await connection.send(bytes([sign])):
                     return
                 await asyncio.sleep(1.0)
@@ -225,11 +295,12 @@ async def answered(limited: Target) -> bool:
 
 
 @hostile
+@by_both
 async def test_calls_that_never_send_their_request(bed: Target) -> None:
     """Calls whose request never comes are ended by the server with a status, and give back what they took."""
 
     async def attack() -> None:
-        async with await Connection.to(bed.address) as connection:
+        async with await bed.connect() as connection:
             await connection.greet()
             for stream in range(1, 2 * 500, 2):
                 await connection.send(frame(HEADERS, END_HEADERS, stream, headers()) + frame(DATA, 0, stream, b"\0"))
@@ -249,12 +320,13 @@ async def test_calls_that_never_send_their_request(bed: Target) -> None:
 
 
 @hostile
+@by_both
 async def test_endless_requests_to_reflection(bed: Target) -> None:
     """A stream that asks for the contract without end is answered as far as it reads, and others are answered meanwhile."""
     ask = message(b"\x3a\x00")  # list_services
 
     async def attack() -> None:
-        async with await Connection.to(bed.address) as connection:
+        async with await bed.connect() as connection:
             await connection.send(frame(HEADERS, END_HEADERS, 1, headers(REFLECTION)))
             await connection.upload(1, ask * 200_000)
 

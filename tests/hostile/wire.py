@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import struct
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from tests.beds.certificates import Pair
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
@@ -63,6 +67,15 @@ def bomb(size: int) -> bytes:
     return b"".join(packer.compress(piece) for _ in range(size >> 20)) + packer.flush()
 
 
+def client_context(authority: Path, pair: Pair | None) -> ssl.SSLContext:
+    """TLS as a gRPC client speaks it, with a certificate or without."""
+    made = ssl.create_default_context(cafile=str(authority))
+    if pair is not None:
+        made.load_cert_chain(pair.certificate, pair.key)
+    made.set_alpn_protocols(["h2"])
+    return made
+
+
 @dataclass
 class Connection:
     """A connection that says what it likes."""
@@ -71,13 +84,13 @@ class Connection:
     writer: asyncio.StreamWriter
 
     @classmethod
-    async def to(cls, address: str, *, preface: bool = True) -> Self:
-        """Connect to host:port or unix:path; with the preface and empty settings unless that is not wanted."""
+    async def to(cls, address: str, *, preface: bool = True, tls: ssl.SSLContext | None = None) -> Self:
+        """Connect to host:port or unix:path, with TLS or in the clear; with the preface and empty settings unless that is not wanted."""
         if address.startswith("unix:"):
             made = cls(*await asyncio.open_unix_connection(address.removeprefix("unix:")))
         else:
             host, _, port = address.rpartition(":")
-            made = cls(*await asyncio.open_connection(host, int(port)))
+            made = cls(*await asyncio.open_connection(host, int(port), ssl=tls, server_hostname="localhost" if tls else None))
         if preface:
             await made.send(PREFACE + frame(SETTINGS, 0, 0))
         return made
@@ -94,17 +107,25 @@ class Connection:
         try:
             self.writer.write(data)
             await self.writer.drain()
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):
             return False
         return not self.reader.at_eof()
 
     async def frames(self) -> AsyncIterator[tuple[int, int, int, bytes]]:
         """What the server says: kind, flags, stream and body of each frame, until it closes the connection."""
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             while True:
                 head = await self.reader.readexactly(9)
                 size = int.from_bytes(head[:3], "big")
                 yield head[3], head[4], int.from_bytes(head[5:], "big"), await self.reader.readexactly(size)
+
+    async def answered(self) -> bool:
+        """Whether any stream hears anything before the server closes the connection."""
+        async with asyncio.timeout(60.0):
+            async for kind, _, stream, _ in self.frames():
+                if stream and kind == HEADERS:
+                    return True
+        return False
 
     async def upload(self, stream: int, data: bytes) -> list[tuple[int, bytes]]:
         """Send DATA as fast as the server's windows allow, and end the stream; the kinds and bodies of the frames that answer it."""
@@ -147,7 +168,7 @@ class Connection:
             try:
                 while piece := await self.reader.read(1 << 16):
                     said += piece
-            except ConnectionError:
+            except (ConnectionError, ssl.SSLError):
                 pass
         return said
 
@@ -156,5 +177,5 @@ class Connection:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.writer.transport.abort()
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
             await self.writer.wait_closed()

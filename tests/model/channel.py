@@ -27,6 +27,8 @@ MAX_YIELDS = 1000
 
 Reader = Callable[[Any], Awaitable[None]]
 """Takes one message; while it does, the sender waits, as behind a full window."""
+Handler = Callable[[None, Any], Awaitable[Any]]
+"""A guarded method, which reads its request from its context."""
 
 
 def parsed(method: str, data: bytes) -> Any:
@@ -66,7 +68,7 @@ class LocalRpc:
     def __init__(
         self,
         method: str,
-        handler: Callable[[bytes, Any], Awaitable[Any]],
+        handler: Handler,
         request: Message,
         reader: Reader,
         faults: list[Exception],
@@ -77,7 +79,8 @@ class LocalRpc:
         self.metadata: dict[str, str] | None = None
         self._lost = False
         self._method, self._reader, self._faults = method, reader, faults
-        self._task = asyncio.get_running_loop().create_task(self._handle(handler, request.SerializeToString()), name=f"rpc {method}")
+        self._request = request.SerializeToString()
+        self._task = asyncio.get_running_loop().create_task(self._handle(handler), name=f"rpc {method}")
 
     def leave(self) -> None:
         """grpc.aio cancels the handler of a caller who left."""
@@ -93,10 +96,10 @@ class LocalRpc:
         """Wait for its end."""
         await asyncio.wait([self._task])
 
-    async def _handle(self, handler: Callable[[bytes, Any], Awaitable[Any]], request: bytes) -> None:
+    async def _handle(self, handler: Handler) -> None:
         reason = "OK"
         try:
-            answer = await handler(request, self)
+            answer = await handler(None, self)
             if answer is not None:
                 await self._take(answer)
         except aio.AbortError as error:
@@ -129,6 +132,10 @@ class LocalRpc:
         await asyncio.sleep(0)
         if not self._lost:
             self.metadata = dict(metadata)
+
+    async def read(self) -> bytes:
+        """The request, which came with the call."""
+        return self._request
 
     async def write(self, data: bytes) -> None:
         """Handed to the reader."""
@@ -165,7 +172,7 @@ class LocalChannel:
         self.faults: list[Exception] = []
         self.open = False
         """Whether a server is there."""
-        self._handlers: dict[str, Callable[[bytes, Any], Any]] = {}
+        self._handlers: dict[str, Callable[[None, Any], Any]] = {}
         self._registered: dict[str, Any] = {}
         self._rpcs: list[LocalRpc] = []
 
@@ -186,7 +193,7 @@ class LocalChannel:
 
         for name, path in PATHS.items():
             guarded: Any = await guard.intercept_service(continuation, cast("grpc.HandlerCallDetails", SimpleNamespace(method=path)))
-            self._handlers[name] = guarded.unary_stream or guarded.unary_unary
+            self._handlers[name] = guarded.stream_stream or guarded.stream_unary
         # Nobody sends a request late here: it comes with its call.
         guard.close()
 
@@ -211,7 +218,7 @@ class LocalChannel:
         return contextvars.copy_context().run(self._ask, method, request)
 
     def _ask(self, method: str, request: Message) -> Any:
-        answer = self._handlers[method](request.SerializeToString(), _NoContext())
+        answer = self._handlers[method](None, _NoContext(request.SerializeToString()))
         try:
             for _ in range(MAX_YIELDS):
                 # A bare yield lets others run and waits for nobody.
@@ -228,6 +235,12 @@ class LocalChannel:
 
 class _NoContext:
     """The context of an RPC that sends nothing but its answer."""
+
+    def __init__(self, request: bytes) -> None:
+        self._request = request
+
+    async def read(self) -> bytes:
+        return self._request
 
     def peer(self) -> str:
         return "unix:"
