@@ -344,4 +344,8 @@ async def _stream(behaviour: Behaviour, request: Any, context: Context, serializ
         return
     async with aclosing(answers):
         async for answer in answers:
-            await context.write(serialize(answer))
+            try:
+                await context.write(serialize(answer))
+            except aio.InternalError:
+                # The caller's connection is gone, and gRPC's core has not told so yet.
+                raise asyncio.CancelledError from None

@@ -159,13 +159,13 @@ def test_no_secret_is_anywhere(tmp_path: Path) -> None:
         assert [name for name, answer in heard.items() if CANARY.encode() in answer] == []
         # The last line of the audit log is there only after all that was before it.
         wait_until(lambda: audit.read_text().count("\n") > len(requests()) // 2, "the audit log", 60)
+        wait_until(lambda: '"name": "virtrpc.v1.JobService/SetUserPassword"' in server.log, "the spans", 60)
         # Killed, it leaves what is in the journal's log besides what is in its file.
         server.send(signal.SIGKILL)
         server.wait()
         files = [file for file in (*server.path.rglob("*"), audit) if file.is_file()]
         assert {"journal.sqlite", "virtrpcd.log", "audit.log"} <= {file.name for file in files}
         assert [str(file) for file in files if any(word in file.read_bytes() for word in (CANARY.encode(), CANARY.encode("utf-16-le")))] == []
-        assert '"name": "virtrpc.v1.JobService/SetUserPassword"' in server.log
         # And the next one, which takes up what was left.
         server.start()
         server.wait_live()
