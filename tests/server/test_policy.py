@@ -296,6 +296,7 @@ async def test_a_name_that_an_unseen_domain_has_is_refused_without_telling_whose
         assert (denied.value.reason, dict(denied.value.info.metadata)) == ("ALREADY_EXISTS", {"host": "a"})
 
 
+BEFORE = "<domainsnapshot><name>before</name></domainsnapshot>"
 LABELLER = (
     BY_LABEL
     + """
@@ -335,6 +336,21 @@ async def test_labels_are_set_by_who_may_set_labels(tmp_path: Path) -> None:
         await server.who("red").ask("DefineDomain", job_pb2.DefineDomainRequest(xml=keeping))
         await server.who("red").ask("SetMetadata", job_pb2.SetMetadataRequest(domain=ref("guest-1"), title="mine"))
         await server.who("admin").ask("DefineDomain", job_pb2.DefineDomainRequest(xml=with_labels))
+
+
+async def test_a_snapshot_brings_labels_back_for_who_may_set_labels(tmp_path: Path) -> None:
+    """Where rules are about labels, the definition of then is reverted to by who may set them; where none is, by any operator."""
+    revert = job_pb2.RevertToSnapshotRequest(domain=ref("guest-1"), name="before")
+    async with bed(tmp_path, LABELLER) as server:
+        await server.label("guest-1", team="red")
+        await server.who("admin").ask("CreateSnapshot", job_pb2.CreateSnapshotRequest(domain=ref("guest-1"), xml=BEFORE))
+        with pytest.raises(Denied) as denied:
+            await server.who("red").ask("RevertToSnapshot", revert)
+        assert (denied.value.reason, denied.value.info.metadata["action"]) == ("PERMISSION_DENIED", "SetLabels")
+        await server.who("admin").ask("RevertToSnapshot", revert)
+    async with bed(tmp_path / "other", ROLES) as server:
+        await server.who("operator").ask("CreateSnapshot", job_pb2.CreateSnapshotRequest(domain=ref("guest-1"), xml=BEFORE))
+        await server.who("operator").ask("RevertToSnapshot", revert)
 
 
 async def test_what_reaches_outside_needs_a_right_of_its_own(tmp_path: Path) -> None:

@@ -76,6 +76,9 @@ class Leave:
         if isinstance(operation, op.Rename):
             self._sight.demand(call.get().rpc, Resource(entry.host, entry.uuid, operation.name, had))
             self._free(entry.host, entry.uuid, operation.name)
+        if isinstance(operation, op.RevertToSnapshot) and self._sight.labels_matter:
+            # The definition of then comes back, and nobody here knows which labels are in it.
+            self._sight.demand(SET_LABELS, self._sight.resource(entry), "those of the snapshot come back")
         return self._granted(carried, self._sight.resource(entry))
 
     async def making(self, operation: op.AnyOperation, host: str, name: str) -> Labels:

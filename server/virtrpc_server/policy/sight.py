@@ -32,6 +32,11 @@ class Sight:
         """Whether there are rules at all. Where there are none, nothing is asked and everything is seen."""
         return self.decisions.policed
 
+    @property
+    def labels_matter(self) -> bool:
+        """Whether any rule tells domains apart by their labels."""
+        return self.decisions.policy is not None and self.decisions.policy.by_labels
+
     # Domains
 
     def resource(self, entry: Entry) -> Resource:
@@ -59,7 +64,7 @@ class Sight:
 
     def unread(self, entry: Entry) -> bool:
         """Whether it cannot be told yet who may see this domain."""
-        return self.decisions.policy is not None and self.decisions.policy.by_labels and entry.config is None
+        return self.labels_matter and entry.config is None
 
     def seen(self, entries: list[Entry]) -> list[Entry]:
         """Those of them that are there for the caller."""
