@@ -4,7 +4,12 @@ import os
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
+
+# A slow example says something of the machine, and nothing of the code.
+settings.register_profile("virtrpc", deadline=None)
+settings.load_profile("virtrpc")
 
 BESIDE = (
     "tests/model/",

@@ -117,13 +117,14 @@ async def has_progress(client: AsyncClient, job_id: str) -> bool:
 
 
 async def job_in(client: AsyncClient, job_id: str, *states: t.JobState.ValueType) -> t.Job:
-    """The job once it is in one of these states; fails where it ends in another."""
+    """The job once it is in one of these states, and where it is queued says what for; fails where it ends in another."""
     seen: list[t.Job] = []
 
     async def there() -> bool:
         seen[:] = [await client.get_job(job_id=job_id)]
         assert seen[0].state in states or not is_final(seen[0]), seen[0]
-        return seen[0].state in states
+        # What it waits for is told a moment later than that it was taken.
+        return seen[0].state in states and (seen[0].state != t.JOB_STATE_QUEUED or seen[0].waiting_for != t.JOB_WAITING_FOR_UNSPECIFIED)
 
     await eventually(there, f"job {job_id} to become {', '.join(map(t.JobState.Name, states))}")
     return seen[0]

@@ -28,7 +28,7 @@ FAILING = Rule(step=1, reason=Reason.FAILED, chance=0.1)
 """One call in ten fails at the hypervisor, half-way: also where nobody is there to hear it."""
 HASTE = (
     patch.multiple(
-        "virtrpc.aio",
+        "virtrpc.credentials",
         CHANNEL_OPTIONS=tuple(dict(CHANNEL_OPTIONS, **{"grpc.initial_reconnect_backoff_ms": 50, "grpc.max_reconnect_backoff_ms": 100}).items()),
     ),
     patch("virtrpc.backoff.LONGEST_TRIAL", 0.2),
