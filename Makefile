@@ -58,7 +58,7 @@ test-client-go: setup
 test-client-typescript: setup
 	@$(PYTHON) proto/generate.py --check typescript
 	@$(PYTHON) -m tests.beds.packages chromium
-	@cd clients/typescript && npm run --silent check && npm run --silent build && npm test --silent -- $(ARGS)
+	@cd clients/typescript && npm run --silent build && npm run --silent check && npm test --silent -- $(ARGS)
 
 test-hypervisors: setup ## every RPC on every hypervisor that starts here; writes docs/hypervisors.md (make test-xen: on one)
 	@$(PYTHON) -m pytest -m matrix tests/beds tests/e2e tests/hypervisors $(ARGS)

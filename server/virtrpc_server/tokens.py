@@ -16,7 +16,7 @@ from virtrpc_server.identity_settings import JwtSettings
 from virtrpc_server.keys import KeyFile, Keys, KeyUrl
 
 HEADER = "authorization"
-MAX_TOKEN = 16 << 10
+MAX_TOKEN = 12 << 10
 MAX_NAME = 255
 MAX_GROUPS = 256
 CACHE = 4096

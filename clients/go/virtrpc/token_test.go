@@ -100,7 +100,9 @@ func taking(t *testing.T, a *authority, p *provider) string {
 	s := newServer(quick, slow)
 	settings := fmt.Sprintf("[jwt]\nissuer = %q\naudience = \"virtrpc\"\njwks_file = %q\nleeway_seconds = 0\n", issuer, p.keys)
 	must(os.WriteFile(s.directory+"/toml", []byte(settings), 0o600))
-	s.options = append(s.options, "--listen", "127.0.0.1:0", "--tls-certificate", own.Certificate, "--tls-key", own.Key)
+	rules := s.directory + "/policy.cedar"
+	must(os.WriteFile(rules, []byte("permit(principal, action, resource);"), 0o600))
+	s.options = append(s.options, "--listen", "127.0.0.1:0", "--policy", rules, "--tls-certificate", own.Certificate, "--tls-key", own.Key)
 	s.start()
 	t.Cleanup(s.remove)
 	return s.tcp()
