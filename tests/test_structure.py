@@ -23,6 +23,9 @@ from virtrpc_drivers.operations import Destroy
 from virtrpc_drivers.values import Slot
 from virtrpc_server import verbs
 
+# The graph is read once, by whichever test is first: a minute, and more on a machine that is busy.
+pytestmark = pytest.mark.timeout(300)
+
 OURS = ("virtrpc_server.", "virtrpc_drivers.")
 PLANTED = "tests.structure.planted"
 GUARD = "virtrpc_server.guard.Guard._guard.guarded"
