@@ -7,7 +7,6 @@ moment at which it is asked for; between two of them the cursor sleeps.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import itertools
 import math
@@ -19,6 +18,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from virtrpc.v1 import types_pb2
+from virtrpc_server import opaque
 from virtrpc_server.errors import refuse
 from virtrpc_server.feed import ALL, Change, Changes, Cursor, Feed
 
@@ -380,13 +380,11 @@ class Watch(Generic[K, V, T]):
     def _token(self) -> str:
         cursor = self._cursor or Cursor(0)
         epoch = self._feed.epoch if self._standing == WHOLE else "in part"
-        body = msgspec.json.encode([self._bound_to, epoch, cursor.position, cursor.removals])
-        return base64.urlsafe_b64encode(body).decode().rstrip("=")
+        return opaque.text_of(msgspec.json.encode([self._bound_to, epoch, cursor.position, cursor.removals]))
 
     def _opened(self, token: str) -> Cursor | None:
         try:
-            raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-            bound_to, epoch, position, horizon = msgspec.json.decode(raw, type=tuple[str, str, int, int])
+            bound_to, epoch, position, horizon = msgspec.json.decode(opaque.bytes_of(token), type=tuple[str, str, int, int])
         except (ValueError, msgspec.MsgspecError):
             raise refuse("RESUME_TOKEN_INVALID", "this is not a resume token: start without one", field="resume_token") from None
         if bound_to != self._bound_to:

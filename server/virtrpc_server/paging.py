@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from google.protobuf.message import Message
 
+from virtrpc_server import opaque
 from virtrpc_server.caller import caller_name
 from virtrpc_server.errors import Refusal, refuse
 from virtrpc_server.slices import ROWS, breathe
@@ -64,13 +64,11 @@ class Pager:
 
     def token(self, bound_to: bytes, key: Key) -> str:
         """The token of the page after this key."""
-        body = self._cipher.encrypt(msgspec.json.encode(key), [bound_to])
-        return base64.urlsafe_b64encode(body).decode().rstrip("=")
+        return opaque.text_of(self._cipher.encrypt(msgspec.json.encode(key), [bound_to]))
 
     def _open(self, token: str, bound_to: bytes) -> Key:
         try:
-            raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-            return msgspec.json.decode(self._cipher.decrypt(raw, [bound_to]), type=Key)
+            return msgspec.json.decode(self._cipher.decrypt(opaque.bytes_of(token), [bound_to]), type=Key)
         except (ValueError, InvalidTag):
             raise _foreign() from None
 

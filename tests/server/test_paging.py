@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import string
 from collections.abc import Iterator
 
 import pytest
@@ -119,3 +121,15 @@ def test_a_forged_or_foreign_token_is_refused() -> None:
     for bad in ("x", "%%%", "é", flipped, token[:-4], token + "AAAA"):
         assert reason(Request(page_token=bad), names.pager) == "PAGE_TOKEN_INVALID"
     assert reason(Request(page_token=token), Pager()) == "PAGE_TOKEN_INVALID"
+
+
+@pytest.mark.parametrize("name", ["a", "aa", "aaa"])
+def test_a_token_has_one_spelling(name: str) -> None:
+    """Whichever character is changed, the token is refused: also the last one, whose spare bits mean nothing, and padding that was left out."""
+    names = Names(name, "b")
+    _, token = names.page(Request(page_size=1))
+    for place, sign in itertools.product(range(len(token)), string.ascii_letters + string.digits + "-_"):
+        if token[place] != sign:
+            assert reason(Request(page_token=token[:place] + sign + token[place + 1 :]), names.pager) == "PAGE_TOKEN_INVALID"
+    for longer in (token + "=", token + "==", token + "\n", "\n" + token):
+        assert reason(Request(page_token=longer), names.pager) == "PAGE_TOKEN_INVALID"
