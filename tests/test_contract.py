@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from virtrpc.v1 import devices_pb2, job_pb2, query_pb2, resources_pb2, snapshot_pb2, spec_pb2, types_pb2
+from virtrpc_server.contract import METHODS, waits_for
 
 PROTO = Path(__file__).resolve().parent.parent / "proto"
 FILES: tuple[FileDescriptor, ...] = (
@@ -181,14 +182,9 @@ INT32 = {"page_size", "code", "libvirt_code", "libvirt_domain"}
 TIME = re.compile(r"(_time|_timeout|_age|^age|^eta|^elapsed)$")
 
 
-def methods() -> list[MethodDescriptor]:
-    """All RPCs of the package."""
-    return [method for service in SERVICES.values() for method in service.methods]
-
-
 def verbs() -> list[MethodDescriptor]:
     """RPCs that make a job."""
-    return [method for method in methods() if method.output_type.name == "JobUpdate" and method.name != "WatchJob"]
+    return [method for method in METHODS if method.output_type.name == "JobUpdate" and method.name != "WatchJob"]
 
 
 def messages() -> list[Descriptor]:
@@ -223,12 +219,6 @@ def is_number(field: FieldDescriptor) -> bool:
     }
 
 
-def waits_for(method: MethodDescriptor) -> str:
-    """The RPC's waits_for option without its prefix."""
-    options: MethodOptions = method.GetOptions()
-    return types_pb2.WaitsFor.Name(options.Extensions[types_pb2.waits_for]).removeprefix("WAITS_FOR_")
-
-
 @pytest.fixture(scope="module")
 def comments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The leading comments of services, RPCs and enum values: "Service", "Service.Method", "Enum.VALUE"."""
@@ -259,12 +249,12 @@ def commented(file: descriptor_pb2.FileDescriptorProto, path: list[int]) -> str 
 def test_rpcs_and_what_they_wait_for() -> None:
     """The contract has exactly the RPCs that were agreed on, each with the option that says how it may wait."""
     found: dict[str, dict[str, set[str]]] = {}
-    for method in methods():
+    for method in METHODS:
         found.setdefault(method.containing_service.name, {}).setdefault(waits_for(method), set()).add(method.name)
     assert found == WAITS_FOR
 
 
-@pytest.mark.parametrize("method", methods(), ids=lambda method: method.name)
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_the_role_of_an_rpc_is_the_one_that_its_comment_names(method: MethodDescriptor, comments: dict[str, str]) -> None:
     """At the RPC itself, or at its service where that names one for all its reads."""
     service = method.containing_service.name
@@ -289,14 +279,14 @@ def test_verbs_stream_their_job() -> None:
     deletions = {"DeleteSnapshot", "RemoveManagedSave"}
     jobs = {method.name for method in SERVICES["JobService"].methods} - NOT_VERBS
     assert {method.name for method in verbs()} == jobs | deletions
-    assert {method.name for method in methods() if method.output_type.name == "JobUpdate"} - jobs - deletions == {"WatchJob"}
+    assert {method.name for method in METHODS if method.output_type.name == "JobUpdate"} - jobs - deletions == {"WatchJob"}
 
 
 def test_streams() -> None:
     """Verbs and watches stream their answers, and a picture comes in pieces; everything else is unary, and nobody streams requests."""
-    streaming = {method.name for method in methods() if method.server_streaming}
+    streaming = {method.name for method in METHODS if method.server_streaming}
     assert streaming == {method.name for method in verbs()} | WATCHES | {"WatchJob", "TakeScreenshot"}
-    assert not any(method.client_streaming for method in methods())
+    assert not any(method.client_streaming for method in METHODS)
 
 
 @pytest.mark.parametrize("method", verbs(), ids=lambda method: method.name)
@@ -340,7 +330,7 @@ def test_batches_of_a_watch(name: str) -> None:
 
 def test_lists_come_in_pages() -> None:
     """Every list takes a page size and a token, and answers with the next one."""
-    for method in (method for method in methods() if method.name.startswith("List")):
+    for method in (method for method in METHODS if method.name.startswith("List")):
         assert {"page_size", "page_token"} <= set(method.input_type.fields_by_name), method.name
         assert "next_page_token" in method.output_type.fields_by_name, method.name
 
@@ -427,7 +417,7 @@ def test_passwords_are_redacted() -> None:
 
 def test_every_rpc_says_who_may_call(comments: dict[str, str]) -> None:
     """An RPC's comment, or its service's, names the role that it takes."""
-    for method in methods():
+    for method in METHODS:
         service = method.containing_service.name
         text = comments[f"{service}.{method.name}"] + ("" if service == "JobService" else comments[service])
         assert re.search(r"Who may call:[^.]*\b(viewer|operator|admin)\b", text.replace("\n", " ")), method.full_name
@@ -446,7 +436,7 @@ def test_reasons_in_comments_exist(comments: dict[str, str]) -> None:
     reasons = {value.name.removeprefix("ERROR_REASON_") for value in types_pb2.ErrorReason.DESCRIPTOR.values}
     rows = [(name, row) for name, text in comments.items() for row in re.findall(r"^ {3}[A-Z_, ]+? {2,}(.*)$", text, re.MULTILINE)]
     named = [(name, word) for name, row in rows for word in re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", row)]
-    assert len(named) > len(methods())
+    assert len(named) > len(METHODS)
     assert [(name, word) for name, word in named if word not in reasons] == []
 
 

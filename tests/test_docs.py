@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from typer import Typer
@@ -24,11 +24,12 @@ from typer.testing import CliRunner
 from tests.test_api_coverage import has_test
 from virtrpc.cli.main import app as client_program
 from virtrpc.errors import make_error
-from virtrpc.v1 import job_pb2, query_pb2, snapshot_pb2, types_pb2
+from virtrpc.v1 import job_pb2, types_pb2
 from virtrpc_drivers.operations import VERBS
 from virtrpc_drivers.proving import MADE, UNPROVABLE
 from virtrpc_drivers.sim.options import SimOptions
 from virtrpc_server.app import App
+from virtrpc_server.contract import METHODS, waits_for
 from virtrpc_server.errors import STATUS
 from virtrpc_server.identity_settings import JwtSettings, TlsSettings
 from virtrpc_server.main import cli as server_program
@@ -42,7 +43,6 @@ IMPLIED = {"virtrpcd": "serve"}
 """The command that a program runs where a line names none."""
 REASON = "ERROR_REASON_"
 GUARD = 60.0
-SERVICES = [service for module in (query_pb2, job_pb2, snapshot_pb2) for service in module.DESCRIPTOR.services_by_name.values()]
 
 
 def tables(path: Path) -> Iterator[list[str]]:
@@ -173,12 +173,7 @@ async def test_the_python_example_runs(tmp_path: Path) -> None:
 def test_the_readme_has_the_whole_contract() -> None:
     """README's table has every RPC, under its service and what it may wait for."""
     told = {(service, wait, rpc) for service, wait, rpcs in (row for row in tables(README) if len(row) == 3) for rpc in rpcs.split(", ")}
-    assert told == {(service.name, waits_for(method.GetOptions()), method.name) for service in SERVICES for method in service.methods}
-
-
-def waits_for(options: MethodOptions) -> str:
-    """The option without its prefix."""
-    return types_pb2.WaitsFor.Name(options.Extensions[types_pb2.waits_for]).removeprefix("WAITS_FOR_")
+    assert told == {(method.containing_service.name, waits_for(method), method.name) for method in METHODS}
 
 
 def test_jobs_md_has_every_state_and_outcome() -> None:
@@ -194,7 +189,7 @@ def test_jobs_md_has_the_proof_of_each_verb() -> None:
     """docs/jobs.md tells of each verb what proves it, whether what was there before does, and why nothing does, as the drivers have it."""
     rows = [row for row in tables(ROOT / "docs/jobs.md") if row[-1] in ("proves it", "does not", "nothing does")]
     told = [(rpc, proof, before) for rpcs, proof, before in rows for rpc in rpcs.split(", ")]
-    names = {method for service in SERVICES for method in service.methods_by_name}
+    names = {method.name for method in METHODS}
     verb_of = {verb if verb in names else f"{verb}Domain": verb for verb in VERBS}
     assert sorted(rpc for rpc, *_ in told) == sorted(verb_of)
     before = {True: "does not", False: "proves it"}

@@ -18,10 +18,10 @@ from tests.structure.graph import Graph, Kind
 from tests.structure.program import Program, type_check
 from tests.structure.reading import read
 from tests.structure.rules import Finding
-from virtrpc.v1 import job_pb2, query_pb2, snapshot_pb2, types_pb2
 from virtrpc_drivers.operations import Destroy
 from virtrpc_drivers.values import Slot
 from virtrpc_server import verbs
+from virtrpc_server.contract import METHODS, waits_for
 
 # The graph is read once, by whichever test is first: a minute, and more on a machine that is busy.
 pytestmark = pytest.mark.timeout(300)
@@ -86,9 +86,6 @@ CONTROLS = {
 }
 """What RPCs of CONTROL await: the store, the transport, and in DestroyDomain's stream its own job."""
 
-METHODS: list[MethodDescriptor] = [
-    method for module in (query_pb2, job_pb2, snapshot_pb2) for service in module.DESCRIPTOR.services_by_name.values() for method in service.methods
-]
 USUAL = {"QueryService": "NOTHING", "JobService": "CONDITION", "SnapshotService": "HYPERVISOR"}
 UNUSUAL = {
     "GetJob": "NOTHING", "ListJobs": "NOTHING", "WatchJob": "NOTHING", "WatchJobs": "NOTHING", "CancelJob": "CONTROL", "DestroyDomain": "CONTROL",
@@ -97,11 +94,6 @@ UNUSUAL = {
     "DeleteSnapshot": "CONDITION", "RemoveManagedSave": "CONDITION",
 }  # fmt: skip
 """The design's table: a service's usual value, and where an RPC has another one."""
-
-
-def waits_for(method: MethodDescriptor) -> str:
-    """The RPC's option without its prefix."""
-    return types_pb2.WaitsFor.Name(method.GetOptions().Extensions[types_pb2.waits_for]).removeprefix("WAITS_FOR_")
 
 
 @pytest.fixture(scope="module")

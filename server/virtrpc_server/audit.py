@@ -10,15 +10,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
 
 import msgspec
-from google.protobuf.descriptor_pb2 import MethodOptions
 from grpc import StatusCode
 
-from virtrpc.v1 import job_pb2, query_pb2, snapshot_pb2, types_pb2
 from virtrpc_server.audit_file import AuditFile, Sink
 from virtrpc_server.caller import Call
+from virtrpc_server.contract import CHANGING
 from virtrpc_server.errors import refuse, status_of
 from virtrpc_server.records import Job, JobState, Problem
 from virtrpc_server.settings import Settings
@@ -61,22 +59,6 @@ class Line(msgspec.Struct, omit_defaults=True):
     """Of a denial: the limit, or the policy's rule."""
     repeats: int = 0
     """How many more of the kind there were, of a denial; how many lines were lost."""
-
-
-def mutating(rpc: str) -> bool:
-    """Whether an RPC changes anything: those that wait for a condition do, and those that act on what runs at once."""
-    return rpc in _mutating()
-
-
-@cache
-def _mutating() -> frozenset[str]:
-    changes = (types_pb2.WAITS_FOR_CONDITION, types_pb2.WAITS_FOR_CONTROL)
-    services = [service for module in (query_pb2, job_pb2, snapshot_pb2) for service in module.DESCRIPTOR.services_by_name.values()]
-    return frozenset(method.name for service in services for method in service.methods if _waits_for(method.GetOptions()) in changes)
-
-
-def _waits_for(options: MethodOptions) -> int:
-    return options.Extensions[types_pb2.waits_for]
 
 
 def lost_line(count: int) -> bytes:
@@ -124,7 +106,7 @@ class Audit:
 
     def enter(self, call: Call) -> None:
         """Raises Refusal (AUDIT_UNAVAILABLE)."""
-        if self._required and mutating(call.rpc) and self._sink.failing:
+        if self._required and call.rpc in CHANGING and self._sink.failing:
             raise refuse("AUDIT_UNAVAILABLE", "the audit log cannot be written, and this server changes nothing without it; queries are answered")
 
     def leave(self, call: Call) -> None:
@@ -136,7 +118,7 @@ class Audit:
             return  # its job's line says what became of it
         if problem is not None and problem.reason not in HYPERVISORS and status_of(problem) in DENIALS:
             self._deny(call, problem)
-        elif mutating(call.rpc):
+        elif call.rpc in CHANGING:
             self._write(self._of(call, "call", "OK" if problem is None else problem.reason))
 
     def _of(self, call: Call, event: str, outcome: str) -> Line:

@@ -52,7 +52,6 @@ class CancelReason(StrEnum):
     REQUESTED = "requested"
     CALLER_LEFT = "caller_left"
     RUN_TIMEOUT = "run_timeout"
-    DESTROYED = "destroyed"
     DRAIN = "drain"
     NOT_CONVERGING = "not_converging"
     """The last step of a migration's schedule."""

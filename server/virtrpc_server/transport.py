@@ -14,20 +14,15 @@ from grpc import RpcMethodHandler, aio
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from virtrpc.v1 import job_pb2, query_pb2, snapshot_pb2
+from virtrpc_server.contract import SERVICE_NAMES
 from virtrpc_server.guard import Guard
 from virtrpc_server.health import Health
 from virtrpc_server.settings import LimitSettings, plaintext, split_address
 from virtrpc_server.tls import Tls
 from virtrpc_server.unix_socket import Access, ListenError, UnixSocket
 
-__all__ = ["SERVICES", "Transport"]
-
 log = logging.getLogger(__name__)
 
-SERVICES = tuple(module.DESCRIPTOR.services_by_name[name].full_name for module, name in (
-    (query_pb2, "QueryService"), (job_pb2, "JobService"), (snapshot_pb2, "SnapshotService"),
-))  # fmt: skip
 HOST_HEALTH = "virtrpc.host/"
 POLICY_HEALTH = "virtrpc.policy"
 DEFAULT_LIMITS = LimitSettings()
@@ -103,7 +98,7 @@ class Transport:
         # Else gRPC would wait for the next RPC of each of fifty methods at once, and arm and disarm all of that with each: 0.1 ms.
         self.server.add_registered_method_handlers = _by_name_only  # type: ignore[method-assign, assignment] # no option says so
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self.server)
+        reflection.enable_server_reflection((*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), self.server)
         for name in hosts:
             self.set_host(name, serving=False)
 
@@ -123,7 +118,7 @@ class Transport:
         await self.server.start()
         if self._tls is not None:
             self._looking = asyncio.create_task(self._look_after(self._tls))
-        for name in ("", *SERVICES):
+        for name in ("", *SERVICE_NAMES):
             self._health.set(name, serving=True)
 
     def set_host(self, name: str, *, serving: bool) -> None:

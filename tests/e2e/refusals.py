@@ -14,12 +14,9 @@ from tests.e2e.server import GUARD, Channel
 from virtrpc.errors import from_status
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import query_pb2 as q
-from virtrpc.v1 import snapshot_pb2
+from virtrpc_server import contract
 
-SERVICES = tuple(module.DESCRIPTOR.services_by_name[name] for module, name in (
-    (q, "QueryService"), (j, "JobService"), (snapshot_pb2, "SnapshotService"),
-))  # fmt: skip
-METHODS = {method.name: method for service in SERVICES for method in service.methods}
+METHODS = {method.name: method for method in contract.METHODS}
 INTERNALS = (
     "Traceback",
     'File "',

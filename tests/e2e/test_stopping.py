@@ -21,10 +21,10 @@ from virtrpc import AsyncClient, AsyncJobHandle, ServerUnavailable
 from virtrpc.v1 import job_pb2 as j
 from virtrpc.v1 import query_pb2 as q
 from virtrpc.v1 import types_pb2 as t
-from virtrpc_server.transport import SERVICES
+from virtrpc_server.contract import SERVICE_NAMES
 
 Serving = health_pb2.HealthCheckResponse
-NAMES = ("", *SERVICES, "virtrpc.host/a")
+NAMES = ("", *SERVICE_NAMES, "virtrpc.host/a")
 
 
 @contextmanager

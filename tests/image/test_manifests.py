@@ -12,8 +12,9 @@ import kubernetes_validate
 import pytest
 
 from tests.image.manifests import CONFIG, HOME, KUSTOMIZATION, PROBES, documents, mounts, owner, pod, server
+from virtrpc_server.contract import SERVICE_NAMES
 from virtrpc_server.settings import load, split_address
-from virtrpc_server.transport import ENDING_SECONDS, HANDLERS_SECONDS, SERVICES
+from virtrpc_server.transport import ENDING_SECONDS, HANDLERS_SECONDS
 
 VERSION = "1.37"
 DOCKERFILE = HOME.parents[1] / "Dockerfile"
@@ -130,7 +131,7 @@ def test_probes_ask_for_the_server_itself() -> None:
     for name in PROBES:
         command = server()[name]["exec"]["command"]
         assert command[:2] == OWN, name
-        assert not {word for word in command[2:] if word in SERVICES or "/" in word}, name
+        assert not {word for word in command[2:] if word in SERVICE_NAMES or "/" in word}, name
 
 
 def test_probes_are_patient() -> None:

@@ -8,25 +8,17 @@ from typing import Any
 
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from tests.beds.envoy import ROOT, SHIPPED, Configuration
-from virtrpc.v1 import job_pb2, query_pb2, snapshot_pb2, types_pb2
+from virtrpc_server.contract import METHODS, SERVICES, waits_for
 from virtrpc_server.slow import ANSWER_SECONDS, WAIT_SECONDS
 from virtrpc_server.steering import ANSWER_SECONDS as STEERING_SECONDS
 
-SERVICES = [service for module in (query_pb2, job_pb2, snapshot_pb2) for service in module.DESCRIPTOR.services_by_name.values()]
-METHODS = [method for service in SERVICES for method in service.methods]
 READS_AT_MOST = 3
 """How often a slow read asks a hypervisor, one time after the other: PlanMigration both ends, of a snapshot's XML its list too."""
 NEVER = 0.0
-
-
-def waits_for(method: MethodDescriptor) -> int:
-    """The contract's option."""
-    options: MethodOptions = method.GetOptions()
-    return options.Extensions[types_pb2.waits_for]
 
 
 def seconds(duration: str) -> float:
@@ -66,11 +58,11 @@ def test_time_outs_follow_from_what_an_rpc_waits_for(method: MethodDescriptor, r
     match waits_for(method):
         case _ if method.server_streaming:
             assert (time_out, whole) == (NEVER, NEVER)
-        case types_pb2.WAITS_FOR_NOTHING:
+        case "NOTHING":
             # Envoy would not look at the time-out where there is the other.
             assert 0 < time_out <= 15
             assert "max_stream_duration" not in route
-        case types_pb2.WAITS_FOR_CONTROL:
+        case "CONTROL":
             assert (time_out, seconds(route["idle_timeout"])) == (NEVER, NEVER)
             assert STEERING_SECONDS < whole <= 60
         case _:
@@ -82,14 +74,14 @@ def test_streams_may_be_silent_for_longer_than_their_heartbeats(method: MethodDe
     """Three heartbeats may be lost; a download has none, and may be silent for as long as the server waits."""
     if method.server_streaming:
         idle = seconds(routes[f"/{method.containing_service.full_name}/{method.name}"]["idle_timeout"])
-        silent = WAIT_SECONDS + ANSWER_SECONDS if waits_for(method) == types_pb2.WAITS_FOR_HYPERVISOR else 15 * 3
+        silent = WAIT_SECONDS + ANSWER_SECONDS if waits_for(method) == "HYPERVISOR" else 15 * 3
         assert idle > silent
 
 
 def test_only_what_changes_nothing_is_tried_again(method: MethodDescriptor, routes: dict[str, Any]) -> None:
     """A verb and what is sent to a job never, queries and slow reads where they did not arrive or this server is not there."""
     retries = routes[f"/{method.containing_service.full_name}/{method.name}"].get("retry_policy", {})
-    if waits_for(method) in (types_pb2.WAITS_FOR_CONDITION, types_pb2.WAITS_FOR_CONTROL):
+    if waits_for(method) in ("CONDITION", "CONTROL"):
         assert retries == {}
     elif method.name != "TakeScreenshot":
         assert {"connect-failure", "refused-stream", "unavailable"} <= set(retries["retry_on"].split(","))

@@ -10,19 +10,16 @@ from typing import Any, Protocol, cast
 
 import grpc
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # googleapis-common-protos ships no types
 from grpc import aio
 
-from virtrpc.v1 import job_pb2, query_pb2, snapshot_pb2
+from virtrpc_server import contract
 from virtrpc_server.core import Core
 from virtrpc_server.guard import Guard
 
-SERVICES = {
-    name: module.DESCRIPTOR.services_by_name[name]
-    for module, name in ((query_pb2, "QueryService"), (job_pb2, "JobService"), (snapshot_pb2, "SnapshotService"))
-}
-METHODS = {method.name: method for service in SERVICES.values() for method in service.methods}
-PATHS = {method.name: f"/{service.full_name}/{method.name}" for service in SERVICES.values() for method in service.methods}
+METHODS = {method.name: method for method in contract.METHODS}
+PATHS = {name: f"/{method.containing_service.full_name}/{name}" for name, method in METHODS.items()}
 MAX_YIELDS = 1000
 
 Reader = Callable[[Any], Awaitable[None]]
@@ -33,7 +30,7 @@ Handler = Callable[[None, Any], Awaitable[Any]]
 
 def parsed(method: str, data: bytes) -> Any:
     """A method's response."""
-    return METHODS[method].output_type._concrete_class.FromString(data)
+    return GetMessageClass(METHODS[method].output_type).FromString(data)
 
 
 class Rpc(Protocol):

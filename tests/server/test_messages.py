@@ -18,7 +18,7 @@ from virtrpc_server.hosts import Hosts
 from virtrpc_server.messages.common import duration, timestamp
 from virtrpc_server.messages.jobs import job_message
 from virtrpc_server.messages.snapshots import snapshot_message
-from virtrpc_server.messages.verbs import KINDS, METHODS
+from virtrpc_server.messages.verbs import KINDS, RPC_OF
 from virtrpc_server.orders.migration import migrate
 from virtrpc_server.progress import Progress
 from virtrpc_server.records import CancelReason, Holder, Job, JobState, OnDisconnect, Problem, WaitingFor
@@ -51,10 +51,10 @@ def job(operation: AnyOperation | None = None, **changes: object) -> Job:
 def test_every_verb_has_its_kind_and_its_rpc() -> None:
     """All of the operations, each under a kind of its own; all kinds of the contract; and the reads that some hypervisor lacks."""
     assert set(KINDS) == set(operations.VERBS)
-    assert set(METHODS) == set(support.NAMES)
+    assert set(RPC_OF) == set(support.NAMES)
     assert sorted(KINDS.values()) == sorted(set(types_pb2.JobKind.values()) - {types_pb2.JOB_KIND_UNSPECIFIED})
-    assert METHODS["Suspend"] == "virtrpc.v1.JobService/SuspendDomain"
-    assert METHODS["RemoveManagedSave"] == "virtrpc.v1.SnapshotService/RemoveManagedSave"
+    assert RPC_OF["Suspend"] == "virtrpc.v1.JobService/SuspendDomain"
+    assert RPC_OF["RemoveManagedSave"] == "virtrpc.v1.SnapshotService/RemoveManagedSave"
 
 
 def test_a_queued_job_says_who_is_in_the_way() -> None:

@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from tests.server.policed import policy
 from tests.server.world import until
 from virtrpc_server.caller import Caller, Way
+from virtrpc_server.contract import METHODS
 from virtrpc_server.main import cli
 from virtrpc_server.policy import file as rule_file
-from virtrpc_server.policy.actions import ABOUT_HOSTS, METHODS, ROLE_OF, ROLES
+from virtrpc_server.policy.actions import ABOUT_HOSTS, ROLE_OF, ROLES
 from virtrpc_server.policy.decisions import Decisions
 from virtrpc_server.policy.engine import Policy, Resource
 from virtrpc_server.policy.file import PolicyFile, Stamp

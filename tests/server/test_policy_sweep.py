@@ -16,7 +16,7 @@ from tests.server.policed import Denied, Someone, bed, ref
 from tests.server.test_policy import BY_NAME
 from virtrpc.v1 import job_pb2, query_pb2
 from virtrpc_server.caller import Caller
-from virtrpc_server.policy.actions import METHODS
+from virtrpc_server.contract import METHODS
 from virtrpc_server.policy.decisions import BATCH
 from virtrpc_server.policy.engine import Policy, Resource, Verdict
 

@@ -26,8 +26,8 @@ from tests.server.world import until
 from virtrpc.v1 import job_pb2, query_pb2, types_pb2
 from virtrpc_drivers.sim.driver import SimDriver
 from virtrpc_drivers.sim.hypervisor import SimHypervisor
+from virtrpc_server.contract import METHODS
 from virtrpc_server.guard import REASON_METADATA
-from virtrpc_server.policy.actions import METHODS
 from virtrpc_server.policy.labels import LABELS_URI
 from virtrpc_server.verbs import Kind
 

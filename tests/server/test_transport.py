@@ -28,10 +28,11 @@ from virtrpc.v1 import job_pb2, job_pb2_grpc, query_pb2, query_pb2_grpc, types_p
 from virtrpc_drivers.errors import Reason, failure
 from virtrpc_server import tracing
 from virtrpc_server.caller import BY_SOCKET, NOBODY, Call, Caller, caller_name
+from virtrpc_server.contract import SERVICE_NAMES
 from virtrpc_server.errors import refuse
 from virtrpc_server.guard import LEFT, Guard
 from virtrpc_server.records import Problem
-from virtrpc_server.transport import SERVICES, Transport
+from virtrpc_server.transport import Transport
 from virtrpc_server.unix_socket import Access, ListenError
 
 GUARD_SECONDS = 30.0
@@ -78,7 +79,7 @@ def serve(transport: Transport, fake: Fake) -> None:
         "GetDomain": grpc.unary_unary_rpc_method_handler(fake.GetDomain, GetDomain.FromString, Answer.SerializeToString),
         "WatchDomains": grpc.unary_stream_rpc_method_handler(fake.WatchDomains, Watch.FromString, Batch.SerializeToString),
     }
-    transport.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICES[0], methods),))
+    transport.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAMES[0], methods),))
 
 
 @pytest.fixture
@@ -230,7 +231,7 @@ async def test_a_caller_that_leaves_ends_the_generator(fake: Fake, channel: aio.
 async def test_a_malformed_request_is_the_callers_fault(channel: aio.Channel) -> None:
     """Bytes that are no message are INVALID_ARGUMENT, with nothing of the parser's text."""
     for method, make in (("GetDomain", channel.unary_unary), ("WatchDomains", channel.unary_stream)):
-        call: Any = make(f"/{SERVICES[0]}/{method}")(cast(Any, b"\xff\xff\xff"))
+        call: Any = make(f"/{SERVICE_NAMES[0]}/{method}")(cast(Any, b"\xff\xff\xff"))
         error = await last_error(call) if method == "WatchDomains" else (await error_of(call))[0]
         assert (error.code(), info_of(error).reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT")
         assert "Decode" not in str(error)
@@ -355,7 +356,7 @@ async def test_each_rpc_is_a_span_of_the_callers_trace(fake: Fake, channel: aio.
     assert span.parent is not None
     assert span.parent.span_id == int("b" * 16, 16)
     assert span.attributes is not None
-    assert span.name == f"{SERVICES[0]}/GetDomain"
+    assert span.name == f"{SERVICE_NAMES[0]}/GetDomain"
     assert dict(span.attributes) == {
         "rpc.system.name": "grpc", "rpc.method": span.name, "rpc.response.status_code": "ABORTED", "error.type": "ABORTED",
         "virtrpc.error.reason": "BUSY", "virtrpc.caller": "unix", "server.address": span.attributes["server.address"],
@@ -372,7 +373,7 @@ async def test_health_speaks_for_the_server_and_for_each_host(transport: Transpo
         answer: int = (await stub.Check(health_pb2.HealthCheckRequest(service=name))).status
         return answer
 
-    names = ("", *SERVICES)
+    names = ("", *SERVICE_NAMES)
     assert [await status(name) for name in names] == [Serving.SERVING] * 4
     assert await status("virtrpc.host/a") == Serving.NOT_SERVING
     watch = stub.Watch(health_pb2.HealthCheckRequest(service="virtrpc.host/a"))
@@ -392,7 +393,7 @@ async def test_reflection_names_the_services(channel: aio.Channel) -> None:
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     (answer,) = [answer async for answer in stub.ServerReflectionInfo(iter([request]))]
     names = {service.name for service in answer.list_services_response.service}
-    assert names >= {*SERVICES, "grpc.health.v1.Health"}
+    assert names >= {*SERVICE_NAMES, "grpc.health.v1.Health"}
 
 
 async def test_the_socket_is_the_owners_alone_and_goes_with_the_server(path: Path, fake: Fake) -> None:
@@ -509,7 +510,7 @@ async def test_a_draining_server_answers_but_does_not_serve(transport: Transport
     stub: Any = health_pb2_grpc.HealthStub(channel)
     transport.set_draining()
     transport.set_host("a", serving=True)
-    for name in ("", *SERVICES, "virtrpc.host/a"):
+    for name in ("", *SERVICE_NAMES, "virtrpc.host/a"):
         assert (await stub.Check(health_pb2.HealthCheckRequest(service=name))).status == Serving.NOT_SERVING
     await query(channel).GetDomain(GetDomain(domain=types_pb2.DomainRef(name="x")))
 

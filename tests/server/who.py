@@ -17,11 +17,12 @@ from grpc_status import rpc_status
 from tests.beds.certificates import Pair
 from virtrpc.v1 import query_pb2, query_pb2_grpc
 from virtrpc_server.caller import Caller, call
+from virtrpc_server.contract import SERVICE_NAMES
 from virtrpc_server.guard import Guard
 from virtrpc_server.identity import Identities
 from virtrpc_server.settings import Settings, load
 from virtrpc_server.tls import Tls
-from virtrpc_server.transport import SERVICES, Transport
+from virtrpc_server.transport import Transport
 
 GUARD_SECONDS = 30.0
 Context = aio.ServicerContext[Any, Any]
@@ -43,7 +44,7 @@ class Who:
             "GetDomain": grpc.unary_unary_rpc_method_handler(self._get_domain, GetDomain.FromString, Answer.SerializeToString),
             "WatchDomains": grpc.unary_stream_rpc_method_handler(self._watch_domains, Watch.FromString, Batch.SerializeToString),
         }
-        self.transport.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICES[0], methods),))
+        self.transport.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAMES[0], methods),))
 
     @property
     def address(self) -> str:

@@ -13,7 +13,6 @@ from virtrpc_drivers import support
 from virtrpc_drivers.libvirt.readings import optional
 from virtrpc_drivers.values import HostInfo
 
-_SCHEMES_WITHOUT_DAEMON = frozenset({"test", "esx", "vpx", "gsx", "hyperv", "vbox", "vmwareplayer", "vmwarews", "vmwarefusion"})
 _ALWAYS_ALIVE = frozenset({"esx", "vpx", "gsx", "hyperv"})
 _PORTS = {"tcp": 16509, "tls": 16514, "ssh": 22, "libssh": 22, "libssh2": 22}
 

@@ -10,7 +10,7 @@ from virtrpc_drivers.values import HostInfo, Slot, VerbSupport
 from virtrpc_server.errors import FROM_DRIVER
 from virtrpc_server.hosts import Freshness, Host
 from virtrpc_server.messages.common import FRESHNESS, duration, duration_ns, enum_table, numbers, observation, timestamp
-from virtrpc_server.messages.verbs import METHODS, kind_of
+from virtrpc_server.messages.verbs import RPC_OF, kind_of
 
 SLOTS = enum_table(Slot, query_pb2.VerbSlot, "VERB_SLOT_", {Slot.DESTROY: "PREEMPT"})
 CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
@@ -135,7 +135,7 @@ def _state_updates(info: HostInfo | None) -> query_pb2.StateUpdates.ValueType:
 
 def _verb(row: VerbSupport) -> query_pb2.VerbSupport:
     return query_pb2.VerbSupport(
-        method=METHODS.get(row.verb, ""),
+        method=RPC_OF.get(row.verb, ""),
         kind=kind_of(row.verb),
         supported=row.supported,
         slot=SLOTS[row.slot],

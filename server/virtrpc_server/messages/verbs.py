@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from virtrpc.v1 import job_pb2, query_pb2, snapshot_pb2, types_pb2
+from virtrpc.v1 import types_pb2
 from virtrpc_drivers.operations import VERBS
 from virtrpc_drivers.support import NAMES
+from virtrpc_server.contract import METHODS
 
 # An RPC is called like its operation, with the noun where the tag alone does not say it.
 WITH_NOUN = frozenset({
@@ -12,12 +13,7 @@ WITH_NOUN = frozenset({
     "Save", "Restore", "Backup",
 })  # fmt: skip
 
-_PATHS = {
-    method.name: f"{service.full_name}/{method.name}"
-    for file in (query_pb2, job_pb2, snapshot_pb2)
-    for service in file.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
-}
+_PATHS = {method.name: f"{method.containing_service.full_name}/{method.name}" for method in METHODS}
 
 
 def _rpc(name: str) -> str:
@@ -32,10 +28,7 @@ def _kind(rpc: str) -> types_pb2.JobKind.ValueType:
 KINDS = {verb: _kind(_rpc(verb)) for verb in VERBS}
 """The job kind of each verb."""
 
-VERB_OF_KIND = {kind: verb for verb, kind in KINDS.items()}
-"""The verb of each job kind."""
-
-METHODS = {name: _PATHS[_rpc(name)] for name in NAMES}
+RPC_OF = {name: _PATHS[_rpc(name)] for name in NAMES}
 """The RPC of each verb and read, as gRPC names it."""
 
 

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-from google.protobuf.descriptor import MethodDescriptor
+from virtrpc_server.contract import METHODS, role_of
 
-from virtrpc.v1 import job_pb2, query_pb2, snapshot_pb2, types_pb2
-
-METHODS: tuple[MethodDescriptor, ...] = tuple(
-    method for module in (query_pb2, job_pb2, snapshot_pb2) for service in module.DESCRIPTOR.services_by_name.values() for method in service.methods
-)
 ROLES = ("viewer", "operator", "admin")
 """Each includes those before it."""
 
@@ -35,11 +30,6 @@ entity Caller in [Caller] { name: String, way: String, names: Set<String> };
 entity Host { name: String };
 entity Domain in [Host] { name: String, uuid: String, host: String } tags String;
 """
-
-
-def role_of(method: MethodDescriptor) -> str:
-    """The least role that may call an RPC."""
-    return types_pb2.Role.Name(method.GetOptions().Extensions[types_pb2.role]).removeprefix("ROLE_").lower()
 
 
 ROLE_OF = {method.name: role_of(method) for method in METHODS} | dict.fromkeys(RIGHTS, "admin")

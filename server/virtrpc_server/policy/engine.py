@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import cedarpy
 
 from virtrpc_server.caller import Caller
-from virtrpc_server.policy.actions import ABOUT_HOSTS, schema
+from virtrpc_server.policy.actions import schema
 from virtrpc_server.policy.labels import NONE, UNREAD, Labels
 from virtrpc_server.policy.rules import Rule, joined, number_of, parse, read
 
@@ -65,7 +65,7 @@ class Policy:
         return [verdicts[each] for each in asked]
 
     def _decided(self, caller: Caller, asked: Sequence[tuple[str, Resource]]) -> list[Verdict]:
-        entities = _ACTIONS.with_added_json_str(json.dumps([*_principal(caller), *_resources({resource for _, resource in asked})]))
+        entities = _ACTIONS.with_added_json_str(json.dumps([_principal(caller), *_resources({resource for _, resource in asked})]))
         me = {"type": "Caller", "id": caller.name}
         requests = [{"principal": me, "action": {"type": "Action", "id": action}, "resource": _uid(resource)} for action, resource in asked]
         verdicts = map(self._verdict, cedarpy.is_authorized_batch(requests, self._set, entities))
@@ -73,7 +73,7 @@ class Policy:
 
     def blanket(self, caller: Caller, action: str) -> Verdict | None:
         """What they say whatever it is about; None where that depends on it."""
-        entities = _ACTIONS.with_added_json_str(json.dumps(_principal(caller)))
+        entities = _ACTIONS.with_added_json_str(json.dumps([_principal(caller)]))
         request: dict[str, Any] = {"principal": f"Caller::{_quoted(caller.name)}", "action": f"Action::{_quoted(action)}", "context": {}}
         try:
             result = cedarpy.is_authorized_partial(request, self._set, entities)
@@ -99,12 +99,13 @@ def _apart(asked: Sequence[tuple[str, Resource]]) -> Iterator[list[tuple[str, Re
         rest = [each for each in rest if each not in chosen]
 
 
-def _principal(caller: Caller) -> list[dict[str, Any]]:
-    others = [name for name in caller.names if name != caller.name]
-    attrs = {"name": caller.name, "way": caller.way.value, "names": list(caller.names)}
-    me = {"uid": {"type": "Caller", "id": caller.name}, "attrs": attrs, "parents": [{"type": "Caller", "id": name} for name in others]}
-    # The others stand for what this caller is also known as; nobody asks for their attributes.
-    return [me]
+def _principal(caller: Caller) -> dict[str, Any]:
+    """The caller, below all else that it is known as: nobody asks for the attributes of those names."""
+    return {
+        "uid": {"type": "Caller", "id": caller.name},
+        "attrs": {"name": caller.name, "way": caller.way.value, "names": list(caller.names)},
+        "parents": [{"type": "Caller", "id": name} for name in caller.names if name != caller.name],
+    }
 
 
 def _resources(resources: Iterable[Resource]) -> list[dict[str, Any]]:
@@ -131,8 +132,3 @@ def _uid(resource: Resource) -> dict[str, str]:
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
-
-
-def fits(action: str, resource: Resource) -> bool:
-    """Whether an action can be about such a resource at all."""
-    return (action in ABOUT_HOSTS) != bool(resource.uuid)

@@ -63,12 +63,8 @@ def _merged(elements: Iterable[Element]) -> Labels:
     found = list(elements)
     if len(found) > 1:
         return SEVERAL  # libvirt keeps the first of a namespace
-    return tuple(sorted({_name(child): child.get("value", "") for element in found for child in element if _is_label(child)}.items()))
+    return tuple(sorted({child.get("name", ""): child.get("value", "") for element in found for child in element if _is_label(child)}.items()))
 
 
 def _is_label(element: Element) -> bool:
     return element.tag.rpartition("}")[2] == "label" and bool(element.get("name"))
-
-
-def _name(element: Element) -> str:
-    return element.get("name", "")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from virtrpc_server.telemetry.points import Family, Histogram, Kind, Metric
 
 SYSTEM = "grpc"
-OTHER_METHOD = "_OTHER"
-"""What the conventions call a method that the server does not have."""
 
 RPC_DURATION = Metric(
     "rpc.server.call.duration",
