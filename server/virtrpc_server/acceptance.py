@@ -86,11 +86,11 @@ T = TypeVar("T")
 class Acceptance:
     """Turns requests into jobs, and jobs into streams."""
 
-    def __init__(self, jobs: Jobs, lookup: Lookup, heartbeats: Heartbeats, roots: Roots = nowhere) -> None:
+    def __init__(self, jobs: Jobs, lookup: Lookup, seen: JobSight, heartbeats: Heartbeats, roots: Roots = nowhere) -> None:
         self._jobs = jobs
         self._lookup = lookup
         self._heartbeats = heartbeats
-        self._seen = JobSight(lookup.sight, jobs)
+        self._seen = seen
         self._leave = Leave(lookup, roots, self._coming)
 
     def existing(self, request: D, context: Context, make: Callable[[D, str], AnyOperation]) -> Updates:

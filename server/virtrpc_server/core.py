@@ -60,7 +60,8 @@ class Core:
         self.jobs = Jobs(self.hosts, self.domains, store or MemoryStore(), clock, retention, settings.limits.jobs, ends)
         self.decisions = decisions or Decisions()
         self.sight = Sight(self.decisions, self.domains)
-        self.jobs.holders_told = JobSight(self.sight, self.jobs).problem_holders
+        self._seen = JobSight(self.sight, self.jobs)
+        self.jobs.holders_told = self._seen.problem_holders
         self.domains.on_identity = self._identity_changed
 
     def add_to(self, server: aio.Server) -> None:
@@ -68,13 +69,14 @@ class Core:
         lookup = Lookup(self.hosts, self.domains, self.sight)
         pager = Pager()
         heartbeats = Heartbeats(self._settings.heartbeat)
-        acceptance = Acceptance(self.jobs, lookup, heartbeats, self._roots_of)
-        self.watches = watches = Watches(self.hosts, self.domains, self.jobs, lookup, heartbeats)
+        acceptance = Acceptance(self.jobs, lookup, self._seen, heartbeats, self._roots_of)
+        self.watches = watches = Watches(self.jobs, lookup, self._seen, heartbeats)
         migrations = Migrations(self.hosts, self._settings.migration_schemes)
         query_pb2_grpc.add_QueryServiceServicer_to_server(QueryService(self.hosts, self.domains, lookup, pager, watches), server)
-        job_pb2_grpc.add_JobServiceServicer_to_server(JobService(self.jobs, lookup, acceptance, migrations, pager, watches), server)
+        verbs = JobService(self.jobs, lookup, self._seen, acceptance, migrations, pager, watches)
+        job_pb2_grpc.add_JobServiceServicer_to_server(verbs, server)
         slow = SlowReads(self.hosts)
-        plans = Plans(self.hosts, self.jobs, migrations, slow, JobSight(self.sight, self.jobs))
+        plans = Plans(self.jobs, self._seen, migrations, slow)
         snapshots = SnapshotService(self.hosts, lookup, acceptance, slow, pager, plans)
         snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server(snapshots, server)
 

@@ -53,10 +53,12 @@ CANCEL_MESSAGES = {
 class JobService(job_pb2_grpc.JobServiceServicer):
     """The verbs, and what can be asked of jobs without waiting for one."""
 
-    def __init__(self, jobs: Jobs, lookup: Lookup, acceptance: Acceptance, migrations: Migrations, pager: Pager, watches: Watches) -> None:
-        self._seen = JobSight(lookup.sight, jobs)
+    def __init__(
+        self, jobs: Jobs, lookup: Lookup, seen: JobSight, acceptance: Acceptance, migrations: Migrations, pager: Pager, watches: Watches
+    ) -> None:
         self._jobs = jobs
         self._lookup = lookup
+        self._seen = seen
         self._accept = acceptance
         self._migrations = migrations
         self._pager = pager

@@ -23,7 +23,7 @@ Predicate = Callable[[Job], bool]
 UNFINISHED = frozenset({types_pb2.JOB_STATE_QUEUED, types_pb2.JOB_STATE_RUNNING})
 
 
-def job_filter(wanted: job_pb2.JobFilter, lookup: Lookup, seen: JobSight | None = None) -> Predicate:
+def job_filter(wanted: job_pb2.JobFilter, lookup: Lookup, seen: JobSight) -> Predicate:
     """Whether a job fits: all fields that are set must match, and the caller must see it. Raises INVALID_ARGUMENT, HOST_NOT_CONFIGURED.
 
     A domain is compared as it stands in the job: its jobs are found after it is gone, too. Nothing but the job decides, so a job that does not
@@ -46,7 +46,7 @@ def job_filter(wanted: job_pb2.JobFilter, lookup: Lookup, seen: JobSight | None 
     tests += _between(wanted, "created", lambda job: job.created)
     tests += _between(wanted, "ended", lambda job: job.ended)
     # Last: it takes the longest.
-    if seen is not None and seen.sight.policed:
+    if seen.sight.policed:
         tests.append(seen.sees)
     return tests[0] if len(tests) == 1 else all_of(tests)
 

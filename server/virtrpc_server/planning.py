@@ -13,7 +13,7 @@ from virtrpc_drivers.values import Slot
 from virtrpc_server import verbs
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal
-from virtrpc_server.hosts import Freshness, Host, Hosts
+from virtrpc_server.hosts import Freshness, Host
 from virtrpc_server.jobs import Jobs
 from virtrpc_server.messages.common import identity_message
 from virtrpc_server.migration import Migrations
@@ -29,12 +29,12 @@ TARGET = frozenset({"MIGRATION_TARGET_NOT_ALLOWED", "HOST_NOT_CONFIGURED", "HOST
 class Plans:
     """Looks at both ends of a migration."""
 
-    def __init__(self, hosts: Hosts, jobs: Jobs, migrations: Migrations, slow: SlowReads, seen: JobSight | None = None) -> None:
-        self._hosts = hosts
+    def __init__(self, jobs: Jobs, seen: JobSight, migrations: Migrations, slow: SlowReads) -> None:
+        self._hosts = jobs.hosts
         self._jobs = jobs
+        self._seen = seen
         self._migrations = migrations
         self._slow = slow
-        self._seen = seen
 
     async def plan(self, entry: Entry, settings: types_pb2.MigrationSettings) -> snapshot_pb2.PlanMigrationResponse:
         """What stands in the way. Raises Refusal where the settings are wrong, or the source does not answer."""
@@ -44,8 +44,7 @@ class Plans:
             if refusal.problem.reason not in TARGET:
                 raise
             return _answer(entry, [(settings.host, _obstacle(refusal))])
-        if self._seen is not None:
-            self._seen.sight.check_at(entry, to, operation.new_name)
+        self._seen.sight.check_at(entry, to, operation.new_name)
         found = list(self._here(entry, operation, to))
         departure = await self._slow.ask(entry, lambda: self._hosts[entry.host].driver.departure(operation))
         found += ((entry.host, obstacle) for obstacle in departure.obstacles)
@@ -63,7 +62,7 @@ class Plans:
         for key in verbs.conditions(operation, Slot.CONDITION, entry.host, to, entry.name):
             held = self._jobs.conditions.peek(key)
             if held is not None:
-                holder = f"job {held.busy_with}" if self._seen is None or self._seen.knows_of(held.busy_with or "") else "another job"
+                holder = f"job {held.busy_with}" if self._seen.knows_of(held.busy_with or "") else "another job"
                 message = f"{holder} holds the domain, or its name, on host {key[0]}: this one would queue"
                 yield key[0], Obstacle(reason="BUSY", message=message, fatal=False)
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from virtrpc.v1 import job_pb2, query_pb2, types_pb2
 from virtrpc_drivers.values import Group
-from virtrpc_server.domains import Domains, Entry, Key
+from virtrpc_server.domains import Entry, Key
 from virtrpc_server.feed import ALL
 from virtrpc_server.following import Pace, Shared, View, Watch
 from virtrpc_server.heartbeats import Heartbeats
-from virtrpc_server.hosts import Freshness, Hosts
+from virtrpc_server.hosts import Freshness
 from virtrpc_server.job_filter import job_filter, job_topics
 from virtrpc_server.jobs import Jobs
 from virtrpc_server.lookup import Lookup
@@ -43,14 +43,14 @@ class Watches:
     Their messages are bytes already, which the transport sends as they are: many streams tell the same changes.
     """
 
-    def __init__(self, hosts: Hosts, domains: Domains, jobs: Jobs, lookup: Lookup, heartbeats: Heartbeats) -> None:
-        self._hosts = hosts
-        self._domains = domains
+    def __init__(self, jobs: Jobs, lookup: Lookup, seen: JobSight, heartbeats: Heartbeats) -> None:
+        self._hosts = jobs.hosts
+        self._domains = jobs.domains
         self._jobs = jobs
         self._lookup = lookup
         self._heartbeats = heartbeats
-        self._sight = lookup.sight
-        self._seen = JobSight(lookup.sight, jobs)
+        self._sight = seen.sight
+        self._seen = seen
         self._streams = itertools.count()
         self.open: dict[str, set[Watch[Any, Any, Any]]] = {"domains": set(), "jobs": set()}
         """The streams that are out, by what they watch."""

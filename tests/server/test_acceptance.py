@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.server.world import World, virtual
+from tests.server.world import World, all_seen, virtual
 from virtrpc.v1 import job_pb2, types_pb2
 from virtrpc_drivers.operations import SetUserPassword
 from virtrpc_server.acceptance import Acceptance, Context, Updates
@@ -34,7 +34,7 @@ CALL = cast("Context", Call())
 
 def acceptance(world: World) -> Acceptance:
     """What the services give their verbs to."""
-    return Acceptance(world.jobs, Lookup(world.hosts, world.domains), Heartbeats())
+    return Acceptance(world.jobs, Lookup(world.hosts, world.domains), all_seen(world.jobs), Heartbeats())
 
 
 async def last(updates: Updates) -> types_pb2.Job:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.server.test_acceptance import CALL
 from tests.server.test_acceptance import acceptance as acceptance_of
-from tests.server.world import World, virtual
+from tests.server.world import World, all_seen, virtual
 from virtrpc.v1 import job_pb2, query_pb2, types_pb2
 from virtrpc_drivers import operations as op
 from virtrpc_server.acceptance import Updates
@@ -84,7 +84,7 @@ async def test_too_quick_a_pace_is_refused() -> None:
     """Below a tenth of a second it is INVALID_ARGUMENT that names the field, and no job is made."""
     async with World(QUIET) as world:
         accept, lookup = acceptance_of(world), Lookup(world.hosts, world.domains)
-        watches = Watches(world.hosts, world.domains, world.jobs, lookup, Heartbeats())
+        watches = Watches(world.jobs, lookup, all_seen(world.jobs), Heartbeats())
         request = job_pb2.ManagedSaveDomainRequest(domain=types_pb2.DomainRef(name="guest-1"), options=types_pb2.JobOptions(heartbeat=paced(0)))
         streams: list[tuple[str, Any]] = [
             ("options.heartbeat", accept.existing(request, CALL, lifecycle.managed_save)),
@@ -103,7 +103,7 @@ async def test_too_quick_a_pace_is_refused() -> None:
 async def test_a_watch_may_change_its_pace_when_it_resumes() -> None:
     """A resume token is good whatever heartbeat comes with it, and the new pace holds."""
     async with World(QUIET) as world:
-        watches = Watches(world.hosts, world.domains, world.jobs, Lookup(world.hosts, world.domains), Heartbeats())
+        watches = Watches(world.jobs, Lookup(world.hosts, world.domains), all_seen(world.jobs), Heartbeats())
         (first,) = await batches(watches, job_pb2.WatchJobsRequest(), 1)
         began = asyncio.get_running_loop().time()
         beats = await batches(watches, job_pb2.WatchJobsRequest(resume_token=first.resume_token, heartbeat=paced(1)), 4)

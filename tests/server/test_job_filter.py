@@ -9,7 +9,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from tests.server.world import World, until, virtual
+from tests.server.world import World, all_seen, until, virtual
 from tests.virtual_time import wall
 from virtrpc.v1 import job_pb2, types_pb2
 from virtrpc_drivers import operations as op
@@ -39,10 +39,9 @@ class Asked:
     def __init__(self, world: World) -> None:
         self._world = world
         lookup = Lookup(world.hosts, world.domains)
-        watches = Watches(world.hosts, world.domains, world.jobs, lookup, Heartbeats())
-        nobody = cast("Any", None)
-        self.watches = watches
-        self._service = JobService(world.jobs, lookup, nobody, nobody, Pager(), watches)
+        seen, nobody = all_seen(world.jobs), cast("Any", None)
+        self.watches = Watches(world.jobs, lookup, seen, Heartbeats())
+        self._service = JobService(world.jobs, lookup, seen, nobody, nobody, Pager(), self.watches)
 
     async def ids(self, fields: job_pb2.JobFilter, page_size: int = 2) -> list[str]:
         """The jobs that fit, oldest first, page by page."""
@@ -99,7 +98,7 @@ async def test_times_that_no_job_can_have_are_refused() -> None:
         cases = [(wanted(created_after=2e9, created_before=2e9), "created_before"), (bad, "ended_after")]
         for fields, named in cases:
             with pytest.raises(Refusal, match="INVALID_ARGUMENT") as caught:
-                job_filter(fields, lookup)
+                job_filter(fields, lookup, all_seen(world.jobs))
             assert caught.value.problem.metadata["field"] == f"filter.{named}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.server.world import World, until, virtual
+from tests.server.world import World, all_seen, until, virtual
 from virtrpc.v1 import types_pb2 as t
 from virtrpc_drivers.operations import Migrate, Suspend
 from virtrpc_drivers.sim.faults import Rule
@@ -19,7 +19,7 @@ Rows = list[tuple[str, str, bool]]
 
 async def plan(world: World, number: int = 1, **settings: object) -> Rows:
     """What is found: on which host, why, and whether it is fatal."""
-    plans = Plans(world.hosts, world.jobs, Migrations(world.hosts, {"sim"}), SlowReads(world.hosts))
+    plans = Plans(world.jobs, all_seen(world.jobs), Migrations(world.hosts, {"sim"}), SlowReads(world.hosts))
     wanted = t.MigrationSettings(**settings)  # type: ignore[arg-type]  # as each test gives them
     answer = await plans.plan(world.guest(number), wanted)
     assert answer.feasible is not any(found.fatal for found in answer.obstacles)

@@ -12,6 +12,7 @@ import pytest
 
 from tests import virtual_time
 from tests.server.fake_driver import FakeDriver, listing, reading, stamp, uuid
+from tests.server.world import all_seen
 from virtrpc.v1 import devices_pb2, query_pb2, types_pb2
 from virtrpc_drivers import support
 from virtrpc_drivers.values import (
@@ -54,7 +55,8 @@ class Bed:
         self.drivers = {name: FakeDriver() for name in names or ("a", "b")}
         self.hosts = Hosts([self._host(name, driver) for name, driver in self.drivers.items()])
         lookup = Lookup(self.hosts, self.domains)
-        watches = Watches(self.hosts, self.domains, Jobs(self.hosts, self.domains, MemoryStore()), lookup, Heartbeats())
+        jobs = Jobs(self.hosts, self.domains, MemoryStore())
+        watches = Watches(jobs, lookup, all_seen(jobs), Heartbeats())
         self.query = QueryService(self.hosts, self.domains, lookup, Pager(), watches)
 
     def _host(self, name: str, driver: FakeDriver) -> Host:

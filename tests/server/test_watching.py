@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from tests import virtual_time
 from tests.server.fake_driver import FakeDriver, listing, reading, stamp, uuid
 from tests.server.test_messages import job
+from tests.server.world import all_seen
 from virtrpc.v1 import job_pb2, query_pb2, types_pb2
 from virtrpc_drivers.values import Group, Missing, State
 from virtrpc_server import feed as feeds
@@ -87,7 +88,7 @@ class Bed:
         self.hosts = Hosts([self.host])
         lookup = Lookup(self.hosts, self.domains)
         self.jobs = Jobs(self.hosts, self.domains, MemoryStore())
-        self.watches = Watches(self.hosts, self.domains, self.jobs, lookup, Heartbeats(HEARTBEAT))
+        self.watches = Watches(self.jobs, lookup, all_seen(self.jobs), Heartbeats(HEARTBEAT))
 
     async def __aenter__(self) -> Bed:
         await self.host.start(lambda _host, _report: None, lambda _host: self.domains.feed.nudge(), lambda _spans: None)

@@ -21,6 +21,9 @@ from virtrpc_server.history import DEFAULT_RETENTION, Retention
 from virtrpc_server.hosts import Host, HostConfig, Hosts
 from virtrpc_server.jobs import Jobs, Order
 from virtrpc_server.listening import Listener
+from virtrpc_server.policy.decisions import Decisions
+from virtrpc_server.policy.job_sight import JobSight
+from virtrpc_server.policy.sight import Sight
 from virtrpc_server.records import Job, JobState
 from virtrpc_server.store import MemoryStore, Store
 
@@ -53,6 +56,11 @@ async def until(condition: Callable[[], Any], guard: float = HANG_GUARD) -> None
     async with asyncio.timeout(guard):
         while not condition():  # noqa: ASYNC110  # any condition, not one that announces itself
             await asyncio.sleep(0.01)
+
+
+def all_seen(jobs: Jobs) -> JobSight:
+    """Jobs as they are shown where there is no policy."""
+    return JobSight(Sight(Decisions(), jobs.domains), jobs)
 
 
 class World:
