@@ -37,7 +37,7 @@ EXCEPTIONS = {
     "virtrpc_server.guard._stream -> ?": "the handler, which is looked at by itself",
     "virtrpc_server.guard._parsed -> ?": "protobuf's parser",
     "virtrpc_server.guard._lenient.<lambda> -> ?": "protobuf's serializer",
-    "virtrpc_server.main._on_signals.on_signal -> virtrpc_server.transport.Transport.remove_socket": "the process ends three lines later",
+    "virtrpc_server.serving._on_signals.on_signal -> virtrpc_server.transport.Transport.remove_socket": "the process ends three lines later",
     "virtrpc_server.notify.Notifier._send -> _socket.socket.sendto": "a socket that does not block: what cannot be sent now is not sent",
     "virtrpc_drivers.wire.join -> *": "it reads fields of an answer's pieces, which are plain values",
     "virtrpc_drivers.libvirt.events.Events._flush -> _thread.LockType.__enter__": "whoever has this lock holds it for a few assignments",

@@ -15,7 +15,7 @@ from grpc import aio
 
 from tests.bench.child import obey
 from tests.bench.processors import move_to
-from virtrpc_server.main import tame_collector
+from virtrpc_server.serving import tame_collector
 from virtrpc_server.transport import OPTIONS
 
 

@@ -20,7 +20,7 @@ from tests.bench.processors import move_to
 from virtrpc_drivers.proxy import ProcessDriver
 from virtrpc_drivers.sim import control
 from virtrpc_server.app import App, build
-from virtrpc_server.main import tame_collector
+from virtrpc_server.serving import tame_collector
 from virtrpc_server.settings import load
 from virtrpc_server.telemetry import logs
 
