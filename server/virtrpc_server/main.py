@@ -50,4 +50,6 @@ def _group(
 
 def main() -> None:
     """The entry of `virtrpcd`."""
+    # Lines about handshakes, errors among them, would let strangers fill the log. gRPC reads this when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     cli(prog_name="virtrpcd")

@@ -83,8 +83,6 @@ class Transport:
     ) -> None:
         # Before gRPC's core starts: a fork while it runs kills the child.
         os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
-        # A line for each handshake that fails would let strangers fill the log.
-        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
         self._socket = None if socket_path is None else UnixSocket(socket_path, access)
         self._listen, self._insecure, self._tls = listen, insecure, tls
         self._looking: asyncio.Task[None] | None = None

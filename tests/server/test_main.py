@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -115,7 +118,7 @@ def test_a_tcp_address_is_a_network_socket(tmp_path: Path) -> None:
 
 
 def test_with_tls_only_who_has_a_certificate_gets_in(tmp_path: Path) -> None:
-    """By flags alone a TCP address wants certificates: one that is right is served, and without one, expired or of another CA nothing is."""
+    """By flags alone a TCP address wants certificates: a right one is served, none, expired or another CA's is not, nor logged."""
     made = certificates.make(tmp_path / "c")
     files = ("--tls-certificate", str(made.server.certificate), "--tls-key", str(made.server.key), "--tls-client-ca", str(made.ca))
     (tmp_path / "p.cedar").write_text("permit(principal, action, resource);")
@@ -125,9 +128,24 @@ def test_with_tls_only_who_has_a_certificate_gets_in(tmp_path: Path) -> None:
         port = daemon.log.partition("listens on 127.0.0.1:")[2].split()[0]
         answers = [asked(f"localhost:{port}", made.ca, pair) for pair in (made.client, None, made.expired, made.other)]
         assert answers == [grpc.StatusCode.OK, *[grpc.StatusCode.UNAVAILABLE] * 3]
+        stranger(int(port))
+        assert "ssl_transport" not in daemon.log
     finally:
         daemon.process.kill()
         daemon.process.wait()
+
+
+def stranger(port: int) -> None:
+    """Connects without a certificate and by a name that the server does not have, until it is sent away."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = socket.create_connection(("127.0.0.1", port), GUARD_SECONDS)
+    with (
+        connection,
+        contextlib.suppress(ssl.SSLError, ConnectionError),
+        context.wrap_socket(connection, server_hostname="stranger") as secured,
+    ):
+        secured.recv(1)
 
 
 def asked(address: str, ca: Path, pair: certificates.Pair | None) -> grpc.StatusCode:
