@@ -635,6 +635,13 @@ def test_no_server(words: str) -> None:
     assert [note.startswith("virtrpc: note: cannot reach the server") for note in notes] == [True] * (words != "list")
 
 
+@pytest.mark.parametrize(("address", "said"), [("unix:///nowhere/s", False), ("localhost:1", True)])
+def test_no_server_by_tcp_may_be_one_that_wants_tls(address: str, said: bool) -> None:
+    """Of a name with several addresses gRPC tells what became of one alone, so that TLS is thought of wherever TCP is refused."""
+    result = CliRunner().invoke(app, ["-a", address, "list", "--timeout", "1s"])
+    assert (result.exit_code, "--client-certificate" in result.stderr) == (3, said)
+
+
 def test_detach(fake: Fake, run: Run) -> None:
     """`--detach` asks the job to go on alone, prints its id and leaves."""
     fake.on["ManagedSaveDomain"] = running_until(threading.Event())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import ssl
@@ -25,6 +26,7 @@ from tests.beds.wait import wait_until
 from tests.server.test_tokens import AUDIENCE, ISSUER, Provider, bearing
 from virtrpc.v1 import query_pb2, query_pb2_grpc
 
+ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from virtrpc_server.main import main; main()"]
 GUARD_SECONDS = 30
 LISTENING, UNCONNECTED = "0A", "07"
@@ -120,16 +122,32 @@ def test_a_tcp_address_is_a_network_socket(tmp_path: Path) -> None:
 def test_with_tls_only_who_has_a_certificate_gets_in(tmp_path: Path) -> None:
     """By flags alone a TCP address wants certificates: a right one is served, none, expired or another CA's is not, nor logged."""
     made = certificates.make(tmp_path / "c")
-    files = ("--tls-certificate", str(made.server.certificate), "--tls-key", str(made.server.key), "--tls-client-ca", str(made.ca))
     (tmp_path / "p.cedar").write_text("permit(principal, action, resource);")
-    daemon = Daemon(tmp_path, "--host", "t=sim://t/", "--listen", "127.0.0.1:0", "--policy", str(tmp_path / "p.cedar"), *files)
-    try:
-        daemon.until("listens on 127.0.0.1:")
-        port = daemon.log.partition("listens on 127.0.0.1:")[2].split()[0]
+    with secured(tmp_path, made.server, made.ca, tmp_path / "p.cedar") as (daemon, port):
         answers = [asked(f"localhost:{port}", made.ca, pair) for pair in (made.client, None, made.expired, made.other)]
         assert answers == [grpc.StatusCode.OK, *[grpc.StatusCode.UNAVAILABLE] * 3]
-        stranger(int(port))
+        stranger(port)
         assert "ssl_transport" not in daemon.log
+
+
+def test_the_documents_certificates_are_good(tmp_path: Path) -> None:
+    """With the certificates that docs/identity.md makes and the shipped rules an operator is served, and Envoy itself is refused."""
+    (commands,) = re.findall(r"^```sh\n(openssl .*?)^```", (ROOT / "docs/identity.md").read_text(), re.DOTALL | re.MULTILINE)
+    subprocess.run(["bash", "-euc", commands], cwd=tmp_path, check=True, capture_output=True)
+    ca, pairs = tmp_path / "ca.crt", [certificates.Pair(tmp_path / f"{name}.crt", tmp_path / f"{name}.key") for name in ("operator", "envoy")]
+    server = certificates.Pair(tmp_path / "virtrpcd.crt", tmp_path / "virtrpcd.key")
+    with secured(tmp_path, server, ca, ROOT / "server/policies/roles.cedar") as (_, port):
+        assert [asked(f"localhost:{port}", ca, pair) for pair in pairs] == [grpc.StatusCode.OK, grpc.StatusCode.PERMISSION_DENIED]
+
+
+@contextlib.contextmanager
+def secured(home: Path, server: certificates.Pair, ca: Path, rules: Path) -> Iterator[tuple[Daemon, int]]:
+    """A virtrpcd that wants certificates at a TCP port."""
+    files = ("--tls-certificate", str(server.certificate), "--tls-key", str(server.key), "--tls-client-ca", str(ca), "--policy", str(rules))
+    daemon = Daemon(home, "--host", "t=sim://t/", "--listen", "127.0.0.1:0", *files)
+    try:
+        daemon.until("listens on 127.0.0.1:")
+        yield daemon, int(daemon.log.partition("listens on 127.0.0.1:")[2].split()[0])
     finally:
         daemon.process.kill()
         daemon.process.wait()

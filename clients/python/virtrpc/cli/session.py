@@ -108,7 +108,9 @@ def complain(words: str, kind: str = "error") -> None:
 def explain(error: errors.VirtrpcError, address: str) -> str:
     """An error in a line: what happened, its reason, what belongs to it, what to do next."""
     if isinstance(error, errors.ServerUnavailable) and not error.reason:
-        hint = connection_advice(error.message) or f"is virtrpcd running there? --address or {ADDRESS_VARIABLE} names another server"
+        # Of a name with several addresses gRPC tells what became of the last one alone: another one's handshake may have failed.
+        secured = "" if address.startswith("unix:") else ", and does it want TLS (--ca) and a certificate of yours (--client-certificate)"
+        hint = connection_advice(error.message) or f"is virtrpcd running there{secured}? --address or {ADDRESS_VARIABLE} names another server"
         return f"cannot reach the virtrpc server at {address}: {error.message} - {hint}"
     pairs = ", ".join(f"{key}: {value}" for key, value in sorted(error.metadata.items()) if value and value not in error.message)
     next_step = "name one of its hosts; the command's --help says where" if error.metadata.get("field") == "host" else advice(error.reason)
