@@ -6,6 +6,7 @@ where a second signal cut a drain short.
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 from typing import Annotated, Any
 
