@@ -18,6 +18,8 @@ class Ending:
     outcome: Outcome | None = None
     evidence: str = ""
     ghost: bool = False
+    unheard: bool = False
+    """Its call is over, and nobody heard how: what is seen does not prove that it succeeded, nor perhaps that it did not."""
     waited_for: WaitingFor | None = None
     """What it waited for in vain, and who held it."""
     holders: tuple[Holder, ...] = ()

@@ -51,11 +51,14 @@ class Judge:
         read = await self._host.refresher.refresh(job.uuid, REFRESH_SECONDS)
         if not read:
             self._note_unread(job, outcome)
-        entry = self.entry(job)
-        runs = entry is not None and entry.active and self._host.group_freshness(entry, verbs.STATE) is Freshness.LIVE
-        if self._destroys and runs:
+        if self._destroys and self.runs(job):
             self._jobs.spare(job.id)
         return read
+
+    def runs(self, job: Job) -> bool:
+        """Whether the domain is known to run, or to be paused, now."""
+        entry = self.entry(job)
+        return entry is not None and entry.active and self._host.group_freshness(entry, verbs.STATE) is Freshness.LIVE
 
     def _note_unread(self, job: Job, outcome: Outcome | None) -> None:
         """The domain could not be read in time: that it is there, and by what name, its call has shown. What is not known yet is not gone."""

@@ -384,12 +384,8 @@ class Run:
                 return self._stopped() if self._stop.is_set() or self._judge.destroys else None
             case Reason.ABORTED:
                 return stopped(self.job, error.fault.message)
-            case Reason.INTERRUPTED if self._was_to_be_aborted:
-                # A process was lost, so nobody heard libvirt say it; nor perhaps that the abort was sent. But this very call, which was to be
-                # aborted, is over and did not succeed.
-                return replace(stopped(self.job), evidence=error.fault.message)
             case Reason.INTERRUPTED:
-                return Ending(JobState.INTERRUPTED, problem_of(error.fault), evidence=error.fault.message)
+                return Ending(JobState.INTERRUPTED, problem_of(error.fault), evidence=error.fault.message, unheard=True)
         # A host that could not be reached while ours can is the destination.
         away = isinstance(self._operation, Migrate) and error.reason is Reason.HOST_UNREACHABLE and self._host.connected
         host = self.job.destination_host if away else self.job.host
@@ -444,7 +440,12 @@ class Run:
             self._places.release_budget()
         self._enter(Phase.REFRESHING, abortable=False, abort_reason="its call is over; the domain is being read")
         with tracing.start_span("refresh", {"virtrpc.job.id": self.job.id}):
-            return await self._judge.judged(self.job, ending)
+            ending = await self._judge.judged(self.job, ending)
+        if ending.unheard and self._was_to_be_aborted and self._judge.runs(self.job):
+            # A process was lost, so nobody heard libvirt say it; nor perhaps that the abort was sent. But this very call, which was to be
+            # aborted, is over and did not succeed: its guest would show that. One that is off or gone meanwhile shows nothing.
+            return replace(stopped(self.job), evidence=ending.evidence)
+        return ending
 
     async def _release_budget_after(self, out: OutstandingCall) -> None:
         # The reading of the domain, which takes no place, may take longer than the abort.

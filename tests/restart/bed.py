@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sqlite3
+import time
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -54,6 +56,18 @@ class StubbornServer(Server):
     def __init__(self, hosts: Mapping[str, str | HostTable], *options: str, state: Path | None = None, **settings: Setting | list[str]) -> None:
         super().__init__(hosts, *options, **settings, **({} if state is None else {"state_dir": str(state)}))
         self.state = state or self.path / "state"
+        self.kills: list[float] = []
+        """When it, or a process below it, was ended, in seconds since the epoch."""
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, and note when."""
+        self.kills.append(time.time())
+        super().send(number)
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End it without asking, and note when."""
+        self.kills.append(time.time())
+        super().kill(number)
 
     def crash(self) -> None:
         """kill -9, and start it again; returns once it listens. Its driver processes end by themselves, their sockets being closed."""
@@ -63,11 +77,15 @@ class StubbornServer(Server):
     def kill_driver(self, chances: random.Random) -> None:
         """kill -9 of any of its driver processes, once one runs; the server starts another one."""
 
+        found: list[int] = []
+
         def running() -> list[int]:
-            return [child for child in children(self.pid) if "virtrpc_drivers.process" in command_line(child)]
+            found[:] = [child for child in children(self.pid) if "virtrpc_drivers.process" in command_line(child)]
+            return found
 
         wait_until(running, "a driver process to run")
-        kill(chances.choice(running()))
+        self.kills.append(time.time())
+        kill(chances.choice(found))
 
     def check_journal(self) -> None:
         """The journal as the last server left it is whole (PRAGMA integrity_check). To be called while none runs."""

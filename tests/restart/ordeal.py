@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,8 +45,6 @@ class Ordeal:
     server: StubbornServer
     hosts: str
     chances: random.Random
-    kills: list[float] = field(default_factory=list)
-    """When something was killed, in seconds since the epoch."""
     told: Told = field(default_factory=Told)
 
     async def go(self, count: int, pause: float, kill: Kill) -> Reckoning:
@@ -62,14 +59,13 @@ class Ordeal:
                 await driver.simulate(AddFault(rule=FAILING))
         load = Load(client, self.told, self.chances, self.hosts)
         await load.begin()
-        for _ in range(count):
+        for number in range(1, count + 1):
             await asyncio.sleep(self.chances.uniform(0, pause))
-            self.kills.append(time.time())
-            print(f"kill {len(self.kills)} after {self.told.summary()}", flush=True)
+            print(f"kill {number} after {self.told.summary()}", flush=True)
             await asyncio.to_thread(kill, self.server, self.chances)
             load.assert_well()
         await load.finish()
-        reckoning = await Reckoning.of(client, self.daemon, self.hosts, self.kills)
+        reckoning = await Reckoning.of(client, self.daemon, self.hosts, self.server.kills)
         await load.caught_up(reckoning.jobs)
         await load.stop_watching()
         print(reckoning.summary())

@@ -15,6 +15,7 @@ from tests.server.world import World, until, virtual
 from tests.virtual_time import wall
 from virtrpc_drivers import operations as op
 from virtrpc_drivers.errors import Reason
+from virtrpc_drivers.sim.control import Stranger
 from virtrpc_drivers.sim.faults import Rule
 from virtrpc_server import tracing
 from virtrpc_server.beginning import READING_SECONDS
@@ -216,6 +217,25 @@ async def test_a_cancel_that_worked_while_nobody_looked() -> None:
         assert (ended.state, ended.cancel_reason) == (JobState.CANCELLED, CancelReason.REQUESTED)
         assert "nothing proves" in ended.evidence
         assert lives.guest().active
+
+
+@virtual
+async def test_a_cancel_of_what_cannot_be_judged_any_more() -> None:
+    """What was to be aborted may have succeeded before: where its guest is off or gone by then, no end claims that it did not."""
+    for actions in (["stop"], ["stop", "undefine"]):
+        async with Lives(FORGETFUL + "&block_seconds=5") as lives:
+            lives.sim.faults.add(Rule(verb="cancel", seconds=50))
+            xml = "<disk><source file='/images/copy'/></disk>"
+            copy = await lives.running(op.CopyBlock(uuid=lives.guest().uuid, disk="vda", xml=xml, finish="pivot"))
+            await until(lambda lives=lives, copy=copy: lives.jobs.known(copy.id).phase == "background")  # type: ignore[misc]
+            await lives.jobs.cancel(copy.id)
+            await lives.killed()
+            await asyncio.sleep(10)
+            for action in actions:
+                await lives.life.drivers["a"].simulate(Stranger(action=action, uuid=copy.uuid))
+            await lives.started()
+            ended = await lives.ended(copy.id)
+            assert (ended.state, ended.cancel_reason, "nothing proves" in ended.evidence) == (JobState.INTERRUPTED, CancelReason.REQUESTED, True)
 
 
 @virtual
