@@ -82,9 +82,12 @@ async def test_a_broken_stream_is_attached_again(fake: Fake, client: AsyncClient
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.ABORTED, grpc.StatusCode.NOT_FOUND, None])
 async def test_any_status_without_a_final_state_attaches_again(fake: Fake, client: AsyncClient, code: grpc.StatusCode | None) -> None:
     """However the verb's stream ends, OK included: without a final state the job is asked after, even where no message came at all."""
-    fake.on["ManagedSaveDomain"] = broken_after(code=code)
+    heard = asyncio.Event()
+    fake.on["ManagedSaveDomain"] = broken_after(code=code, once=heard)
     fake.on["WatchJob"] = then(job(SUCCEEDED, 3))
-    assert (await (await client.managed_save_domain("web")).wait()).state == SUCCEEDED
+    handle = await client.managed_save_domain("web")
+    heard.set()
+    assert (await handle.wait()).state == SUCCEEDED
     assert len(fake.asked("ManagedSaveDomain")) == 1
 
 
@@ -197,13 +200,15 @@ async def test_a_dropped_header_is_made_up_for(fake: Fake, client: AsyncClient) 
     assert [seen.revision async for seen in handle] == [1]
 
 
-def broken_after(*states: t.Job, code: grpc.StatusCode | None = grpc.StatusCode.UNAVAILABLE) -> Any:
-    """Accepted, and cut off after these states with `code`; None ends it OK."""
+def broken_after(*states: t.Job, code: grpc.StatusCode | None = grpc.StatusCode.UNAVAILABLE, once: asyncio.Event | None = None) -> Any:
+    """Accepted, and cut off after these states with `code`; None ends it OK. Not before `once`: grpc.aio may lose the header of a call that ends at once."""
 
     async def answer(_: Any, context: Context) -> AsyncIterator[t.JobUpdate]:
         await accepted(context)
         for state in states:
             yield t.JobUpdate(job=state)
+        if once is not None:
+            await once.wait()
         if code is not None:
             await context.abort(code, "cut")
 
