@@ -201,7 +201,7 @@ async def test_a_dropped_header_is_made_up_for(fake: Fake, client: AsyncClient) 
 
 
 def broken_after(*states: t.Job, code: grpc.StatusCode | None = grpc.StatusCode.UNAVAILABLE, once: asyncio.Event | None = None) -> Any:
-    """Accepted, and cut off after these states with `code`; None ends it OK. Not before `once`: grpc.aio may lose the header of a call that ends at once."""
+    """Accepted, and cut off after these states with `code`; None: OK. Not before `once`: grpc.aio may lose the header of one that ends at once."""
 
     async def answer(_: Any, context: Context) -> AsyncIterator[t.JobUpdate]:
         await accepted(context)
