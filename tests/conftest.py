@@ -4,11 +4,13 @@ import os
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-# A slow example says something of the machine, and nothing of the code.
-settings.register_profile("virtrpc", deadline=None)
+# A slow example says something of the machine, and nothing of the code; and what a run finds is not left to chance, unless that is asked for.
+settings.register_profile(
+    "virtrpc", deadline=None, derandomize="VIRTRPC_FUZZ_EXAMPLES" not in os.environ, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("virtrpc")
 
 BESIDE = (
