@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
@@ -27,7 +28,9 @@ class Noticing(Lag):
 
     def _look(self, life: Any, beat: Any) -> None:
         super()._look(life, beat)
-        self.seen += [place for place in beat.places if ":hold_up:" in place]
+        # The question may be older than what holds the loop up, where the machine is busy: its place is that which was seen most.
+        (most, _), *_ = Counter(beat.places).most_common(1) or [("", 0)]
+        self.seen += [most] if ":hold_up:" in most else []
 
 
 def hold_up(noticed: Sequence[object]) -> None:
@@ -95,11 +98,12 @@ async def test_a_loop_that_stands_still_is_reported_while_it_does(
     assert "hold_up" in str(report)
 
 
-async def test_the_histogram_says_how_late_the_loop_was(lag: Noticing) -> None:
+async def test_the_histogram_says_how_late_the_loop_was(lag: Noticing, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shares of the answers, at most one class too high and never above the longest."""
     lag.stop()
     lag.reset()
     now = time.perf_counter()
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
     for milliseconds in range(1, 1001):
         lag._answer(lags._Beat(now - milliseconds / 1000))
     reading = lag.read()
