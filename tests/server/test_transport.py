@@ -35,7 +35,7 @@ from virtrpc_server.records import Problem
 from virtrpc_server.transport import Transport
 from virtrpc_server.unix_socket import Access, ListenError
 
-GUARD_SECONDS = 30.0
+GUARD_SECONDS = 90.0
 Context = aio.ServicerContext[Any, Any]
 Serving = health_pb2.HealthCheckResponse
 
