@@ -85,8 +85,8 @@ class Authority:
         if names:
             made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
         pair = Pair(self.directory / f"{name}.pem", self.directory / f"{name}.key")
-        pair.certificate.write_bytes(made.sign(self.key, SHA256()).public_bytes(Encoding.PEM) + self.chain)
-        pair.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        _put(pair.certificate, made.sign(self.key, SHA256()).public_bytes(Encoding.PEM) + self.chain)
+        _put(pair.key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return pair
 
     def server(self, name: str = "server") -> Pair:
@@ -130,6 +130,13 @@ def make(directory: Path) -> Certificates:
         other_ca=other.path,
         other=other.issue("other", uris=[SPIFFE_ID]),
     )
+
+
+def _put(path: Path, data: bytes) -> None:
+    """A new file in an old one's place: written into that, it could have the same size, and the same time by a clock that ticks rarely."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_bytes(data)
+    new.replace(path)
 
 
 def _begun(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, begins: datetime, lasts: timedelta) -> x509.CertificateBuilder:

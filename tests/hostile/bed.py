@@ -47,6 +47,11 @@ class Target:
         (kib,) = (line.split()[1] for line in lines if line.startswith(f"{which}:"))
         return int(kib) << 10
 
+    def forget_peak(self) -> int:
+        """Its bytes now, which count as the most that it ever had: what it had before, as under another attack, is forgotten."""
+        Path(f"/proc/{self.server.pid}/clear_refs").write_text("5")
+        return self.memory("VmHWM")
+
     async def connect(self, *, preface: bool = True) -> Connection:
         """The attacker's connection, with TLS and its certificate where the server wants them."""
         tls = client_context(self.authority.path, self.attacker) if self.authority is not None and self.attacker is not None else None

@@ -83,15 +83,14 @@ def nonsense(dice: random.Random) -> bytes:
 @by_both
 async def test_nonsense(bed: Target) -> None:
     """Random bytes, half of a preface, HTTP/1, TLS to where there is none, and frames that are wrong in every way harm only who sends them."""
-    dice = random.Random(6)
 
-    async def attack() -> None:
+    async def attack(dice: random.Random) -> None:
         for _ in range(300):
             async with await bed.connect(preface=False) as connection:
                 await connection.send(nonsense(dice))
                 await asyncio.sleep(0)
 
-    async with bed.under(attack(), attack()):
+    async with bed.under(attack(random.Random(6)), attack(random.Random(7))):
         pass
     await asyncio.to_thread(bed.assert_whole)
 
@@ -99,7 +98,7 @@ async def test_nonsense(bed: Target) -> None:
 @by_tls_for_long
 async def test_bombs(bed: Target) -> None:
     """A compressed message that would be 256 MiB is refused before it has taken that: the server needs a few MiB more, at most, for many of them."""
-    data, before = message(bomb(256 << 20), compressed=True), bed.memory()
+    data, before = message(bomb(256 << 20), compressed=True), bed.forget_peak()
 
     async def attack() -> list[tuple[int, bytes]]:
         async with await bed.connect() as connection:
@@ -117,7 +116,7 @@ async def test_bombs(bed: Target) -> None:
 @pytest.mark.parametrize("size", [40_000, 1_000_000])
 async def test_oversized_headers(bed: Target, size: int) -> None:
     """Headers beyond the limit are refused, whether they are one or many, and the server keeps none of them."""
-    before = bed.memory()
+    before = bed.forget_peak()
 
     async def attack(much: bytes) -> bool:
         async with await bed.connect() as connection:
@@ -204,9 +203,8 @@ async def test_handshakes_that_fail(bed: Target) -> None:
     assert bed.authority is not None
     stranger = Authority(bed.authority.directory, "stranger").issue("stranger", dns=["attacker"])
     contexts = [client_context(bed.authority.path, pair) for pair in (None, stranger)]
-    dice = random.Random(7)
 
-    async def babble() -> None:
+    async def babble(dice: random.Random) -> None:
         for _ in range(100):
             async with await Connection.to(bed.address, preface=False) as connection:
                 await connection.send(dice.choice([nonsense(dice), HELLO + dice.randbytes(200), PREFACE + frame(SETTINGS, 0, 0)]))
@@ -220,7 +218,7 @@ async def test_handshakes_that_fail(bed: Target) -> None:
                     await connection.send(call(1))
                     assert not await connection.answered()
 
-    attacks = [asyncio.ensure_future(attack) for attack in (babble(), babble(), *map(knock, contexts))]
+    attacks = [asyncio.ensure_future(attack) for attack in (babble(random.Random(6)), babble(random.Random(7)), *map(knock, contexts))]
     async with bed.under():
         await asyncio.wait_for(asyncio.gather(*attacks), GUARD)
     await asyncio.to_thread(bed.assert_whole)

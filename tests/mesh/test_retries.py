@@ -18,6 +18,8 @@ from tests.e2e.server import Server, eventually
 from virtrpc import AsyncClient, job_options
 from virtrpc.v1 import job_pb2, job_pb2_grpc
 from virtrpc.v1 import types_pb2 as t
+from virtrpc_drivers.sim.control import AddFault, ClearFaults
+from virtrpc_drivers.sim.faults import Rule
 
 pytestmark = pytest.mark.mesh
 SAVE = "/virtrpc.v1.JobService/ManagedSaveDomain"
@@ -41,9 +43,18 @@ def sim() -> Iterator[SimDaemon]:
         yield sim
 
 
-def host(sim: SimDaemon, save_seconds: float = 3) -> dict[str, str]:
+def host(sim: SimDaemon) -> dict[str, str]:
     """A host of it, for any number of servers."""
-    return {"try": sim.uri("try", domains=12, running=12, save_seconds=save_seconds)}
+    return {"try": sim.uri("try", domains=12, running=12, save_seconds=3)}
+
+
+@asynccontextmanager
+async def no_save_ends(sim: SimDaemon) -> AsyncIterator[None]:
+    """Saves that begin within the block end after it."""
+    async with sim.connected("try") as hypervisor:
+        await hypervisor.simulate(AddFault(rule=Rule(verb="ManagedSave", step=1, wedge=True)))
+        yield
+        await hypervisor.simulate(ClearFaults())
 
 
 async def told(sim: SimDaemon, verb: str = "ManagedSave") -> int:
@@ -95,22 +106,23 @@ async def test_a_verb_whose_server_goes_away_runs_once(sim: SimDaemon, number: s
 
 async def test_a_verb_that_was_refused_is_run_elsewhere_once(sim: SimDaemon) -> None:
     """A server that goes down refuses before anything begins (DRAINING), so that the same retries do good: each verb runs, and runs once."""
-    with Server(host(sim, save_seconds=8)) as leaving, Server(host(sim)) as other:
+    with Server(host(sim), drain_timeout=60) as leaving, Server(host(sim)) as other:
         leaving.wait_live()
         other.wait_live()
-        async with leaving.client() as direct:
-            await direct.managed_save_domain("guest-12")
-        leaving.send(signal.SIGTERM)
-        with Envoy(plain, side_by_side(leaving.socket, other.socket), istio, unchecked) as envoy:
-            async with grpc.aio.insecure_channel(envoy.address) as channel:
-                stub: job_pb2_grpc.JobServiceAsyncStub = job_pb2_grpc.JobServiceStub(channel)
-                for number in range(1, 12):
-                    suspend = job_pb2.SuspendDomainRequest(domain=t.DomainRef(name=f"guest-{number}"))
-                    jobs = [update.job async for update in stub.SuspendDomain(suspend)]
-                    assert jobs[-1].state == t.JOB_STATE_SUCCEEDED
-                    assert await told(sim, "Suspend") == number
-            assert retried(envoy) > 0
-            assert envoy.stats("cluster.virtrpcd.")["upstream_cx_connect_fail"] == 0, "it was there, and refused"
+        async with no_save_ends(sim):
+            async with leaving.client() as direct:
+                await direct.managed_save_domain("guest-12")
+            leaving.send(signal.SIGTERM)
+            with Envoy(plain, side_by_side(leaving.socket, other.socket), istio, unchecked) as envoy:
+                async with grpc.aio.insecure_channel(envoy.address) as channel:
+                    stub: job_pb2_grpc.JobServiceAsyncStub = job_pb2_grpc.JobServiceStub(channel)
+                    for number in range(1, 12):
+                        suspend = job_pb2.SuspendDomainRequest(domain=t.DomainRef(name=f"guest-{number}"))
+                        jobs = [update.job async for update in stub.SuspendDomain(suspend)]
+                        assert jobs[-1].state == t.JOB_STATE_SUCCEEDED
+                        assert await told(sim, "Suspend") == number
+                assert retried(envoy) > 0
+                assert envoy.stats("cluster.virtrpcd.")["upstream_cx_connect_fail"] == 0, "it was there, and refused"
         assert leaving.wait() == 0
 
 
@@ -177,14 +189,15 @@ async def test_a_repeated_verb_finds_its_job(sim: SimDaemon) -> None:
 
 async def test_the_last_server_is_asked_to_its_end(sim: SimDaemon) -> None:
     """Where no other could take them, queries and followers go to a server that goes down for as long as it answers."""
-    with Server(host(sim, save_seconds=6)) as server:
+    with Server(host(sim), drain_timeout=60) as server:
         server.wait_live()
         with Envoy(plain, servers(server.socket)) as envoy:
             async with AsyncClient(envoy.address) as client:
-                followed = await client.managed_save_domain("guest-1")
-                server.send(signal.SIGTERM)
-                wait_until(lambda: envoy.stats("cluster.virtrpcd.")["membership_healthy"] == 0, "Envoy to hear that it goes down")
-                assert (await client.get_job(job_id=followed.job_id)).state == t.JOB_STATE_RUNNING
+                async with no_save_ends(sim):
+                    followed = await client.managed_save_domain("guest-1")
+                    server.send(signal.SIGTERM)
+                    wait_until(lambda: envoy.stats("cluster.virtrpcd.")["membership_healthy"] == 0, "Envoy to hear that it goes down")
+                    assert (await client.get_job(job_id=followed.job_id)).state == t.JOB_STATE_RUNNING
                 assert (await followed.wait()).state == t.JOB_STATE_SUCCEEDED
         assert server.wait() == 0
 

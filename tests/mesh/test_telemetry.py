@@ -62,8 +62,11 @@ def test_a_scrape_beside_envoy_has_what_went_through_it(before: Envoy, watched: 
     """Calls that came by Envoy are counted as any others, and the guests' statistics are there."""
     JsonCall(before.address, "QueryService/GetDomain", {"domain": {"name": "guest-2"}}).answer()
     url = next(line.removeprefix(ADDRESS) for line in watched.log.splitlines() if line.startswith(ADDRESS))
-    with urllib.request.urlopen(url) as answer:
-        scrape = Scrape(answer.read().decode())
+
+    def values(name: str, **labels: str) -> list[float]:
+        with urllib.request.urlopen(url) as answer:
+            return Scrape(answer.read().decode()).values(name, **labels)
+
     method = "virtrpc.v1.QueryService/GetDomain"
-    assert scrape.value("rpc_server_call_duration_seconds_count", rpc_method=method, rpc_response_status_code="OK") == 1
-    assert scrape.value("libvirt_domain_info_cpu_time_seconds_total", domain="guest-2") > 0
+    assert values("rpc_server_call_duration_seconds_count", rpc_method=method, rpc_response_status_code="OK") == [1]
+    wait_until(lambda: sum(values("libvirt_domain_info_cpu_time_seconds_total", domain="guest-2")) > 0, "the guest to be sampled")

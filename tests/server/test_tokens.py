@@ -223,7 +223,7 @@ async def test_a_token_is_taken_until_it_ends(provider: Provider, tmp_path: Path
 async def test_a_stream_ends_with_its_token(provider: Provider, tmp_path: Path) -> None:
     """UNAUTHENTICATED, with a time to retry: a new token may be there by then."""
     async with serving(tmp_path, **settings(provider)) as who, unix(who) as opened:
-        stream = stub(opened).WatchDomains(Watch(), metadata=bearing(provider.token(exp=time.time() + 1)))
+        stream = stub(opened).WatchDomains(Watch(), metadata=bearing(provider.token(exp=time.time() + 4)))
 
         async def to_its_end() -> None:
             async for _ in stream:
