@@ -11,6 +11,9 @@ from virtrpc_drivers.errors import DriverError, Fault, Reason
 from virtrpc_drivers.libvirt import connections
 from virtrpc_drivers.libvirt.connections import Lane, Lanes
 
+BRIEF = 0.5
+"""Seconds: enough for a thread to begin on a machine that is busy."""
+
 
 class Connection:
     """As much of a connection as a lane looks at."""
@@ -54,19 +57,20 @@ async def turns(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_a_lane_keeps_its_cap_and_order() -> None:
+@pytest.mark.parametrize("cap", [1, 2])
+async def test_a_lane_keeps_its_cap_and_order(cap: int) -> None:
     """No more than the cap at once; who waits is served in order of arrival."""
     host = Host()
-    lane = Lane("test", host.open, cap=2, patience=30)
-    running = [asyncio.ensure_future(lane.call(host.hang)) for _ in range(2)]
+    lane = Lane("test", host.open, cap=cap, patience=30)
+    running = [asyncio.ensure_future(lane.call(host.hang)) for _ in range(cap)]
     order: list[int] = []
     waiting = [asyncio.ensure_future(lane.call(lambda _, number=number: order.append(number))) for number in range(5)]  # type: ignore[misc]
     await asyncio.sleep(0.02)
     assert order == []
     host.let_go.set()
     await asyncio.gather(*running, *waiting)
-    assert order[0] == 0
-    assert sorted(order) == list(range(5))
+    # Two that are served at once may come to it in either order.
+    assert order == list(range(5)) if cap == 1 else sorted(order) == list(range(5))
     assert len(host.opened) == 1
 
 
@@ -99,7 +103,7 @@ async def test_an_abandoned_call_holds_no_place() -> None:
     host = Host()
     lane = Lane("test", host.open, cap=1, patience=30)
     with pytest.raises(TimeoutError):
-        await lane.bounded(host.hang, 0.02)
+        await lane.bounded(host.hang, BRIEF)
     assert lane.stuck == 1
     assert await lane.call(lambda _: "answer") == "answer"
     host.let_go.set()
@@ -167,7 +171,7 @@ async def test_a_host_that_is_down_refuses_at_once() -> None:
 
 async def test_an_opening_that_hangs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call fails when its connection does not open in time, and never are two openings of one link out."""
-    monkeypatch.setattr(connections, "OPEN_SECONDS", 0.02)
+    monkeypatch.setattr(connections, "OPEN_SECONDS", BRIEF)
     host = Host()
     begun: list[int] = []
 

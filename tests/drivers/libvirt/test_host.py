@@ -130,7 +130,7 @@ async def test_a_failed_introduction_leaves_no_connection(failing: Callable[[], 
 async def test_an_introduction_that_hangs_is_let_go_when_it_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection is in use until then: it is not closed under the call, and not forgotten either."""
     async with scene(monkeypatch) as made:
-        monkeypatch.setattr(host_module, "OPEN_SECONDS", 0.02)
+        monkeypatch.setattr(host_module, "OPEN_SECONDS", 0.5)
         returns = threading.Event()
         made.introduce = lambda: hang(returns)
         assert (await made.notices.until(HostDown)).fault.message == "the hypervisor does not say what it is"
