@@ -28,7 +28,7 @@ from virtrpc.v1 import query_pb2, query_pb2_grpc
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from virtrpc_server.main import main; main()"]
-GUARD_SECONDS = 30
+GUARD_SECONDS = 90
 LISTENING, UNCONNECTED = "0A", "07"
 
 
