@@ -31,9 +31,11 @@ from virtrpc_drivers.sim.options import SimOptions
 from virtrpc_server.app import App
 from virtrpc_server.contract import METHODS, waits_for
 from virtrpc_server.errors import STATUS
-from virtrpc_server.identity_settings import JwtSettings, TlsSettings
 from virtrpc_server.main import cli as server_program
-from virtrpc_server.settings import HostSettings, LimitSettings, Settings, load
+from virtrpc_server.settings import Settings, load
+from virtrpc_server.settings.hosts import HostSettings
+from virtrpc_server.settings.identity import JwtSettings, TlsSettings
+from virtrpc_server.settings.limits import LimitSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

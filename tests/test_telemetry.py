@@ -11,7 +11,7 @@ from typing import Any
 from tests.beds.certificates import Authority
 from tests.beds.watched import Scrape, watched
 from tests.test_docs import ROOT, tables
-from virtrpc_server.identity_settings import TlsSettings
+from virtrpc_server.settings.identity import TlsSettings
 from virtrpc_server.telemetry.collecting import CATALOG
 
 DASHBOARD = ROOT / "server/grafana/virtrpc.json"

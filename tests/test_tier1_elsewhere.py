@@ -16,7 +16,8 @@ from virtrpc_drivers.sim.driver import SimDriver
 from virtrpc_drivers.sim.hypervisor import SimHypervisor
 from virtrpc_drivers.sim.options import from_uri
 from virtrpc_server.app import App
-from virtrpc_server.settings import HostSettings, Settings
+from virtrpc_server.settings import Settings
+from virtrpc_server.settings.hosts import HostSettings
 
 GUARD = 60.0
 EXTERNAL = "<domainsnapshot><name>outside</name><memory snapshot='external' file='/var/lib/libvirt/outside.mem'/></domainsnapshot>"

@@ -28,7 +28,8 @@ from virtrpc_server.policy.decisions import Decisions
 from virtrpc_server.policy.job_sight import JobSight
 from virtrpc_server.policy.sight import Sight
 from virtrpc_server.query import QueryService
-from virtrpc_server.settings import HostSettings, Settings
+from virtrpc_server.settings import Settings
+from virtrpc_server.settings.hosts import HostSettings
 from virtrpc_server.slow import SlowReads
 from virtrpc_server.snapshot import SnapshotService
 from virtrpc_server.store import MemoryStore, Store

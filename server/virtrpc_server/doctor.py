@@ -25,7 +25,8 @@ from virtrpc_drivers.proxy import ProcessDriver
 from virtrpc_drivers.values import Group
 from virtrpc_server.admin import IN_PROCESS, MODULAR, AdminError, Daemon, Pool, daemons
 from virtrpc_server.budgets import BESIDE, ROOM, Budget, enough_workers
-from virtrpc_server.settings import HostSettings, Settings, shown
+from virtrpc_server.settings import Settings
+from virtrpc_server.settings.hosts import HostSettings, shown
 
 KVM_CREATE_VM = 0xAE01
 CONNECT_SECONDS = 20.0

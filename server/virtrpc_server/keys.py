@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import jwt
 
-from virtrpc_server.schema import ConfigurationError
+from virtrpc_server.settings.schema import ConfigurationError
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from virtrpc_server.caller import Call
 from virtrpc_server.errors import too_much
-from virtrpc_server.settings import LimitSettings
+from virtrpc_server.settings.limits import LimitSettings
 
 HEALTH = "grpc.health.v1.Health"
 """Never refused: a mesh that hears no answer from it throws the server out, and with it every other caller."""

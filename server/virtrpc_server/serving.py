@@ -14,7 +14,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from virtrpc_server.exits import EXIT_FAILED, EXIT_USAGE, complain
-from virtrpc_server.settings import ConfigurationError, Settings
+from virtrpc_server.settings import Settings
+from virtrpc_server.settings.schema import ConfigurationError
 from virtrpc_server.telemetry import logs
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from virtrpc_server.identity_settings import TlsSettings
-from virtrpc_server.schema import ConfigurationError
+from virtrpc_server.settings.identity import TlsSettings
+from virtrpc_server.settings.schema import ConfigurationError
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from typing import Any
 import jwt
 
 from virtrpc_server.errors import NotYet, Refusal, refuse
-from virtrpc_server.identity_settings import JwtSettings
 from virtrpc_server.keys import KeyFile, Keys, KeyUrl
+from virtrpc_server.settings.identity import JwtSettings
 
 HEADER = "authorization"
 MAX_TOKEN = 12 << 10

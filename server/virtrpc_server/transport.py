@@ -17,7 +17,8 @@ from grpc_reflection.v1alpha import reflection
 from virtrpc_server.contract import SERVICE_NAMES
 from virtrpc_server.guard import Guard
 from virtrpc_server.health import Health
-from virtrpc_server.settings import LimitSettings, plaintext, split_address
+from virtrpc_server.settings.addresses import plaintext, split_address
+from virtrpc_server.settings.limits import LimitSettings
 from virtrpc_server.tls import Tls
 from virtrpc_server.unix_socket import Access, ListenError, UnixSocket
 

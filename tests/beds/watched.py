@@ -18,7 +18,8 @@ from virtrpc_drivers.sim.driver import SimDriver
 from virtrpc_drivers.sim.hypervisor import SimHypervisor
 from virtrpc_drivers.sim.options import from_uri
 from virtrpc_server.app import App
-from virtrpc_server.settings import HostSettings, Settings
+from virtrpc_server.settings import Settings
+from virtrpc_server.settings.hosts import HostSettings
 
 SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -13,7 +13,8 @@ import pytest
 
 from tests.image.manifests import CONFIG, HOME, KUSTOMIZATION, PROBES, documents, mounts, owner, pod, server
 from virtrpc_server.contract import SERVICE_NAMES
-from virtrpc_server.settings import load, split_address
+from virtrpc_server.settings import load
+from virtrpc_server.settings.addresses import split_address
 from virtrpc_server.transport import ENDING_SECONDS, HANDLERS_SECONDS
 
 VERSION = "1.37"

@@ -19,7 +19,8 @@ from virtrpc_drivers.sim.options import from_uri
 from virtrpc_drivers.sim.xmldoc import Document
 from virtrpc_server.core import Core
 from virtrpc_server.records import Job
-from virtrpc_server.settings import HostSettings, Settings
+from virtrpc_server.settings import Settings
+from virtrpc_server.settings.hosts import HostSettings
 
 AUDIT_SECONDS = 20.0
 SAMPLE_SECONDS = 5.0

@@ -25,7 +25,8 @@ from virtrpc_server.policy.decisions import Decisions
 from virtrpc_server.policy.engine import Policy
 from virtrpc_server.policy.labels import LABELS_URI
 from virtrpc_server.policy.rules import parse
-from virtrpc_server.settings import HostSettings, Settings
+from virtrpc_server.settings import Settings
+from virtrpc_server.settings.hosts import HostSettings
 from virtrpc_server.transport import Transport
 
 ROLES = """

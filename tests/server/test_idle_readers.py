@@ -23,7 +23,8 @@ from virtrpc_drivers.sim.hypervisor import SimHypervisor
 from virtrpc_drivers.sim.options import from_uri
 from virtrpc_server import guard
 from virtrpc_server.core import Core
-from virtrpc_server.settings import HostSettings, Settings
+from virtrpc_server.settings import Settings
+from virtrpc_server.settings.hosts import HostSettings
 from virtrpc_server.transport import Transport
 
 JOBS = 10

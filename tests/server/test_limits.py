@@ -22,7 +22,7 @@ from virtrpc_server.caller import Call, Caller, Way
 from virtrpc_server.errors import NotYet, Refusal
 from virtrpc_server.guard import Guard
 from virtrpc_server.limits import HEALTH, MAX_ACCOUNTS, Limits
-from virtrpc_server.settings import LimitSettings
+from virtrpc_server.settings.limits import LimitSettings
 from virtrpc_server.transport import Transport
 
 QUERY = "virtrpc.v1.QueryService"

@@ -12,8 +12,8 @@ from tests.beds.watched import SCRAPE, Scrape, watched
 from tests.server.world import until
 from virtrpc.errors import Cancelled, NotFound
 from virtrpc_drivers.protocol import StuckCalls
-from virtrpc_server.identity_settings import TlsSettings
 from virtrpc_server.settings import Settings
+from virtrpc_server.settings.identity import TlsSettings
 from virtrpc_server.telemetry import endpoint
 from virtrpc_server.telemetry.collecting import CATALOG
 from virtrpc_server.telemetry.points import Distribution, Family, Histogram, Kind, Labels, Metric, Point, head, text

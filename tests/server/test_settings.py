@@ -9,17 +9,11 @@ from typing import Any
 import pytest
 
 from virtrpc_server import settings as module
-from virtrpc_server.settings import (
-    ConfigurationError,
-    LimitSettings,
-    default_socket,
-    default_state_dir,
-    is_loopback,
-    load,
-    parse_host,
-    shown,
-    split_address,
-)
+from virtrpc_server.settings import default_socket, default_state_dir, load
+from virtrpc_server.settings.addresses import is_loopback, split_address
+from virtrpc_server.settings.hosts import parse_host, shown
+from virtrpc_server.settings.limits import LimitSettings
+from virtrpc_server.settings.schema import ConfigurationError
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,8 @@ from grpc import StatusCode, aio
 
 from tests.beds.certificates import DAY, SPIFFE_ID, Authority, Pair
 from tests.server.who import GUARD_SECONDS, GetDomain, Watch, ask, channel, serving, sessions, stub
-from virtrpc_server.identity_settings import TlsSettings
-from virtrpc_server.schema import ConfigurationError
+from virtrpc_server.settings.identity import TlsSettings
+from virtrpc_server.settings.schema import ConfigurationError
 from virtrpc_server.tls import Tls
 
 

@@ -31,7 +31,8 @@ from tests.beds.certificates import SPIFFE_ID, Certificates, make
 from tests.server.who import CHANNEL_OPTIONS, Metadata, Watch, Who, ask, channel, reason_of, serving, stub
 from tests.server.world import until
 from virtrpc_server.caller import Way
-from virtrpc_server.settings import ConfigurationError, load
+from virtrpc_server.settings import load
+from virtrpc_server.settings.schema import ConfigurationError
 
 ISSUER, AUDIENCE = "https://idp.example.org", "virtrpc"
 NAME = f"jwt:{ISSUER}#alice"

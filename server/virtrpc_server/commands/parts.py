@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from virtrpc_server.exits import EXIT_USAGE, complain
-from virtrpc_server.settings import DEFAULT_CONFIG, ConfigurationError, Settings, load
+from virtrpc_server.settings import DEFAULT_CONFIG, Settings, load
+from virtrpc_server.settings.schema import ConfigurationError
 
 ConfigOption = Annotated[
     Path | None,

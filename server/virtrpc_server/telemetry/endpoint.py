@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from virtrpc_server.settings import split_address
+from virtrpc_server.settings.addresses import split_address
 from virtrpc_server.telemetry.collecting import Collector
 from virtrpc_server.telemetry.points import Metric, head, text
 from virtrpc_server.unix_socket import ListenError

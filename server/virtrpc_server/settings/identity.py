@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from virtrpc_server.schema import Strict
+from virtrpc_server.settings.schema import Strict
 
 
 class TlsSettings(Strict):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
-import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -22,19 +19,15 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from virtrpc_drivers.errors import DriverError
-from virtrpc_drivers.sim.options import from_uri
-from virtrpc_server.identity_settings import JwtSettings, TlsSettings
-from virtrpc_server.schema import ConfigurationError as ConfigurationError
-from virtrpc_server.schema import Strict
+from virtrpc_server.settings.addresses import is_loopback, plaintext, split_address
+from virtrpc_server.settings.hosts import DEFAULT_HOST, DEFAULT_URI, HostSettings, embed_root, read_hosts
+from virtrpc_server.settings.identity import JwtSettings, TlsSettings
+from virtrpc_server.settings.limits import LimitSettings, read_limits
+from virtrpc_server.settings.schema import ConfigurationError, absolute, read_list
 
 DEFAULT_CONFIG = Path("/etc/virtrpc/virtrpcd.toml")
 ROOTS_STATE_DIR = Path("/var/lib/virtrpc")
-DEFAULT_HOST = "local"
-DEFAULT_URI = "qemu:///system"
 
-_NAMED_HOST = re.compile(r"([A-Za-z0-9._-]+)=(.+)", re.DOTALL)
-_HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SCHEME = re.compile(r"[a-z][a-z0-9]*(\+[a-z0-9]+)?")
 
 
@@ -55,140 +48,6 @@ def default_state_dir() -> Path:
         return ROOTS_STATE_DIR
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of "host:port" or "[ipv6]:port". Raises ValueError."""
-    host, colon, port = address.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    if not colon or not bare or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535 or (":" in bare and bare == host):
-        raise ValueError(f"expected HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051, not {address!r}")
-    return bare, int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address. Names other than "localhost" may resolve to anything: they are not."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host.lower() == "localhost"
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
-
-
-def plaintext(listen: str) -> str:
-    """Why a server does not listen on a TCP address where nobody says who it is, and what to do."""
-    who = "every user of this machine" if is_loopback(split_address(listen)[0]) else "whoever reaches it"
-    ways = "use the Unix socket, or set tls.client_ca, or jwt, or insecure if that is meant"
-    return f"at {listen} nobody says who it is, and {who} would command the hypervisors: {ways}"
-
-
-def shown(uri: str) -> str:
-    """A URI without its password, for people and logs."""
-    parts = urlsplit(uri)
-    user, at, place = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{place}")) if ":" in user else uri
-
-
-class HostSettings(Strict):
-    """One host. `migrations` and `saves` run at once; `workers` overrides what the daemon says it guarantees."""
-
-    name: str = DEFAULT_HOST
-    uri: str
-    read_only: bool = False
-    path_roots: tuple[Path, ...] | None = None
-    """Directories below which file paths in requests must resolve; None means the server's."""
-    migration_uri: str = ""
-    """How other hosts' daemons reach this one, where that is not `uri`."""
-    migrations: int = Field(default=4, ge=1)
-    saves: int = Field(default=4, ge=1)
-    workers: int | None = Field(default=None, ge=1)
-    audit_seconds: float = Field(default=60.0, gt=0)
-    sample_seconds: float = Field(default=1.0, gt=0)
-
-    @field_validator("name")
-    @classmethod
-    def _check_name(cls, name: str) -> str:
-        if not _HOST_NAME.fullmatch(name):
-            raise ValueError(f"expected up to 64 letters, digits, dots, dashes and underscores, not {name!r}")
-        return name
-
-    @field_validator("uri")
-    @classmethod
-    def _check_uri(cls, uri: str) -> str:
-        if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", uri) or re.search(r"\s", uri):
-            raise ValueError("expected a libvirt URI, such as qemu:///system")
-        if uri.startswith("sim:"):
-            try:
-                from_uri(uri)
-            except DriverError as error:
-                raise ValueError(error.fault.message) from None
-        return uri
-
-    @field_validator("path_roots")
-    @classmethod
-    def _check_roots(cls, roots: tuple[Path, ...] | None) -> tuple[Path, ...] | None:
-        return roots if roots is None else _absolute(roots)
-
-
-def _absolute(roots: tuple[Path, ...]) -> tuple[Path, ...]:
-    for root in roots:
-        if not root.is_absolute() or ".." in root.parts:
-            raise ValueError(f"expected absolute directories without .., not {root}")
-    return roots
-
-
-def parse_host(text: str) -> dict[str, str]:
-    """NAME=URI, or a URI alone for the host "local". A URI may hold an = of its own."""
-    named = _NAMED_HOST.fullmatch(text)
-    return {"name": named[1], "uri": named[2]} if named else {"name": DEFAULT_HOST, "uri": text}
-
-
-def _read_hosts(value: Any) -> Any:
-    """A list of tables or of NAME=URI; as one text (the environment) JSON, or NAME=URI separated by blanks."""
-    if isinstance(value, str):
-        value = _read_list(value)
-    if isinstance(value, list | tuple):
-        return [parse_host(item) if isinstance(item, str) else item for item in value]
-    return value
-
-
-def _read_list(value: Any) -> Any:
-    """A list; as one text (the environment) JSON, or items separated by blanks."""
-    if not isinstance(value, str):
-        return value
-    if not value.lstrip().startswith("["):
-        return value.split()
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"expected a JSON list, or items separated by blanks: {error}") from None
-
-
-class LimitSettings(Strict):
-    """What one caller may have, and the server take. 0 is no limit."""
-
-    calls_per_second: float = Field(default=2_000.0, ge=0)
-    burst: int = Field(default=10_000, ge=1)
-    """Calls that may come at once after a silence."""
-    streams: int = Field(default=10_000, ge=0)
-    jobs: int = Field(default=5_000, ge=0)
-    connections: int = Field(default=10_000, ge=0)
-    """All callers', on each of the sockets."""
-    message_bytes: int = Field(default=4 << 20, ge=2 << 20, le=64 << 20)
-    """Of one request, unpacked."""
-
-
-def _read_limits(value: Any) -> Any:
-    """A table; as a list (flags) or one text (the environment) NAME=NUMBER, or JSON."""
-    if isinstance(value, str):
-        value = json.loads(value) if value.lstrip().startswith("{") else value.split()
-    if isinstance(value, list | tuple):
-        pairs = [item.partition("=") for item in value]
-        if not all(equals for _, equals, _ in pairs):
-            raise ValueError("expected NAME=NUMBER, such as jobs=100")
-        return {name: number for name, _, number in pairs}
-    return value
-
-
 class Settings(BaseSettings):
     """All settings of `virtrpcd`. Made by `load`."""
 
@@ -196,7 +55,7 @@ class Settings(BaseSettings):
         env_prefix="VIRTRPC_", env_nested_delimiter="_", env_nested_max_split=1, extra="forbid", frozen=True, env_ignore_empty=True
     )
 
-    hosts: Annotated[tuple[HostSettings, ...], NoDecode, BeforeValidator(_read_hosts)] = (HostSettings(name=DEFAULT_HOST, uri=DEFAULT_URI),)
+    hosts: Annotated[tuple[HostSettings, ...], NoDecode, BeforeValidator(read_hosts)] = (HostSettings(name=DEFAULT_HOST, uri=DEFAULT_URI),)
     socket: Path = Field(default_factory=default_socket)
     """The Unix socket to listen on."""
     socket_mode: str = "0600"
@@ -211,7 +70,7 @@ class Settings(BaseSettings):
     """TLS at `listen`, and which clients' certificates count."""
     jwt: JwtSettings | None = None
     """Bearer tokens, and who signs them."""
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_read_list)] = ()
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_list)] = ()
     """Callers, by name, that say in x-forwarded-client-cert for whom they call."""
     policy: Path | None = None
     """A file of rules, or a directory of them: who may do what. Without it the Unix socket's callers may do everything, certified ones nothing."""
@@ -227,11 +86,11 @@ class Settings(BaseSettings):
     """How long finished jobs are kept. One with a request_id is kept for an hour at least."""
     history_jobs: int = Field(default=10_000, ge=0)
     """How many finished jobs are kept, those of the last hour with a request_id aside: about 3.6 KB of memory each."""
-    path_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_read_list)] = (Path("/var/lib/libvirt"),)
+    path_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(read_list)] = (Path("/var/lib/libvirt"),)
     """Directories below which file paths in requests must resolve, unless a host has its own."""
-    migration_schemes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_read_list)] = ("qemu+tls", "qemu+tcp", "xen+tls", "xen+tcp")
+    migration_schemes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_list)] = ("qemu+tls", "qemu+tcp", "xen+tls", "xen+tcp")
     """Schemes with transports that a migration's destination URI may have. ssh is not among them: the daemon would run a program as root."""
-    limits: Annotated[LimitSettings, NoDecode, BeforeValidator(_read_limits)] = Field(default_factory=LimitSettings)
+    limits: Annotated[LimitSettings, NoDecode, BeforeValidator(read_limits)] = Field(default_factory=LimitSettings)
     """What one caller may have."""
     audit_log: str = "auto"
     """Where audit lines go: a path, stderr, none, or auto: audit.log in `state_dir` where the server listens on a TCP address or has a policy."""
@@ -283,7 +142,7 @@ class Settings(BaseSettings):
     @field_validator("path_roots")
     @classmethod
     def _check_roots(cls, roots: tuple[Path, ...]) -> tuple[Path, ...]:
-        return _absolute(roots)
+        return absolute(roots)
 
     @field_validator("migration_schemes")
     @classmethod
@@ -311,7 +170,7 @@ class Settings(BaseSettings):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two hosts are called {name!r}: names must differ")
-        roots = [_embed_root(host.uri) for host in hosts if _embed_root(host.uri) is not None]
+        roots = [embed_root(host.uri) for host in hosts if embed_root(host.uri) is not None]
         if len(set(roots)) < len(roots):
             raise ValueError("two hosts embed a hypervisor in the same root: one process at a time can have it")
         return hosts
@@ -381,13 +240,6 @@ class Settings(BaseSettings):
     def roots_of(self, host: HostSettings) -> tuple[str, ...]:
         """The directories below which file paths in requests to this host must resolve."""
         return tuple(str(root) for root in (self.path_roots if host.path_roots is None else host.path_roots))
-
-
-def _embed_root(uri: str) -> str | None:
-    parts = urlsplit(uri)
-    if parts.path != "/embed":
-        return None
-    return os.path.normpath((parse_qs(parts.query).get("root") or [""])[0])
 
 
 def load(flags: Mapping[str, Any] | None = None, config: Path | None = None) -> Settings:
