@@ -19,14 +19,14 @@ from virtrpc_server.domains import Entry
 from virtrpc_server.errors import Refusal
 from virtrpc_server.fingerprints import fingerprint, is_sealed, sealed
 from virtrpc_server.heartbeats import Heartbeats
-from virtrpc_server.jobs import DEFAULT_WAIT_LIMIT, Jobs, Order
+from virtrpc_server.jobs import Jobs
 from virtrpc_server.listening import Listener
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.orders.common import invalid
 from virtrpc_server.policy.job_sight import JobSight
 from virtrpc_server.policy.labels import NONE, Labels
 from virtrpc_server.policy.leave import Leave, Roots, nowhere
-from virtrpc_server.records import Job, OnDisconnect, Origin
+from virtrpc_server.records import DEFAULT_WAIT_LIMIT, Job, OnDisconnect, Order, Origin
 from virtrpc_server.specs.site import Place, site_of_host
 from virtrpc_server.verbs import ASKING, ASKING_RUN_LIMIT
 

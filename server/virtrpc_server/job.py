@@ -11,7 +11,7 @@ from grpc import aio
 from virtrpc.v1 import job_pb2, job_pb2_grpc, types_pb2
 from virtrpc_server.acceptance import Acceptance, Context
 from virtrpc_server.job_filter import job_filter, job_ids, newest_first
-from virtrpc_server.jobs import CancelOutcome, Jobs
+from virtrpc_server.jobs import Jobs
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.messages.common import enum_table
 from virtrpc_server.messages.hosts import unreachable_message
@@ -35,7 +35,7 @@ from virtrpc_server.orders import (
 )
 from virtrpc_server.paging import Key, Pager, Row
 from virtrpc_server.policy.job_sight import JobSight
-from virtrpc_server.records import Job
+from virtrpc_server.records import CancelOutcome, Job
 from virtrpc_server.slices import ROWS
 from virtrpc_server.steering import steer
 from virtrpc_server.tuning import tune, tuning_of

@@ -8,9 +8,7 @@ import secrets
 import time
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Protocol
 
 from virtrpc_drivers.operations import AnyOperation
@@ -25,8 +23,8 @@ from virtrpc_server.errors import RETRY_SECONDS, Refusal, not_yet, refuse, too_m
 from virtrpc_server.feed import Feed
 from virtrpc_server.history import DEFAULT_RETENTION, History, Retention
 from virtrpc_server.hosts import Freshness, Host, Hosts
-from virtrpc_server.listening import Followed, Listener, Past
-from virtrpc_server.records import NO_ORIGIN, CancelReason, Holder, Job, JobState, OnDisconnect, Origin, WaitingFor, number_of
+from virtrpc_server.listening import Listener, Past, end_of, follow
+from virtrpc_server.records import CancelOutcome, CancelReason, Holder, Job, JobState, OnDisconnect, Order, WaitingFor, number_of
 from virtrpc_server.recovery import Revived
 from virtrpc_server.running import Run
 from virtrpc_server.serialised import Serialised
@@ -40,44 +38,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DEFAULT_WAIT_LIMIT = 30.0
-FOLLOWER_SECONDS = 0.001
-"""How long those who follow a job wait, for each of them, between two of its forms; its end comes at once."""
-SHORTEST_PAUSE = 0.02
 FORGET_SECONDS = 60.0
 """How often what has become too old is looked for."""
 STORING_SECONDS = 1.0
 """How long a drain waits for the store to take what was accepted just before."""
-
-
-class CancelOutcome(StrEnum):
-    """What a cancel could do at once."""
-
-    WITHDRAWN = "withdrawn"
-    ABORTING = "aborting"
-    NOT_ABORTABLE = "not_abortable"
-    ALREADY_FINISHED = "already_finished"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What a caller asks for. Limits in seconds; `run_limit` None is no limit."""
-
-    host: str
-    operation: AnyOperation
-    name: str
-    generation: int | None = None
-    owner: str = ""
-    origin: Origin = NO_ORIGIN
-    request_id: str = ""
-    on_disconnect: OnDisconnect = OnDisconnect.WITHDRAW
-    wait_limit: float = DEFAULT_WAIT_LIMIT
-    run_limit: float | None = None
-    destination_host: str = ""
-    labels: tuple[tuple[str, str], ...] = ()
-    """The domain's, as this order leaves them."""
-    fingerprint: str = ""
-    """A hash of the request without its clocks and on_disconnect: what a repeated request_id must match. See fingerprints.py."""
 
 
 class Ends(Protocol):
@@ -327,45 +291,21 @@ class Jobs:
     def watch(self, job_id: str, silence: float | None = None) -> AsyncIterator[Job]:
         """As `follow`, for who has no say in whether the job goes on. Raises Refusal (JOB_NOT_FOUND)."""
         run = self._runs.get(job_id)
-        return self.follow(run if run is not None else Past(self.known(job_id)), silence)
+        return follow(run if run is not None else Past(self.known(job_id)), self.feed.news, silence)
 
     async def over(self, job_id: str) -> None:
         """Wait until a job has told its end; at once where there is none."""
         run = self._runs.get(job_id)
         if run is not None:
-            async for _ in self.follow(run):
+            async for _ in follow(run, self.feed.news):
                 pass
-
-    async def follow(self, run: Followed, silence: float | None = None) -> AsyncIterator[Job]:
-        """A stored job's present form, then each later one that the caller is quick enough to see; the final one is last.
-
-        After `silence` seconds without a later one the present form comes again. However slow the caller is: the run keeps what it told
-        last, also when the list of finished jobs has forgotten it.
-        """
-        seen, topics = 0, (run.job.id, _end_of(run.job.id))
-        while (job := run.told) is not None:
-            if job.revision > seen:
-                seen = job.revision
-                yield job
-                await self._pace(run)
-            elif job.finished:
-                return
-            elif not await self.feed.news.wait_for(topics, silence):
-                yield job
-
-    async def _pace(self, run: Followed) -> None:
-        # A thousand followers of a job that reports ten times a second are ten thousand messages a second, and leave no time for anything else.
-        end = _end_of(run.job.id)
-        pause = FOLLOWER_SECONDS * self.feed.news.waiting(end)
-        if pause >= SHORTEST_PAUSE and run.told is not None and not run.told.finished:
-            await self.feed.news.wait_for((end,), pause)
 
     def publish(self, job: Job) -> None:
         """Tell of a job's newest form; called by its run, once that is stored."""
         if self.feed.get(job.id) is None:
             insort(self._order, job.id)
         self.feed.put(job.id, job)
-        self.feed.news.announce((job.id, _end_of(job.id)) if job.finished else (job.id,))
+        self.feed.news.announce((job.id, end_of(job.id)) if job.finished else (job.id,))
 
     def report(self, host: str, report: Report) -> None:
         """A driver's report of a running call."""
@@ -408,18 +348,6 @@ class Jobs:
         for run in self._runs.values():
             run.spare(destroy)
 
-    def left(self, run: Followed, listener: Listener) -> None:
-        """A caller left before the job's end; a drain of the server is never a disconnect."""
-        run.listeners.discard(listener)
-        if self.draining or run.job.finished or not isinstance(run, Run):
-            return
-        others = {other.on_disconnect for other in run.listeners}
-        cancels = listener.on_disconnect is OnDisconnect.CANCEL and OnDisconnect.CANCEL not in others
-        wanted = run.listeners or run.job.detached
-        withdraws = listener.on_disconnect is OnDisconnect.WITHDRAW and run.job.state is JobState.QUEUED and not wanted
-        if cancels or withdraws:
-            self._stop(run, CancelReason.CALLER_LEFT)
-
     async def drain(self, limit: float) -> None:
         """Take no new jobs, leave queued ones to the next server or end them INTERRUPTED, wait at most `limit` seconds for running ones.
 
@@ -431,14 +359,11 @@ class Jobs:
             await asyncio.wait(beginning, timeout=min(limit, STORING_SECONDS))
         for run in list(self._runs.values()):
             if run.job.state is JobState.QUEUED and not run.park():
-                self._stop(run, CancelReason.DRAIN)
+                run.stop(CancelReason.DRAIN)
+                self.keep(run.tell())
         tasks = [run.task for run in self._runs.values() if run.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=limit)
-
-    def _stop(self, run: Run, reason: CancelReason) -> None:
-        run.stop(reason)
-        self.keep(run.tell())
 
     async def close(self) -> None:
         """Abandon what is still out; the hypervisor goes on with it."""
@@ -494,10 +419,6 @@ class Jobs:
     def _forget_request(self, job: Job) -> None:
         if self._requests.get((job.owner, job.request_id)) == job.id:
             del self._requests[job.owner, job.request_id]
-
-
-def _end_of(job_id: str) -> Hashable:
-    return ("end", job_id)
 
 
 def first_id(microseconds: int) -> str:

@@ -15,6 +15,8 @@ from virtrpc_server.domains import Entry, Observed, Stats
 from virtrpc_server.progress import Progress
 from virtrpc_server.samples import NO_SAMPLES, Samples
 
+DEFAULT_WAIT_LIMIT = 30.0
+
 
 class JobState(StrEnum):
     """Where a job stands; all but the first two are final."""
@@ -59,6 +61,15 @@ class CancelReason(StrEnum):
     """Somebody else aborted it at the hypervisor."""
 
 
+class CancelOutcome(StrEnum):
+    """What a cancel could do at once."""
+
+    WITHDRAWN = "withdrawn"
+    ABORTING = "aborting"
+    NOT_ABORTABLE = "not_abortable"
+    ALREADY_FINISHED = "already_finished"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """An error in the contract's words: `reason` is an ErrorReason without its prefix; its status follows from the error table."""
@@ -98,6 +109,27 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 NO_ORIGIN = Origin()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a caller asks for. Limits in seconds; `run_limit` None is no limit."""
+
+    host: str
+    operation: AnyOperation
+    name: str
+    generation: int | None = None
+    owner: str = ""
+    origin: Origin = NO_ORIGIN
+    request_id: str = ""
+    on_disconnect: OnDisconnect = OnDisconnect.WITHDRAW
+    wait_limit: float = DEFAULT_WAIT_LIMIT
+    run_limit: float | None = None
+    destination_host: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    """The domain's, as this order leaves them."""
+    fingerprint: str = ""
+    """A hash of the request without its clocks and on_disconnect: what a repeated request_id must match. See fingerprints.py."""
 
 
 class Job(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -20,7 +20,7 @@ from virtrpc_drivers.migration import Step
 from virtrpc_drivers.operations import AnyOperation, Migrate
 from virtrpc_drivers.protocol import Call, Report
 from virtrpc_drivers.values import Phase, Slot
-from virtrpc_server import schedule, starting, tracing, verbs
+from virtrpc_server import reporting, schedule, starting, tracing, verbs
 from virtrpc_server.calls import Lost, OutstandingCall, foreign_job_over
 from virtrpc_server.endings import Ending, Over, cut_off, failed, in_vain, preempted, stopped
 from virtrpc_server.errors import problem_of
@@ -28,9 +28,7 @@ from virtrpc_server.hosts import Freshness, Host
 from virtrpc_server.judging import Judge
 from virtrpc_server.places import Places
 from virtrpc_server.policy.labels import labels_of
-from virtrpc_server.progress import Progress
 from virtrpc_server.records import CancelReason, Holder, Job, JobState, Problem, WaitingFor, domain_kept, operation_kept
-from virtrpc_server.samples import Sample
 from virtrpc_server.slots import Slots, Ticket
 from virtrpc_server.telemetry import logs
 from virtrpc_server.telling import Telling
@@ -43,11 +41,6 @@ log = logging.getLogger(__name__)
 
 DATED_SECONDS = 5.0
 """How long after the time that is stored for it a call may be sent."""
-NOT_NOW = {
-    Phase.MIGRATION_POST_COPY: "the guest runs at the destination and fetches its memory from here: to stop now would lose it",
-    Phase.MIGRATION_FINISH: "the destination is taking over",
-}
-"""Why a migration cannot be stopped now."""
 
 
 class Run:
@@ -162,22 +155,9 @@ class Run:
             self._places.release_call()
         if self.job.finished:
             return
-        changes: dict[str, Any] = {}
-        if report.stamp is not None:
-            changes["progress"] = Progress.after(self.job.progress, report)
-        if report.backup is not None:
-            changes["backup"] = report.backup
-        changes |= schedule.read(self.job, report)
-        kept = len(self.job.samples.kept)
-        if report.stamp is not None:
-            changes["samples"] = self.job.samples.after(Sample(report.phase, changes["progress"], changes.get("migration")))
+        changes, kept = reporting.news(self.job, report), len(self.job.samples.kept)
         if self._out is not None and report.phase is Phase.MIGRATION_POST_COPY and report.stamp is not None:
             self._out.shown_past_stopping()
-        if report.abortable is not None and report.abortable != self.job.abortable:
-            changes["abortable"] = report.abortable
-            changes["abort_reason"] = "" if report.abortable else NOT_NOW.get(report.phase, "the hypervisor cannot abort it in this phase")
-        if self.job.phase not in (report.phase, Phase.ABORTING):
-            changes["phase"] = report.phase
         if changes:
             self._record.change(**changes)
             self._record.publish()

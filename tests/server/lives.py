@@ -18,9 +18,9 @@ from virtrpc_server.budgets import Budgets
 from virtrpc_server.domains import Domains, Entry
 from virtrpc_server.history import DEFAULT_RETENTION, Retention
 from virtrpc_server.hosts import Host, HostConfig, Hosts
-from virtrpc_server.jobs import Jobs, Order
+from virtrpc_server.jobs import Jobs
 from virtrpc_server.listening import Listener
-from virtrpc_server.records import Job, JobState
+from virtrpc_server.records import Job, JobState, Order
 from virtrpc_server.store import MemoryStore
 
 

@@ -15,9 +15,9 @@ from virtrpc_drivers.protocol import Call, Report
 from virtrpc_drivers.values import Outcome, Phase, Slot, VerbSupport
 from virtrpc_server.domains import Domains
 from virtrpc_server.hosts import Host, HostConfig, Hosts
-from virtrpc_server.jobs import Jobs, Order
+from virtrpc_server.jobs import Jobs
 from virtrpc_server.listening import Listener
-from virtrpc_server.records import JobState, WaitingFor
+from virtrpc_server.records import JobState, Order, WaitingFor
 from virtrpc_server.store import MemoryStore
 
 

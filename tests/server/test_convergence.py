@@ -15,9 +15,8 @@ from virtrpc_drivers.values import Phase, State
 from virtrpc_server.calls import LOST_SECONDS
 from virtrpc_server.convergence import Convergence
 from virtrpc_server.errors import Refusal
-from virtrpc_server.jobs import CancelOutcome
 from virtrpc_server.listening import Listener
-from virtrpc_server.records import CancelReason, Job, JobState
+from virtrpc_server.records import CancelOutcome, CancelReason, Job, JobState
 from virtrpc_server.tuning import tune
 
 MIB = 1 << 20

@@ -8,9 +8,8 @@ from tests.server.world import World, until, virtual
 from virtrpc_drivers import operations as op
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.sim.faults import Rule
-from virtrpc_server.jobs import CancelOutcome
 from virtrpc_server.listening import Listener
-from virtrpc_server.records import JobState, WaitingFor
+from virtrpc_server.records import CancelOutcome, JobState, WaitingFor
 
 DAEMON = "sim://a/?domains=8&running=8&workers=5&lock_seconds=1"
 

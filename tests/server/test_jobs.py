@@ -17,8 +17,7 @@ from virtrpc_drivers.sim.faults import Rule
 from virtrpc_drivers.values import Phase
 from virtrpc_server.errors import Refusal
 from virtrpc_server.history import Retention
-from virtrpc_server.jobs import CancelOutcome
-from virtrpc_server.records import CancelReason, Job, JobState, OnDisconnect, WaitingFor
+from virtrpc_server.records import CancelOutcome, CancelReason, Job, JobState, OnDisconnect, WaitingFor
 from virtrpc_server.store import MemoryStore
 
 GIB = 1 << 30

@@ -15,8 +15,7 @@ from virtrpc_drivers.sim.faults import Rule
 from virtrpc_server.calls import LOST_SECONDS
 from virtrpc_server.history import Retention
 from virtrpc_server.hosts import Freshness
-from virtrpc_server.jobs import CancelOutcome
-from virtrpc_server.records import Job, JobState, OnDisconnect, WaitingFor
+from virtrpc_server.records import CancelOutcome, Job, JobState, OnDisconnect, WaitingFor
 from virtrpc_server.store import MemoryStore
 
 GIB = 1 << 30

@@ -21,8 +21,7 @@ from virtrpc_server import tracing
 from virtrpc_server.beginning import READING_SECONDS
 from virtrpc_server.errors import NotYet, Refusal
 from virtrpc_server.history import REQUEST_ID_SECONDS, History, Retention
-from virtrpc_server.jobs import CancelOutcome
-from virtrpc_server.records import CancelReason, Job, JobState, OnDisconnect, Problem, WaitingFor
+from virtrpc_server.records import CancelOutcome, CancelReason, Job, JobState, OnDisconnect, Problem, WaitingFor
 
 P = ParamSpec("P")
 T = TypeVar("T")
