@@ -7,7 +7,7 @@ import contextlib
 import random
 import ssl
 import struct
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import grpc
 import pytest
@@ -175,14 +175,19 @@ async def test_pings_and_settings_without_end(bed: Target) -> None:
 @by_both
 async def test_who_says_nothing_is_sent_away(bed: Target) -> None:
     """Hundreds of connections that say nothing, or the preface byte by byte, are closed by the server after its ten seconds."""
+    await hold_on(bed, lambda: bed.connect(preface=False), PREFACE * 1000)
+
+
+async def hold_on(bed: Target, connect: Callable[[], Awaitable[Connection]], signs: bytes) -> None:
+    """Twice as many connections as there may be say nothing, and as many these signs, one a second: all are closed by the server."""
 
     async def silent() -> None:
-        async with await bed.connect(preface=False) as connection:
+        async with await connect() as connection:
             await connection.closed(GUARD)
 
     async def slow() -> None:
-        async with await bed.connect(preface=False) as connection:
-            for sign in PREFACE * 1000:
+        async with await connect() as connection:
+            for sign in signs:
                 if not await connection.send(bytes([sign])):
                     return
                 await asyncio.sleep(1.0)
@@ -228,22 +233,7 @@ async def test_handshakes_that_fail(bed: Target) -> None:
 @by_tls
 async def test_handshakes_without_end(bed: Target) -> None:
     """Hundreds of connections that say nothing, or half a hello byte by byte, are closed by the server after its ten seconds."""
-
-    async def silent() -> None:
-        async with await Connection.to(bed.address, preface=False) as connection:
-            await connection.closed(GUARD)
-
-    async def slow() -> None:
-        async with await Connection.to(bed.address, preface=False) as connection:
-            for sign in HELLO + bytes(400):
-                if not await connection.send(bytes([sign])):
-                    return
-                await asyncio.sleep(1.0)
-
-    attacks = [asyncio.ensure_future(attack()) for attack in (silent, slow) for _ in range(2 * CONNECTIONS)]
-    async with bed.under():
-        await asyncio.wait_for(asyncio.gather(*attacks), GUARD)
-    await asyncio.to_thread(bed.assert_whole)
+    await hold_on(bed, lambda: Connection.to(bed.address, preface=False), HELLO + bytes(400))
 
 
 async def flood(address: str, calls: int) -> None:

@@ -55,11 +55,16 @@ async def test_without_a_right_to_be_there_nobody_gets_in(made: Certificates, tm
 
 
 def handshake(address: str, made: Certificates, which: str | None) -> bool:
-    """Whether a server goes on with a connection: with TLS 1.3 a client learns that when it reads."""
+    """Whether a server goes on with a connection of who has this certificate, or none."""
     context = ssl.create_default_context(cafile=made.ca)
     context.set_alpn_protocols(["h2"])
     if which is not None:
         context.load_cert_chain(getattr(made, which).certificate, getattr(made, which).key)
+    return answered(address, context)
+
+
+def answered(address: str, context: ssl.SSLContext) -> bool:
+    """Whether a server goes on with a connection: with TLS 1.3 a client learns that when it reads."""
     host, _, port = address.rpartition(":")
     with socket.create_connection((host, int(port)), 30) as plain:
         try:
@@ -95,13 +100,7 @@ def speaks(address: str, made: Certificates, version: ssl.TLSVersion) -> bool:
     context.load_cert_chain(made.client.certificate, made.client.key)
     context.options &= ~ssl.OP_NO_TLSv1_1
     context.maximum_version = version
-    host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), 30) as plain:
-        try:
-            with context.wrap_socket(plain, server_hostname=host) as wrapped:
-                return bool(wrapped.recv(1))
-        except (ssl.SSLError, ConnectionError):
-            return False
+    return answered(address, context)
 
 
 async def test_a_certificate_for_servers_is_no_clients(made: Certificates, tmp_path: Path) -> None:
