@@ -14,7 +14,7 @@ from virtrpc_drivers.errors import DriverError, Fault, Reason
 from virtrpc_drivers.forwarding import Forwarding
 from virtrpc_drivers.protocol import Deliver, DriverSettings, HostDown
 from virtrpc_drivers.sim import control
-from virtrpc_drivers.sim.driver import NOT_YET
+from virtrpc_drivers.sim.connection import NOT_YET
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
