@@ -256,8 +256,7 @@ def _order(
 
 def _origin() -> Origin:
     this = call.get()
-    caller = this.caller
-    return Origin(this.rpc, caller.way, caller.names if len(caller.names) > 1 else (), this.peer, this.reason)
+    return Origin(this.rpc, this.caller.way, this.caller.many_names, this.peer, this.reason)
 
 
 def _request_id(options: types_pb2.JobOptions) -> str:

@@ -15,7 +15,7 @@ import msgspec
 from grpc import StatusCode
 
 from virtrpc_server.audit_file import AuditFile, Sink
-from virtrpc_server.caller import Call
+from virtrpc_server.caller import Call, Identity
 from virtrpc_server.contract import CHANGING
 from virtrpc_server.errors import refuse, status_of
 from virtrpc_server.records import Job, JobState, Problem
@@ -27,6 +27,7 @@ HYPERVISORS = frozenset({"HYPERVISOR_UNAUTHENTICATED", "HYPERVISOR_PERMISSION_DE
 REPEAT_SECONDS = 10.0
 """Denials of one sort within so long are one line, and another that counts them."""
 MAX_SORTS = 1_000
+NO_DOMAIN = Identity("", "", "")
 CAUGHT_UP_SECONDS = 60.0
 """How much before the last line that was written a job may have ended whose line was not."""
 
@@ -122,10 +123,11 @@ class Audit:
             self._write(self._of(call, "call", "OK" if problem is None else problem.reason))
 
     def _of(self, call: Call, event: str, outcome: str) -> Line:
-        domain = call.domain
+        caller, domain = call.caller, call.domain or NO_DOMAIN
         return Line(
-            _stamp(self._clock()), event, call.rpc, outcome, call.caller.name, call.caller.way, _more(call.caller.names), call.peer,
-            *(("", "", "") if domain is None else (domain.host, domain.uuid, domain.name)),
+            time=_stamp(self._clock()), event=event, rpc=call.rpc, outcome=outcome,
+            caller=caller.name, way=caller.way, names=caller.many_names, peer=call.peer,
+            host=domain.host, uuid=domain.uuid, domain=domain.name,
             request_id=call.request_id, job_id=call.job_id, reason=call.reason,
         )  # fmt: skip
 
@@ -162,13 +164,15 @@ class Audit:
 
     def ended(self, job: Job) -> None:
         """A job is over, and that is stored."""
-        origin = job.origin
-        succeeded = job.state is JobState.SUCCEEDED
+        origin, problem = job.origin, job.problem
+        outcome = "OK" if job.state is JobState.SUCCEEDED else problem.reason if problem is not None else ""
         self._write(
             Line(
-                _stamp(job.ended or self._clock()), "job", origin.rpc or job.verb, "OK" if succeeded else job.problem.reason if job.problem else "",
-                job.owner, origin.way, origin.names, origin.peer, job.host, job.uuid, job.name, job.request_id, job.id, job.state,
-                job.may_still_apply, job.cancel_reason or "", origin.reason,
+                time=_stamp(job.ended or self._clock()), event="job", rpc=origin.rpc or job.verb, outcome=outcome,
+                caller=job.owner, way=origin.way, names=origin.names, peer=origin.peer,
+                host=job.host, uuid=job.uuid, domain=job.name,
+                request_id=job.request_id, job_id=job.id, job_state=job.state,
+                may_still_apply=job.may_still_apply, cancel_reason=job.cancel_reason or "", reason=origin.reason,
             )
         )  # fmt: skip
 
@@ -186,10 +190,6 @@ class Audit:
 
     def _write(self, line: Line) -> None:
         self._sink.write(msgspec.json.encode(line))
-
-
-def _more(names: tuple[str, ...]) -> tuple[str, ...]:
-    return names if len(names) > 1 else ()
 
 
 def _stamp(moment: float) -> str:

@@ -40,6 +40,11 @@ class Caller:
     until: float | None = field(default=None, compare=False)
     """When its token ends, as time.time() tells it. With another token it is the same caller still, and so it is by another way in."""
 
+    @property
+    def many_names(self) -> tuple[str, ...]:
+        """All names where there is more than the one; else none."""
+        return self.names if len(self.names) > 1 else ()
+
 
 BY_SOCKET = Caller("unix", Way.UNIX, ("unix",))
 NOBODY = Caller("tcp", Way.TCP, ("tcp",))

@@ -16,7 +16,6 @@ from virtrpc_drivers.protocol import Report
 from virtrpc_drivers.values import Group, Slot, VerbSupport
 from virtrpc_server import tracing, verbs
 from virtrpc_server.beginning import Beginning
-from virtrpc_server.caller import about_job
 from virtrpc_server.domains import Domains, Entry
 from virtrpc_server.endings import in_vain
 from virtrpc_server.errors import RETRY_SECONDS, Refusal, not_yet, refuse, too_much
@@ -276,7 +275,6 @@ class Jobs:
         job = self.feed.get(job_id)
         if job is None:
             raise not_found(job_id)
-        about_job(job.id, job.host, job.uuid, job.name)
         return job
 
     def ids(self) -> list[str]:
@@ -320,7 +318,6 @@ class Jobs:
         run = self._runs.get(job_id)
         if run is None:
             return self.known(job_id), CancelOutcome.ALREADY_FINISHED
-        about_job(job_id, run.job.host, run.job.uuid, run.job.name)
         outcome = CancelOutcome.ABORTING if run.job.abortable else CancelOutcome.NOT_ABORTABLE
         if run.job.finished:
             outcome = CancelOutcome.ALREADY_FINISHED

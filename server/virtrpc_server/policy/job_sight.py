@@ -9,7 +9,7 @@ from typing import TypeAlias
 import msgspec
 
 from virtrpc.v1 import types_pb2
-from virtrpc_server.caller import about, call
+from virtrpc_server.caller import about_job, call
 from virtrpc_server.endings import in_vain
 from virtrpc_server.jobs import Jobs, not_found
 from virtrpc_server.messages.jobs import JobBytes, job_bytes, job_bytes_for, job_message
@@ -37,9 +37,9 @@ class JobSight:
     def known(self, job_id: str) -> Job:
         """A job as it was last told. Raises Refusal (JOB_NOT_FOUND, JOURNAL_UNAVAILABLE)."""
         job = self._jobs.known(job_id)
+        about_job(job.id, job.host, job.uuid, job.name)
         if not self.sees(job):
             raise not_found(job_id)
-        about(job.host, job.uuid, job.name)
         return job
 
     def steered(self, job_id: str) -> Job:
