@@ -25,7 +25,7 @@ from virtrpc_server.lookup import Lookup
 from virtrpc_server.orders.common import invalid
 from virtrpc_server.policy.job_sight import JobSight
 from virtrpc_server.policy.labels import NONE, Labels
-from virtrpc_server.policy.leave import Leave, Roots, nowhere
+from virtrpc_server.policy.leave import Leave, Roots
 from virtrpc_server.records import DEFAULT_WAIT_LIMIT, Job, OnDisconnect, Order, Origin
 from virtrpc_server.specs.site import Place, site_of_host
 from virtrpc_server.verbs import ASKING, ASKING_RUN_LIMIT
@@ -86,7 +86,7 @@ T = TypeVar("T")
 class Acceptance:
     """Turns requests into jobs, and jobs into streams."""
 
-    def __init__(self, jobs: Jobs, lookup: Lookup, seen: JobSight, heartbeats: Heartbeats, roots: Roots = nowhere) -> None:
+    def __init__(self, jobs: Jobs, lookup: Lookup, seen: JobSight, heartbeats: Heartbeats, roots: Roots) -> None:
         self._jobs = jobs
         self._lookup = lookup
         self._heartbeats = heartbeats

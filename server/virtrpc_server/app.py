@@ -61,7 +61,7 @@ class App:
         )
         self.core.add_to(self.transport.server)
         view = View(self.core, self.lag, lambda: self.transport.calls, lambda: None if self.tls is None else self.tls.remaining)
-        collector = Collector(view, self.core.jobs.recorded)
+        collector = Collector(view)
         self.metrics = Endpoint(settings.metrics_listen, collector) if settings.metrics_listen else None
         self.sent = _metrics_export(settings, collector) if settings.metrics == "otlp" else None
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import jwt
 
 from virtrpc_server.settings.schema import ConfigurationError
+from virtrpc_server.stamps import Stamp, stamp_of
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +52,11 @@ class KeyFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: Stamp | None = None
 
     def read(self) -> bytes | None:
         """See Source."""
-        found = self._path.stat()
-        stamp = found.st_ino, found.st_mtime_ns, found.st_size
+        stamp = stamp_of(self._path)
         if stamp == self._stamp:
             return None
         self._stamp = stamp

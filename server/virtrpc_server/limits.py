@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from grpc_health.v1 import health
+
 from virtrpc_server.caller import Call
 from virtrpc_server.errors import too_much
 from virtrpc_server.settings.limits import LimitSettings
 
-HEALTH = "grpc.health.v1.Health"
+HEALTH = health.SERVICE_NAME
 """Never refused: a mesh that hears no answer from it throws the server out, and with it every other caller."""
 MAX_ACCOUNTS = 10_000
 """Callers that are remembered at once."""

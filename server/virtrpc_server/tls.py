@@ -18,13 +18,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from virtrpc_server.settings.identity import TlsSettings
 from virtrpc_server.settings.schema import ConfigurationError
+from virtrpc_server.stamps import Stamp, stamp_of
 
 log = logging.getLogger(__name__)
 
 WARN_FRACTION = 0.1
 """How much of its time a certificate has left when the log begins to warn: whoever renews them does that earlier."""
-
-Stamp = tuple[tuple[int, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +113,9 @@ class Tls:
             self._told[kind] = of
             log.warning(text, *words)
 
-    def _stamped(self) -> Stamp:
-        """What tells one state of the files from another. Links are followed: Kubernetes swaps one to change all files at once."""
-        return tuple(_stat(path) for path in (self._settings.certificate, self._settings.key, self._settings.client_ca) if path is not None)
+    def _stamped(self) -> tuple[Stamp, ...]:
+        """What tells one state of the files from another."""
+        return tuple(_stamp(path) for path in (self._settings.certificate, self._settings.key, self._settings.client_ca) if path is not None)
 
     def _read(self) -> Material:
         settings = self._settings
@@ -134,12 +133,11 @@ class Tls:
 _SPKI = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def _stat(path: Path) -> tuple[int, int, int, int]:
+def _stamp(path: Path) -> Stamp:
     try:
-        found = path.stat()
+        return stamp_of(path)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _contents(path: Path) -> bytes:

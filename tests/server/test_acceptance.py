@@ -34,7 +34,7 @@ CALL = cast("Context", Call())
 
 def acceptance(world: World) -> Acceptance:
     """What the services give their verbs to."""
-    return Acceptance(world.jobs, Lookup(world.hosts, world.domains), all_seen(world.jobs), Heartbeats())
+    return Acceptance(world.jobs, Lookup(world.hosts, world.domains), all_seen(world.jobs), Heartbeats(), lambda _host: ())
 
 
 async def last(updates: Updates) -> types_pb2.Job:

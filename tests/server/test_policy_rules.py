@@ -20,8 +20,9 @@ from virtrpc_server.policy import file as rule_file
 from virtrpc_server.policy.actions import ABOUT_HOSTS, ROLE_OF, ROLES
 from virtrpc_server.policy.decisions import Decisions
 from virtrpc_server.policy.engine import Policy, Resource
-from virtrpc_server.policy.file import PolicyFile, Stamp
+from virtrpc_server.policy.file import PolicyFile
 from virtrpc_server.policy.rules import PolicyError, parse
+from virtrpc_server.stamps import Stamp
 
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED = ROOT / "server/policies"
@@ -145,7 +146,7 @@ async def test_a_file_that_is_being_written_is_waited_for(tmp_path: Path, monkey
     def growing(_path: Path) -> Stamp:
         nonlocal looks
         looks += 1
-        return (("p.cedar", 1, looks if looks < 5 else 5, 1),)
+        return 1, 1, min(looks, 5), 1
 
     monkeypatch.setattr(rule_file, "stamp_of", growing)
     monkeypatch.setattr(rule_file, "LOOK_SECONDS", 0.01)

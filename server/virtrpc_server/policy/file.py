@@ -10,13 +10,12 @@ from pathlib import Path
 
 from virtrpc_server.policy.decisions import Decisions
 from virtrpc_server.policy.engine import Policy
-from virtrpc_server.policy.rules import SUFFIX
+from virtrpc_server.policy.rules import files_of
+from virtrpc_server.stamps import Stamp, stamp_of
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-Stamp = tuple[tuple[str, int, int, int], ...]
-"""What tells one version of files from another: names, inodes, times of change, sizes. Links are followed: Kubernetes swaps a link."""
 
 
 class PolicyFile:
@@ -27,7 +26,7 @@ class PolicyFile:
         self._decisions = decisions
         self._changed = changed
         self._task: asyncio.Task[None] | None = None
-        self._stamp = self._taken = stamp_of(path)
+        self._stamp = self._taken = stamps_of(path)
 
     def start(self) -> None:
         """Begin to look."""
@@ -43,7 +42,7 @@ class PolicyFile:
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            stamp = await asyncio.to_thread(stamp_of, self._path)
+            stamp = await asyncio.to_thread(stamps_of, self._path)
             # Taken once it has stayed so for a while: half of a file, which somebody writes, may lack what forbids.
             if stamp != self._taken and stamp == self._stamp:
                 self._taken = stamp
@@ -62,11 +61,9 @@ class PolicyFile:
         self._changed()
 
 
-def stamp_of(path: Path) -> Stamp:
-    """Of the files as they are; empty where there is none."""
+def stamps_of(path: Path) -> tuple[tuple[str, Stamp], ...]:
+    """Of the files as they are, by name; empty where there is none."""
     try:
-        files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
-        states = [(file.name, file.stat()) for file in files]
+        return tuple((file.name, stamp_of(file)) for file in files_of(path))
     except OSError:
         return ()
-    return tuple((name, state.st_ino, state.st_mtime_ns, state.st_size) for name, state in states)

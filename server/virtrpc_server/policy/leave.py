@@ -27,25 +27,13 @@ from virtrpc_server.policy.outside import reaching, sharing
 Element = ElementTree.Element
 Roots: TypeAlias = Callable[[str], tuple[str, ...]]
 """The directories of a host, by its name, below which files that requests name must be."""
+Coming: TypeAlias = Callable[[str, str], Iterable[Labels]]
+"""The labels that jobs are about to give a domain, by its host and uuid: what waits behind them must not undo that."""
 
 _XML = ("xml", "destination_xml", "persistent_xml")
 _LONG = 64 << 10
 _MORE = 5
 """Parts that reach outside, of which a refusal tells."""
-
-
-Coming: TypeAlias = Callable[[str, str], Iterable[Labels]]
-"""The labels that jobs are about to give a domain, by its host and uuid: what waits behind them must not undo that."""
-
-
-def nothing_comes(_host: str, _uuid: str) -> Iterable[Labels]:
-    """No job is about to give it others."""
-    return ()
-
-
-def nowhere(_host: str) -> tuple[str, ...]:
-    """No directory of any host."""
-    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +48,11 @@ class Carried:
 class Leave:
     """Asks the rules about what an operation carries. Each function gives the labels that the domain will have."""
 
-    def __init__(self, lookup: Lookup, roots: Roots, coming: Coming = nothing_comes) -> None:
-        self._coming = coming
+    def __init__(self, lookup: Lookup, roots: Roots, coming: Coming) -> None:
         self._lookup = lookup
         self._sight = lookup.sight
         self._roots = roots
+        self._coming = coming
 
     async def changing(self, operation: op.AnyOperation, entry: Entry, to: str = "") -> Labels:
         """To do this to a domain that the caller may do it to, here or on another host. Raises Refusal (PERMISSION_DENIED, ALREADY_EXISTS)."""

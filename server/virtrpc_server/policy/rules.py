@@ -34,10 +34,15 @@ class Rule:
     text: str
 
 
+def files_of(path: Path) -> list[Path]:
+    """The file itself, or all *.cedar files of a directory in order of name."""
+    return sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+
+
 def read(path: Path) -> list[tuple[str, str]]:
-    """The names and texts of a file, or of all *.cedar files of a directory in order of name. Raises PolicyError."""
+    """The names and texts of these files. Raises PolicyError."""
     try:
-        files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+        files = files_of(path)
         if not files:
             raise PolicyError(f"{path}: the directory has no *{SUFFIX} file")
         return [(file.name, file.read_text()) for file in files]

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from virtrpc_server.telemetry import guests, process, recorded, state
 from virtrpc_server.telemetry.guests import Guests
 from virtrpc_server.telemetry.points import Family, Metric
-from virtrpc_server.telemetry.recorded import Recorded
 from virtrpc_server.telemetry.state import View
 
 CATALOG: tuple[Metric, ...] = (
@@ -25,13 +24,12 @@ CATALOG: tuple[Metric, ...] = (
 class Collector:
     """Reads a server's metrics."""
 
-    def __init__(self, view: View, recorded: Recorded) -> None:
+    def __init__(self, view: View) -> None:
         self._view = view
-        self._recorded = recorded
 
     async def families(self) -> AsyncIterator[Family]:
         """Every metric with its points; one that has many comes in several pieces, one after another. What has no point is left out."""
-        for family in (*self._recorded.families(), *state.families(self._view), *process.families()):
+        for family in (*self._view.core.jobs.recorded.families(), *state.families(self._view), *process.families()):
             if family.points:
                 yield family
         shown = Guests()
