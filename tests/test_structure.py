@@ -79,8 +79,7 @@ CONTROLS = {
     "virtrpc_server.acceptance._sealed -> asyncio.threads.to_thread": "the fingerprint of a request with a secret, which a destroy has not",
     "virtrpc_server.policy.leave.Leave._carried -> asyncio.threads.to_thread": "what a long definition brings along, which a destroy has not",
     "virtrpc_server.acceptance.Acceptance._run -> grpc.aio.ServicerContext.send_initial_metadata": "the transport",
-    "virtrpc_server.tuning.tune -> asyncio.tasks.wait": "the driver, which sends it past every queue and gives up by itself",
-    "virtrpc_server.steering.steer -> asyncio.tasks.wait": "the driver, which sends it past every queue and gives up by itself",
+    "virtrpc_server.sending.answered -> asyncio.tasks.wait": "the driver, which sends it past every queue and gives up by itself",
     "virtrpc_server.news.News.wait -> a value (_asyncio.Future)": "the job changed",
     "virtrpc_server.news.News.wait_for -> asyncio.timeouts.timeout": "until the next heartbeat, or the time that others who follow the job need",
 }

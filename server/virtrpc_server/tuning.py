@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from opentelemetry.trace import SpanKind
-
 from virtrpc.v1 import job_pb2
-from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.migration import Tuning
 from virtrpc_drivers.operations import Migrate
 from virtrpc_drivers.values import Phase
-from virtrpc_server import tracing
-from virtrpc_server.errors import Refusal, problem_of, refuse
 from virtrpc_server.jobs import Jobs
 from virtrpc_server.orders.common import invalid
 from virtrpc_server.orders.limits import bandwidth, downtime, positive
-from virtrpc_server.records import Job, JobState
-from virtrpc_server.steering import not_ready
-
-ANSWER_SECONDS = 15.0
-"""The driver itself gives up after two waits of 5 s; this is for one whose process does not answer at all."""
-_TUNABLE = (Phase.MIGRATION_COPY, Phase.MIGRATION_POST_COPY)
+from virtrpc_server.records import Job
+from virtrpc_server.sending import answered, under_way
 
 
 def tuning_of(request: job_pb2.TuneMigrationRequest) -> Tuning:
@@ -47,22 +38,6 @@ async def tune(jobs: Jobs, job_id: str, tuning: Tuning) -> Job:
         raise invalid("job_id", f"job {job_id} is no migration: it does {job.verb}")
     if tuning.start_post_copy and not operation.post_copy:
         raise invalid("start_post_copy", "this migration was begun without settings.post_copy")
-    run = jobs.run_of(job_id)
-    if run is None or job.state is not JobState.RUNNING or job.phase not in _TUNABLE:
-        raise not_ready(job, "it is not copying memory now")
-    # A caller that leaves, or loses patience, leaves it on its way.
+    run = under_way(jobs, job, (Phase.MIGRATION_COPY, Phase.MIGRATION_POST_COPY), "it is not copying memory now")
     sending = asyncio.get_running_loop().create_task(run.host.driver.tune(run.call_id, tuning))
-    sending.add_done_callback(lambda done: done.cancelled() or done.exception())
-    with tracing.start_span("tune", {"virtrpc.job.id": job_id, "virtrpc.host": job.host}, SpanKind.CLIENT):
-        await asyncio.wait([sending], timeout=ANSWER_SECONDS)
-    if not sending.done():
-        raise refuse("MONITOR_UNRESPONSIVE", f"nobody answered for domain {job.name} in {ANSWER_SECONDS:g} s", domain=job.uuid)
-    try:
-        answer = sending.result()
-    except DriverError as error:
-        if error.reason is Reason.FOREIGN_JOB:
-            raise refuse("MONITOR_UNRESPONSIVE", f"the hypervisor does not answer for domain {job.name}", domain=job.uuid) from None
-        raise Refusal(problem_of(error.fault, host=job.host, domain=job.uuid)) from None
-    if not answer.sent:
-        raise not_ready(jobs.known(job_id), answer.message)
-    return jobs.known(job_id)
+    return await answered(jobs, job, sending, "tune")
