@@ -21,6 +21,7 @@ from typer import Typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import virtrpc_server
 from tests.test_api_coverage import has_test
 from virtrpc.cli.main import app as client_program
 from virtrpc.errors import make_error
@@ -318,6 +319,13 @@ def test_each_promise_has_its_test() -> None:
     promises = list(tables(ROOT / "docs" / "security.md"))
     assert len(promises) > 30
     assert [promise for promise, tests in promises if not re.fullmatch(r"(tests/[\w/]+\.py::\w+(, )?)+", tests)] == []
+
+
+def test_the_map_of_the_server_is_whole() -> None:
+    """virtrpc_server's docstring names each of its modules and packages once, and nothing else."""
+    there = {path.stem for path in Path(virtrpc_server.__path__[0]).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    named = [name for line in re.findall(r"^- .+: (.+)$", virtrpc_server.__doc__ or "", re.MULTILINE) for name in line.split(", ")]
+    assert sorted(named) == sorted(there - {"__init__"})
 
 
 if __name__ == "__main__":
