@@ -19,6 +19,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from typer.testing import CliRunner, Result
 
+from tests.beds.wait import wait_until
 from tests.clients.fake import MODULES, WEB, Context, Fake, accepted, in_turn, job, refuse, serving_apart, then, until
 from virtrpc.cli.main import app
 from virtrpc.refs import duration
@@ -709,8 +710,9 @@ def test_names_are_completed(fake: Fake, run: Run) -> None:
     """The shell completes domain names, with their host where a name is not unique; without a server it completes nothing."""
     other = t.Domain(host="b", name="web")
     fake.on["ListDomains"] = lambda *_: q.ListDomainsResponse(domains=[WEB, other, t.Domain(host="b", name="wiki")])
-    assert completions(fake.address, "virtrpc show w") == ["wiki"]
-    assert completions(fake.address, "virtrpc show b/") == ["b/web", "b/wiki"]
+    # A shell waits half a second for them, which a busy machine may not have.
+    for line, names in (("virtrpc show w", ["wiki"]), ("virtrpc show b/", ["b/web", "b/wiki"])):
+        wait_until(lambda line=line, names=names: completions(fake.address, line) == names, f"{names} to be offered")  # type: ignore[misc]
     assert completions("unix:///nowhere/s", "virtrpc show w") == []
 
 
@@ -806,7 +808,7 @@ class Program:
     def says(self, words: str) -> None:
         """Waits for a line with these words."""
         with self._heard:
-            assert self._heard.wait_for(lambda: any(words in line for lines in self._lines.values() for line in lines), timeout=30), self._lines
+            assert self._heard.wait_for(lambda: any(words in line for lines in self._lines.values() for line in lines), timeout=90), self._lines
 
     def interrupt(self) -> None:
         """Ctrl-C."""
@@ -814,7 +816,7 @@ class Program:
 
     def ended(self) -> tuple[int, str, str]:
         """Waits for its end: exit code, stdout, stderr."""
-        code = self._process.wait(30)
+        code = self._process.wait(90)
         for reader in self._readers:
             reader.join()
         return code, "".join(self._lines["stdout"]), "".join(self._lines["stderr"])

@@ -97,7 +97,7 @@ async def test_a_passed_deadline_is_leaving(sim: AsyncClient) -> None:
     """A caller whose RPC deadline passes while its job is queued has left: the job is withdrawn."""
     save = await sim.managed_save_domain("guest-1", options=DETACHED)
     await job_in(sim, save.job_id, t.JOB_STATE_RUNNING)
-    queued = await sim.within(listen_timeout=0.5).suspend_domain("guest-1", options=DEFAULT)
+    queued = await sim.within(listen_timeout=2).suspend_domain("guest-1", options=DEFAULT)
     assert (await job_in(sim, queued.job_id, t.JOB_STATE_CANCELLED)).cancel_reason == t.CANCEL_REASON_CALLER_LEFT
 
 
