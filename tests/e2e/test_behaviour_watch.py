@@ -143,7 +143,7 @@ async def test_define_rename_undefine(bed: QemuHost, client: AsyncClient) -> Non
         assert watcher.mirror.domains["kvm", uuid].generation == generation
         bed.daemon.virsh("undefine", "renamed")
         await watcher.until(lambda: watcher.domain(uuid) is None, "the removal")
-        assert watcher.told[-1] == "-renamed"
+        assert "-renamed" in watcher.told
         assert "-newcomer" not in watcher.told
 
 

@@ -50,9 +50,12 @@ async def test_a_managed_save_as_the_collector_sees_it(server: Server, kept: Col
         job = kept.value("virtrpc.job.duration", kind="ManagedSave", outcome="succeeded")
         return call is not None and call.count == 1 and job is not None and job.count == 1 and job.sum > 0
 
+    def sampled() -> bool:
+        cpu = kept.value("libvirt_domain_info_cpu_time_seconds_total", domain="guest-2", host="try")
+        return cpu is not None and cpu.as_double > 0
+
     await asyncio.to_thread(wait_until, counted, "the save among the metrics", GUARD)
-    cpu = kept.value("libvirt_domain_info_cpu_time_seconds_total", domain="guest-2", host="try")
-    assert cpu.as_double > 0
+    await asyncio.to_thread(wait_until, sampled, "the guest's statistics among the metrics", GUARD)
     assert kept.value("virtrpc.host.connected", host="try").as_int == 1
     assert {resource["service.name"] for resource in kept.resources} == {"virtrpcd"}
     assert len({resource["service.instance.id"] for resource in kept.resources}) == 1

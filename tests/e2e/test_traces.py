@@ -40,7 +40,7 @@ def kept() -> Iterator[Collector]:
 def server(kept: Collector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that records what its callers record, and nothing else; its log is JSON."""
     flags = ("--tracing", "otlp", "--tracing-endpoint", kept.address, "--tracing-ratio", "0", "--log-format", "json", "--log-level", "DEBUG")
-    with Server({"try": "sim://try/?domains=4&running=3&save_seconds=0.3"}, *flags) as server:
+    with Server({"try": "sim://try/?domains=4&running=3&save_seconds=1.5"}, *flags) as server:
         server.wait_live()
         yield server
 

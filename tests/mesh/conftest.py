@@ -13,7 +13,7 @@ from tests.e2e.server import Server
 from tests.mesh.stage import local_pages
 
 HOSTS = {
-    "try": "sim://try/?domains=6&running=4&save_seconds=1.5&start_seconds=0.05",
+    "try": "sim://try/?domains=6&running=4&save_seconds=3&start_seconds=0.05",
     # Nobody is there.
     "down": "sim://down/?daemon=/nonexistent/sim",
 }
