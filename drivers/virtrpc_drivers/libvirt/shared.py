@@ -1,7 +1,8 @@
-"""One connection for all lanes, where a libvirt driver keeps its domains with the connection: VMware on a desktop, and OpenVZ.
+"""One connection for all lanes, where a libvirt driver cannot do with several: VMware on a desktop, OpenVZ, and QEMU in this process.
 
-What is defined there on one connection does not exist on another. libvirt loads what the hypervisor lists when a connection is opened: for VMware
-the machines that run, for OpenVZ all containers.
+The first two keep their domains with the connection: what is defined on one does not exist on another. libvirt loads what the hypervisor lists when
+a connection is opened: for VMware the machines that run, for OpenVZ all containers. An embedded driver is registered anew with each connection, in a
+table from which nothing is ever removed: libvirt 9.0 opens 16 in a process, closed ones included, and then none any more.
 """
 
 from __future__ import annotations
@@ -18,15 +19,20 @@ _LISTS_ALL = frozenset({"openvz"})
 
 def is_needed(uri: str) -> bool:
     """Whether all lanes of this host must have the same connection."""
-    return urlsplit(uri).scheme in SCHEMES
+    return urlsplit(uri).scheme in SCHEMES or _is_embedded(uri)
+
+
+def _is_embedded(uri: str) -> bool:
+    return urlsplit(uri).path == "/embed"
 
 
 class Shared:
-    """Lends one connection out; it is closed when the last who has it has closed it."""
+    """Lends one connection out; it is closed when the last who has it has closed it, an embedded driver's never."""
 
     def __init__(self, uri: str, opener: Callable[[], Any]) -> None:
         self._opener = opener
         self._lists_all = urlsplit(uri).scheme in _LISTS_ALL
+        self._kept = _is_embedded(uri)
         self._lock = threading.Lock()
         self._users = 0
         self.connection: Any = None
@@ -43,7 +49,7 @@ class Shared:
         """One who had it has it no more."""
         with self._lock:
             self._users -= 1
-            if self._users == 0:
+            if self._users == 0 and not self._kept:
                 connection, self.connection = self.connection, None
                 connection.close()
 

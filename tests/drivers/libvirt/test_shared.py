@@ -1,4 +1,4 @@
-"""One connection for all lanes of a host whose driver keeps its domains with the connection."""
+"""One connection for all lanes of a host whose driver cannot do with several."""
 
 from __future__ import annotations
 
@@ -46,10 +46,17 @@ class Opener:
 
 
 @pytest.mark.parametrize(
-    ("uri", "needed"), [("vmwarews:///session", True), ("openvz:///system", True), ("qemu:///system", False), ("vmwarews+tls://far/session", False)]
+    ("uri", "needed"),
+    [
+        ("vmwarews:///session", True),
+        ("openvz:///system", True),
+        ("qemu:///embed?root=/root", True),
+        ("qemu:///system", False),
+        ("vmwarews+tls://far/session", False),
+    ],
 )
 def test_who_needs_it(uri: str, needed: bool) -> None:
-    """Drivers that live in this process and keep their domains with the connection; behind a daemon, the daemon has the one connection."""
+    """Drivers in this process that keep their domains with a connection, or are registered with each; a daemon has the one connection itself."""
     assert shared.is_needed(uri) is needed
 
 
@@ -66,6 +73,15 @@ def test_it_is_opened_once_and_closed_by_the_last() -> None:
     assert [connection.closed for connection in opener.opened] == [True]
     one.open()
     assert len(opener.opened) == 2
+
+
+def test_an_embedded_driver_is_opened_once_in_a_process() -> None:
+    """Its connection stays when all have given it back, and whoever comes later gets the same: each opening uses up a place for good."""
+    opener = Opener()
+    embedded = shared.Shared("qemu:///embed?root=/root", opener)
+    embedded.open().close()
+    embedded.open().close()
+    assert [connection.closed for connection in opener.opened] == [False]
 
 
 def test_what_others_made_is_seen_where_all_is_loaded() -> None:
