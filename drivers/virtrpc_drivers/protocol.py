@@ -145,6 +145,8 @@ class Report(Notice, frozen=True):
     """More of a migration."""
     backup: BackupInfo | None = None
     """More of a backup."""
+    trouble: Fault | None = None
+    """What keeps a block job from being finished or seen just now."""
 
 
 class SpanRecord(Value, frozen=True):

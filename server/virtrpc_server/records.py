@@ -7,6 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
+from virtrpc_drivers.errors import Fault
 from virtrpc_drivers.migration import Reading
 from virtrpc_drivers.operations import AnyOperation
 from virtrpc_drivers.values import BackupInfo, Metadata, Outcome, Phase, VerbSupport
@@ -179,6 +180,8 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     progress: Progress | None = None
     migration: Reading | None = None
     backup: BackupInfo | None = None
+    trouble: Fault | None = None
+    """What keeps a block job from being finished or seen just now."""
     convergence: Convergence | None = None
     """How a migration gets on."""
     samples: Samples = NO_SAMPLES

@@ -26,6 +26,8 @@ def news(job: Job, report: Report) -> dict[str, Any]:
         changes["samples"] = job.samples.after(Sample(report.phase, progress, changes.get("migration")))
     if report.backup is not None:
         changes["backup"] = report.backup
+    if report.trouble != job.trouble:
+        changes["trouble"] = report.trouble
     if report.abortable is not None and report.abortable != job.abortable:
         changes["abortable"] = report.abortable
         changes["abort_reason"] = "" if report.abortable else NOT_NOW.get(report.phase, "the hypervisor cannot abort it in this phase")

@@ -445,6 +445,7 @@ class Run:
             abortable=False,
             abort_reason="",
             cancel_reason=ending.cancel_reason or self.job.cancel_reason,
+            trouble=None,
             problem=ending.problem,
             outcome=ending.outcome,
             evidence=ending.evidence,

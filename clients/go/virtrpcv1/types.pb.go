@@ -3797,7 +3797,10 @@ type BlockJob struct {
 	// The disk's target.
 	Disk string `protobuf:"bytes,1,opt,name=disk,proto3" json:"disk,omitempty"`
 	// What it does when its mirror is ready. Unspecified for a job without one.
-	Finish        BlockJobFinish `protobuf:"varint,2,opt,name=finish,proto3,enum=virtrpc.v1.BlockJobFinish" json:"finish,omitempty"`
+	Finish BlockJobFinish `protobuf:"varint,2,opt,name=finish,proto3,enum=virtrpc.v1.BlockJobFinish" json:"finish,omitempty"`
+	// What is in its way just now: why its mirror cannot be finished although it is READY, or why the hypervisor does not show it. It is tried again, so
+	// that this can be over with the next message: see CommitBlock. Unset while nothing is.
+	Trouble       *JobError `protobuf:"bytes,3,opt,name=trouble,proto3" json:"trouble,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3844,6 +3847,13 @@ func (x *BlockJob) GetFinish() BlockJobFinish {
 		return x.Finish
 	}
 	return BlockJobFinish_BLOCK_JOB_FINISH_UNSPECIFIED
+}
+
+func (x *BlockJob) GetTrouble() *JobError {
+	if x != nil {
+		return x.Trouble
+	}
+	return nil
 }
 
 // A point in time since which a domain's disks remember what is written.
@@ -6072,10 +6082,11 @@ const file_virtrpc_v1_types_proto_rawDesc = "" +
 	"\x14backup_domain_result\x18B \x01(\v2\x1e.virtrpc.v1.BackupDomainResultH\x00R\x12backupDomainResult\x12F\n" +
 	"\x10block_job_result\x18C \x01(\v2\x1a.virtrpc.v1.BlockJobResultH\x00R\x0eblockJobResultB\b\n" +
 	"\x06resultB\x11\n" +
-	"\x0f_queue_position\"R\n" +
+	"\x0f_queue_position\"\x82\x01\n" +
 	"\bBlockJob\x12\x12\n" +
 	"\x04disk\x18\x01 \x01(\tR\x04disk\x122\n" +
-	"\x06finish\x18\x02 \x01(\x0e2\x1a.virtrpc.v1.BlockJobFinishR\x06finish\"\xe0\x02\n" +
+	"\x06finish\x18\x02 \x01(\x0e2\x1a.virtrpc.v1.BlockJobFinishR\x06finish\x12.\n" +
+	"\atrouble\x18\x03 \x01(\v2\x14.virtrpc.v1.JobErrorR\atrouble\"\xe0\x02\n" +
 	"\n" +
 	"Checkpoint\x122\n" +
 	"\x06domain\x18\x01 \x01(\v2\x1a.virtrpc.v1.DomainIdentityR\x06domain\x12\x12\n" +
@@ -6662,52 +6673,53 @@ var file_virtrpc_v1_types_proto_depIdxs = []int32{
 	47,  // 60: virtrpc.v1.Job.backup_domain_result:type_name -> virtrpc.v1.BackupDomainResult
 	48,  // 61: virtrpc.v1.Job.block_job_result:type_name -> virtrpc.v1.BlockJobResult
 	14,  // 62: virtrpc.v1.BlockJob.finish:type_name -> virtrpc.v1.BlockJobFinish
-	22,  // 63: virtrpc.v1.Checkpoint.domain:type_name -> virtrpc.v1.DomainIdentity
-	61,  // 64: virtrpc.v1.Checkpoint.create_time:type_name -> google.protobuf.Timestamp
-	61,  // 65: virtrpc.v1.Checkpoint.observed_time:type_name -> google.protobuf.Timestamp
-	41,  // 66: virtrpc.v1.CreateCheckpointResult.checkpoint:type_name -> virtrpc.v1.Checkpoint
-	44,  // 67: virtrpc.v1.BackupServer.tcp:type_name -> virtrpc.v1.BackupEndpoint
-	15,  // 68: virtrpc.v1.Backup.mode:type_name -> virtrpc.v1.BackupMode
-	43,  // 69: virtrpc.v1.Backup.disks:type_name -> virtrpc.v1.BackupDisk
-	45,  // 70: virtrpc.v1.Backup.server:type_name -> virtrpc.v1.BackupServer
-	41,  // 71: virtrpc.v1.BackupDomainResult.checkpoint:type_name -> virtrpc.v1.Checkpoint
-	24,  // 72: virtrpc.v1.BackupDomainResult.domain:type_name -> virtrpc.v1.Domain
-	14,  // 73: virtrpc.v1.BlockJobResult.finish:type_name -> virtrpc.v1.BlockJobFinish
-	24,  // 74: virtrpc.v1.BlockJobResult.domain:type_name -> virtrpc.v1.Domain
-	39,  // 75: virtrpc.v1.JobUpdate.job:type_name -> virtrpc.v1.Job
-	22,  // 76: virtrpc.v1.Snapshot.domain:type_name -> virtrpc.v1.DomainIdentity
-	61,  // 77: virtrpc.v1.Snapshot.create_time:type_name -> google.protobuf.Timestamp
-	16,  // 78: virtrpc.v1.Snapshot.kind:type_name -> virtrpc.v1.SnapshotKind
-	3,   // 79: virtrpc.v1.Snapshot.state:type_name -> virtrpc.v1.DomainState
-	61,  // 80: virtrpc.v1.Snapshot.observed_time:type_name -> google.protobuf.Timestamp
-	62,  // 81: virtrpc.v1.MigrationSettings.max_downtime:type_name -> google.protobuf.Duration
-	52,  // 82: virtrpc.v1.MigrationSettings.auto_converge:type_name -> virtrpc.v1.MigrationAutoConverge
-	53,  // 83: virtrpc.v1.MigrationSettings.post_copy:type_name -> virtrpc.v1.MigrationPostCopy
-	54,  // 84: virtrpc.v1.MigrationSettings.parallel:type_name -> virtrpc.v1.MigrationParallel
-	55,  // 85: virtrpc.v1.MigrationSettings.compression:type_name -> virtrpc.v1.MigrationCompression
-	56,  // 86: virtrpc.v1.MigrationSettings.storage:type_name -> virtrpc.v1.MigrationStorage
-	57,  // 87: virtrpc.v1.MigrationSettings.tls:type_name -> virtrpc.v1.MigrationTls
-	58,  // 88: virtrpc.v1.MigrationSettings.schedule:type_name -> virtrpc.v1.MigrationStep
-	17,  // 89: virtrpc.v1.MigrationCompression.methods:type_name -> virtrpc.v1.MigrationCompressionMethod
-	18,  // 90: virtrpc.v1.MigrationStorage.copy:type_name -> virtrpc.v1.MigrationStorageCopy
-	62,  // 91: virtrpc.v1.MigrationStep.after:type_name -> google.protobuf.Duration
-	62,  // 92: virtrpc.v1.MigrationStep.max_downtime:type_name -> google.protobuf.Duration
-	62,  // 93: virtrpc.v1.MigrationProgress.expected_downtime:type_name -> google.protobuf.Duration
-	62,  // 94: virtrpc.v1.MigrationProgress.downtime:type_name -> google.protobuf.Duration
-	62,  // 95: virtrpc.v1.MigrationProgress.setup_time:type_name -> google.protobuf.Duration
-	62,  // 96: virtrpc.v1.MigrationProgress.max_downtime:type_name -> google.protobuf.Duration
-	62,  // 97: virtrpc.v1.MigrationProgress.stalled:type_name -> google.protobuf.Duration
-	58,  // 98: virtrpc.v1.MigrationProgress.last_step:type_name -> virtrpc.v1.MigrationStep
-	61,  // 99: virtrpc.v1.MigrationProgress.last_step_time:type_name -> google.protobuf.Timestamp
-	66,  // 100: virtrpc.v1.waits_for:extendee -> google.protobuf.MethodOptions
-	66,  // 101: virtrpc.v1.role:extendee -> google.protobuf.MethodOptions
-	0,   // 102: virtrpc.v1.waits_for:type_name -> virtrpc.v1.WaitsFor
-	1,   // 103: virtrpc.v1.role:type_name -> virtrpc.v1.Role
-	104, // [104:104] is the sub-list for method output_type
-	104, // [104:104] is the sub-list for method input_type
-	102, // [102:104] is the sub-list for extension type_name
-	100, // [100:102] is the sub-list for extension extendee
-	0,   // [0:100] is the sub-list for field type_name
+	32,  // 63: virtrpc.v1.BlockJob.trouble:type_name -> virtrpc.v1.JobError
+	22,  // 64: virtrpc.v1.Checkpoint.domain:type_name -> virtrpc.v1.DomainIdentity
+	61,  // 65: virtrpc.v1.Checkpoint.create_time:type_name -> google.protobuf.Timestamp
+	61,  // 66: virtrpc.v1.Checkpoint.observed_time:type_name -> google.protobuf.Timestamp
+	41,  // 67: virtrpc.v1.CreateCheckpointResult.checkpoint:type_name -> virtrpc.v1.Checkpoint
+	44,  // 68: virtrpc.v1.BackupServer.tcp:type_name -> virtrpc.v1.BackupEndpoint
+	15,  // 69: virtrpc.v1.Backup.mode:type_name -> virtrpc.v1.BackupMode
+	43,  // 70: virtrpc.v1.Backup.disks:type_name -> virtrpc.v1.BackupDisk
+	45,  // 71: virtrpc.v1.Backup.server:type_name -> virtrpc.v1.BackupServer
+	41,  // 72: virtrpc.v1.BackupDomainResult.checkpoint:type_name -> virtrpc.v1.Checkpoint
+	24,  // 73: virtrpc.v1.BackupDomainResult.domain:type_name -> virtrpc.v1.Domain
+	14,  // 74: virtrpc.v1.BlockJobResult.finish:type_name -> virtrpc.v1.BlockJobFinish
+	24,  // 75: virtrpc.v1.BlockJobResult.domain:type_name -> virtrpc.v1.Domain
+	39,  // 76: virtrpc.v1.JobUpdate.job:type_name -> virtrpc.v1.Job
+	22,  // 77: virtrpc.v1.Snapshot.domain:type_name -> virtrpc.v1.DomainIdentity
+	61,  // 78: virtrpc.v1.Snapshot.create_time:type_name -> google.protobuf.Timestamp
+	16,  // 79: virtrpc.v1.Snapshot.kind:type_name -> virtrpc.v1.SnapshotKind
+	3,   // 80: virtrpc.v1.Snapshot.state:type_name -> virtrpc.v1.DomainState
+	61,  // 81: virtrpc.v1.Snapshot.observed_time:type_name -> google.protobuf.Timestamp
+	62,  // 82: virtrpc.v1.MigrationSettings.max_downtime:type_name -> google.protobuf.Duration
+	52,  // 83: virtrpc.v1.MigrationSettings.auto_converge:type_name -> virtrpc.v1.MigrationAutoConverge
+	53,  // 84: virtrpc.v1.MigrationSettings.post_copy:type_name -> virtrpc.v1.MigrationPostCopy
+	54,  // 85: virtrpc.v1.MigrationSettings.parallel:type_name -> virtrpc.v1.MigrationParallel
+	55,  // 86: virtrpc.v1.MigrationSettings.compression:type_name -> virtrpc.v1.MigrationCompression
+	56,  // 87: virtrpc.v1.MigrationSettings.storage:type_name -> virtrpc.v1.MigrationStorage
+	57,  // 88: virtrpc.v1.MigrationSettings.tls:type_name -> virtrpc.v1.MigrationTls
+	58,  // 89: virtrpc.v1.MigrationSettings.schedule:type_name -> virtrpc.v1.MigrationStep
+	17,  // 90: virtrpc.v1.MigrationCompression.methods:type_name -> virtrpc.v1.MigrationCompressionMethod
+	18,  // 91: virtrpc.v1.MigrationStorage.copy:type_name -> virtrpc.v1.MigrationStorageCopy
+	62,  // 92: virtrpc.v1.MigrationStep.after:type_name -> google.protobuf.Duration
+	62,  // 93: virtrpc.v1.MigrationStep.max_downtime:type_name -> google.protobuf.Duration
+	62,  // 94: virtrpc.v1.MigrationProgress.expected_downtime:type_name -> google.protobuf.Duration
+	62,  // 95: virtrpc.v1.MigrationProgress.downtime:type_name -> google.protobuf.Duration
+	62,  // 96: virtrpc.v1.MigrationProgress.setup_time:type_name -> google.protobuf.Duration
+	62,  // 97: virtrpc.v1.MigrationProgress.max_downtime:type_name -> google.protobuf.Duration
+	62,  // 98: virtrpc.v1.MigrationProgress.stalled:type_name -> google.protobuf.Duration
+	58,  // 99: virtrpc.v1.MigrationProgress.last_step:type_name -> virtrpc.v1.MigrationStep
+	61,  // 100: virtrpc.v1.MigrationProgress.last_step_time:type_name -> google.protobuf.Timestamp
+	66,  // 101: virtrpc.v1.waits_for:extendee -> google.protobuf.MethodOptions
+	66,  // 102: virtrpc.v1.role:extendee -> google.protobuf.MethodOptions
+	0,   // 103: virtrpc.v1.waits_for:type_name -> virtrpc.v1.WaitsFor
+	1,   // 104: virtrpc.v1.role:type_name -> virtrpc.v1.Role
+	105, // [105:105] is the sub-list for method output_type
+	105, // [105:105] is the sub-list for method input_type
+	103, // [103:105] is the sub-list for extension type_name
+	101, // [101:103] is the sub-list for extension extendee
+	0,   // [0:101] is the sub-list for field type_name
 }
 
 func init() { file_virtrpc_v1_types_proto_init() }

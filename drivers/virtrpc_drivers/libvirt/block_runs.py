@@ -10,7 +10,8 @@ from typing import Any
 import libvirt
 
 from virtrpc_drivers import operations as ops
-from virtrpc_drivers.errors import DriverError, Reason, failure
+from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
+from virtrpc_drivers.finishing import BROKEN_OFF, Refusals, given_up, left_behind
 from virtrpc_drivers.libvirt import blocks
 from virtrpc_drivers.libvirt.blocks import BlockLook
 from virtrpc_drivers.libvirt.connections import STUCK_SECONDS
@@ -27,7 +28,9 @@ QUIET_SECONDS = 2.0
 _PIVOT = libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT | libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC
 _BREAK_OFF = libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC
 _ENDS = (libvirt.VIR_DOMAIN_BLOCK_JOB_COMPLETED, libvirt.VIR_DOMAIN_BLOCK_JOB_FAILED, libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED)
-_SILENT = "the hypervisor does not answer for this disk"
+_MAY_PASS = (Reason.FOREIGN_JOB, Reason.HOST_UNREACHABLE, Reason.WRONG_STATE)
+"""Why a finish is refused that may yet succeed, beside a mirror that is not ready: where the guest or the mirror has ended, a look will say so."""
+_SILENT = Fault(reason=Reason.FOREIGN_JOB, message="the hypervisor does not answer for this disk")
 _OVER = "its block job is over"
 
 
@@ -41,6 +44,9 @@ class BlockRun:
         self._finish = getattr(operation, "finish", "")
         self._finishing = ""
         """How it is being finished."""
+        self._trying: asyncio.Future[bool] | None = None
+        """The try to finish it by itself whose answer was not seen yet."""
+        self._refusals = Refusals()
         self._last: tuple[float, int] | None = None
         self._looking: asyncio.Future[BlockLook | None] | None = None
         self._end: int | None = None
@@ -90,11 +96,12 @@ class BlockRun:
         try:
             return await asyncio.wait_for(asyncio.shield(self._looking), STUCK_SECONDS)
         except TimeoutError:
-            self._runs.deliver(Report(call_id=self._run.call.id, phase=self._run.phase, abortable=False))
+            self._runs.deliver(Report(call_id=self._run.call.id, phase=self._run.phase, abortable=False, trouble=_SILENT))
             return None
         except DriverError as error:
             if error.reason in (Reason.DOMAIN_NOT_FOUND, Reason.WRONG_STATE):
                 raise failure(Reason.FAILED, f"the guest ended before the block job on disk {self._operation.disk} was over") from None
+            self._runs.deliver(Report(call_id=self._run.call.id, phase=self._run.phase, trouble=error.fault))
             return None
 
     async def _is_over(self, seen: BlockLook) -> bool:
@@ -108,37 +115,69 @@ class BlockRun:
         # Between two calls, never beside one: libvirt would let it wait for that one's job, for 30 s and with a place of the lane for aborts; and
         # a change that merges what it has read must not find another disk in place when it is sent.
         if seen.ready and self._finishes_by_itself and self._runs.alone(self._run):
-            await self._finish_by_itself()
+            await self._finish_by_itself(now)
+        else:
+            self._refusals.clear()
         return False
 
     @property
     def _finishes_by_itself(self) -> bool:
         return self._finish in ("pivot", "stop") and not self._finishing and not self._run.unwanted
 
-    async def _finish_by_itself(self) -> None:
+    async def _finish_by_itself(self, now: float) -> None:
+        """Try to. What may pass is told with the next look, which tries again. Raises FAILED where that has gone on for too long."""
         try:
-            await self._send_finish(self._finish)
+            await self._try_to_finish()
+            self._refusals.clear()
         except TimeoutError:
-            return
+            self._refusals.take(_SILENT, now)
         except DriverError as error:
-            if error.reason in (Reason.FOREIGN_JOB, Reason.HOST_UNREACHABLE) or error.fault.libvirt_code == libvirt.VIR_ERR_BLOCK_COPY_ACTIVE:
-                return  # the next look tries again
-            await self._abort()
-            raise
+            if self._refusals.take(error.fault, now) or not _may_pass(error.fault):
+                await self._give_up(error.fault)
+
+    async def _try_to_finish(self) -> None:
+        # One at a time: each that hangs keeps one of the few places for aborts, which all of the host's jobs share.
+        if self._trying is None:
+            self._trying = asyncio.ensure_future(self._runs.lanes.abort.call(self._telling(self._end_by(self._finish))))
+            self._trying.add_done_callback(lambda done: done.cancelled() or done.exception())
+        trying, self._finishing, sent = self._trying, self._finish, False
+        try:
+            sent = await asyncio.wait_for(asyncio.shield(trying), STUCK_SECONDS)
+        finally:
+            self._trying = None if trying.done() else trying
+            if not sent:
+                self._finishing = ""
+
+    async def _give_up(self, fault: Fault) -> None:
+        """Break off what cannot be finished. Raises FAILED with what became of it, unless it is over after all."""
+        try:
+            if not await self._abort():
+                return
+            became = BROKEN_OFF
+        except TimeoutError:
+            became = left_behind(_SILENT.message)
+        except DriverError as error:
+            became = left_behind(error.fault.message)
+        raise given_up(self._operation.disk, fault, became)
 
     async def _send_finish(self, how: str) -> bool:
-        flags = _PIVOT if how == "pivot" else _BREAK_OFF
         self._finishing, sent = how, False
         try:
-            sent = await self._tell_job(lambda domain: blocks.end(domain, self._operation.disk, flags))
+            sent = await self._tell_job(self._end_by(how))
         finally:
             if not sent:
                 self._finishing = ""
         return sent
 
+    def _end_by(self, how: str) -> Callable[[Any], object]:
+        flags = _PIVOT if how == "pivot" else _BREAK_OFF
+        return lambda domain: blocks.end(domain, self._operation.disk, flags)
+
     async def _tell_job(self, tell: Callable[[Any], object]) -> bool:
         """Tell our job something, where it is there; whether it was. Raises what libvirt refuses, and TimeoutError."""
+        return await self._runs.lanes.abort.bounded(self._telling(tell))
 
+    def _telling(self, tell: Callable[[Any], object]) -> Callable[[Any], bool]:
         def work(connection: Any) -> bool:
             # The lane may have been long in coming.
             domain = connection.lookupByUUIDString(self._operation.uuid)
@@ -147,20 +186,20 @@ class BlockRun:
             tell(domain)
             return True
 
-        return await self._runs.lanes.abort.bounded(work)
+        return work
 
     async def cancel(self) -> CancelAnswer:
         """Abort it, and no other."""
         try:
             sent = await self._abort()
         except TimeoutError:
-            return CancelAnswer(sent=False, message=_SILENT)
+            return CancelAnswer(sent=False, message=_SILENT.message)
         except DriverError as error:
             return CancelAnswer(sent=False, message=error.fault.message)
         return _answer(sent)
 
     async def _abort(self) -> bool:
-        sent = await self._tell_job(lambda domain: blocks.end(domain, self._operation.disk, _BREAK_OFF))
+        sent = await self._tell_job(self._end_by("stop"))
         self._aborted = self._aborted or sent
         return sent
 
@@ -171,7 +210,7 @@ class BlockRun:
                 return await self._steer_to(steering.finish)
             return await self._set_speed(steering.bandwidth_bytes_per_second or 0)
         except TimeoutError:
-            raise failure(Reason.FOREIGN_JOB, _SILENT) from None
+            raise DriverError(_SILENT) from None
 
     async def _steer_to(self, how: str) -> CancelAnswer:
         if self._run.phase is not Phase.READY:
@@ -239,8 +278,13 @@ class BlockRun:
                 remaining_bytes=left,
                 rate_bytes_per_second=rate,
                 remaining_seconds=left / rate if rate else None,
+                trouble=self._refusals.fault,
             )
         )
+
+
+def _may_pass(fault: Fault) -> bool:
+    return fault.reason in _MAY_PASS or fault.libvirt_code == libvirt.VIR_ERR_BLOCK_COPY_ACTIVE
 
 
 def _answer(sent: bool) -> CancelAnswer:

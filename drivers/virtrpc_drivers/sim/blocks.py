@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from virtrpc_drivers import operations as ops
-from virtrpc_drivers.errors import Reason
+from virtrpc_drivers.errors import DriverError, Fault, Reason
+from virtrpc_drivers.finishing import BROKEN_OFF, Refusals, given_up
 from virtrpc_drivers.protocol import Change
 from virtrpc_drivers.sim import chains, effects
 from virtrpc_drivers.sim.checks import active
@@ -22,6 +23,8 @@ from virtrpc_drivers.xml import parse
 if TYPE_CHECKING:
     from virtrpc_drivers.sim.hypervisor import SimHypervisor
 
+TRY_SECONDS = 0.25
+"""How often a mirror is finished that is refused that."""
 Begun = Callable[[], Awaitable[Outcome]]
 """What is left of a background verb once it has begun."""
 
@@ -65,7 +68,10 @@ async def _go_on(hypervisor: SimHypervisor, job: JobHandle, operation: ops.AnyBl
     try:
         await copy(hypervisor, job, block)
         if block.finish:
+            by_itself = block.finish != "wait"
             await mirror(job, block)
+            if by_itself:
+                await _finish_by_itself(job, block)
         domain = active(hypervisor, operation.uuid, run)
         changed, path = _changed(domain, operation, block.finish)
         job.applied = True
@@ -102,6 +108,25 @@ async def mirror(job: JobHandle, block: SimBlockJob) -> None:
     while block.finish == "wait":
         block.steered.clear()
         await block.steered.wait()
+
+
+async def _finish_by_itself(job: JobHandle, block: SimBlockJob) -> None:
+    """Finish a mirror, again and again where that is refused, until somebody else does. Raises FAILED after too long: it is broken off then."""
+    refusals = Refusals()
+    while not block.steered.is_set() and (fault := await _refused(job)) is not None:
+        if refusals.take(fault, asyncio.get_running_loop().time()):
+            raise given_up(block.disk, fault, BROKEN_OFF)
+        job.complain(fault)
+        await asyncio.sleep(TRY_SECONDS)
+    job.complain(None)
+
+
+async def _refused(job: JobHandle) -> Fault | None:
+    try:
+        await job.strike(3)
+    except DriverError as error:
+        return error.fault
+    return None
 
 
 def _changed(domain: SimDomain, operation: ops.AnyBlocks, finish: str) -> tuple[Document, str]:

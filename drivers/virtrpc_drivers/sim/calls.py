@@ -78,6 +78,7 @@ def report(job: JobHandle, stamp: Stamp, *, percent: bool) -> Report:
         memory_iteration=None if percent or transfer is None else transfer.iteration,
         migration=None if percent or transfer is None else transfer.reading(),
         backup=job.backup,
+        trouble=job.trouble,
     )
 
 

@@ -65,6 +65,8 @@ class JobHandle:
         """Its block job or backup, once that runs."""
         self.backup: BackupInfo | None = None
         """What it backs up, once it does."""
+        self.trouble: Fault | None = None
+        """What keeps it from being finished."""
         self.arrived = asyncio.Event()
         """It has the handle that it needs, or needs none, or never will."""
         self.applied = False
@@ -168,6 +170,12 @@ class JobHandle:
         """It is in another phase now; what goes on without its call can be given up at any time."""
         self.phase, self.abortable = phase, phase.on_its_own
         self.tell()
+
+    def complain(self, fault: Fault | None) -> None:
+        """Something keeps it from being finished, or no longer."""
+        if fault != self.trouble:
+            self.trouble = fault
+            self.tell()
 
     def move(self, processed: int, total: int, rate: int | None) -> None:
         """What goes on in the background has come so far."""

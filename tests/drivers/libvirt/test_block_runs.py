@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 from unittest.mock import Mock
 
@@ -10,16 +11,17 @@ import libvirt
 import pytest
 from msgspec.structs import replace
 
+from virtrpc_drivers import finishing
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import DriverError, Fault, Reason
-from virtrpc_drivers.libvirt import blocks
+from virtrpc_drivers.libvirt import block_runs, blocks
 from virtrpc_drivers.libvirt.block_runs import BlockRun
 from virtrpc_drivers.libvirt.blocks import BlockLook
 from virtrpc_drivers.libvirt.connections import Lanes
 from virtrpc_drivers.libvirt.events import Ear
 from virtrpc_drivers.libvirt.readings import Clock
 from virtrpc_drivers.libvirt.runs import Run, Runs
-from virtrpc_drivers.protocol import Call
+from virtrpc_drivers.protocol import Call, Report
 from virtrpc_drivers.values import Phase, Steering
 
 COPY = ops.CopyBlock(uuid="u", disk="vda", xml="<disk type='file'><source file='/images/copy'/></disk>", finish="wait")
@@ -173,13 +175,89 @@ async def test_a_copy_that_libvirt_lost_sight_of_is_never_pivoted() -> None:
     assert (await run.cancel()).sent
 
 
-async def test_a_mirror_that_turns_out_not_to_be_ready_is_left_for_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """libvirt refuses to finish it before that, and it is neither broken off nor failed for it."""
-    domain = Domain(OURS)
-    refused = DriverError(Fault(reason=Reason.FAILED, message="not ready for pivot yet", libvirt_code=libvirt.VIR_ERR_BLOCK_COPY_ACTIVE))
+PIVOT = libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT
+NOT_READY = Fault(reason=Reason.FAILED, message="not ready for pivot yet", libvirt_code=libvirt.VIR_ERR_BLOCK_COPY_ACTIVE)
+HELD = Fault(reason=Reason.FOREIGN_JOB, message="held by virsh")
+LANE_DOWN = Fault(reason=Reason.HOST_UNREACHABLE, message="too many clients")
+
+
+class Refusing(Domain):
+    """A domain whose mirror cannot be ended so."""
+
+    def __init__(self, fault: Fault, flags: int = PIVOT) -> None:
+        super().__init__(OURS)
+        self.fault: Fault | None = fault
+        self.flags = flags
+
+    def blockJobAbort(self, disk: str, flags: int) -> None:  # noqa: N802 - libvirt's name
+        if self.fault is not None and flags & self.flags:
+            raise DriverError(self.fault)
+        super().blockJobAbort(disk, flags)
+
+
+def told(run: BlockRun) -> list[Fault | None]:
+    """What was in the way with each report from now on."""
+    troubles: list[Fault | None] = []
+    run._runs.deliver = lambda notice: troubles.append(notice.trouble) if isinstance(notice, Report) else None
+    return troubles
+
+
+@pytest.mark.parametrize("fault", [NOT_READY, HELD, LANE_DOWN], ids=lambda fault: fault.message)
+async def test_a_mirror_that_cannot_be_finished_now_says_so_and_is_left_for_the_next_look(fault: Fault) -> None:
+    """It is neither broken off nor failed for it, each look tells why, and once nothing is in the way it is finished and that is over."""
+    domain = Refusing(fault)
     run = block_run(domain, "pivot")
-    with monkeypatch.context() as patch:
-        patch.setattr(domain, "blockJobAbort", Mock(side_effect=refused))
+    troubles = told(run)
+    for _ in range(3):
         assert not await run._is_over(READY)
+    domain.fault = None
     assert not await run._is_over(READY)
-    assert domain.told == ["abort"]
+    assert not await run._is_over(READY)
+    assert (domain.told, troubles) == (["abort"], [None, fault, fault, fault, None])
+
+
+@pytest.mark.parametrize("fault", [NOT_READY, LANE_DOWN], ids=lambda fault: fault.message)
+async def test_a_mirror_that_is_never_let_finish_is_broken_off(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+    """After a time, and the error says why and that the disk is as it was."""
+    monkeypatch.setattr(finishing, "PATIENCE_SECONDS", 0.0)
+    domain = Refusing(fault)
+    with pytest.raises(DriverError, match=f"{fault.message}; it was broken off") as caught:
+        await block_run(domain, "pivot")._is_over(READY)
+    assert (caught.value.reason, caught.value.fault.libvirt_code, domain.told) == (Reason.FAILED, fault.libvirt_code, ["abort"])
+
+
+async def test_a_mirror_that_can_be_neither_finished_nor_broken_off_is_said_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says that it is left on the disk, READY, and what to do about it."""
+    monkeypatch.setattr(finishing, "PATIENCE_SECONDS", 0.0)
+    domain = Refusing(LANE_DOWN, flags=libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC)
+    with pytest.raises(DriverError, match=r"left READY on the disk.*virsh blockjob") as caught:
+        await block_run(domain, "pivot")._is_over(READY)
+    assert (caught.value.reason, domain.told) == (Reason.FAILED, [])
+
+
+async def test_a_mirror_of_a_domain_that_is_held_waits_however_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another's job holds the domain: no time is too long for that, and what was refused before does not count."""
+    monkeypatch.setattr(finishing, "PATIENCE_SECONDS", 0.0)
+    domain = Refusing(HELD)
+    run = block_run(domain, "pivot")
+    for _ in range(3):
+        assert not await run._is_over(READY)
+    assert domain.told == []
+
+
+async def test_a_try_to_finish_that_hangs_is_not_repeated_beside_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has one place among the aborts, is told as what is in the way, and counts when it comes through after all."""
+    monkeypatch.setattr(block_runs, "STUCK_SECONDS", 0.01)
+    go_on, calls = threading.Event(), Mock()
+    domain = Domain(OURS)
+    monkeypatch.setattr(domain, "blockJobAbort", lambda *_: (calls(), go_on.wait()))
+    run = block_run(domain, "pivot")
+    troubles = told(run)
+    for _ in range(3):
+        assert not await run._is_over(READY)
+    go_on.set()
+    assert run._trying is not None
+    await run._trying
+    assert not await run._is_over(READY)
+    assert (calls.call_count, run.finishes) == (1, True)
+    assert [fault is not None and fault.reason is Reason.FOREIGN_JOB for fault in troubles] == [False, True, True, True]

@@ -425,22 +425,26 @@ class JobServiceStub:
     """
     CopyBlock: _grpc.UnaryStreamMultiCallable[_job_pb2.CopyBlockRequest, _types_pb2.JobUpdate]
     """Copies a disk to another file while the guest runs, and mirrors it from then on (phase READY) until it is finished: the guest moves over to the copy
-    (PIVOT), or the copy is broken off and kept as of then (STOP). `finish` says which, or WAIT for FinishBlockJob. Otherwise like PullBlock;
-    aborted, the guest keeps its disk and the copy is not whole. Who may call: admin.
+    (PIVOT), or the copy is broken off and kept as of then (STOP). `finish` says which, or WAIT for FinishBlockJob; what keeps it from being finished
+    is told and tried again, as with CommitBlock. Otherwise like PullBlock; aborted, the guest keeps its disk and the copy is not whole. Who may call:
+    admin.
       INVALID_ARGUMENT     no destination; PATH_NOT_ALLOWED: outside the configured roots, or XML that names no file or block device of the host (a
                            network, a storage pool); XML_INVALID: also for namespaces; XML_TOO_LARGE
       NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
-      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed (its destination is full, say), or the guest ended before it
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed (its destination is full, say), the guest ended before it, or
+                           it could not be finished: the message says whether it was broken off then, or is still there
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
     CommitBlock: _grpc.UnaryStreamMultiCallable[_job_pb2.CommitBlockRequest, _types_pb2.JobUpdate]
     """Writes the layers of a disk's backing chain from `top` down into `base`, and drops them from the chain, while the guest runs. Where the top is the
-    image that the guest writes to, it goes on to READY and is finished by itself (PIVOT) unless `finish` says otherwise. Otherwise like PullBlock.
+    image that the guest writes to, it goes on to READY and is finished by itself (PIVOT) unless `finish` says otherwise. Where that is refused,
+    `block_job.trouble` says why and it is tried again: for as long as another's job holds the domain, else for a minute. Otherwise like PullBlock.
     Who may call: operator.
       INVALID_ARGUMENT     base or top is none of the disk's images; negative bandwidth
       NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
-      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, or the guest ended before it
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, the guest ended before it, or it could not be finished: the
+                           message says whether it was broken off then, or is still there
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
@@ -1018,22 +1022,26 @@ class JobServiceAsyncStub(JobServiceStub):
     """
     CopyBlock: _aio.UnaryStreamMultiCallable[_job_pb2.CopyBlockRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
     """Copies a disk to another file while the guest runs, and mirrors it from then on (phase READY) until it is finished: the guest moves over to the copy
-    (PIVOT), or the copy is broken off and kept as of then (STOP). `finish` says which, or WAIT for FinishBlockJob. Otherwise like PullBlock;
-    aborted, the guest keeps its disk and the copy is not whole. Who may call: admin.
+    (PIVOT), or the copy is broken off and kept as of then (STOP). `finish` says which, or WAIT for FinishBlockJob; what keeps it from being finished
+    is told and tried again, as with CommitBlock. Otherwise like PullBlock; aborted, the guest keeps its disk and the copy is not whole. Who may call:
+    admin.
       INVALID_ARGUMENT     no destination; PATH_NOT_ALLOWED: outside the configured roots, or XML that names no file or block device of the host (a
                            network, a storage pool); XML_INVALID: also for namespaces; XML_TOO_LARGE
       NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
-      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed (its destination is full, say), or the guest ended before it
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed (its destination is full, say), the guest ended before it, or
+                           it could not be finished: the message says whether it was broken off then, or is still there
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
     CommitBlock: _aio.UnaryStreamMultiCallable[_job_pb2.CommitBlockRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
     """Writes the layers of a disk's backing chain from `top` down into `base`, and drops them from the chain, while the guest runs. Where the top is the
-    image that the guest writes to, it goes on to READY and is finished by itself (PIVOT) unless `finish` says otherwise. Otherwise like PullBlock.
+    image that the guest writes to, it goes on to READY and is finished by itself (PIVOT) unless `finish` says otherwise. Where that is refused,
+    `block_job.trouble` says why and it is tried again: for as long as another's job holds the domain, else for a minute. Otherwise like PullBlock.
     Who may call: operator.
       INVALID_ARGUMENT     base or top is none of the disk's images; negative bandwidth
       NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
-      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, or the guest ended before it
+      FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, the guest ended before it, or it could not be finished: the
+                           message says whether it was broken off then, or is still there
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
     """
@@ -1902,12 +1910,14 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
         """Copies a disk to another file while the guest runs, and mirrors it from then on (phase READY) until it is finished: the guest moves over to the copy
-        (PIVOT), or the copy is broken off and kept as of then (STOP). `finish` says which, or WAIT for FinishBlockJob. Otherwise like PullBlock;
-        aborted, the guest keeps its disk and the copy is not whole. Who may call: admin.
+        (PIVOT), or the copy is broken off and kept as of then (STOP). `finish` says which, or WAIT for FinishBlockJob; what keeps it from being finished
+        is told and tried again, as with CommitBlock. Otherwise like PullBlock; aborted, the guest keeps its disk and the copy is not whole. Who may call:
+        admin.
           INVALID_ARGUMENT     no destination; PATH_NOT_ALLOWED: outside the configured roots, or XML that names no file or block device of the host (a
                                network, a storage pool); XML_INVALID: also for namespaces; XML_TOO_LARGE
           NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
-          FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed (its destination is full, say), or the guest ended before it
+          FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed (its destination is full, say), the guest ended before it, or
+                               it could not be finished: the message says whether it was broken off then, or is still there
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
         """
@@ -1919,11 +1929,13 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
         """Writes the layers of a disk's backing chain from `top` down into `base`, and drops them from the chain, while the guest runs. Where the top is the
-        image that the guest writes to, it goes on to READY and is finished by itself (PIVOT) unless `finish` says otherwise. Otherwise like PullBlock.
+        image that the guest writes to, it goes on to READY and is finished by itself (PIVOT) unless `finish` says otherwise. Where that is refused,
+        `block_job.trouble` says why and it is tried again: for as long as another's job holds the domain, else for a minute. Otherwise like PullBlock.
         Who may call: operator.
           INVALID_ARGUMENT     base or top is none of the disk's images; negative bandwidth
           NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
-          FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, or the guest ended before it
+          FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, the guest ended before it, or it could not be finished: the
+                               message says whether it was broken off then, or is still there
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
         """

@@ -2337,19 +2337,27 @@ class BlockJob(_message.Message):
 
     DISK_FIELD_NUMBER: _builtins.int
     FINISH_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
     disk: _builtins.str
     """The disk's target."""
     finish: Global___BlockJobFinish.ValueType
     """What it does when its mirror is ready. Unspecified for a job without one."""
+    @_builtins.property
+    def trouble(self) -> Global___JobError:
+        """What is in its way just now: why its mirror cannot be finished although it is READY, or why the hypervisor does not show it. It is tried again, so
+        that this can be over with the next message: see CommitBlock. Unset while nothing is.
+        """
+
     def __init__(
         self,
         *,
         disk: _builtins.str = ...,
         finish: Global___BlockJobFinish.ValueType = ...,
+        trouble: Global___JobError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trouble", b"trouble"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk", "finish", b"finish"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk", "finish", b"finish", "trouble", b"trouble"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5582,12 +5582,14 @@ export const JobService: GenService<{
   },
   /**
    * Copies a disk to another file while the guest runs, and mirrors it from then on (phase READY) until it is finished: the guest moves over to the copy
-   * (PIVOT), or the copy is broken off and kept as of then (STOP). `finish` says which, or WAIT for FinishBlockJob. Otherwise like PullBlock;
-   * aborted, the guest keeps its disk and the copy is not whole. Who may call: admin.
+   * (PIVOT), or the copy is broken off and kept as of then (STOP). `finish` says which, or WAIT for FinishBlockJob; what keeps it from being finished
+   * is told and tried again, as with CommitBlock. Otherwise like PullBlock; aborted, the guest keeps its disk and the copy is not whole. Who may call:
+   * admin.
    *   INVALID_ARGUMENT     no destination; PATH_NOT_ALLOWED: outside the configured roots, or XML that names no file or block device of the host (a
    *                        network, a storage pool); XML_INVALID: also for namespaces; XML_TOO_LARGE
    *   NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
-   *   FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed (its destination is full, say), or the guest ended before it
+   *   FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed (its destination is full, say), the guest ended before it, or
+   *                        it could not be finished: the message says whether it was broken off then, or is still there
    * buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
    * buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
    *
@@ -5600,11 +5602,13 @@ export const JobService: GenService<{
   },
   /**
    * Writes the layers of a disk's backing chain from `top` down into `base`, and drops them from the chain, while the guest runs. Where the top is the
-   * image that the guest writes to, it goes on to READY and is finished by itself (PIVOT) unless `finish` says otherwise. Otherwise like PullBlock.
+   * image that the guest writes to, it goes on to READY and is finished by itself (PIVOT) unless `finish` says otherwise. Where that is refused,
+   * `block_job.trouble` says why and it is tried again: for as long as another's job holds the domain, else for a minute. Otherwise like PullBlock.
    * Who may call: operator.
    *   INVALID_ARGUMENT     base or top is none of the disk's images; negative bandwidth
    *   NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
-   *   FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, or the guest ended before it
+   *   FAILED_PRECONDITION  WRONG_STATE: it is off; OPERATION_FAILED: the block job failed, the guest ended before it, or it could not be finished: the
+   *                        message says whether it was broken off then, or is still there
    * buf:lint:ignore RPC_RESPONSE_STANDARD_NAME verbs share one answer, see the service
    * buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE verbs share one answer, see the service
    *
