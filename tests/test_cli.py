@@ -527,8 +527,8 @@ def test_a_copy_that_is_ready(fake: Fake, run: Run, finish: t.BlockJobFinish.Val
 
 def test_a_mirror_that_cannot_be_finished(fake: Fake, run: Run) -> None:
     """What is in the way is said as long as it lasts, once."""
-    refused = t.BlockJob(disk="vda", finish=t.BLOCK_JOB_FINISH_PIVOT, trouble=t.JobError(reason="OPERATION_FAILED", message="not ready yet"))
-    states = [job(RUNNING, revision, phase=t.JOB_PHASE_READY, block_job=refused) for revision in (2, 3)]
+    refused = t.JobError(reason="OPERATION_FAILED", message="not ready yet")
+    states = [job(RUNNING, revision, phase=t.JOB_PHASE_READY, trouble=refused) for revision in (2, 3)]
     fake.on["WatchJob"] = then(*states, job(SUCCEEDED, 4))
     assert run("job", "watch", "job-1").stderr.count("running, ready, tries again: not ready yet") == 1
 

@@ -146,7 +146,7 @@ class Report(Notice, frozen=True):
     backup: BackupInfo | None = None
     """More of a backup."""
     trouble: Fault | None = None
-    """What keeps a block job from being finished or seen just now."""
+    """What keeps a block job or a backup from being finished or seen just now."""
 
 
 class SpanRecord(Value, frozen=True):

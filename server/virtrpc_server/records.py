@@ -181,7 +181,7 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     migration: Reading | None = None
     backup: BackupInfo | None = None
     trouble: Fault | None = None
-    """What keeps a block job from being finished or seen just now."""
+    """What keeps a block job or a backup from being finished or seen just now."""
     convergence: Convergence | None = None
     """How a migration gets on."""
     samples: Samples = NO_SAMPLES

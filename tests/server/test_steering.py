@@ -89,14 +89,14 @@ async def test_a_finish_that_is_refused_for_ever_ends_the_job() -> None:
     """The job says why while it lasts, ends FAILED after a minute with that and what became of the mirror, and its disk is free."""
     async with World() as world:
         copy = await refused_copy(world, REFUSED)
-        trouble = job_message(copy.job, world.hosts).block_job.trouble
+        trouble = job_message(copy.job, world.hosts).trouble
         assert (trouble.reason, trouble.message, trouble.metadata["domain"]) == ("OPERATION_FAILED", REFUSED.message, copy.job.uuid)
         ended = await world.end(copy)
         assert ended.problem is not None
         assert (ended.state, ended.problem.reason, ended.trouble) == (JobState.FAILED, "OPERATION_FAILED", None)
         assert "not ready for pivot yet; it was broken off" in ended.problem.message
         assert 60 <= (ended.ended or 0.0) - (ended.started or 0.0) < 70
-        assert not job_message(ended, world.hosts).block_job.HasField("trouble")
+        assert not job_message(ended, world.hosts).HasField("trouble")
         assert (await world.end(world.accept(op.PullBlock(uuid=copy.job.uuid, disk="vda")))).state is JobState.SUCCEEDED
 
 
@@ -107,7 +107,7 @@ async def test_a_finish_that_anothers_job_holds_up_is_waited_for() -> None:
         copy = await refused_copy(world, HELD)
         await asyncio.sleep(300)
         assert copy.job.trouble == Fault(reason=Reason.FOREIGN_JOB, message=HELD.message)
-        assert job_message(copy.job, world.hosts).block_job.trouble.reason == "BUSY"
+        assert job_message(copy.job, world.hosts).trouble.reason == "BUSY"
         world.sim.faults.clear()
         ended = await world.end(copy)
         assert (ended.state, ended.trouble, ended.outcome and ended.outcome.finish) == (JobState.SUCCEEDED, None, "pivot")

@@ -557,7 +557,7 @@ type JobServiceClient interface {
 	CopyBlock(ctx context.Context, in *CopyBlockRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[JobUpdate], error)
 	// Writes the layers of a disk's backing chain from `top` down into `base`, and drops them from the chain, while the guest runs. Where the top is the
 	// image that the guest writes to, it goes on to READY and is finished by itself (PIVOT) unless `finish` says otherwise. Where that is refused,
-	// `block_job.trouble` says why and it is tried again: for as long as another's job holds the domain, else for a minute. Otherwise like PullBlock.
+	// `trouble` says why and it is tried again: for as long as another's job holds the domain, else for a minute. Otherwise like PullBlock.
 	// Who may call: operator.
 	//
 	//	INVALID_ARGUMENT     base or top is none of the disk's images; negative bandwidth
@@ -2546,7 +2546,7 @@ type JobServiceServer interface {
 	CopyBlock(*CopyBlockRequest, grpc.ServerStreamingServer[JobUpdate]) error
 	// Writes the layers of a disk's backing chain from `top` down into `base`, and drops them from the chain, while the guest runs. Where the top is the
 	// image that the guest writes to, it goes on to READY and is finished by itself (PIVOT) unless `finish` says otherwise. Where that is refused,
-	// `block_job.trouble` says why and it is tried again: for as long as another's job holds the domain, else for a minute. Otherwise like PullBlock.
+	// `trouble` says why and it is tried again: for as long as another's job holds the domain, else for a minute. Otherwise like PullBlock.
 	// Who may call: operator.
 	//
 	//	INVALID_ARGUMENT     base or top is none of the disk's images; negative bandwidth

@@ -3371,6 +3371,9 @@ type Job struct {
 	MayStillApply bool `protobuf:"varint,51,opt,name=may_still_apply,json=mayStillApply,proto3" json:"may_still_apply,omitempty"`
 	// What a conclusion after a restart or a crash rests on: for people.
 	Evidence string `protobuf:"bytes,52,opt,name=evidence,proto3" json:"evidence,omitempty"`
+	// What is in its way just now, while it runs: why a mirror cannot be finished although it is READY (see CommitBlock), or why the hypervisor does not
+	// show a block job or a backup. It is tried again, so that this can be over with the next message. Unset while nothing is.
+	Trouble *JobError `protobuf:"bytes,53,opt,name=trouble,proto3" json:"trouble,omitempty"`
 	// What it brought. Set in SUCCEEDED only.
 	//
 	// Types that are valid to be assigned to Result:
@@ -3636,6 +3639,13 @@ func (x *Job) GetEvidence() string {
 	return ""
 }
 
+func (x *Job) GetTrouble() *JobError {
+	if x != nil {
+		return x.Trouble
+	}
+	return nil
+}
+
 func (x *Job) GetResult() isJob_Result {
 	if x != nil {
 		return x.Result
@@ -3797,10 +3807,7 @@ type BlockJob struct {
 	// The disk's target.
 	Disk string `protobuf:"bytes,1,opt,name=disk,proto3" json:"disk,omitempty"`
 	// What it does when its mirror is ready. Unspecified for a job without one.
-	Finish BlockJobFinish `protobuf:"varint,2,opt,name=finish,proto3,enum=virtrpc.v1.BlockJobFinish" json:"finish,omitempty"`
-	// What is in its way just now: why its mirror cannot be finished although it is READY, or why the hypervisor does not show it. It is tried again, so
-	// that this can be over with the next message: see CommitBlock. Unset while nothing is.
-	Trouble       *JobError `protobuf:"bytes,3,opt,name=trouble,proto3" json:"trouble,omitempty"`
+	Finish        BlockJobFinish `protobuf:"varint,2,opt,name=finish,proto3,enum=virtrpc.v1.BlockJobFinish" json:"finish,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3847,13 +3854,6 @@ func (x *BlockJob) GetFinish() BlockJobFinish {
 		return x.Finish
 	}
 	return BlockJobFinish_BLOCK_JOB_FINISH_UNSPECIFIED
-}
-
-func (x *BlockJob) GetTrouble() *JobError {
-	if x != nil {
-		return x.Trouble
-	}
-	return nil
 }
 
 // A point in time since which a domain's disks remember what is written.
@@ -6031,7 +6031,7 @@ const file_virtrpc_v1_types_proto_rawDesc = "" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
 	"\x03uri\x18\x02 \x01(\tR\x03uri\x12\x12\n" +
 	"\x04uuid\x18\x03 \x01(\tR\x04uuid\x12\x12\n" +
-	"\x04name\x18\x04 \x01(\tR\x04name\"\x84\x11\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\"\xb4\x11\n" +
 	"\x03Job\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12'\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x13.virtrpc.v1.JobKindR\x04kind\x122\n" +
@@ -6070,7 +6070,8 @@ const file_virtrpc_v1_types_proto_rawDesc = "" +
 	"\rcancel_reason\x18+ \x01(\x0e2\x18.virtrpc.v1.CancelReasonR\fcancelReason\x12*\n" +
 	"\x05error\x182 \x01(\v2\x14.virtrpc.v1.JobErrorR\x05error\x12&\n" +
 	"\x0fmay_still_apply\x183 \x01(\bR\rmayStillApply\x12\x1a\n" +
-	"\bevidence\x184 \x01(\tR\bevidence\x12?\n" +
+	"\bevidence\x184 \x01(\tR\bevidence\x12.\n" +
+	"\atrouble\x185 \x01(\v2\x14.virtrpc.v1.JobErrorR\atrouble\x12?\n" +
 	"\rdomain_result\x18< \x01(\v2\x18.virtrpc.v1.DomainResultH\x00R\fdomainResult\x12R\n" +
 	"\x14define_domain_result\x18= \x01(\v2\x1e.virtrpc.v1.DefineDomainResultH\x00R\x12defineDomainResult\x12X\n" +
 	"\x16create_snapshot_result\x18> \x01(\v2 .virtrpc.v1.CreateSnapshotResultH\x00R\x14createSnapshotResult\x12U\n" +
@@ -6082,11 +6083,10 @@ const file_virtrpc_v1_types_proto_rawDesc = "" +
 	"\x14backup_domain_result\x18B \x01(\v2\x1e.virtrpc.v1.BackupDomainResultH\x00R\x12backupDomainResult\x12F\n" +
 	"\x10block_job_result\x18C \x01(\v2\x1a.virtrpc.v1.BlockJobResultH\x00R\x0eblockJobResultB\b\n" +
 	"\x06resultB\x11\n" +
-	"\x0f_queue_position\"\x82\x01\n" +
+	"\x0f_queue_position\"R\n" +
 	"\bBlockJob\x12\x12\n" +
 	"\x04disk\x18\x01 \x01(\tR\x04disk\x122\n" +
-	"\x06finish\x18\x02 \x01(\x0e2\x1a.virtrpc.v1.BlockJobFinishR\x06finish\x12.\n" +
-	"\atrouble\x18\x03 \x01(\v2\x14.virtrpc.v1.JobErrorR\atrouble\"\xe0\x02\n" +
+	"\x06finish\x18\x02 \x01(\x0e2\x1a.virtrpc.v1.BlockJobFinishR\x06finish\"\xe0\x02\n" +
 	"\n" +
 	"Checkpoint\x122\n" +
 	"\x06domain\x18\x01 \x01(\v2\x1a.virtrpc.v1.DomainIdentityR\x06domain\x12\x12\n" +
@@ -6663,17 +6663,17 @@ var file_virtrpc_v1_types_proto_depIdxs = []int32{
 	31,  // 50: virtrpc.v1.Job.samples:type_name -> virtrpc.v1.ProgressSample
 	13,  // 51: virtrpc.v1.Job.cancel_reason:type_name -> virtrpc.v1.CancelReason
 	32,  // 52: virtrpc.v1.Job.error:type_name -> virtrpc.v1.JobError
-	33,  // 53: virtrpc.v1.Job.domain_result:type_name -> virtrpc.v1.DomainResult
-	34,  // 54: virtrpc.v1.Job.define_domain_result:type_name -> virtrpc.v1.DefineDomainResult
-	35,  // 55: virtrpc.v1.Job.create_snapshot_result:type_name -> virtrpc.v1.CreateSnapshotResult
-	38,  // 56: virtrpc.v1.Job.migrate_domain_result:type_name -> virtrpc.v1.MigrateDomainResult
-	36,  // 57: virtrpc.v1.Job.file_result:type_name -> virtrpc.v1.FileResult
-	37,  // 58: virtrpc.v1.Job.filesystems_result:type_name -> virtrpc.v1.FilesystemsResult
-	42,  // 59: virtrpc.v1.Job.create_checkpoint_result:type_name -> virtrpc.v1.CreateCheckpointResult
-	47,  // 60: virtrpc.v1.Job.backup_domain_result:type_name -> virtrpc.v1.BackupDomainResult
-	48,  // 61: virtrpc.v1.Job.block_job_result:type_name -> virtrpc.v1.BlockJobResult
-	14,  // 62: virtrpc.v1.BlockJob.finish:type_name -> virtrpc.v1.BlockJobFinish
-	32,  // 63: virtrpc.v1.BlockJob.trouble:type_name -> virtrpc.v1.JobError
+	32,  // 53: virtrpc.v1.Job.trouble:type_name -> virtrpc.v1.JobError
+	33,  // 54: virtrpc.v1.Job.domain_result:type_name -> virtrpc.v1.DomainResult
+	34,  // 55: virtrpc.v1.Job.define_domain_result:type_name -> virtrpc.v1.DefineDomainResult
+	35,  // 56: virtrpc.v1.Job.create_snapshot_result:type_name -> virtrpc.v1.CreateSnapshotResult
+	38,  // 57: virtrpc.v1.Job.migrate_domain_result:type_name -> virtrpc.v1.MigrateDomainResult
+	36,  // 58: virtrpc.v1.Job.file_result:type_name -> virtrpc.v1.FileResult
+	37,  // 59: virtrpc.v1.Job.filesystems_result:type_name -> virtrpc.v1.FilesystemsResult
+	42,  // 60: virtrpc.v1.Job.create_checkpoint_result:type_name -> virtrpc.v1.CreateCheckpointResult
+	47,  // 61: virtrpc.v1.Job.backup_domain_result:type_name -> virtrpc.v1.BackupDomainResult
+	48,  // 62: virtrpc.v1.Job.block_job_result:type_name -> virtrpc.v1.BlockJobResult
+	14,  // 63: virtrpc.v1.BlockJob.finish:type_name -> virtrpc.v1.BlockJobFinish
 	22,  // 64: virtrpc.v1.Checkpoint.domain:type_name -> virtrpc.v1.DomainIdentity
 	61,  // 65: virtrpc.v1.Checkpoint.create_time:type_name -> google.protobuf.Timestamp
 	61,  // 66: virtrpc.v1.Checkpoint.observed_time:type_name -> google.protobuf.Timestamp

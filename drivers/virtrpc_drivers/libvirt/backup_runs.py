@@ -9,7 +9,7 @@ import libvirt
 from msgspec.structs import replace
 
 from virtrpc_drivers import operations as ops
-from virtrpc_drivers.errors import DriverError, Reason, failure
+from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.libvirt import backups
 from virtrpc_drivers.libvirt.backups import BackupEnd
 from virtrpc_drivers.libvirt.connections import STUCK_SECONDS
@@ -19,6 +19,7 @@ from virtrpc_drivers.libvirt.runs import SILENT, Run, Runs
 from virtrpc_drivers.protocol import Report
 from virtrpc_drivers.values import CancelAnswer, Outcome, Phase, Steering
 
+_SILENT = Fault(reason=Reason.FOREIGN_JOB, message=SILENT)
 QUIET_SECONDS = 2.0
 """How long the event of a backup that is gone is waited for before the completed statistics are asked."""
 
@@ -111,13 +112,14 @@ class BackupRun:
         """A look at the domain's job; None where nothing can be seen now."""
         looking = self._runs.look(self._operation.uuid)
         if not (await asyncio.wait({looking}, timeout=STUCK_SECONDS))[0]:
-            self._runs.deliver(Report(call_id=self._run.call.id, phase=self._run.phase, abortable=False))
+            self._runs.deliver(Report(call_id=self._run.call.id, phase=self._run.phase, abortable=False, trouble=_SILENT))
             return None
         try:
             return looking.result()
         except DriverError as error:
             if error.reason in (Reason.DOMAIN_NOT_FOUND, Reason.WRONG_STATE):
                 raise self._guest_ended() from None
+            self._runs.deliver(Report(call_id=self._run.call.id, phase=self._run.phase, trouble=error.fault))
             return None
 
     async def _completed(self) -> BackupEnd | None:
@@ -126,6 +128,7 @@ class BackupRun:
         try:
             end = await self._runs.lanes.reads.bounded(lambda connection: backups.completed(connection.lookupByUUIDString(uuid)))
         except TimeoutError:
+            self._runs.deliver(Report(call_id=self._run.call.id, phase=self._run.phase, abortable=False, trouble=_SILENT))
             return None
         if end is None:
             raise failure(Reason.INTERRUPTED, "the backup is gone, and nothing says how it ended")

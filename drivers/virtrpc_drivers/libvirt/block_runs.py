@@ -49,6 +49,9 @@ class BlockRun:
         self._refusals = Refusals()
         self._last: tuple[float, int] | None = None
         self._looking: asyncio.Future[BlockLook | None] | None = None
+        self._seen_at = asyncio.get_running_loop().time()
+        self._unseen = _SILENT
+        """Why the last look showed nothing."""
         self._end: int | None = None
         """The last end that an event told of."""
         self._gone_since: float | None = None
@@ -71,7 +74,9 @@ class BlockRun:
                 for event in await self._ear.within(POLL_SECONDS):
                     self._take(event)
                 seen = await self._seen()
-                if seen is not None and await self._is_over(seen):
+                if seen is None:
+                    self._tell_unseen()
+                elif await self._is_over(seen):
                     return await self._outcome()
         finally:
             self.ended.set()
@@ -89,6 +94,7 @@ class BlockRun:
 
     async def _seen(self) -> BlockLook | None:
         """A look at the disk. While one is out there is no other; None where there is nothing to be seen now."""
+        self._unseen = _SILENT
         if self._looking is None or self._looking.done():
             uuid, disk = self._operation.uuid, self._operation.disk
             self._looking = asyncio.ensure_future(self._runs.lanes.progress.call(lambda connection: blocks.look(connection, uuid, disk)))
@@ -96,16 +102,20 @@ class BlockRun:
         try:
             return await asyncio.wait_for(asyncio.shield(self._looking), STUCK_SECONDS)
         except TimeoutError:
-            self._runs.deliver(Report(call_id=self._run.call.id, phase=self._run.phase, abortable=False, trouble=_SILENT))
             return None
         except DriverError as error:
             if error.reason in (Reason.DOMAIN_NOT_FOUND, Reason.WRONG_STATE):
                 raise failure(Reason.FAILED, f"the guest ended before the block job on disk {self._operation.disk} was over") from None
-            self._runs.deliver(Report(call_id=self._run.call.id, phase=self._run.phase, trouble=error.fault))
+            self._unseen = error.fault
             return None
 
+    def _tell_unseen(self) -> None:
+        """Say why nothing is seen of it, where that has lasted: the next look may be luckier, as a rule."""
+        if asyncio.get_running_loop().time() - self._seen_at >= STUCK_SECONDS:
+            self._runs.deliver(Report(call_id=self._run.call.id, phase=self._run.phase, abortable=False, trouble=self._unseen))
+
     async def _is_over(self, seen: BlockLook) -> bool:
-        now = asyncio.get_running_loop().time()
+        now = self._seen_at = asyncio.get_running_loop().time()
         if not seen.is_of(self._operation):
             self._gone_since = self._gone_since or now
             return self._end is not None or now - self._gone_since >= QUIET_SECONDS

@@ -69,7 +69,7 @@ def _but_holders(job: Job, hosts: Hosts) -> types_pb2.Job:
         reason=job.origin.reason,
         revision=job.revision,
         backup=backup_message(job.backup) if job.backup is not None else None,
-        block_job=_block_job(job, job.operation) if isinstance(job.operation, AnyBlocks) else None,
+        block_job=_block_job(job.operation) if isinstance(job.operation, AnyBlocks) else None,
         **_standing(job),
         **_times(job),
         **_stopping(job),
@@ -144,6 +144,7 @@ def _stopping(job: Job) -> dict[str, Any]:
         "cancel_requested": job.cancel_reason not in (None, CancelReason.FOREIGN),
         "cancel_reason": CANCEL_REASONS[job.cancel_reason] if job.cancel_reason is not None else None,
         "error": error_message(job.problem) if job.problem is not None else None,
+        "trouble": error_message(problem_of(job.trouble, host=job.host, domain=job.uuid)) if job.trouble is not None else None,
         "may_still_apply": job.may_still_apply,
         "evidence": job.evidence,
     }
@@ -239,9 +240,8 @@ def _checkpoint(job: Job) -> types_pb2.Checkpoint | None:
     return checkpoint_message(job.outcome.checkpoint, _identity(job), job.ended)
 
 
-def _block_job(job: Job, operation: AnyBlocks) -> types_pb2.BlockJob:
-    trouble = error_message(problem_of(job.trouble, host=job.host, domain=job.uuid)) if job.trouble is not None else None
-    return types_pb2.BlockJob(disk=operation.disk, finish=BLOCK_FINISHES[getattr(operation, "finish", None)], trouble=trouble)
+def _block_job(operation: AnyBlocks) -> types_pb2.BlockJob:
+    return types_pb2.BlockJob(disk=operation.disk, finish=BLOCK_FINISHES[getattr(operation, "finish", None)])
 
 
 def _block_result(job: Job, disk: str, hosts: Hosts) -> types_pb2.BlockJobResult:

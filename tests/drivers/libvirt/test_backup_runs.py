@@ -6,12 +6,13 @@ import asyncio
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, patch
 
 import libvirt
 import pytest
 
 from virtrpc_drivers import operations as ops
-from virtrpc_drivers.errors import DriverError, Reason
+from virtrpc_drivers.errors import DriverError, Fault, Reason
 from virtrpc_drivers.libvirt import backup_runs, proofs
 from virtrpc_drivers.libvirt.backup_runs import BackupRun
 from virtrpc_drivers.libvirt.connections import Lanes
@@ -85,6 +86,12 @@ class Followed:
             while len(self.said) < wanted:  # noqa: ASYNC110 - nobody announces a look
                 await asyncio.sleep(0.01)
 
+    def trouble(self) -> Fault | None:
+        """What was said last to be in its way."""
+        last = self.said[-1]
+        assert isinstance(last, Report)
+        return last.trouble
+
     def hears(self, name: str, **of_it: Any) -> None:
         """An event comes in."""
         self.ear.heard.put_nowait(RawEvent("u", name, Clock(0).stamp(), **of_it))
@@ -123,6 +130,19 @@ async def test_a_guest_that_hangs_is_told_as_such() -> None:
     assert caught.value.reason is Reason.FOREIGN_JOB
     assert not (await followed.backup.cancel()).sent
     assert followed.domain.aborts == 0
+    followed.task.cancel()
+
+
+async def test_one_that_is_not_shown_says_why() -> None:
+    """It is told what is in the way for as long as that lasts, and followed on."""
+    followed = Followed()
+    await followed.looked()
+    held = Fault(reason=Reason.FOREIGN_JOB, message="held by virsh")
+    with patch.object(followed.domain, "jobStats", Mock(side_effect=DriverError(held))):
+        await followed.looked()
+        assert followed.trouble() == held
+    await followed.looked()
+    assert (followed.trouble(), followed.task.done()) == (None, False)
     followed.task.cancel()
 
 

@@ -40,6 +40,7 @@ class Domain:
         self.info = info
         self.told: list[str] = []
         self.mirror = "<mirror ready='yes'/>"
+        self.control = libvirt.VIR_DOMAIN_CONTROL_OK
 
     def lookupByUUIDString(self, _uuid: str) -> Domain:  # noqa: N802 - libvirt's name
         return self
@@ -49,6 +50,9 @@ class Domain:
 
     def XMLDesc(self, _flags: int) -> str:  # noqa: N802 - libvirt's name
         return f"<domain><devices><disk><target dev='vda'/>{self.mirror}</disk></devices></domain>"
+
+    def controlInfo(self, _flags: int) -> list[int]:  # noqa: N802 - libvirt's name
+        return [self.control, 0, 0]
 
     def blockJobSetSpeed(self, _disk: str, _rate: int, _flags: int) -> None:  # noqa: N802 - libvirt's name
         self.told.append("speed")
@@ -261,3 +265,23 @@ async def test_a_try_to_finish_that_hangs_is_not_repeated_beside_itself(monkeypa
     assert not await run._is_over(READY)
     assert (calls.call_count, run.finishes) == (1, True)
     assert [fault is not None and fault.reason is Reason.FOREIGN_JOB for fault in troubles] == [False, True, True, True]
+
+
+@pytest.mark.parametrize("fault", [HELD, LANE_DOWN, block_runs._SILENT], ids=["held", "no connection", "occupied"])
+async def test_a_block_job_that_is_not_shown_says_why(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+    """Where that lasts it is told, and no longer once it is seen again; it is followed on all the while."""
+    monkeypatch.setattr(block_runs, "STUCK_SECONDS", 0.3)
+    domain = Domain(OURS)
+    run = block_run(domain)
+    troubles = told(run)
+    following = asyncio.ensure_future(run.follow())
+    async with asyncio.timeout(30):
+        with monkeypatch.context() as patch:
+            patch.setattr(domain, "control", libvirt.VIR_DOMAIN_CONTROL_OCCUPIED if fault is block_runs._SILENT else domain.control)
+            patch.setattr(domain, "blockJobInfo", Mock(side_effect=DriverError(fault)))
+            while fault not in troubles:  # noqa: ASYNC110 - nobody announces a report
+                await asyncio.sleep(0.01)
+        while troubles[-1] is not None:  # noqa: ASYNC110 - nobody announces a report
+            await asyncio.sleep(0.01)
+    assert not following.done()
+    following.cancel()

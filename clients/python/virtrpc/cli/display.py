@@ -51,8 +51,8 @@ def status(job: t.Job) -> str:
         words.append(text.enum(t.JobPhase, job.phase))
     if job.cancel_requested and job.state == t.JOB_STATE_RUNNING:
         words.append("cancel asked for" if job.abortable else f"cancel asked for, cannot be aborted now{_why(job)}")
-    if trouble := _trouble(job):
-        words.append(f"tries again: {trouble}")
+    if job.trouble.message:
+        words.append(f"tries again: {job.trouble.message}")
     # How fast it was, and how long it had to go, says nothing of a job that is over.
     return ", ".join(words + (progress(job.progress) if job.state == t.JOB_STATE_RUNNING else []))
 
@@ -149,10 +149,6 @@ _WAITING = {
 }
 
 
-def _trouble(job: t.Job) -> str:
-    return job.block_job.trouble.message
-
-
 def _why(job: t.Job) -> str:
     return f" ({job.abort_reason})" if job.abort_reason else ""
 
@@ -205,7 +201,7 @@ class LineDisplay(_Display):
         if job.phase == t.JOB_PHASE_REFRESHING:
             return  # a moment that is not worth a line
         tenth = int(job.progress.percent) // _LINE_EVERY_PERCENT
-        key = (job.state, job.phase, job.waiting_for, job.cancel_requested, tuple(who.job_id for who in job.holders), tenth, _trouble(job))
+        key = (job.state, job.phase, job.waiting_for, job.cancel_requested, tuple(who.job_id for who in job.holders), tenth, job.trouble.message)
         if key != self._told:
             percent = f" {job.progress.percent:.0f} %" if job.progress.HasField("percent") else ""
             complain(f"{status(job)}{percent}", title(job))

@@ -439,7 +439,7 @@ class JobServiceStub:
     CommitBlock: _grpc.UnaryStreamMultiCallable[_job_pb2.CommitBlockRequest, _types_pb2.JobUpdate]
     """Writes the layers of a disk's backing chain from `top` down into `base`, and drops them from the chain, while the guest runs. Where the top is the
     image that the guest writes to, it goes on to READY and is finished by itself (PIVOT) unless `finish` says otherwise. Where that is refused,
-    `block_job.trouble` says why and it is tried again: for as long as another's job holds the domain, else for a minute. Otherwise like PullBlock.
+    `trouble` says why and it is tried again: for as long as another's job holds the domain, else for a minute. Otherwise like PullBlock.
     Who may call: operator.
       INVALID_ARGUMENT     base or top is none of the disk's images; negative bandwidth
       NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
@@ -1036,7 +1036,7 @@ class JobServiceAsyncStub(JobServiceStub):
     CommitBlock: _aio.UnaryStreamMultiCallable[_job_pb2.CommitBlockRequest, _types_pb2.JobUpdate]  # type: ignore[assignment]
     """Writes the layers of a disk's backing chain from `top` down into `base`, and drops them from the chain, while the guest runs. Where the top is the
     image that the guest writes to, it goes on to READY and is finished by itself (PIVOT) unless `finish` says otherwise. Where that is refused,
-    `block_job.trouble` says why and it is tried again: for as long as another's job holds the domain, else for a minute. Otherwise like PullBlock.
+    `trouble` says why and it is tried again: for as long as another's job holds the domain, else for a minute. Otherwise like PullBlock.
     Who may call: operator.
       INVALID_ARGUMENT     base or top is none of the disk's images; negative bandwidth
       NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target
@@ -1930,7 +1930,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_types_pb2.JobUpdate], _abc.AsyncIterator[_types_pb2.JobUpdate]]:
         """Writes the layers of a disk's backing chain from `top` down into `base`, and drops them from the chain, while the guest runs. Where the top is the
         image that the guest writes to, it goes on to READY and is finished by itself (PIVOT) unless `finish` says otherwise. Where that is refused,
-        `block_job.trouble` says why and it is tried again: for as long as another's job holds the domain, else for a minute. Otherwise like PullBlock.
+        `trouble` says why and it is tried again: for as long as another's job holds the domain, else for a minute. Otherwise like PullBlock.
         Who may call: operator.
           INVALID_ARGUMENT     base or top is none of the disk's images; negative bandwidth
           NOT_FOUND            DEVICE_NOT_FOUND: no disk of that target

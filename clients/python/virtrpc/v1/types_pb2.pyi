@@ -2133,6 +2133,7 @@ class Job(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     MAY_STILL_APPLY_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
     DOMAIN_RESULT_FIELD_NUMBER: _builtins.int
     DEFINE_DOMAIN_RESULT_FIELD_NUMBER: _builtins.int
     CREATE_SNAPSHOT_RESULT_FIELD_NUMBER: _builtins.int
@@ -2235,6 +2236,12 @@ class Job(_message.Message):
         """What went wrong. Set in every final state but SUCCEEDED."""
 
     @_builtins.property
+    def trouble(self) -> Global___JobError:
+        """What is in its way just now, while it runs: why a mirror cannot be finished although it is READY (see CommitBlock), or why the hypervisor does not
+        show a block job or a backup. It is tried again, so that this can be over with the next message. Unset while nothing is.
+        """
+
+    @_builtins.property
     def domain_result(self) -> Global___DomainResult:
         """Of a verb that changes a domain."""
 
@@ -2304,6 +2311,7 @@ class Job(_message.Message):
         error: Global___JobError | None = ...,
         may_still_apply: _builtins.bool = ...,
         evidence: _builtins.str = ...,
+        trouble: Global___JobError | None = ...,
         domain_result: Global___DomainResult | None = ...,
         define_domain_result: Global___DefineDomainResult | None = ...,
         create_snapshot_result: Global___CreateSnapshotResult | None = ...,
@@ -2314,9 +2322,9 @@ class Job(_message.Message):
         backup_domain_result: Global___BackupDomainResult | None = ...,
         block_job_result: Global___BlockJobResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "backup", b"backup", "backup_domain_result", b"backup_domain_result", "block_job", b"block_job", "block_job_result", b"block_job_result", "create_checkpoint_result", b"create_checkpoint_result", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "progress", b"progress", "queue_position", b"queue_position", "result", b"result", "run_timeout", b"run_timeout", "start_time", b"start_time", "update_time", b"update_time", "wait_timeout", b"wait_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "backup", b"backup", "backup_domain_result", b"backup_domain_result", "block_job", b"block_job", "block_job_result", b"block_job_result", "create_checkpoint_result", b"create_checkpoint_result", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "progress", b"progress", "queue_position", b"queue_position", "result", b"result", "run_timeout", b"run_timeout", "start_time", b"start_time", "trouble", b"trouble", "update_time", b"update_time", "wait_timeout", b"wait_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "abort_reason", b"abort_reason", "abortable", b"abortable", "backup", b"backup", "backup_domain_result", b"backup_domain_result", "block_job", b"block_job", "block_job_result", b"block_job_result", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "create_checkpoint_result", b"create_checkpoint_result", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "evidence", b"evidence", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "holders", b"holders", "job_id", b"job_id", "kind", b"kind", "may_still_apply", b"may_still_apply", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "on_disconnect", b"on_disconnect", "owner", b"owner", "phase", b"phase", "progress", b"progress", "queue_position", b"queue_position", "reason", b"reason", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run_timeout", b"run_timeout", "samples", b"samples", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "wait_timeout", b"wait_timeout", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "abort_reason", b"abort_reason", "abortable", b"abortable", "backup", b"backup", "backup_domain_result", b"backup_domain_result", "block_job", b"block_job", "block_job_result", b"block_job_result", "cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "create_checkpoint_result", b"create_checkpoint_result", "create_snapshot_result", b"create_snapshot_result", "create_time", b"create_time", "define_domain_result", b"define_domain_result", "domain", b"domain", "domain_result", b"domain_result", "end_time", b"end_time", "error", b"error", "evidence", b"evidence", "file_result", b"file_result", "filesystems_result", b"filesystems_result", "holders", b"holders", "job_id", b"job_id", "kind", b"kind", "may_still_apply", b"may_still_apply", "migrate_domain_result", b"migrate_domain_result", "migration", b"migration", "on_disconnect", b"on_disconnect", "owner", b"owner", "phase", b"phase", "progress", b"progress", "queue_position", b"queue_position", "reason", b"reason", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run_timeout", b"run_timeout", "samples", b"samples", "start_time", b"start_time", "state", b"state", "trouble", b"trouble", "update_time", b"update_time", "wait_timeout", b"wait_timeout", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__queue_position: _TypeAlias = _typing.Literal["queue_position"]  # noqa: Y015
     _WhichOneofArgType__queue_position: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position"]  # noqa: Y015
@@ -2337,27 +2345,19 @@ class BlockJob(_message.Message):
 
     DISK_FIELD_NUMBER: _builtins.int
     FINISH_FIELD_NUMBER: _builtins.int
-    TROUBLE_FIELD_NUMBER: _builtins.int
     disk: _builtins.str
     """The disk's target."""
     finish: Global___BlockJobFinish.ValueType
     """What it does when its mirror is ready. Unspecified for a job without one."""
-    @_builtins.property
-    def trouble(self) -> Global___JobError:
-        """What is in its way just now: why its mirror cannot be finished although it is READY, or why the hypervisor does not show it. It is tried again, so
-        that this can be over with the next message: see CommitBlock. Unset while nothing is.
-        """
-
     def __init__(
         self,
         *,
         disk: _builtins.str = ...,
         finish: Global___BlockJobFinish.ValueType = ...,
-        trouble: Global___JobError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["trouble", b"trouble"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk", "finish", b"finish", "trouble", b"trouble"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk", "finish", b"finish"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
