@@ -62,7 +62,7 @@ def without_host(job: Job, now: float) -> Job | None:
         state, problem = JobState.OUTCOME_UNKNOWN, Problem("OUTCOME_UNKNOWN", f"{words}, and the job's call was out when the server ended")
     return replace(
         job, state=state, problem=problem, evidence=problem.message, may_still_apply=state is JobState.OUTCOME_UNKNOWN, ended=now, updated=now,
-        phase=None, waiting_for=None, holders=(), queue_position=None, abortable=False, abort_reason="",
+        phase=None, waiting_for=None, holders=(), queue_position=None, abortable=False, abort_reason="", trouble=None,
         operation=operation_kept(job.operation), revision=job.revision + LIVES_APART,
     )  # fmt: skip
 
@@ -84,7 +84,7 @@ class Revived(Run):
     def __init__(self, jobs: Jobs, job: Job) -> None:
         # Generations do not outlast a life, and no time of a loop's clock does.
         convergence = job.convergence and replace(job.convergence, read=None)
-        record = Telling.again(replace(_as_sent(job), generation=None, convergence=convergence), jobs.store, jobs.publish, jobs.clock)
+        record = Telling.again(replace(_as_sent(job), generation=None, convergence=convergence, trouble=None), jobs.store, jobs.publish, jobs.clock)
         super().__init__(jobs, jobs.hosts[job.host], job, job.operation, record)
         self._deadline -= max(0.0, jobs.clock() - job.created)
         if job.cancel_reason is not None:
