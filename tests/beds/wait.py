@@ -16,8 +16,8 @@ def wait_until(condition: Callable[[], object], what: str, guard_seconds: float 
         time.sleep(POLL_SECONDS)
 
 
-def wait_for_console(console_log: Path, word: str, guard_seconds: float = 60) -> None:
-    """Return once the guest has printed ``word`` (READY, FILLED) on its console."""
+def wait_for_console(console_log: Path, word: str, guard_seconds: float = 110) -> None:
+    """Return once the guest has printed ``word`` (READY, FILLED) on its console; ten that start together on a busy machine may need over a minute."""
 
     def printed() -> bool:
         return console_log.exists() and word in console_log.read_text(errors="replace").split()

@@ -218,7 +218,7 @@ class Runs:
                 try:
                     job = await self._look_again(run, limits=number % LIMITS_EVERY == 0)
                 except DriverError as error:
-                    if error.reason in (Reason.UNSUPPORTED, Reason.HOST_UNREACHABLE):
+                    if error.reason is Reason.UNSUPPORTED:
                         return
                     job = None
                 now = asyncio.get_running_loop().time()

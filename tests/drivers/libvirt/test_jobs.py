@@ -15,7 +15,7 @@ from virtrpc_drivers.libvirt.progress import JobLook, is_ours, job_operation, re
 from virtrpc_drivers.libvirt.proofs import Conclusion, resumed
 from virtrpc_drivers.libvirt.readings import Clock
 from virtrpc_drivers.libvirt.runs import Run, Runs
-from virtrpc_drivers.protocol import Call
+from virtrpc_drivers.protocol import AnyNotice, Call, Report
 from virtrpc_drivers.values import CancelAnswer
 from virtrpc_server.budgets import BESIDE
 
@@ -117,6 +117,27 @@ async def test_a_look_that_hangs_is_the_only_one_at_its_domain() -> None:
     assert await looking is not None
     assert await runs.look("w") is not None
     assert wedged.looks == 2
+
+
+async def test_progress_comes_back_with_its_connection() -> None:
+    """A daemon that has no connection left for the looks may have one later: the call goes on, and is followed on."""
+    domain, said, opened = Domain(LIVE, SAVE, 10_000), asyncio.Queue[AnyNotice](), 0
+
+    def open_at_the_third_time() -> Domain:
+        nonlocal opened
+        opened += 1
+        if opened < 3:
+            raise libvirt.libvirtError("too many clients")
+        return domain
+
+    runs = Runs(Lanes(open_at_the_third_time), Clock(0), said.put_nowait)
+    call = Call(id="c", operation=ops.ManagedSave(uuid="u"), began=0.0)
+    following = asyncio.ensure_future(runs.follow(Run(call, abortable=True, began=10.0, now=lambda: 20.0)))
+    async with asyncio.timeout(30):
+        report = await said.get()
+    assert isinstance(report, Report)
+    assert (report.abortable, opened) == (True, 3)
+    following.cancel()
 
 
 def test_what_may_hang_beside_the_budget_is_bounded() -> None:
