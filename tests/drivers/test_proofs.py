@@ -139,7 +139,7 @@ class Play:
         return {when: said for when, said in self.said.items() if not said.startswith(expected[when])}
 
 
-@pytest.mark.timeout(300)  # it starts a dozen guests, on a machine that may be loaded
+@pytest.mark.timeout(600)  # it starts a dozen guests, on a machine that may be loaded
 async def test_what_is_said_of_a_lost_call(bed: Bed, root: Path) -> None:
     """A call is proven where its effect shows, with what it would have answered; not where it was not sent, undone, or lost with its domain."""
     cases = {verb: case for verb, case in CASES.items() if bed.kind.name in case.only and has(bed, verb)}
