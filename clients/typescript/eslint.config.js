@@ -2,7 +2,7 @@ import eslint from "@eslint/js";
 import { defineConfig, globalIgnores } from "eslint/config";
 import tseslint from "typescript-eslint";
 
-const NODE_ONLY = ["src/node.ts", "src/address.ts", "src/environment.ts"];
+const NODE_ONLY = ["src/node.ts", "src/address.ts", "src/environment.ts", "src/sessions.ts"];
 
 export default defineConfig(
   globalIgnores(["dist", "build", "src/gen", "node_modules"]),

@@ -8,6 +8,7 @@ import inspect
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -70,6 +71,12 @@ class Server:
     def address(self) -> str:
         """What a client calls."""
         return f"unix://{self.socket}"
+
+    @property
+    def tcp_address(self) -> str:
+        """Where it listens that was told to take any port of 127.0.0.1."""
+        found = re.findall(r"127\.0\.0\.1:[1-9]\d*", self.log.partition(" listens on ")[2].partition("\n")[0])
+        return str(found[0])
 
     @property
     def pid(self) -> int:

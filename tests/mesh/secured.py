@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 
 import grpc
@@ -10,7 +11,6 @@ import grpc
 from tests.beds.certificates import Authority, Pair
 from tests.beds.envoy import Change, Envoy, servers
 from tests.e2e.server import Server, Setting
-from tests.mesh.stage import tcp_address
 from virtrpc.v1 import job_pb2, job_pb2_grpc
 from virtrpc.v1 import types_pb2 as t
 
@@ -23,16 +23,16 @@ def envoys(authority: Authority) -> Pair:
     return authority.issue("envoy", uris=[ENVOY], dns=["localhost"], ips=["127.0.0.1"], server=True, client=True)
 
 
-def tls_server(authority: Authority, name: str, **settings: Setting | list[str]) -> Server:
+def tls_server(authority: Authority, name: str, hosts: Mapping[str, str] = HOST, /, **settings: Setting | list[str]) -> Server:
     """A server with a certificate of this name, which only the mesh may reach, and which believes Envoy."""
     own = authority.issue(name, dns=[name], server=True)
     tls = {"tls.certificate": own.certificate, "tls.key": own.key, "tls.client_ca": authority.path}
-    return Server(HOST, listen="127.0.0.1:0", trusted_proxies=[ENVOY], **{name: str(path) for name, path in tls.items()}, **settings)
+    return Server(hosts, listen="127.0.0.1:0", trusted_proxies=[ENVOY], **{name: str(path) for name, path in tls.items()}, **settings)
 
 
 def before(server: Server, authority: Authority, believed: Path, *changes: Change) -> Envoy:
     """The shipped configuration in front of such a server, with the changes that are made to it: none but the server's port, else."""
-    envoy = Envoy(servers(int(tcp_address(server).rpartition(":")[2])), *changes)
+    envoy = Envoy(servers(int(server.tcp_address.rpartition(":")[2])), *changes)
     envoy.put_certificates(envoys(authority), believed)
     return envoy
 

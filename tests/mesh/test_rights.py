@@ -17,7 +17,6 @@ from tests.beds.wait import wait_until
 from tests.e2e.server import Server
 from tests.mesh.json_calls import JsonCall
 from tests.mesh.secured import before, context, owner, tls_server
-from tests.mesh.stage import tcp_address
 from virtrpc.v1 import query_pb2, query_pb2_grpc
 
 pytestmark = pytest.mark.mesh
@@ -82,6 +81,6 @@ def test_envoy_itself_may_do_nothing(ruled: Server, guarded: Envoy, authority: A
     own = (authority.directory / "envoy.key").read_bytes(), (authority.directory / "envoy.pem").read_bytes()
     credentials = grpc.ssl_channel_credentials(authority.path.read_bytes(), *own)
     options = [("grpc.ssl_target_name_override", "virtrpcd")]
-    with grpc.secure_channel(tcp_address(ruled), credentials, options=options) as channel, pytest.raises(grpc.RpcError) as raised:
+    with grpc.secure_channel(ruled.tcp_address, credentials, options=options) as channel, pytest.raises(grpc.RpcError) as raised:
         query_pb2_grpc.QueryServiceStub(channel).ListHosts(query_pb2.ListHostsRequest())
     assert raised.value.code() is StatusCode.UNAUTHENTICATED

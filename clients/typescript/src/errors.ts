@@ -201,7 +201,7 @@ export function fromConnect(error: unknown): VirtrpcError {
   const info = status.findDetails(ErrorInfoSchema).find((found) => found.domain === ERROR_DOMAIN);
   const delay = status.findDetails(RetryInfoSchema).find((found) => found.retryDelay !== undefined)?.retryDelay;
   const code = isBroken(status) ? Code.Unavailable : status.code;
-  return new VirtrpcError(code, status.rawMessage, {
+  return new VirtrpcError(code, status.rawMessage.trim(), {
     reason: info?.reason ?? "",
     metadata: info?.metadata ?? {},
     retryDelay: delay && durationMs(delay),

@@ -1,5 +1,5 @@
 import type { Interceptor } from "@connectrpc/connect";
-import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 import { connect as connectPlainly } from "node:net";
 import { connect as connectByTls, type ConnectionOptions } from "node:tls";
 import type { Duplex } from "node:stream";
@@ -7,6 +7,7 @@ import type { Duplex } from "node:stream";
 import { placeOf, type Place } from "./address.js";
 import { createClient, type Client, type ClientOptions } from "./client.js";
 import { tlsFromEnvironment, tokenFromEnvironment } from "./environment.js";
+import { Sessions } from "./sessions.js";
 import { bearer, type Token } from "./token.js";
 
 export { DEFAULT_ADDRESS } from "./address.js";
@@ -68,7 +69,7 @@ export function connect(address?: string, options: ConnectOptions = {}): Client 
     // HTTP/2's session tells what broke; a socket that nobody listens to would end the process with it.
     return socket.on("error", () => undefined).once("close", () => sockets.delete(socket));
   };
-  const sessionManager = new Http2SessionManager(baseUrl, pings, { createConnection });
+  const sessionManager = new Sessions(baseUrl, pings, { createConnection });
   const transport = createGrpcTransport({
     baseUrl,
     sessionManager,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import cedarpy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from virtrpc_server.caller import BY_SOCKET, Caller, Way
 from virtrpc_server.policy.actions import ABOUT_HOSTS, ROLE_OF
@@ -183,7 +183,8 @@ def render(report: Report, console: Console) -> None:
         console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
     if not report.outcomes:
         return
-    table = Table("caller", "rpc", "on", "decision", "by rule", "")
+    # Names differ at their ends: broken into lines where there is no room, never cut.
+    table = Table(*(Column(title, overflow="fold") for title in ("caller", "rpc", "on", "decision", "by rule", "")))
     for outcome in report.outcomes:
         decision = "allow" if outcome.verdict.allowed else "deny"
         verdict = "" if outcome.case.expect is None and outcome.case.rule is None else "ok" if outcome.good else f"expected {_expected(outcome.case)}"

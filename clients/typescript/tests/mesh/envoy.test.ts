@@ -84,6 +84,30 @@ test.each(PROTOCOLS)("a job is followed on when its connection to Envoy is cut, 
   await bench.end();
 });
 
+test.each(PROTOCOLS)("jobs and watches go on when Envoy is killed and comes back, by %s", async (protocol) => {
+  const client = by(protocol);
+  const name = `guest-${String(PROTOCOLS.indexOf(protocol) + 5)}`;
+  const saved = (async () => {
+    const mirror = new DomainMirror();
+    for await (const batch of client.watchDomains({ filter: { hosts: ["lab"] } }, { signal: AbortSignal.timeout(GUARD) })) {
+      mirror.apply(batch);
+      if ([...mirror.domains.values()].find((domain) => domain.name === name)?.stateReason === "saved") {
+        return true;
+      }
+    }
+    return false;
+  })();
+  const save = await client.managedSaveDomain({ domain: domainRef(name, "lab") });
+  for await (const job of save) {
+    if (job.abortable) {
+      await play.restart();
+      break;
+    }
+  }
+  expect((await save.wait()).state).toBe(JobState.SUCCEEDED);
+  expect(await saved).toBe(true);
+});
+
 test.each(PROTOCOLS)("a watch tells of changes through Envoy by %s", async (protocol) => {
   const [mirror, name] = [new DomainMirror(), `guest-${String(PROTOCOLS.indexOf(protocol) + 3)}`];
   for await (const batch of by(protocol).watchDomains({ filter: { hosts: ["slow"] } }, { signal: AbortSignal.timeout(GUARD) })) {
