@@ -3,9 +3,11 @@ package virtrpc_test
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"io"
-	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"virtrpc.dev/go/virtrpc"
 	"virtrpc.dev/go/virtrpcv1"
@@ -35,8 +37,8 @@ func ownsThroughEnvoy(t *testing.T, envoy *stage, guest string) {
 // strangersStayOut: who has no certificate, or none that is right, does not get through.
 func strangersStayOut(t *testing.T, envoy *stage) {
 	for _, who := range []string{"", "expired", "other"} {
-		client := connect(t, envoy.address, envoy.as(who), virtrpc.WithTimeout(impatient))
-		if _, err := client.Query.ListHosts(within(t), &virtrpcv1.ListHostsRequest{}); !errors.Is(err, virtrpc.ErrUnavailable) {
+		client := connect(t, envoy.address, envoy.as(who), virtrpc.WithTimeout(500*time.Millisecond))
+		if _, err := client.Query.ListHosts(within(t), &virtrpcv1.ListHostsRequest{}); !errors.Is(err, virtrpc.ErrServerUnavailable) {
 			t.Errorf("%q: %v", who, err)
 		}
 	}
@@ -49,20 +51,20 @@ func outlivesEnvoy(t *testing.T, envoy *stage, guest string) {
 	until(t, job, isRunning)
 	attached := client.Attach(job.ID())
 	defer attached.Close()
-	killed := false
+	caughtUp := false
 	for batch, err := range client.WatchJobs(within(t), nil) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		switch {
-		case !killed:
-			envoy.restart(t)
-			killed = true
-			if _, err := attached.Cancel(within(t)); err != nil {
-				t.Fatal(err)
+		if caughtUp && batch.GetReset_() {
+			t.Fatal("the watch began anew")
+		}
+		if batch.GetCaughtUp() && !caughtUp {
+			caughtUp = true
+			envoy.restart()
+			if answer, err := attached.Cancel(within(t)); err != nil {
+				t.Fatal(answer, err)
 			}
-		case batch.GetReset_():
-			t.Error("the watch began anew")
 		}
 		if tells(batch, job.ID(), virtrpcv1.JobState_JOB_STATE_CANCELLED) {
 			break
@@ -70,4 +72,66 @@ func outlivesEnvoy(t *testing.T, envoy *stage, guest string) {
 	}
 	ended(t, job, virtrpc.ErrCancelled)
 	ended(t, attached, virtrpc.ErrCancelled)
+}
+
+func tells(batch *virtrpcv1.WatchJobsResponse, job string, state virtrpcv1.JobState) bool {
+	return slices.ContainsFunc(batch.GetChanges(), func(change *virtrpcv1.JobChange) bool {
+		return change.GetCurrent().GetJobId() == job && change.GetCurrent().GetState() == state
+	})
+}
+
+// stage is tests/mesh/stage.py: a server of its own and Envoy in front of it, with certificates.
+type stage struct {
+	address   string
+	directory string
+	input     io.WriteCloser
+	output    *bufio.Reader
+	log       *server
+}
+
+func newStage(t *testing.T) *stage {
+	t.Helper()
+	s := &stage{log: newServer(), directory: t.TempDir()}
+	command := s.log.command("python", "-m", "tests.mesh.stage", "--secured", s.directory, "--host", quick, "--host", slow)
+	command.Stdout = nil
+	input, err := command.StdinPipe() // it ends when this closes
+	must(err)
+	output, err := command.StdoutPipe()
+	must(err)
+	must(command.Start())
+	t.Cleanup(func() {
+		must(input.Close())
+		if err := command.Wait(); err != nil {
+			t.Error(err, s.log.log())
+		}
+		s.log.removeFiles()
+	})
+	s.input, s.output = input, bufio.NewReader(output)
+	s.address = s.says().Envoy
+	return s
+}
+
+// restart kills Envoy and starts it again where it was.
+func (s *stage) restart() {
+	_, err := io.WriteString(s.input, "restart\n")
+	must(err)
+	s.says()
+}
+
+func (s *stage) says() (said struct{ Envoy string }) {
+	line, err := s.output.ReadBytes('\n')
+	if err != nil {
+		panic(s.log.log())
+	}
+	must(json.Unmarshal(line, &said))
+	return said
+}
+
+// as is somebody with a certificate of this name, or with none.
+func (s *stage) as(name string) virtrpc.Option {
+	files := virtrpc.TLSFiles{CA: s.directory + "/mesh-ca.pem"}
+	if name != "" {
+		files.Certificate, files.Key = s.directory+"/"+name+".pem", s.directory+"/"+name+".key"
+	}
+	return virtrpc.WithTLS(files)
 }
