@@ -75,15 +75,17 @@ func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
 func (c *Client) Close() error { return c.conn.Close() }
 
 func (o *options) credentials(address string) (credentials.TransportCredentials, error) {
-	if o.tls == nil && !isUnix(address) {
+	if o.tls == nil && o.tlsConfig == nil && !isUnix(address) {
 		o.tls = tlsFromEnvironment()
 	}
 	if o.token == nil {
 		o.token = tokenFromEnvironment()
 	}
 	switch {
-	case o.tls != nil && isUnix(address):
+	case (o.tls != nil || o.tlsConfig != nil) && isUnix(address):
 		return nil, fmt.Errorf("virtrpc: TLS is for HOST:PORT, and %s is a socket of this machine", address)
+	case o.tlsConfig != nil:
+		return credentials.NewTLS(o.tlsConfig), nil
 	case o.tls != nil:
 		return newFileCredentials(*o.tls)
 	case isUnix(address):

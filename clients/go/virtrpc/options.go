@@ -1,6 +1,7 @@
 package virtrpc
 
 import (
+	"crypto/tls"
 	"time"
 
 	"google.golang.org/grpc"
@@ -20,6 +21,7 @@ type options struct {
 	heartbeat time.Duration
 	onBroken  func(error)
 	tls       *TLSFiles
+	tlsConfig *tls.Config
 	token     *bearer
 	dial      []grpc.DialOption
 }
@@ -41,6 +43,9 @@ func WithOnBroken(call func(error)) Option { return func(o *options) { o.onBroke
 // WithTLS encrypts the connection and, where files has a certificate, says with it who you are. Without it the environment decides ([TLSFiles]). A
 // Unix socket needs none of this.
 func WithTLS(files TLSFiles) Option { return func(o *options) { o.tls = &files } }
+
+// WithTLSConfig is [WithTLS] for certificates that lie in no files, such as those of SPIFFE's workload API: go-spiffe's tlsconfig makes a config.
+func WithTLSConfig(config *tls.Config) Option { return func(o *options) { o.tlsConfig = config } }
 
 // WithToken sends a bearer token with every call, instead of that of $VIRTRPC_TOKEN or $VIRTRPC_TOKEN_FILE. It needs TLS or a Unix socket, so that
 // nobody else reads it.

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -120,6 +121,17 @@ func TestMutualTLS(t *testing.T) {
 		domain(t, connect(t, address), "quick/guest-1")
 	})
 
+	t.Run("by a config", func(t *testing.T) {
+		pair, err := tls.LoadX509KeyPair(valid.Certificate, valid.Key)
+		must(err)
+		text, err := os.ReadFile(valid.CA)
+		must(err)
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(text)
+		config := &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: roots, ServerName: valid.ServerName}
+		domain(t, connect(t, address, virtrpc.WithTLSConfig(config)), "quick/guest-1")
+	})
+
 	foreign := others.client("foreign", time.Hour)
 	for name, files := range map[string]virtrpc.TLSFiles{
 		"no certificate":   {CA: valid.CA, ServerName: valid.ServerName},
@@ -163,5 +175,8 @@ func TestFilesAreLookedAtFirst(t *testing.T) {
 	}
 	if _, err := virtrpc.NewClient("unix:///run/v.sock", virtrpc.WithTLS(good)); err == nil {
 		t.Error("TLS over a Unix socket")
+	}
+	if _, err := virtrpc.NewClient("unix:///run/v.sock", virtrpc.WithTLSConfig(&tls.Config{})); err == nil {
+		t.Error("TLS over a Unix socket, by a config")
 	}
 }
