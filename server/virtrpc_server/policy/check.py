@@ -120,7 +120,9 @@ def read_cases(path: Path) -> tuple[Case, ...]:
     except ValidationError as error:
         lines = [f"{path}: {'.'.join(map(str, detail['loc']))}: {detail['msg'].removeprefix('Value error, ')}" for detail in error.errors()]
         raise PolicyError("\n".join(lines)) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise PolicyError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
         raise PolicyError(f"{path}: {error}") from None
 
 

@@ -46,7 +46,9 @@ def read(path: Path) -> list[tuple[str, str]]:
         if not files:
             raise PolicyError(f"{path}: the directory has no *{SUFFIX} file")
         return [(file.name, file.read_text()) for file in files]
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise PolicyError(f"{error.filename or path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
         raise PolicyError(f"{path}: {error}") from None
 
 
