@@ -103,7 +103,8 @@ class Reckoning:
             self._accuse("wrongly succeeded", job.job_id, f"the hypervisor did {deeds or 'nothing'}")
         elif job.state not in (t.JOB_STATE_SUCCEEDED, *UNDECIDED) and done:
             self._accuse("wrongly failed", job.job_id, f"the hypervisor did {deeds}")
-        elif job.state == t.JOB_STATE_INTERRUPTED and deeds and job.domain.host not in FORGETFUL:
+        elif job.state == t.JOB_STATE_INTERRUPTED and deeds and deeds[-1].reason != Reason.FOREIGN_JOB and job.domain.host not in FORGETFUL:
+            # One that was refused for somebody else's job was queued again, with nothing at the hypervisor.
             self._accuse("not asked", job.job_id, f"the hypervisor could have told: {deeds}")
 
     def _may_be_so(self, job: t.Job, deeds: list[Deed]) -> bool:
