@@ -59,6 +59,7 @@ STREAMS = {
     "virtrpc_server.following.Watch.batches -> asyncio.tasks.sleep": "the pause between two batches",
     "virtrpc_server.following.Watch._drafted -> asyncio.tasks.sleep": "others, in the middle of a long look",
     "virtrpc_server.following.Watch._tell -> asyncio.tasks.sleep": "others, in the middle of a long batch",
+    "virtrpc_server.following.Watch._draft -> a value (asyncio.locks.Lock)": "a stream that is making what both will tell",
     "virtrpc_server.following.Watch._drafted -> a value (typing.Awaitable)": "the same, where rules say what may be told",
     "virtrpc_server.slices.breathe -> asyncio.tasks.sleep": "a turn for others between a few verdicts and the next ones",
     "virtrpc_server.following.Watch._news -> asyncio.timeouts.timeout_at": "until the next heartbeat",

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import itertools
 import math
-from bisect import bisect_right
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -40,8 +39,6 @@ GOLDEN = 0.618034
 """Multiples of it, taken modulo one, lie evenly wherever one stops."""
 LATE_SECONDS = 0.02
 """A stream that was late for its beat by less than this keeps the next one all the same."""
-SHARED_SECONDS = 0.02
-"""For so long a batch is good for others: what changed meanwhile comes with the next one."""
 TICK = 0.001
 """A timer may fire a clock's tick early."""
 VAIN_SECONDS = 0.01
@@ -77,49 +74,75 @@ class Pace:
 
 
 @dataclass(slots=True)
-class _Draft:
+class _Draft(Generic[K]):
     """A batch in the making."""
 
-    changes: list[bytes] = field(default_factory=list)
-    revisions: list[int] = field(default_factory=list)
-    """The feed's revision of each change."""
+    told: dict[K, tuple[int, bytes]] = field(default_factory=dict)
+    """Each key's newest change with the feed's revision of it, in order."""
     room: int = MAX_BYTES
     reset: bool = False
 
-    def add(self, change: bytes, revision: int = 0) -> None:
-        """Put a change in."""
-        self.changes.append(change)
-        self.revisions.append(revision)
+    def add(self, key: K, change: bytes, revision: int = 0) -> None:
+        """Put a change in, in place of an earlier one of its key."""
+        self.told.pop(key, None)
+        self.told[key] = revision, change
         self.room -= len(change)
+
+    @property
+    def changes(self) -> list[bytes]:
+        """What is to be sent."""
+        return [change for _, change in self.told.values()]
 
     @property
     def full(self) -> bool:
         """Whether the next change has to wait for the next batch: the last one may have gone a little beyond the room."""
-        return self.room <= 0 or len(self.changes) >= MAX_CHANGES
+        return self.room <= 0 or len(self.told) >= MAX_CHANGES
 
 
-class Shared:
-    """The newest batch that a stream of everything has made, for the other ones whose turn comes soon after.
+class Shared(Generic[K]):
+    """The newest changes as streams of everything tell them, no more than one batch has: each is made once, by the stream whose turn comes first.
 
     Without it, each of fifty streams looks at each of a thousand changes in a second.
     """
 
     def __init__(self) -> None:
-        self._made = float("-inf")
-        self._after = self._position = 0
-        self._draft = _Draft()
+        self.making = asyncio.Lock()
+        """Held while what is new is made: who comes meanwhile has it then, too."""
+        self._after = self.position = 0
+        self._told: dict[K, tuple[int, bytes]] = {}
+        self._bytes = 0
 
-    def put(self, after: int, position: int, draft: _Draft) -> None:
-        """These are all changes after one revision up to another, as of now."""
-        self._made = asyncio.get_running_loop().time()
-        self._after, self._position, self._draft = after, position, draft
+    def reaches(self, position: int) -> bool:
+        """Whether all that follows a position up to this one's own is here."""
+        return self._after <= position <= self.position
 
-    def take(self, after: int) -> tuple[int, list[bytes]] | None:
-        """What is new after a revision, and up to which one, where that was made just now."""
-        fresh = asyncio.get_running_loop().time() - self._made <= SHARED_SECONDS
-        if not fresh or not self._after <= after < self._position:
-            return None
-        return self._position, self._draft.changes[bisect_right(self._draft.revisions, after) :]
+    def begin(self, after: int, position: int, draft: _Draft[K]) -> None:
+        """These are all changes after one revision up to another. Who is behind has no use for them."""
+        if position > self.position:
+            self._after = self.position = after
+            self._told, self._bytes = {}, 0
+            self.extend(position, draft)
+
+    def extend(self, position: int, draft: _Draft[K]) -> None:
+        """These are all changes after `position` up to another; what `begin` has brought meanwhile is left out."""
+        for key, (revision, change) in draft.told.items():
+            if revision > self.position:
+                _, before = self._told.pop(key, (0, b""))
+                self._told[key] = revision, change
+                self._bytes += len(change) - len(before)
+        self.position = max(self.position, position)
+        while self._bytes > MAX_BYTES or len(self._told) > MAX_CHANGES:
+            self._after, change = self._told.pop(next(iter(self._told)))
+            self._bytes -= len(change)
+
+    def since(self, position: int) -> _Draft[K]:
+        """What is new after a revision that this one reaches."""
+        newer: list[tuple[K, tuple[int, bytes]]] = []
+        for item in reversed(self._told.items()):
+            if item[1][0] <= position:
+                break
+            newer.append(item)
+        return _Draft(dict(reversed(newer)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +172,7 @@ class View(Generic[K, V, T]):
     and who resumes begins anew: what it was not shown it must not hear of, not even that it is gone."""
     ready: Callable[[Sequence[V]], Awaitable[None]] | None = None
     """What to wait for before these are looked at: whether they fit may take long to tell."""
-    shared: Shared | None = None
+    shared: Shared[K] | None = None
     """What streams of everything make for each other, where changes are settled at once."""
 
 
@@ -209,7 +232,7 @@ class Watch(Generic[K, V, T]):
             draft = await self._draft()
             unreachable = self._view.unreachable()
             first = last == float("-inf")
-            if draft.changes or draft.reset or first or unreachable != self._told or loop.time() + TICK >= last + self._heartbeat:
+            if draft.told or draft.reset or first or unreachable != self._told or loop.time() + TICK >= last + self._heartbeat:
                 last = loop.time()
                 self._told = unreachable
                 yield Batch(draft.changes, self._token(), draft.reset, unreachable, self._caught_up)
@@ -267,29 +290,37 @@ class Watch(Generic[K, V, T]):
         except TimeoutError:
             return
 
-    async def _draft(self) -> _Draft:
+    async def _draft(self) -> _Draft[K]:
         self._looked = asyncio.get_running_loop().time()
         shared = self._view.shared if self._caught_up else None
         if shared is None:
             return await self._drafted()
-        before, found = self._position, shared.take(self._position)
-        if found is not None:
-            self._cursor = Cursor(found[0])
-            return _Draft(found[1])
+        cursor, before = self._cursor, self._position
+        if shared.reaches(before):
+            async with shared.making:
+                self._cursor = Cursor(shared.position)
+                draft = await self._drafted()
+                if draft.reset:
+                    return draft
+                shared.extend(self._position, draft)
+            if shared.reaches(before):
+                self._cursor = Cursor(shared.position)
+                return shared.since(before)
+            self._cursor = cursor
         draft = await self._drafted()
-        if draft.changes and self._caught_up and not draft.reset:
-            shared.put(before, self._position, draft)
+        if self._caught_up and not draft.reset:
+            shared.begin(before, self._position, draft)
         return draft
 
-    async def _drafted(self) -> _Draft:
-        draft = _Draft()
+    async def _drafted(self) -> _Draft[K]:
+        draft: _Draft[K] = _Draft()
         self._look_anew()
         before = self._position
         while True:
             if self._view.ready is not None:
                 await self._view.ready(self._feed.upcoming(self._cursor, self._among))
             concerned = self._concerned if self._fits is not None else None
-            changes = self._feed.since(self._cursor, MAX_CHANGES - len(draft.changes), concerned, self._among)
+            changes = self._feed.since(self._cursor, MAX_CHANGES - len(draft.told), concerned, self._among)
             if changes.reset:
                 draft = _Draft(reset=True)
                 self._shown.clear()
@@ -301,7 +332,7 @@ class Watch(Generic[K, V, T]):
                 break
             await asyncio.sleep(SLICE_SECONDS)
         self._settle(draft)
-        self._in_vain = self._position > before and not draft.changes
+        self._in_vain = self._position > before and not draft.told
         if self._view.shared is not None and self._caught_up:
             # From here on it may be told by others, and does not note what.
             self._holds_more = True
@@ -319,7 +350,7 @@ class Watch(Generic[K, V, T]):
             self._cursor = None if self._holds_more else Cursor(0, self._cursor.removals)
         self._standing = now
 
-    async def _tell(self, changes: Changes[K, V], draft: _Draft) -> None:
+    async def _tell(self, changes: Changes[K, V], draft: _Draft[K]) -> None:
         """Put changes into a draft that is not full, as far as it has room."""
         self._cursor, self._caught_up = changes.cursor, changes.complete
         last = self._position
@@ -331,7 +362,7 @@ class Watch(Generic[K, V, T]):
                 return
             told = self._told_of(change)
             if told is not None:
-                draft.add(told, change.revision)
+                draft.add(change.key, told, change.revision)
             last = change.revision
 
     @property
@@ -365,7 +396,7 @@ class Watch(Generic[K, V, T]):
             return self._view.removed(key, self._shown.pop(key), remains)
         return self._view.removed(key, None, remains) if self._holds_more else None
 
-    def _settle(self, draft: _Draft) -> None:
+    def _settle(self, draft: _Draft[K]) -> None:
         # In turn, and never all of a long list at once.
         for key in list(itertools.islice(self._unsettled, MAX_CHANGES)):
             if draft.full:
@@ -373,7 +404,7 @@ class Watch(Generic[K, V, T]):
             value = self._unsettled.pop(key)
             told, settled = self._view.current(value)
             if settled:
-                draft.add(told)
+                draft.add(key, told)
             else:
                 self._unsettled[key] = value
 

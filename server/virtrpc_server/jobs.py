@@ -84,6 +84,8 @@ class Jobs:
         self.feed: Feed[str, Job] = Feed(lambda job: (job.uuid, job.name))
         self.serialised: Serialised[str, JobBytes] = Serialised()
         """The jobs' newest revisions as streams send them."""
+        self.serialised_lasting: Serialised[str, bytes] = Serialised()
+        """The same without what every report of progress changes."""
         self.serialised_holders: Serialised[tuple[int, float], bytes] = Serialised(64)
         """Who is in the way of many, as streams send it: by the identity of the holders, and when they were told."""
         self.draining = False

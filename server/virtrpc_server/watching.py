@@ -55,7 +55,7 @@ class Watches:
         self.open: dict[str, set[Watch[Any, Any, Any]]] = {"domains": set(), "jobs": set()}
         """The streams that are out, by what they watch."""
         self._pace = Pace()
-        self._all_jobs = Shared()
+        self._all_jobs: Shared[str] = Shared()
         self._domain_changes: Serialised[Key, bytes] = Serialised()
 
     async def domains(self, request: query_pb2.WatchDomainsRequest) -> AsyncIterator[bytes]:

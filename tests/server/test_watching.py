@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -16,8 +17,9 @@ from tests.server.fake_driver import FakeDriver, listing, reading, stamp, uuid
 from tests.server.test_messages import job
 from tests.server.world import all_seen
 from virtrpc.v1 import job_pb2, query_pb2, types_pb2
-from virtrpc_drivers.values import Group, Missing, State
+from virtrpc_drivers.values import Group, Missing, Phase, State
 from virtrpc_server import feed as feeds
+from virtrpc_server import following
 from virtrpc_server.domains import Domains
 from virtrpc_server.errors import Refusal
 from virtrpc_server.following import BATCHES_PER_SECOND, INTERVAL_SECONDS, LATE_SECONDS, MAX_CHANGES, SLICE, SLICE_SECONDS, VAIN_SECONDS
@@ -25,8 +27,10 @@ from virtrpc_server.heartbeats import Heartbeats
 from virtrpc_server.hosts import Host, HostConfig, Hosts
 from virtrpc_server.jobs import Jobs
 from virtrpc_server.lookup import Lookup
-from virtrpc_server.messages.jobs import job_bytes, job_message
-from virtrpc_server.records import Holder
+from virtrpc_server.messages.jobs import JobBytes, job_bytes, job_message
+from virtrpc_server.policy import job_sight
+from virtrpc_server.progress import Progress
+from virtrpc_server.records import CancelReason, Holder, Job, JobState, Problem
 from virtrpc_server.store import MemoryStore
 from virtrpc_server.watching import Watches
 
@@ -615,8 +619,10 @@ def test_streams_that_always_have_something_to_tell_do_not_tell_it_together() ->
     virtual_time.run(work())
 
 
-def test_streams_of_all_jobs_share_what_they_tell_and_end_with_the_same() -> None:
+@pytest.mark.parametrize("most", [MAX_CHANGES, 20], ids=["all that is new", "less than one of them missed"])
+def test_streams_of_all_jobs_share_what_they_tell_and_end_with_the_same(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """Jobs that go on and are forgotten while several streams of everything follow, one of them slow: none is told twice."""
+    monkeypatch.setattr(following, "MAX_CHANGES", most)
 
     async def work() -> None:
         async with Bed() as bed:
@@ -641,7 +647,7 @@ def test_streams_of_all_jobs_share_what_they_tell_and_end_with_the_same() -> Non
                 # Told once, by whichever stream.
                 bed.jobs.publish(job(id=f"once {turn}", host="h", revision=1))
                 bed.jobs.feed.remove(f"once {turn - 30}")
-            await asyncio.sleep(3.0)
+            await asyncio.sleep(30.0)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -650,6 +656,39 @@ def test_streams_of_all_jobs_share_what_they_tell_and_end_with_the_same() -> Non
             assert len(held[0]) == len(bed.jobs.feed)
 
     virtual_time.run(work())
+
+
+def test_what_streams_of_all_jobs_tell_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However far apart their turns are, and although some come while another still makes it."""
+    made: list[int] = []
+
+    def made_of(told: Job, jobs: Jobs) -> JobBytes:
+        made.append(told.revision)
+        return job_bytes(told, jobs)
+
+    monkeypatch.setattr(job_sight, "job_bytes", made_of)
+
+    async def work() -> None:
+        async with Bed() as bed:
+            streams = [asyncio.ensure_future(_read_all(bed.watches.jobs(job_pb2.WatchJobsRequest()))) for _ in range(8)]
+            await asyncio.sleep(1.0)
+            for revision in range(1, 201):
+                for number in range(4 * SLICE if revision % 20 == 0 else 1):
+                    bed.jobs.publish(job(id=f"j{number}", host="h", revision=revision))
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(1.0)
+            for stream in streams:
+                stream.cancel()
+            await asyncio.gather(*streams, return_exceptions=True)
+
+    virtual_time.run(work())
+    assert len(made) <= 190 + 10 * 4 * SLICE
+    assert made.count(200) == 4 * SLICE
+
+
+async def _read_all(stream: AsyncIterator[object]) -> None:
+    async for _ in stream:
+        pass
 
 
 def test_streams_of_all_jobs_that_missed_too_much_are_reset_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -746,6 +785,28 @@ def test_a_job_is_encoded_with_those_in_its_own_way() -> None:
                 waiting = job(id=f"j{number}", host="h", holders=holders, updated=updated)
                 encoded = types_pb2.JobUpdate.FromString(job_bytes(waiting, bed.jobs).update).job
                 assert encoded == job_message(waiting, bed.hosts)
+
+    virtual_time.run(work())
+
+
+def test_a_job_is_encoded_as_it_is_now_whatever_has_changed() -> None:
+    """What a report of progress does not change is encoded once for many revisions, and anew as soon as any of it changes."""
+    changes: list[dict[str, object]] = [
+        {"state": JobState.RUNNING, "phase": Phase.CALLING, "started": 11.0},
+        {"progress": Progress(processed_bytes=1, percent=0.5)},
+        {"progress": Progress(processed_bytes=2, percent=1.0), "updated": 12.0},
+        {"phase": Phase.ABORTING, "cancel_reason": CancelReason.REQUESTED, "abortable": False},
+        {"progress": None},
+        {"state": JobState.FAILED, "ended": 13.0, "problem": Problem("CANCELLED", "as was asked"), "evidence": "it ran on"},
+        {"haunts": True, "may_still_apply": True},
+    ]
+
+    async def work() -> None:
+        async with Bed() as bed:
+            now = job(host="h")
+            for change in changes:
+                now = msgspec.structs.replace(now, revision=now.revision + 1, **change)
+                assert types_pb2.JobUpdate.FromString(job_bytes(now, bed.jobs).update).job == job_message(now, bed.hosts)
 
     virtual_time.run(work())
 

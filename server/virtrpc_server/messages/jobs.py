@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec.structs import astuple
 
 from virtrpc.v1 import job_pb2, types_pb2
 from virtrpc_drivers.operations import (
@@ -52,14 +55,25 @@ BLOCK_FINISHES = {
 ON_DISCONNECT = enum_table(OnDisconnect, types_pb2.OnDisconnect, "ON_DISCONNECT_", {OnDisconnect.WITHDRAW: "UNSPECIFIED"})
 
 
+# What each report of progress changes, and who is in the way, are apart from the rest of a job, whose bytes stay good for many revisions.
+_MOVING = frozenset({"revision", "updated", "progress", "samples", "holders"})
+_LASTS = [name not in _MOVING for name in Job.__struct_fields__]
+
+
 def job_message(job: Job, hosts: Hosts) -> types_pb2.Job:
     """A job whole, as of its revision; `hosts` say how fresh the domain in its result is."""
-    message = _but_holders(job, hosts)
+    message = _lasting(job, hosts)
+    message.MergeFrom(_moving(job))
     message.MergeFrom(_holders(job))
     return message
 
 
-def _but_holders(job: Job, hosts: Hosts) -> types_pb2.Job:
+def _moving(job: Job) -> types_pb2.Job:
+    progress = _progress(job.progress) if job.progress is not None else None
+    return types_pb2.Job(revision=job.revision, update_time=timestamp(job.updated), progress=progress)
+
+
+def _lasting(job: Job, hosts: Hosts) -> types_pb2.Job:
     return types_pb2.Job(
         job_id=job.id,
         kind=kind_of(job.verb),
@@ -67,7 +81,6 @@ def _but_holders(job: Job, hosts: Hosts) -> types_pb2.Job:
         owner=job.owner,
         request_id=job.request_id,
         reason=job.origin.reason,
-        revision=job.revision,
         backup=backup_message(job.backup) if job.backup is not None else None,
         block_job=_block_job(job.operation) if isinstance(job.operation, AnyBlocks) else None,
         **_standing(job),
@@ -86,7 +99,9 @@ class JobBytes(NamedTuple):
 
 def job_bytes(job: Job, jobs: Jobs) -> JobBytes:
     """A job encoded, once for each revision however many listen."""
-    return jobs.serialised.get(job.id, (job,), lambda: _encoded(_but_holders(job, jobs.hosts).SerializeToString() + _holders_bytes(job, jobs)))
+    return jobs.serialised.get(
+        job.id, (job,), lambda: _encoded(_lasting_bytes(job, jobs) + _moving(job).SerializeToString() + _holders_bytes(job, jobs))
+    )
 
 
 def job_bytes_for(told: Job, job: Job, jobs: Jobs) -> JobBytes:
@@ -95,6 +110,10 @@ def job_bytes_for(told: Job, job: Job, jobs: Jobs) -> JobBytes:
         return _encoded(job_message(told, jobs.hosts).SerializeToString())
     # All who are kept from the same few fields are told the same.
     return jobs.serialised.get(f"{job.id} without request_id", (job,), lambda: _encoded(job_message(told, jobs.hosts).SerializeToString()))
+
+
+def _lasting_bytes(job: Job, jobs: Jobs) -> bytes:
+    return jobs.serialised_lasting.get(job.id, tuple(compress(astuple(job), _LASTS)), lambda: _lasting(job, jobs.hosts).SerializeToString())
 
 
 def _holders_bytes(job: Job, jobs: Jobs) -> bytes:
@@ -120,7 +139,6 @@ def _standing(job: Job) -> dict[str, Any]:
         "phase": PHASES[job.phase] if job.phase is not None else None,
         "waiting_for": WAITING_FOR[job.waiting_for] if job.waiting_for is not None else None,
         "queue_position": job.queue_position,
-        "progress": _progress(job.progress) if job.progress is not None else None,
         "migration": migration_message(job) if job.migration is not None or job.convergence is not None else None,
     }
 
@@ -130,7 +148,6 @@ def _times(job: Job) -> dict[str, Any]:
         "create_time": timestamp(job.created),
         "start_time": timestamp(job.started),
         "end_time": timestamp(job.ended),
-        "update_time": timestamp(job.updated),
         "wait_timeout": duration(job.wait_limit),
         "run_timeout": duration(job.run_limit),
         "on_disconnect": ON_DISCONNECT[job.on_disconnect],
