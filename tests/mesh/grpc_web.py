@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
+import re
 from collections.abc import Iterator
 from contextlib import closing
-from typing import TypeVar
+from io import BytesIO
+from typing import BinaryIO, TypeVar
 from urllib.parse import unquote
 
 import grpc
@@ -29,10 +32,12 @@ class WebError(Exception):
 class WebCall:
     """One call; `headers` are there once the first answer is, or the status where there is none."""
 
+    kind = "application/grpc-web+proto"
+
     def __init__(self, address: str, path: str, request: Message, **headers: str) -> None:
         self._connection = http.client.HTTPConnection(address, timeout=GUARD)
-        sent = {"content-type": "application/grpc-web+proto", "x-grpc-web": "1", **{name.replace("_", "-"): text for name, text in headers.items()}}
-        self._connection.request("POST", path, _frame(request.SerializeToString()), sent)
+        sent = {"content-type": self.kind, "accept": self.kind, "x-grpc-web": "1", **{name.replace("_", "-"): text for name, text in headers.items()}}
+        self._connection.request("POST", path, self._body(_frame(request.SerializeToString())), sent)
         self._response = self._connection.getresponse()
         self.status = self._response.status
         self.headers = {name.lower(): value for name, value in self._response.getheaders()}
@@ -43,9 +48,9 @@ class WebCall:
             yield from self._frames(kind)
 
     def _frames(self, kind: type[M]) -> Iterator[M]:
-        trailers = self.headers
-        while head := self._response.read(5):
-            body = self._response.read(int.from_bytes(head[1:]))
+        trailers, answer = self.headers, self._answer()
+        while head := answer.read(5):
+            body = answer.read(int.from_bytes(head[1:]))
             if not head[0] & TRAILERS:
                 yield kind.FromString(body)
                 continue
@@ -53,6 +58,24 @@ class WebCall:
         code = int(trailers["grpc-status"])
         if code:
             raise WebError(code, unquote(trailers.get("grpc-message", "")), trailers)
+
+    def _body(self, frame: bytes) -> bytes:
+        return frame
+
+    def _answer(self) -> BinaryIO:
+        return self._response
+
+
+class TextCall(WebCall):
+    """The same as text, for what cannot send or read bytes: each piece of the answer is base64 of its own. It is read whole."""
+
+    kind = "application/grpc-web-text+proto"
+
+    def _body(self, frame: bytes) -> bytes:
+        return base64.b64encode(frame)
+
+    def _answer(self) -> BinaryIO:
+        return BytesIO(b"".join(map(base64.b64decode, re.findall(rb"[^=]+=*", self._response.read()))))
 
 
 def _frame(data: bytes) -> bytes:

@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.beds.envoy import Envoy
 from tests.beds.wait import wait_until
 from tests.e2e.server import Server
-from tests.mesh.grpc_web import WebCall, WebError
+from tests.mesh.grpc_web import TextCall, WebCall, WebError
 from tests.mesh.json_calls import JsonCall, ask
 from virtrpc import Cancelled, Client, NotFound, WrongState
 from virtrpc.v1 import job_pb2, query_pb2
@@ -157,9 +157,10 @@ def test_grpc_web_lists_and_gets(envoy: Envoy) -> None:
     assert told.domain.uuid == page.domains[0].uuid
 
 
-def test_grpc_web_saves_a_guest(envoy: Envoy, guest: str) -> None:
-    """The job's id comes in the headers, its states as they are, the status at the end."""
-    call = WebCall(envoy.address, "/virtrpc.v1.JobService/ManagedSaveDomain", job_pb2.ManagedSaveDomainRequest(domain=ref(guest)))
+@pytest.mark.parametrize("way", [WebCall, TextCall])
+def test_grpc_web_saves_a_guest(envoy: Envoy, guest: str, way: type[WebCall]) -> None:
+    """The job's id comes in the headers, its states as they are, the status at the end; as bytes and as text."""
+    call = way(envoy.address, "/virtrpc.v1.JobService/ManagedSaveDomain", job_pb2.ManagedSaveDomainRequest(domain=ref(guest)))
     jobs = [update.job for update in call.messages(t.JobUpdate)]
     assert call.headers["virtrpc-job-id"] == jobs[-1].job_id
     assert jobs[-1].state == t.JOB_STATE_SUCCEEDED
