@@ -38,7 +38,7 @@ class Caller:
     via: str = field(default="", compare=False)
     """The trusted proxy that says so."""
     until: float | None = field(default=None, compare=False)
-    """When its token ends, as time.time() tells it. With another token it is the same caller still, and so it is by another way in."""
+    """When its token or certificate ends, as time.time() tells it. With another one it is the same caller still, and so it is by another way in."""
 
     @property
     def many_names(self) -> tuple[str, ...]:

@@ -226,10 +226,10 @@ class Guard(aio.ServerInterceptor):
 
     @contextmanager
     def _until(self, moment: float) -> Iterator[None]:
-        """Ends a stream when its caller's token does: it could tell things for years."""
+        """Ends a stream when its caller's token or certificate does: it could tell things for years."""
         task = asyncio.current_task()
         assert task is not None
-        timer = asyncio.get_running_loop().call_later(max(0.0, moment - time.time()), self._end, task, _TOKEN_ENDED)
+        timer = asyncio.get_running_loop().call_later(max(0.0, moment - time.time()), self._end, task, _RIGHT_ENDED)
         try:
             yield
         finally:
@@ -286,7 +286,7 @@ def _problem(error: Exception) -> Problem:
 LEFT = Problem("CANCELLED", "the caller left")
 """What observers are told of an RPC whose caller did not wait for its end."""
 _DRAINING = Problem("DRAINING", "this server is going down; running jobs go on")
-_TOKEN_ENDED = NotYet("UNAUTHENTICATED", "your token has ended: come again with a new one", retry_seconds=0.1)
+_RIGHT_ENDED = NotYet("UNAUTHENTICATED", "your token or your certificate has ended: come again with a new one", retry_seconds=0.1)
 _ABORTED = Problem("UNSPECIFIED", "refused by a service that is not ours")
 _UNKNOWN_METHOD = Problem("UNIMPLEMENTED", "this server does not have this method")
 

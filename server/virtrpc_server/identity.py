@@ -72,7 +72,8 @@ class Identities:
         bearer = tokens.bearer_of(headers[0])
         names = tuple(dict.fromkeys((*bearer.names, *(caller.names if caller else ()))))
         via = caller.via if caller else peer.name if peer else ""
-        return Caller(names[0], Way.TOKEN, names, via, bearer.until)
+        until = bearer.until if peer is None or peer.until is None else min(bearer.until, peer.until)
+        return Caller(names[0], Way.TOKEN, names, via, until)
 
     def start(self) -> None:
         """Keep up with what it is told by from now on."""
@@ -90,13 +91,13 @@ class Identities:
         if pem is None:
             return None
         subject = subject_of(pem, self._common_names)
-        if connection.get("ssl_session_reused") == [b"true"] and time.time() > subject.expires:
-            # TLS does not look at the certificate again where a session is taken up.
-            raise refuse("UNAUTHENTICATED", "your certificate has ended")
         if not subject.names:
             kinds = "a URI, a DNS name or a CN" if self._common_names else "a URI or a DNS name"
             raise refuse("UNAUTHENTICATED", f"your certificate does not say whose it is: it needs {kinds}, and one SPIFFE id at most")
-        return Caller(subject.names[0], Way.TLS, subject.names)
+        if time.time() > subject.expires:
+            # TLS looks at it when a connection is made, and not even then where a session is taken up.
+            raise refuse("UNAUTHENTICATED", "your certificate has ended: make another connection, with a new one")
+        return Caller(subject.names[0], Way.TLS, subject.names, until=subject.expires)
 
     def _forwarded(self, peer: Caller | None, headers: list[str]) -> Caller | None:
         """Whom a trusted proxy calls for: never itself, whose rights are not its callers'. None where it does not say."""
@@ -114,4 +115,4 @@ class Identities:
             raise refuse("UNAUTHENTICATED", f"{forwarded.HEADER} is malformed: {error}") from None
         if not names:
             raise refuse("UNAUTHENTICATED", f"{forwarded.HEADER} does not say for whom {peer.name} calls")
-        return Caller(names[0], Way.PROXY, names, peer.name)
+        return Caller(names[0], Way.PROXY, names, peer.name, peer.until)

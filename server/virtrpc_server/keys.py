@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
 from virtrpc_server.settings.schema import ConfigurationError
 from virtrpc_server.stamps import Stamp, stamp_of
@@ -20,6 +21,8 @@ from virtrpc_server.stamps import Stamp, stamp_of
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 1 << 20
+LEAST_RSA_BITS = 2048
+"""A shorter key can be found out, and then anybody could sign with it."""
 FETCH_SECONDS = 10.0
 
 
@@ -59,8 +62,9 @@ class KeyFile:
         stamp = stamp_of(self._path)
         if stamp == self._stamp:
             return None
-        self._stamp = stamp
-        return self._path.read_bytes()
+        text = self._path.read_bytes()
+        self._stamp = stamp  # what could not be read is read again, although it has not changed
+        return text
 
     def __str__(self) -> str:
         return str(self._path)
@@ -110,7 +114,7 @@ class Keys:
         """Read a file before anything is served. Raises ConfigurationError."""
         try:
             self._take(self._source.read())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigurationError(f"jwt.jwks_file: {self._source}: {_words(error)}") from None
 
     def start(self) -> None:
@@ -147,7 +151,7 @@ class Keys:
     async def _refresh(self) -> None:
         try:
             self._take(await asyncio.to_thread(self._source.read))
-        except (OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 # whatever comes of what somebody sends, such as half an answer, the next look is to come
             fault = _words(error)
             if fault != self._fault:
                 log.warning("the keys of tokens stay as they were (%s of them): %s: %s", len(self._keys), self._source, fault)
@@ -182,10 +186,12 @@ def _keys(document: Any, algorithms: Sequence[str]) -> Iterator[Key]:
             key = jwt.PyJWK(entry).key
         except jwt.PyJWTError:
             continue
+        if isinstance(key, RSAPublicKey | RSAPrivateKey) and key.key_size < LEAST_RSA_BITS:
+            continue
         # A set that holds private keys is a fault of the identity provider's, and no reason to keep them here.
         yield Key(key_id if isinstance(key_id, str) else None, algorithm, key.public_key() if hasattr(key, "private_bytes") else key)
 
 
 def _words(error: Exception) -> str:
     reason = error.reason if isinstance(error, urllib.error.URLError) else error.strerror if isinstance(error, OSError) and error.strerror else error
-    return str(reason)
+    return str(reason) or type(error).__name__

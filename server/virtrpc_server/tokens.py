@@ -85,15 +85,15 @@ class Tokens:
         if not candidates:
             self.keys.want()
             raise Refusal(NotYet("UNAUTHENTICATED", "your token was refused: its key is not known (kid); it is being looked for", retry_seconds=1.0))
-        for key in candidates[:-1]:
+        others: list[Exception] = []
+        for key in candidates:
             try:
                 return self._bearer(self._decoded(token, key.key, algorithm))
-            except (jwt.InvalidSignatureError, jwt.InvalidKeyError):
-                continue
-        try:
-            return self._bearer(self._decoded(token, candidates[-1].key, algorithm))
-        except (jwt.PyJWTError, TypeError, ValueError, OverflowError) as error:
-            raise _refusal(next((words for kind, words in _REFUSED.items() if isinstance(error, kind)), "it cannot be read")) from None
+            except (jwt.InvalidSignatureError, jwt.InvalidKeyError, TypeError) as error:
+                others.append(error)  # another key's, perhaps, or this one is of another kind
+            except (jwt.PyJWTError, ValueError, OverflowError) as error:
+                raise _refused_for(error) from None
+        raise _refused_for(next((error for error in others if isinstance(error, jwt.InvalidSignatureError)), others[0]))
 
     def _decoded(self, token: str, key: Any, algorithm: str) -> dict[str, Any]:
         settings = self._settings
@@ -126,6 +126,10 @@ def _groups(claims: Any, path: str) -> Iterator[str]:
 
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable() and value == value.strip()
+
+
+def _refused_for(error: Exception) -> Refusal:
+    return _refusal(next((words for kind, words in _REFUSED.items() if isinstance(error, kind)), "it cannot be read"))
 
 
 def _refusal(why: str) -> Refusal:

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.rpc import error_details_pb2  # type: ignore[import-untyped] # googleapis-common-protos has no py.typed
 from grpc import StatusCode, aio
+from grpc_status import rpc_status
 
 from tests.beds.certificates import COMMON_NAME, DNS_NAME, SPIFFE_ID, Authority, Certificates, make
-from tests.server.who import CHANNEL_OPTIONS, ask, channel, reason_of, serving, sessions
+from tests.server.who import CHANNEL_OPTIONS, GUARD_SECONDS, GetDomain, Watch, ask, channel, reason_of, serving, sessions, stub
 from virtrpc_server.caller import BY_SOCKET, Way
+from virtrpc_server.certificates import subject_of
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +148,36 @@ async def test_a_session_does_not_outlive_its_certificate(made: Certificates, tm
         monkeypatch.setattr(time, "time", lambda: later)
         with pytest.raises(aio.AioRpcError) as caught:
             await ask(channel(who.address, made.ca, made.client, *kept))
-    assert (reason_of(caught.value), caught.value.details()) == ("UNAUTHENTICATED", "your certificate has ended")
+    assert (reason_of(caught.value), caught.value.details()) == ("UNAUTHENTICATED", ENDED)
+    assert len(who.callers) == 2
+
+
+ENDED = "your certificate has ended: make another connection, with a new one"
+
+
+@pytest.mark.parametrize("header", [(), (("x-forwarded-client-cert", "URI=spiffe://example.org/behind"),)])
+async def test_a_connection_does_not_outlive_its_certificate(
+    made: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: tuple[tuple[str, str], ...]
+) -> None:
+    """Streams end with it, with a time to retry, and calls are refused from then on; so are those that come through a proxy with the proxy's."""
+    end = subject_of(made.client.certificate.read_bytes(), common_names=True).expires
+    async with (
+        serving(tmp_path, **tls(made), trusted_proxies=[SPIFFE_ID] if header else []) as who,
+        channel(who.address, made.ca, made.client) as opened,
+    ):
+        await stub(opened).GetDomain(GetDomain(), metadata=header, timeout=GUARD_SECONDS)
+        monkeypatch.setattr(time, "time", lambda: end - 0.2)
+        stream = stub(opened).WatchDomains(Watch(), metadata=header, timeout=GUARD_SECONDS)
+        with pytest.raises(aio.AioRpcError) as caught:
+            async for _ in stream:
+                pass
+        status: Any = rpc_status.from_call(caught.value)  # type: ignore[arg-type] # an error of a call is one
+        assert reason_of(caught.value) == "UNAUTHENTICATED"
+        assert any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in status.details)
+        monkeypatch.setattr(time, "time", lambda: end + 0.1)
+        with pytest.raises(aio.AioRpcError) as caught:
+            await stub(opened).GetDomain(GetDomain(), metadata=header, timeout=GUARD_SECONDS)
+        assert (reason_of(caught.value), caught.value.details()) == ("UNAUTHENTICATED", ENDED)
     assert len(who.callers) == 2
 
 

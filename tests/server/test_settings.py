@@ -178,7 +178,7 @@ def test_a_table_is_merged_from_all_sources(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("VIRTRPC_TLS_CLIENT_CA", "/a")
     settings = load({"tls": {"key": "/k"}}, config)
     assert settings.tls is not None
-    assert settings.tls.model_dump() == {**TLS, "common_names": False, "connection_seconds": 3600}
+    assert settings.tls.model_dump() == {**TLS, "common_names": False, "connection_seconds": 900}
     assert settings.authenticates
     assert not settings.anonymous
 

@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,23 @@ from typing import Any
 import grpc
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.rpc import error_details_pb2  # type: ignore[import-untyped] # googleapis-common-protos has no py.typed
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
-from jwt.algorithms import ECAlgorithm
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from tests.beds.certificates import SPIFFE_ID, Certificates, make
 from tests.server.who import CHANNEL_OPTIONS, Metadata, Watch, Who, ask, channel, reason_of, serving, stub
 from tests.server.world import until
 from virtrpc_server.caller import Way
+from virtrpc_server.certificates import subject_of
+from virtrpc_server.keys import KeyFile, KeyUrl
 from virtrpc_server.settings import load
+from virtrpc_server.settings.identity import ASYMMETRIC
 from virtrpc_server.settings.schema import ConfigurationError
 
 ISSUER, AUDIENCE = "https://idp.example.org", "virtrpc"
@@ -134,6 +137,15 @@ async def test_the_token_is_the_user_and_the_certificate_the_program(provider: P
     assert [caller.names for caller in who.callers] == [(NAME, SPIFFE_ID), (SPIFFE_ID,)]
 
 
+async def test_a_token_does_not_outlive_the_certificate_that_it_came_with(provider: Provider, made: Certificates, tmp_path: Path) -> None:
+    """Rights last until the first of both has ended."""
+    end = subject_of(made.client.certificate.read_bytes(), common_names=True).expires
+    async with serving(tmp_path, **settings(provider, made, certificates=True)) as who:
+        for exp in (end - 60, end + 60):
+            await ask(channel(who.address, made.ca, made.client), bearing(provider.token(exp=exp)))
+    assert [caller.until for caller in who.callers] == [end - 60, end]
+
+
 async def test_tokens_come_by_the_socket_and_through_proxies(provider: Provider, tmp_path: Path) -> None:
     """What the caller is without the token comes after its names; a trusted proxy's own name does not."""
     async with serving(tmp_path, **settings(provider)) as who:
@@ -168,6 +180,17 @@ def hs256(provider: Provider) -> str:
     return (text + b"." + packed(hmac.digest(provider.key.public_key().public_bytes(*PUBLIC), text, "sha256"))).decode()
 
 
+def forged(provider: Provider, **header: Any) -> str:
+    """A right token's claims and signature under another header."""
+    return f"{base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b'=').decode()}.{provider.token().split('.', 1)[1]}"
+
+
+def own_key(provider: Provider) -> str:
+    """Signed with a key that the token itself brings along, and says where to find."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return provider.token(key, headers={"jwk": ECAlgorithm.to_jwk(key.public_key(), as_dict=True), "jku": "http://127.0.0.1:9/", "x5c": ["AA"]})
+
+
 BAD: dict[str, tuple[str, Callable[[Provider], str]]] = {
     "ended": ("it has ended", lambda provider: provider.token(exp=int(time.time()) - 1)),
     "not yet": ("not valid yet", lambda provider: provider.token(nbf=int(time.time()) + 600)),
@@ -190,6 +213,19 @@ BAD: dict[str, tuple[str, Callable[[Provider], str]]] = {
     "HS256 with the public key": ("alg", hs256),
     "the shared key's id": ("not known", lambda provider: provider.token(headers={"kid": "shared"})),
     "the encrypting key's id": ("not known", lambda provider: provider.token(headers={"kid": "enc"})),
+    "exp in words": ("cannot be read", lambda provider: provider.token(exp="tomorrow")),
+    "exp in a list": ("cannot be read", lambda provider: provider.token(exp=[1])),
+    "made tomorrow": ("not valid yet", lambda provider: provider.token(iat=int(time.time()) + 600)),
+    "audiences": ("aud", lambda provider: provider.token(aud=["else", f"{AUDIENCE}2"])),
+    "audience in an object": ("aud", lambda provider: provider.token(aud={AUDIENCE: True})),
+    "a subject that is no text": ("cannot be read", lambda provider: provider.token(sub=7)),
+    "kid that is a list": ("no JWT", lambda provider: forged(provider, alg="ES256", kid=["1"])),
+    "kid that is a path": ("not known", lambda provider: provider.token(headers={"kid": "../../dev/null"})),
+    "a key of its own": ("signature", own_key),
+    "alg that is a list": ("alg", lambda provider: forged(provider, alg=["ES256"])),
+    "none in capitals": ("alg", lambda provider: forged(provider, alg="NoNe")),
+    "what must be understood": ("no JWT", lambda provider: provider.token(headers={"crit": ["x"], "x": 1})),
+    "not encoded": ("no JWT", lambda provider: forged(provider, alg="ES256", b64=False)),
     "nonsense": ("no JWT", lambda provider: "a.b.c"),
     "empty": ("of the form", lambda provider: ""),
     # Beyond 16 KiB of headers gRPC itself may refuse it.
@@ -252,6 +288,35 @@ def _generation(who: Who) -> int:
     return who.identities.tokens.keys.generation
 
 
+async def test_of_several_keys_the_one_that_signed_it_tells_what_is_wrong(provider: Provider, tmp_path: Path) -> None:
+    """Keys of other kinds, which say neither what they are for nor their id, are in nobody's way, whatever is tried with them."""
+    others = [ec.generate_private_key(ec.SECP384R1()), rsa.generate_private_key(65537, 2048), provider.key, ed25519.Ed25519PrivateKey.generate()]
+    kinds = [ECAlgorithm, RSAAlgorithm, ECAlgorithm, OKPAlgorithm]
+    keys = [kind.to_jwk(key.public_key(), as_dict=True) for kind, key in zip(kinds, others, strict=True)]
+    provider.path.write_text(json.dumps({"keys": keys}))
+
+    def signed(**claims: Any) -> str:
+        told = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": int(time.time()) + 600, **claims}
+        return jwt.encode(told, provider.key, "ES256")
+
+    bad = {
+        "it has ended": signed(exp=1),
+        "it is for somebody else": signed(aud="else"),
+        "its subject": signed(sub="a\nb"),
+        "its signature is wrong": signed()[:-8] + "AAAAAAAA",
+    }
+    async with serving(tmp_path, **settings(provider)) as who, unix(who) as opened:
+        for expected, text in bad.items():
+            assert expected in ((await refusal(stub(opened).GetDomain(Watch(), metadata=bearing(text)))).details() or "")
+        for algorithm in ASYMMETRIC:
+            header = base64.urlsafe_b64encode(json.dumps({"alg": algorithm}).encode()).rstrip(b"=").decode()
+            await refusal(
+                stub(opened).GetDomain(Watch(), metadata=bearing(f"{header}.{signed().split('.', 1)[1]}"))
+            )  # its algorithm is in what was signed
+        await stub(opened).GetDomain(Watch(), metadata=bearing(signed(aud=["else", AUDIENCE])))
+    assert [caller.name for caller in who.callers] == [NAME]
+
+
 async def test_keys_that_cannot_be_read_stay(provider: Provider, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A file that becomes nonsense changes nothing but the log, and a server does not begin with one."""
     async with serving(tmp_path, **settings(provider)) as who, unix(who) as opened:
@@ -305,6 +370,61 @@ async def test_keys_come_from_a_url(provider: Provider, tmp_path: Path) -> None:
                 await refusal(stub(opened).GetDomain(Watch(), metadata=bearing(provider.token(headers={"kid": f"unknown-{number}"}))))
             assert asked == ["/keys"]
     assert [caller.name for caller in who.callers] == [NAME]
+
+
+async def test_an_issuer_that_answers_nonsense_is_asked_again(
+    provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Half an answer, none that is HTTP, and one that is nested without end: the keys stay, and new ones are taken as soon as there are some."""
+    monkeypatch.setattr(KeyUrl, "pause", 0.01)
+    bodies = [
+        raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"),
+        raw(b"nonsense\r\n\r\n"),
+        raw(b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 200_000),
+        raw(b""),
+    ]
+    good = raw(b"HTTP/1.1 200 OK\r\n\r\n" + json.dumps(provider.jwks()).encode())
+    left = [*bodies, good]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await (left.pop(0) if len(left) > 1 else good)(reader, writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1")
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with server, serving(tmp_path, **settings(provider, jwks_file=None, jwks_url=url)) as who, unix(who) as opened:
+
+        async def asked() -> bool:
+            await refusal(stub(opened).GetDomain(Watch(), metadata=bearing(provider.token(headers={"kid": "unknown"}))))
+            return _generation(who) == 1
+
+        async with asyncio.timeout(30):
+            while not await asked():
+                pass
+        await stub(opened).GetDomain(Watch(), metadata=bearing(provider.token()))
+    assert caplog.text.count("the keys of tokens stay as they were") == len(bodies)
+
+
+def raw(answer: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    """A web server that says this."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    return serve
+
+
+async def test_a_file_that_could_not_be_read_is_read_once_it_can_be(provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nothing of it changes but who may read it."""
+    source = KeyFile(provider.path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda _path: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+        with pytest.raises(PermissionError):
+            source.read()
+    assert source.read() == provider.path.read_bytes()
+    assert source.read() is None
 
 
 @pytest.mark.parametrize("answer", [(302, b""), (500, b""), (200, b"nonsense"), (200, b" " * ((1 << 20) + 1))])

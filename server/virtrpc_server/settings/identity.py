@@ -22,8 +22,9 @@ class TlsSettings(Strict):
     """Authorities that sign clients' certificates. With it nobody connects who has none of theirs."""
     common_names: bool = True
     """Whether a certificate's CN is an identity too."""
-    connection_seconds: float = Field(default=3600.0, ge=1, le=86_400 * 7)
-    """After how long a client is told to connect anew, and so to show a certificate that is valid then; open streams go on."""
+    connection_seconds: float = Field(default=900.0, ge=1, le=86_400 * 7)
+    """After how long a client is told to connect anew, and so to show a certificate that is valid then; open streams go on. It must be shorter than
+    what a certificate has left when it is renewed: a call on a connection whose certificate has ended is refused."""
 
 
 ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
