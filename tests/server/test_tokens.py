@@ -290,9 +290,12 @@ def _generation(who: Who) -> int:
 
 async def test_of_several_keys_the_one_that_signed_it_tells_what_is_wrong(provider: Provider, tmp_path: Path) -> None:
     """Keys of other kinds, which say neither what they are for nor their id, are in nobody's way, whatever is tried with them."""
-    others = [ec.generate_private_key(ec.SECP384R1()), rsa.generate_private_key(65537, 2048), provider.key, ed25519.Ed25519PrivateKey.generate()]
-    kinds = [ECAlgorithm, RSAAlgorithm, ECAlgorithm, OKPAlgorithm]
-    keys = [kind.to_jwk(key.public_key(), as_dict=True) for kind, key in zip(kinds, others, strict=True)]
+    keys = [
+        ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP384R1()).public_key(), as_dict=True),
+        RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 2048).public_key(), as_dict=True),
+        ECAlgorithm.to_jwk(provider.key.public_key(), as_dict=True),
+        OKPAlgorithm.to_jwk(ed25519.Ed25519PrivateKey.generate().public_key(), as_dict=True),
+    ]
     provider.path.write_text(json.dumps({"keys": keys}))
 
     def signed(**claims: Any) -> str:
