@@ -277,7 +277,10 @@ class Driver(Protocol):
         """A picture of a screen, of 64 MiB at most (virDomainScreenshot)."""
 
     async def domain_capabilities(self, emulator: str, arch: str, machine: str, virt_type: str) -> str:
-        """What domains can have, as XML; each empty for the host's own (virConnectGetDomainCapabilities)."""
+        """What domains can have, as XML; each empty for the host's own (virConnectGetDomainCapabilities).
+
+        INVALID_ARGUMENT for an emulator that is none of the host's.
+        """
 
     async def close(self) -> None:
         """Close connections. Calls that are out are abandoned; guests and daemons are left as they are."""

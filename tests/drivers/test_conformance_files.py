@@ -108,3 +108,18 @@ async def test_domain_capabilities(bed: Bed) -> None:
     """A host tells what domains can have."""
     bed.need("GetDomainCapabilities")
     assert "<domainCapabilities>" in await bed.driver.domain_capabilities("", "", "", "")
+
+
+async def test_no_program_of_a_callers_is_run(bed: Bed, root: Path) -> None:
+    """libvirt would start whatever file is said to be the emulator, to ask it what it can: only the host's own are asked about."""
+    bed.need("GetDomainCapabilities")
+    program, traces = root / "program", root / "traces"
+    traces.mkdir(exist_ok=True)
+    traces.chmod(0o777)
+    program.write_text(f"#!/bin/sh\ntouch {traces}/run\n")
+    program.chmod(0o755)
+    root.chmod(0o755)
+    with pytest.raises(DriverError) as caught:
+        await bed.driver.domain_capabilities(str(program), "x86_64", "", "")
+    assert caught.value.reason is Reason.INVALID_ARGUMENT
+    assert list(traces.iterdir()) == []

@@ -1579,7 +1579,7 @@ type GetDomainCapabilitiesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The host. Empty: the only one, where only one is configured.
 	Host string `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
-	// The emulator's path. Empty: the host's own for the architecture.
+	// The emulator's path: one of those in the host's capabilities, since the hypervisor runs it. Empty: the host's own for the architecture.
 	Emulator string `protobuf:"bytes,2,opt,name=emulator,proto3" json:"emulator,omitempty"`
 	// The architecture: "x86_64". Empty: the host's.
 	Arch string `protobuf:"bytes,3,opt,name=arch,proto3" json:"arch,omitempty"`

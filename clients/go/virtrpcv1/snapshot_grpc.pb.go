@@ -124,7 +124,7 @@ type SnapshotServiceClient interface {
 	TakeScreenshot(ctx context.Context, in *TakeScreenshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TakeScreenshotResponse], error)
 	// libvirt's description of what domains of one kind can have on a host: devices, CPU models, firmware. Who may call: viewer.
 	//
-	//	INVALID_ARGUMENT  an architecture, machine or type that the host does not have
+	//	INVALID_ARGUMENT  an architecture, machine or type that the host does not have, or an emulator that its capabilities do not list
 	GetDomainCapabilities(ctx context.Context, in *GetDomainCapabilitiesRequest, opts ...grpc.CallOption) (*GetDomainCapabilitiesResponse, error)
 	// Whose memory a file of SaveDomain holds, and its definition without secrets. Who may call: admin, as for RestoreDomain.
 	//
@@ -470,7 +470,7 @@ type SnapshotServiceServer interface {
 	TakeScreenshot(*TakeScreenshotRequest, grpc.ServerStreamingServer[TakeScreenshotResponse]) error
 	// libvirt's description of what domains of one kind can have on a host: devices, CPU models, firmware. Who may call: viewer.
 	//
-	//	INVALID_ARGUMENT  an architecture, machine or type that the host does not have
+	//	INVALID_ARGUMENT  an architecture, machine or type that the host does not have, or an emulator that its capabilities do not list
 	GetDomainCapabilities(context.Context, *GetDomainCapabilitiesRequest) (*GetDomainCapabilitiesResponse, error)
 	// Whose memory a file of SaveDomain holds, and its definition without secrets. Who may call: admin, as for RestoreDomain.
 	//

@@ -10,6 +10,7 @@ import libvirt
 import msgspec
 
 from virtrpc_drivers import support
+from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.libvirt.readings import optional
 from virtrpc_drivers.values import HostInfo
 
@@ -62,6 +63,17 @@ def with_description(connection: Any, info: HostInfo) -> HostInfo:
         sysinfo_xml=firmware,
         cpu_model=model or info.cpu_model,
     )
+
+
+def of_domains(connection: Any, emulator: str, arch: str, machine: str, virt_type: str) -> str:
+    """virConnectGetDomainCapabilities. INVALID_ARGUMENT for an emulator that is none of the host's: libvirt would run whatever file it is told of."""
+    if emulator and emulator not in _emulators(connection):
+        raise failure(Reason.INVALID_ARGUMENT, f"{emulator[:256]!r} is none of this host's emulators: its capabilities list them")
+    return str(connection.getDomainCapabilities(*(word or None for word in (emulator, arch, machine, virt_type)), 0))
+
+
+def _emulators(connection: Any) -> set[str | None]:
+    return {element.text for element in ElementTree.fromstring(connection.getCapabilities()).iter("emulator")}
 
 
 def _dotted(version: int | None) -> str | None:

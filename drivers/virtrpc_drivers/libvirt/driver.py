@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from virtrpc_drivers import paths
 from virtrpc_drivers.errors import DriverError
 from virtrpc_drivers.libvirt import (
+    capabilities,
     checkpoints,
     guest,
     host_stats,
@@ -187,8 +188,7 @@ class LibvirtDriver:
 
     async def domain_capabilities(self, emulator: str, arch: str, machine: str, virt_type: str) -> str:
         """virConnectGetDomainCapabilities."""
-        wanted = [word or None for word in (emulator, arch, machine, virt_type)]
-        return await self._look(lambda connection: str(connection.getDomainCapabilities(*wanted, 0)))
+        return await self._look(lambda connection: capabilities.of_domains(connection, emulator, arch, machine, virt_type))
 
     async def close(self) -> None:
         """Close connections, each on a thread of its own; calls that are out are abandoned."""

@@ -117,7 +117,9 @@ class SimDriver(Connection):
         return await self._query("screenshot", uuid, lambda _: readings.screenshot(self.hypervisor, uuid, screen))
 
     async def domain_capabilities(self, emulator: str, arch: str, machine: str, virt_type: str) -> str:
-        """See Driver.domain_capabilities."""
+        """See Driver.domain_capabilities. This host has no emulators."""
+        if emulator:
+            raise failure(Reason.INVALID_ARGUMENT, f"{emulator[:256]!r} is none of this host's emulators: its capabilities list them")
         described = f"<domainCapabilities><domain>{escape(virt_type or 'sim')}</domain><arch>{escape(arch or 'x86_64')}</arch></domainCapabilities>"
         return await self._query("domain_capabilities", ANY, lambda _: described)
 

@@ -849,7 +849,7 @@ class GetDomainCapabilitiesRequest(_message.Message):
     host: _builtins.str
     """The host. Empty: the only one, where only one is configured."""
     emulator: _builtins.str
-    """The emulator's path. Empty: the host's own for the architecture."""
+    """The emulator's path: one of those in the host's capabilities, since the hypervisor runs it. Empty: the host's own for the architecture."""
     arch: _builtins.str
     """The architecture: "x86_64". Empty: the host's."""
     machine: _builtins.str

@@ -266,7 +266,7 @@ class SnapshotServiceServicer:
 
     def GetDomainCapabilities(self, request, context):
         """libvirt's description of what domains of one kind can have on a host: devices, CPU models, firmware. Who may call: viewer.
-        INVALID_ARGUMENT  an architecture, machine or type that the host does not have
+        INVALID_ARGUMENT  an architecture, machine or type that the host does not have, or an emulator that its capabilities do not list
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

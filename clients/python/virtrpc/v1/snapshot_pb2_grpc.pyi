@@ -108,7 +108,7 @@ class SnapshotServiceStub:
     """
     GetDomainCapabilities: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetDomainCapabilitiesRequest, _snapshot_pb2.GetDomainCapabilitiesResponse]
     """libvirt's description of what domains of one kind can have on a host: devices, CPU models, firmware. Who may call: viewer.
-      INVALID_ARGUMENT  an architecture, machine or type that the host does not have
+      INVALID_ARGUMENT  an architecture, machine or type that the host does not have, or an emulator that its capabilities do not list
     """
     GetSaveImage: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetSaveImageRequest, _snapshot_pb2.GetSaveImageResponse]
     """Whose memory a file of SaveDomain holds, and its definition without secrets. Who may call: admin, as for RestoreDomain.
@@ -225,7 +225,7 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     """
     GetDomainCapabilities: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetDomainCapabilitiesRequest, _snapshot_pb2.GetDomainCapabilitiesResponse]  # type: ignore[assignment]
     """libvirt's description of what domains of one kind can have on a host: devices, CPU models, firmware. Who may call: viewer.
-      INVALID_ARGUMENT  an architecture, machine or type that the host does not have
+      INVALID_ARGUMENT  an architecture, machine or type that the host does not have, or an emulator that its capabilities do not list
     """
     GetSaveImage: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetSaveImageRequest, _snapshot_pb2.GetSaveImageResponse]  # type: ignore[assignment]
     """Whose memory a file of SaveDomain holds, and its definition without secrets. Who may call: admin, as for RestoreDomain.
@@ -411,7 +411,7 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_snapshot_pb2.GetDomainCapabilitiesResponse, _abc.Awaitable[_snapshot_pb2.GetDomainCapabilitiesResponse]]:
         """libvirt's description of what domains of one kind can have on a host: devices, CPU models, firmware. Who may call: viewer.
-          INVALID_ARGUMENT  an architecture, machine or type that the host does not have
+          INVALID_ARGUMENT  an architecture, machine or type that the host does not have, or an emulator that its capabilities do not list
         """
 
     @_abc_1.abstractmethod

@@ -860,7 +860,7 @@ export type GetDomainCapabilitiesRequest = Message<"virtrpc.v1.GetDomainCapabili
   host: string;
 
   /**
-   * The emulator's path. Empty: the host's own for the architecture.
+   * The emulator's path: one of those in the host's capabilities, since the hypervisor runs it. Empty: the host's own for the architecture.
    *
    * @generated from field: string emulator = 2;
    */
@@ -1729,7 +1729,7 @@ export const SnapshotService: GenService<{
   },
   /**
    * libvirt's description of what domains of one kind can have on a host: devices, CPU models, firmware. Who may call: viewer.
-   *   INVALID_ARGUMENT  an architecture, machine or type that the host does not have
+   *   INVALID_ARGUMENT  an architecture, machine or type that the host does not have, or an emulator that its capabilities do not list
    *
    * @generated from rpc virtrpc.v1.SnapshotService.GetDomainCapabilities
    */
