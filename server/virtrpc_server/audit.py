@@ -173,6 +173,7 @@ class Audit:
                 host=job.host, uuid=job.uuid, domain=job.name,
                 request_id=job.request_id, job_id=job.id, job_state=job.state,
                 may_still_apply=job.may_still_apply, cancel_reason=job.cancel_reason or "", reason=origin.reason,
+                details=problem.metadata if problem is not None and problem.reason == "PERMISSION_DENIED" else {},
             )
         )  # fmt: skip
 

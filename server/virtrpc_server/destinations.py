@@ -34,6 +34,19 @@ def connection_uri(uri: str, schemes: Collection[str]) -> str:
     return uri
 
 
+def same_daemon(one: str, other: str) -> bool:
+    """Whether two URIs name the same hypervisor of the same host, as far as their texts tell; ports compare where the transports are the same."""
+    first, second = _place(one), _place(other)
+    same_port = first[3] != second[3] or first[4] == second[4]
+    return bool(first[1]) and first[:3] == second[:3] and same_port
+
+
+def _place(uri: str) -> tuple[str, str, str, str, int | None]:
+    parts = urlsplit(uri)
+    hypervisor, _, transport = parts.scheme.partition("+")
+    return hypervisor, (parts.hostname or "").rstrip("."), parts.path, transport or "tls", parts.port
+
+
 def memory_uri(uri: str) -> str:
     """Where memory is sent: tcp: or rdma: with a host, and a port perhaps. Raises MIGRATION_TARGET_NOT_ALLOWED."""
     return _data_uri(uri, DATA_SCHEMES, "migrate_uri")

@@ -8,7 +8,7 @@ import secrets
 import time
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Protocol
 
 from virtrpc_drivers.operations import AnyOperation
@@ -95,6 +95,8 @@ class Jobs:
         self._owned: Counter[str] = Counter()
         self.holders_told: Callable[[tuple[Holder, ...]], tuple[Holder, ...]] = lambda holders: holders
         """What the caller of the present RPC may know of who is in its way."""
+        self.judged_anew: Callable[[Job, AnyOperation], Awaitable[None]] = _as_accepted
+        """Raises Refusal where a job that has waited may not begin any more."""
         self._runs: dict[str, Run] = {}
         self._ghosts: set[asyncio.Task[None]] = set()
         self._requests: dict[tuple[str, str], str] = {}
@@ -418,6 +420,10 @@ class Jobs:
     def _forget_request(self, job: Job) -> None:
         if self._requests.get((job.owner, job.request_id)) == job.id:
             del self._requests[job.owner, job.request_id]
+
+
+async def _as_accepted(_job: Job, _operation: AnyOperation) -> None:
+    """Nobody judges it again."""
 
 
 def first_id(microseconds: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import re
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -14,6 +15,7 @@ from virtrpc_server.domains import Domains, Entry
 from virtrpc_server.errors import Refusal, not_yet, refuse
 from virtrpc_server.hosts import Freshness, Host, Hosts
 from virtrpc_server.messages.common import STATES
+from virtrpc_server.policy.actions import SEE_DOMAIN
 from virtrpc_server.policy.decisions import Decisions, denied
 from virtrpc_server.policy.engine import Resource
 from virtrpc_server.policy.sight import Sight
@@ -94,12 +96,13 @@ class Lookup:
         about(host, uuid, name)
         if not self.sight.policed:
             return
-        entry, rpc = self._domains.get((host, uuid)), call.get().rpc
+        entry = self._domains.get((host, uuid))
         told = Resource(host, uuid, name)
-        for resource in [told] if entry is None else [now := self.sight.resource(entry), told._replace(labels=now.labels)]:
-            verdict = self.sight.verdict(rpc, resource)
+        resources = [told] if entry is None else [now := self.sight.resource(entry), told._replace(labels=now.labels)]
+        for resource, action in itertools.product(resources, (SEE_DOMAIN, call.get().rpc)):
+            verdict = self.sight.verdict(action, resource)
             if not verdict.allowed:
-                raise denied(self.sight.caller, rpc, verdict, "of the domain that this is about")
+                raise denied(self.sight.caller, action, verdict, "of the domain that this is about")
 
     def called(self, name: str, host: str) -> list[Entry]:
         """The domains of a host that have this name, whoever may see them."""

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from virtrpc.v1 import job_pb2, types_pb2
 from virtrpc_drivers.operations import Migrate
-from virtrpc_server.destinations import connection_uri
+from virtrpc_server.destinations import connection_uri, same_daemon
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import refuse
 from virtrpc_server.hosts import Hosts
@@ -35,7 +35,10 @@ class Migrations:
             case "host":
                 return self._host(settings.host, source)
             case "uri":
-                return connection_uri(settings.uri, self._schemes), ""
+                uri = connection_uri(settings.uri, self._schemes)
+                # One of ours by another word: what holds of that host, limits and rules among it, holds then too.
+                known = next((host.name for host in self._hosts if same_daemon(uri, host.config.migration_uri or host.config.uri)), "")
+                return (uri, self._host(known, source)[1]) if known else (uri, "")
             case _:
                 raise invalid("settings.destination", "a host or a URI is required")
 

@@ -112,13 +112,15 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         place = self._pager.open(request)
         after = str(place.after[0]) if place.after is not None else ""
         hosts = sorted((host for host in self._hosts if host.name > after and self._sight.sees_host(host.name)), key=lambda host: host.name)
-        page = place.cut(((host.name,), host_message(host)) for host in hosts)
+        seen = {host.name: await self._sight.counted(host.name) for host in hosts}
+        page = place.cut(((host.name,), host_message(host, seen[host.name])) for host in hosts)
         return query_pb2.ListHostsResponse(hosts=page.messages, next_page_token=page.next_page_token)
 
     async def GetHost(self, request: query_pb2.GetHostRequest, context: Context) -> query_pb2.GetHostResponse:
         """virNodeGetInfo, virConnectGetCapabilities and what the driver says of its hypervisor."""
         host = self._lookup.host(request.host)
-        message = host_message(host, verbs=True, capabilities=request.include_capabilities_xml, sysinfo=request.include_sysinfo_xml)
+        seen = await self._sight.counted(host.name)
+        message = host_message(host, seen, verbs=True, capabilities=request.include_capabilities_xml, sysinfo=request.include_sysinfo_xml)
         return query_pb2.GetHostResponse(host=message)
 
     async def GetHostStats(self, request: query_pb2.GetHostStatsRequest, context: Context) -> query_pb2.GetHostStatsResponse:

@@ -23,7 +23,7 @@ from virtrpc_drivers.values import Phase, Slot
 from virtrpc_server import reporting, schedule, starting, tracing, verbs
 from virtrpc_server.calls import Lost, OutstandingCall, foreign_job_over
 from virtrpc_server.endings import Ending, Over, cut_off, failed, in_vain, preempted, stopped
-from virtrpc_server.errors import problem_of
+from virtrpc_server.errors import Refusal, problem_of
 from virtrpc_server.hosts import Freshness, Host
 from virtrpc_server.judging import Judge
 from virtrpc_server.places import Places
@@ -240,6 +240,7 @@ class Run:
             budget = self._places.take_budget()
             if budget is not None:
                 await self._granted(budget, WaitingFor.DAEMON_BUDGET)
+            await self._judge_anew()
             self._recheck()
             ending = await self._call()
             if ending is not None:
@@ -268,6 +269,12 @@ class Run:
 
     def _time_left(self) -> float:
         return max(0.0, self._deadline - asyncio.get_running_loop().time())
+
+    async def _judge_anew(self) -> None:
+        try:
+            await self._jobs.judged_anew(self.job, self._operation)
+        except Refusal as refusal:
+            raise Over(Ending(JobState.FAILED, refusal.problem)) from None
 
     def _recheck(self) -> None:
         # After every wait: the same domain, in a state that makes sense, on a host that is there.

@@ -96,4 +96,4 @@ async def test_a_read_only_source() -> None:
     """From a host that is configured read-only nothing is moved, and to it neither."""
     async with World(*HOSTS, read_only=True) as world:
         assert await plan(world, host="b") == [("b", "HOST_READ_ONLY", True)]
-        assert ("a", "HOST_READ_ONLY", True) in await plan(world, uri="sim://b/")
+        assert ("a", "HOST_READ_ONLY", True) in await plan(world, uri="sim://elsewhere/")

@@ -38,8 +38,10 @@ def _why(host: Host, reason: str) -> str:
     return "connected, and has yet to be listed again" if host.listed else "connected, and not listed yet"
 
 
-def host_message(host: Host, *, verbs: bool = False, capabilities: bool = False, sysinfo: bool = False) -> query_pb2.Host:
-    """A host; its table of verbs and its XML only where they are asked for."""
+def host_message(
+    host: Host, seen: tuple[int, int] | None = None, *, verbs: bool = False, capabilities: bool = False, sysinfo: bool = False
+) -> query_pb2.Host:
+    """A host; its table of verbs and its XML only where they are asked for. `seen`: how many domains are told of, and active ones; None: all."""
     info = host.info
     return query_pb2.Host(
         name=host.name,
@@ -55,18 +57,19 @@ def host_message(host: Host, *, verbs: bool = False, capabilities: bool = False,
         verbs=[_verb(row) for row in info.verbs] if verbs and info is not None else (),
         capabilities_xml=(info.capabilities_xml if capabilities and info is not None else None) or "",
         sysinfo_xml=(info.sysinfo_xml if sysinfo and info is not None else None) or "",
-        **_domains(host),
+        **_domains(host, seen),
         **(_info_fields(info) if info is not None else {}),
     )
 
 
-def _domains(host: Host) -> dict[str, Any]:
+def _domains(host: Host, seen: tuple[int, int] | None) -> dict[str, Any]:
     tally = host.tally
     since = host.since if host.connected else None
     heard = timestamp(tally.heard.wall if tally.heard is not None else since)
     if not host.listed:
         return {"observed_time": heard}
-    return {"observed_time": heard, "domains": tally.domains, "active_domains": tally.active}
+    domains, active = (tally.domains, tally.active) if seen is None else seen
+    return {"observed_time": heard, "domains": domains, "active_domains": active}
 
 
 def _info_fields(info: HostInfo) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def job_bytes(job: Job, jobs: Jobs) -> JobBytes:
 
 def job_bytes_for(told: Job, job: Job, jobs: Jobs) -> JobBytes:
     """The same of a job of which not all is told."""
-    if told.holders is not job.holders:
+    if told.holders is not job.holders or told.problem is not job.problem:
         return _encoded(job_message(told, jobs.hosts).SerializeToString())
     # All who are kept from the same few fields are told the same.
     return jobs.serialised.get(f"{job.id} without request_id", (job,), lambda: _encoded(job_message(told, jobs.hosts).SerializeToString()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 from typing import TypeAlias
@@ -14,6 +15,7 @@ from virtrpc_server.endings import in_vain
 from virtrpc_server.jobs import Jobs, not_found
 from virtrpc_server.messages.jobs import JobBytes, job_bytes, job_bytes_for, job_message
 from virtrpc_server.policy.actions import CONTROL_OTHERS_JOBS, SEE_DOMAIN, SEE_JOB
+from virtrpc_server.policy.decisions import denied
 from virtrpc_server.policy.engine import Resource
 from virtrpc_server.policy.sight import Sight
 from virtrpc_server.records import Holder, Job, Problem, WaitingFor
@@ -53,7 +55,7 @@ class JobSight:
         """Raises PERMISSION_DENIED where the caller may no longer do what it has once begun, and now asks for again."""
         if self.sight.policed:
             for resource in self._resources(job):
-                self.sight.demand(call.get().rpc, resource)
+                self._demand(job, call.get().rpc, resource)
 
     def sees(self, job: Job) -> bool:
         """Whether a job is there for the caller."""
@@ -88,6 +90,8 @@ class JobSight:
         holders = self.holders(job.holders, job.waiting_for)
         if holders != job.holders:
             changes |= {"holders": holders, "problem": _without(job, holders)}
+        elif job.problem is not None and job.problem.reason == "PREEMPTED" and not self.knows_of(job.problem.metadata.get("job_id", "")):
+            changes["problem"] = dataclasses.replace(job.problem, metadata={})
         return msgspec.structs.replace(job, **changes) if changes else job
 
     def holders(self, holders: Holders, waiting_for: WaitingFor | None) -> Holders:
@@ -121,9 +125,15 @@ class JobSight:
 
     def _check(self, job: Job) -> None:
         for resource in self._resources(job):
-            self.sight.demand(call.get().rpc, resource)
+            self._demand(job, call.get().rpc, resource)
             if not self.owns(job):
-                self.sight.demand(CONTROL_OTHERS_JOBS, resource, f"job {job.id} is {job.owner or 'somebody'}'s")
+                self._demand(job, CONTROL_OTHERS_JOBS, resource, f"job {job.id} is {job.owner or 'somebody'}'s")
+
+    def _demand(self, job: Job, action: str, resource: Resource, detail: str = "") -> None:
+        verdict = self.sight.verdict(action, resource)
+        if not verdict.allowed:
+            # By the name that the job tells: what its domain is called now may be none of its owner's business.
+            raise denied(self.sight.caller, action, verdict, f"domain {job.name}", detail)
 
     def _may(self, job: Job, *actions: str) -> bool:
         return all(self.sight.verdict(action, resource).allowed for resource in self._resources(job) for action in actions)

@@ -16,9 +16,9 @@ from virtrpc_drivers.values import DomainConfig
 from virtrpc_drivers.xml import parse
 from virtrpc_server.caller import call
 from virtrpc_server.domains import Entry
-from virtrpc_server.errors import refuse
+from virtrpc_server.errors import not_yet, refuse
 from virtrpc_server.lookup import Lookup
-from virtrpc_server.policy.actions import REACH_OUTSIDE, SET_LABELS
+from virtrpc_server.policy.actions import REACH_OUTSIDE, SEE_DOMAIN, SET_LABELS
 from virtrpc_server.policy.decisions import denied
 from virtrpc_server.policy.engine import Resource
 from virtrpc_server.policy.labels import LABELS_URI, Labels, labels_in, labels_of, labels_of_element
@@ -76,8 +76,8 @@ class Leave:
         had = labels_of(config)
         if not self._sight.policed:
             return had
-        carried = await self._carried(operation, host, config)
         self.replacing(entry, name)
+        carried = await self._carried(operation, host, config)
         labels = self._granted(carried, new := Resource(host, operation.uuid, name, had))
         self._sight.demand(call.get().rpc, new._replace(labels=labels))
         if not isinstance(operation, op.DefineSaveImage):
@@ -88,20 +88,33 @@ class Leave:
         """To give another definition to this domain, which the caller calls by this name. Raises PERMISSION_DENIED."""
         if entry is None or not self._sight.policed:
             return
-        verdict = self._sight.verdict(call.get().rpc, self._sight.resource(entry))
-        if not verdict.allowed:
-            # What the domain is called now may be none of the caller's business.
-            raise denied(self._sight.caller, call.get().rpc, verdict, f"domain {name}")
+        if self._sight.unread(entry) and not self._sight.all_seen(SET_LABELS):
+            # Which labels would be lost is not known.
+            raise not_yet(f"the definition of {name!r} has not been read yet, and with it who may replace it", host=entry.host, domain=entry.uuid)
+        for action in (SEE_DOMAIN, call.get().rpc):
+            verdict = self._sight.verdict(action, self._sight.resource(entry))
+            if not verdict.allowed:
+                # What the domain is called now may be none of the caller's business.
+                raise denied(self._sight.caller, action, verdict, f"domain {name}")
 
     async def moving(self, operation: op.Migrate, entry: Entry, to: str) -> Labels:
         """To move a domain there, where it may be called otherwise. What leaves this server's hosts is on none. Raises as `changing`."""
         labels = await self.changing(operation, entry, to)
         if self._sight.policed:
             name = operation.new_name or entry.name
-            self._sight.check_at(entry, to, name)
+            self._sight.check_at(entry, to, name, labels)
             if to:
+                self._arriving(to, entry.uuid, name, labels)
                 self._free(to, entry.uuid, name)
         return labels
+
+    def _arriving(self, to: str, uuid: str, name: str, labels: Labels) -> None:
+        # A definition that is stored there already is replaced by what arrives, or stays, and its labels count then.
+        there = self._lookup.existing(to, uuid, "")
+        self.replacing(there, name)
+        if there is not None and (stored := self._sight.resource(there)).labels != labels:
+            for each in (stored.labels, labels):
+                self._sight.demand(SET_LABELS, Resource(to, uuid, name, each), f"host {to} has a definition of it with other labels")
 
     def _granted(self, carried: Carried, resource: Resource) -> Labels:
         """The labels that the domain will have; of several definitions those of the last."""

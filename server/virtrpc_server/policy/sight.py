@@ -12,8 +12,8 @@ from virtrpc_server.following import WHOLE
 from virtrpc_server.policy.actions import ABOUT_HOSTS, SEE_DOMAIN, SEE_HOST
 from virtrpc_server.policy.decisions import BATCH, Decisions, denied
 from virtrpc_server.policy.engine import Resource, Verdict
-from virtrpc_server.policy.labels import UNREAD, labels_of
-from virtrpc_server.slices import breathe
+from virtrpc_server.policy.labels import UNREAD, Labels, labels_of
+from virtrpc_server.slices import ROWS, breathe
 
 T = TypeVar("T")
 MAX_RESOURCES = 100_000
@@ -75,10 +75,11 @@ class Sight:
         if self.policed:
             self.demand(call.get().rpc, self.resource(entry))
 
-    def check_at(self, entry: Entry, host: str, name: str) -> None:
-        """The same of a domain as it would be on another host, and called otherwise if a name is given; without a host on none of this server's."""
+    def check_at(self, entry: Entry, host: str, name: str, labels: Labels | None = None) -> None:
+        """The same of a domain as it would be on another host, and called or labelled otherwise; without a host on none of this server's."""
         if self.policed:
-            there = self.resource(entry)._replace(host=host, name=name or entry.name)
+            here = self.resource(entry)
+            there = here._replace(host=host, name=name or entry.name, labels=here.labels if labels is None else labels)
             self.demand(call.get().rpc, there, f"there: {host or 'a host that is not configured'}")
 
     def demand(self, action: str, resource: Resource, detail: str = "") -> None:
@@ -124,6 +125,19 @@ class Sight:
 
     def _all_seen(self, caller: Caller, actions: Iterable[str]) -> bool:
         return all((verdict := self.decisions.blanket(caller, action)) is not None and verdict.allowed for action in actions)
+
+    async def counted(self, host: str) -> tuple[int, int] | None:
+        """How many domains of a host the caller sees, and how many of these are active; None where it sees whatever there is."""
+        if not self.policed or self.all_seen(SEE_DOMAIN):
+            return None
+        domains = active = 0
+        rest = iter(list(self._domains.on_host(host)))
+        while entries := list(islice(rest, ROWS)):
+            await self.learn(map(self.resource, entries), SEE_DOMAIN)
+            seen = self.seen(entries)
+            domains, active = domains + len(seen), active + sum(entry.active for entry in seen)
+            await breathe()
+        return domains, active
 
     # Hosts
 
