@@ -16,6 +16,8 @@ from virtrpc_drivers.values import Value
 
 MAX_XML_BYTES = 1 << 20
 """The largest XML text that is accepted, in bytes of UTF-8."""
+MAX_NAME = 256
+"""Characters of a domain's name, which stands in every list, job and line of a log that is about it."""
 MAX_XML_DEPTH = 256
 """How deep elements may be nested: ElementTree writes XML recursively, and no definition comes near."""
 
@@ -85,6 +87,8 @@ def definition(xml: str) -> Definition:
     name = _text(root, "name")  # with its blanks, which libvirt keeps
     if not name.strip():
         raise failure(Reason.XML_INVALID, "the definition has no <name>")
+    if len(name) > MAX_NAME:
+        raise failure(Reason.XML_INVALID, f"the definition's <name> has more than {MAX_NAME} characters")
     given = _text(root, "uuid").strip()
     if not given:
         return _with_uuid(xml, root, name)

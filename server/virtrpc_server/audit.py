@@ -18,6 +18,7 @@ from virtrpc_server.audit_file import AuditFile, Sink
 from virtrpc_server.caller import Call, Identity
 from virtrpc_server.contract import CHANGING
 from virtrpc_server.errors import refuse, status_of
+from virtrpc_server.printable import printable_json
 from virtrpc_server.records import Job, JobState, Problem
 from virtrpc_server.settings import Settings
 
@@ -190,7 +191,7 @@ class Audit:
             self._since = max(datetime.fromisoformat(line.time).timestamp() for line in lines) - CAUGHT_UP_SECONDS
 
     def _write(self, line: Line) -> None:
-        self._sink.write(msgspec.json.encode(line))
+        self._sink.write(printable_json(msgspec.json.encode(line)))
 
 
 def _stamp(moment: float) -> str:

@@ -28,6 +28,7 @@ from virtrpc_server import tracing
 from virtrpc_server.caller import Call, Gate, Observer, call
 from virtrpc_server.errors import NotYet, Refusal, abort, internal, problem_of, refuse, status_of
 from virtrpc_server.identity import Identify, by_way
+from virtrpc_server.printable import printable
 from virtrpc_server.records import Problem
 
 log = logging.getLogger(__name__)
@@ -267,8 +268,7 @@ def _describe(span: Span, this: Call, problem: Problem | None) -> None:
 
 def reason_of(headers: Mapping[str, str]) -> str:
     """The reason as it may be shown and stored: not too long, and without what a terminal would obey."""
-    reason = unquote(headers.get(REASON_METADATA, ""))[:MAX_REASON]
-    return reason if reason.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in reason)
+    return printable(unquote(headers.get(REASON_METADATA, ""))[:MAX_REASON])
 
 
 def _problem(error: Exception) -> Problem:

@@ -78,7 +78,7 @@ async def test_migrate_domain(client: AsyncClient, first: QemuHost, second: Qemu
 
 
 async def test_migrate_domain_by_uri(client: AsyncClient, second: QemuHost, guest: Guest) -> None:
-    """A destination can be named by URI, the guest renamed, left paused, stored there and forgotten here."""
+    """A destination can be named by URI, as one of our own too; the guest is renamed, left paused, stored there and forgotten here."""
     settings = t.MigrationSettings(
         uri=second.daemon.tcp_uri, migrate_uri=DATA, destination_name="renamed", paused=True, persist_destination=True, undefine_source=True
     )
@@ -86,7 +86,7 @@ async def test_migrate_domain_by_uri(client: AsyncClient, second: QemuHost, gues
     moved = at(second, guest).domain
     assert (moved.name(), moved.isPersistent(), moved.state()[0]) == ("renamed", 1, libvirt.VIR_DOMAIN_PAUSED)
     result = job.migrate_domain_result
-    assert (result.host, result.uri, result.name) == ("", second.daemon.tcp_uri, "renamed")
+    assert (result.host, result.uri, result.name) == ("second", second.daemon.tcp_uri, "renamed")
     with pytest.raises(libvirt.libvirtError):
         _ = guest.domain
     await eventually(lambda: _is_only_at(client, guest, "second"), "the guest to be known at the destination alone")

@@ -139,7 +139,7 @@ def test_no_secret_is_anywhere(tmp_path: Path) -> None:
     """With everything logged, traced, audited and stored, through every field that can hold a secret, rightly and wrongly; after a kill as well."""
     audit = tmp_path / "audit.log"
     hosts = {"sim": "sim:///?domains=4&running=4", "mock": "test:///default"}
-    server = Server(hosts, log_level="DEBUG", tracing="console", audit_log=str(audit), drain_timeout=0)
+    server = Server(hosts, log_level="DEBUG", log_format="json", tracing="console", audit_log=str(audit), drain_timeout=0)
     with server:
         server.wait_live()
 

@@ -189,3 +189,34 @@ async def test_what_a_killed_server_has_not_written() -> None:
         assert told(tail) == [jobs[1].id]
         assert told(b"") == []
         assert told(tail, lambda job: msgspec.structs.replace(job, ended=job.ended - 3600)) == []
+
+
+ODD = "a\nb\x1b[31m\x7f\x9b31m\u202e\U000e0041é"
+
+
+def test_what_somebody_called_something_is_one_line_that_no_terminal_obeys() -> None:
+    """Names, ids and peers as well as reasons: it is all there, as escapes."""
+    bed = Bed()
+    bed.audit.over(call("CancelJob", domain=Identity("h", "u", ODD), request_id=ODD, job_id=ODD), None)
+    (raw,) = bed.lines.raw
+    assert raw.decode().isprintable()
+    assert "é" in raw.decode()
+    (line,) = bed.lines.all
+    assert (line["domain"], line["request_id"], line["job_id"]) == (ODD, ODD, ODD)
+
+
+@virtual
+async def test_a_job_that_may_not_begin_any_more_names_its_rule() -> None:
+    """Its line has the details of the denial."""
+    bed = Bed()
+    async with World("sim:") as world:
+        uuid = world.guest().uuid
+
+        async def denied(_job: Any, _operation: Any) -> None:
+            raise Refusal(DENIED)
+
+        world.jobs.judged_anew = denied
+        job = await world.end(world.accept(Suspend(uuid=uuid)))
+        bed.audit.ended(job)
+    (line,) = bed.lines.all
+    assert (line["event"], line["outcome"], line["details"]) == ("job", "PERMISSION_DENIED", DENIED.metadata)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
@@ -88,6 +89,18 @@ def test_rotation_by_renaming(file: AuditFile, path: Path) -> None:
     file.write(b"two")
     wait_for(path, "two")
     wait_for(path.with_name("audit.log.1"), "one")
+
+
+def test_rotation_while_lines_are_written(file: AuditFile, path: Path) -> None:
+    """However often it is renamed in the middle: each line is there once, and whole."""
+    wanted = [f"line {number} " + "x" * 200 for number in range(4_000)]
+    for number, line in enumerate(wanted):
+        file.write(line.encode())
+        if number % 200 == 100:
+            with contextlib.suppress(FileNotFoundError):  # the next one has not been made yet
+                path.rename(path.with_name(f"audit.log.{number}"))
+    file.close()
+    assert sorted(line for each in path.parent.glob("audit.log*") for line in each.read_text().splitlines()) == sorted(wanted)
 
 
 def test_rotation_by_cutting(file: AuditFile, path: Path) -> None:

@@ -161,7 +161,9 @@ def test_limits_come_as_flags_text_and_a_table(tmp_path: Path, monkeypatch: pyte
             load()
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:50051", "[::1]:50051", "0.0.0.0:50051", "example.org:50051"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:50051", "[::1]:50051", "0.0.0.0:50051", "[::]:50051", "[::ffff:127.0.0.1]:1", "[::]:0", "example.org:50051", "localhost:1"]
+)
 def test_tcp_needs_insecure(tmp_path: Path, address: str) -> None:
     """listen on any address, of loopback too, once insecure is set."""
     assert "or insecure if that is meant" in complaint(written(tmp_path, f'listen = "{address}"'))
@@ -216,7 +218,7 @@ def test_addresses_are_host_and_port() -> None:
     """IPv6 needs its brackets."""
     assert split_address("127.0.0.1:0") == ("127.0.0.1", 0)
     assert split_address("[::1]:50051") == ("::1", 50051)
-    for text in ("", "50051", "::1", "::1:50051", "a:", "a:x", "a:65536", ":50051"):
+    for text in ("", "50051", "::1", "::1:50051", "a:", "a:x", "a:65536", ":50051", "unix:1", "unix-abstract:1", "UNIX:50051", "dns:1"):
         with pytest.raises(ValueError, match="HOST:PORT"):
             split_address(text)
 

@@ -8,7 +8,7 @@ from virtrpc_drivers import xml as xmls
 from virtrpc_drivers.errors import DriverError
 from virtrpc_server.errors import Refusal, problem_of
 from virtrpc_server.lookup import uuid_of
-from virtrpc_server.orders.common import RESUME_STATES, invalid
+from virtrpc_server.orders.common import MAX_NAME_LENGTH, RESUME_STATES, invalid
 
 MAX_PATH = 4096
 CORE_FORMATS = {
@@ -34,6 +34,8 @@ def restore(request: job_pb2.RestoreDomainRequest) -> op.Restore:
     """RestoreDomain."""
     if not request.name:
         raise invalid("name", "the name of the domain in the image is required; GetSaveImage tells it")
+    if len(request.name) > MAX_NAME_LENGTH:
+        raise invalid("name", f"a domain's name has at most {MAX_NAME_LENGTH} characters")
     return op.Restore(
         uuid=uuid_of(request.uuid, "uuid"),
         name=request.name,

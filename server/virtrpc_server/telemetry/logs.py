@@ -10,6 +10,7 @@ from contextvars import ContextVar
 
 from virtrpc_drivers.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, JsonFormatter, begin
 from virtrpc_server import caller, tracing
+from virtrpc_server.printable import printable
 from virtrpc_server.records import Job
 
 SELDOM_SECONDS = 60.0
@@ -42,6 +43,14 @@ class ServerFormatter(JsonFormatter):
         return about()
 
 
+class TextFormatter(logging.Formatter):
+    """An entry as a line of text, which nothing that it tells of can end or colour; a traceback's lines follow."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 # logging's name
+        """See logging.Formatter."""
+        return printable(super().formatMessage(record))
+
+
 def say(text: str) -> None:
     """Tell whoever started the server something, whatever the log's level is: as a line of its own, or as an entry where all entries are JSON."""
     handler = next((handler for handler in logging.getLogger().handlers if isinstance(handler.formatter, ServerFormatter)), None)
@@ -71,7 +80,7 @@ class Seldom(logging.Filter):
 
 def configure(level: str, log_format: str) -> None:
     """Write the log to stderr; driver processes follow."""
-    begin(level, ServerFormatter() if log_format == "json" else logging.Formatter(TEXT))
+    begin(level, ServerFormatter() if log_format == "json" else TextFormatter(TEXT))
     for handler in logging.getLogger().handlers:
         handler.addFilter(Seldom())
     os.environ[LEVEL_VARIABLE], os.environ[FORMAT_VARIABLE] = level, log_format
