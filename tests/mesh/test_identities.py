@@ -55,6 +55,23 @@ def test_nobody_passes_for_another(tls_envoy: Envoy, authority: Authority, certi
     assert owner(tls_envoy, authority, certificates.client, x_forwarded_client_cert=forged) == SPIFFE_ID
 
 
+def test_behind_another_proxy_the_last_stranger_counts(authority: Authority, certificates: Certificates, both: Path) -> None:
+    """An Envoy that appends: what a caller forges stands before its own element, and what a trusted proxy says before that proxy's."""
+
+    def appending(configuration: Configuration) -> None:
+        configuration.manager["forward_client_cert_details"] = "APPEND_FORWARD"
+
+    with tls_server(authority, "virtrpcd") as server:
+        server.wait_live()
+        with before(server, authority, both, appending) as envoy:
+            outer = f'By={ENVOY};Hash={"0" * 64};Subject="CN=a\\,b,O=x;y";URI={SOMEBODY_ELSE}'
+            for forged in (outer, f"{outer},{outer}", f"URI={ENVOY}", f'{outer},Subject="CN=z";URI={ENVOY}'):
+                assert owner(envoy, authority, certificates.client, x_forwarded_client_cert=forged) == SPIFFE_ID
+                assert owner(envoy, authority, certificates.cn, x_forwarded_client_cert=forged) == f"cn:{COMMON_NAME}"
+            # The outer proxy has the same name as the inner one here.
+            assert owner(envoy, authority, envoys(authority), x_forwarded_client_cert=outer) == SOMEBODY_ELSE
+
+
 @pytest.mark.parametrize("who", ["none", "expired", "other"])
 def test_without_a_certificate_nobody_gets_through(tls_envoy: Envoy, authority: Authority, certificates: Certificates, who: str) -> None:
     """Without one, with one that has ended or one of another authority the handshake fails: neither Envoy's filters nor the server see a call."""

@@ -3168,9 +3168,9 @@ type Host struct {
 	LibvirtVersion string `protobuf:"bytes,13,opt,name=libvirt_version,json=libvirtVersion,proto3" json:"libvirt_version,omitempty"`
 	// The hardware.
 	Node *NodeInfo `protobuf:"bytes,14,opt,name=node,proto3" json:"node,omitempty"`
-	// Domains known on it; unset while UNKNOWN.
+	// Domains known on it, of those that you may see; unset while UNKNOWN.
 	Domains *int64 `protobuf:"varint,15,opt,name=domains,proto3,oneof" json:"domains,omitempty"`
-	// Domains running on it; unset while UNKNOWN.
+	// Domains running on it, of those that you may see; unset while UNKNOWN.
 	ActiveDomains *int64 `protobuf:"varint,16,opt,name=active_domains,json=activeDomains,proto3,oneof" json:"active_domains,omitempty"`
 	// The process that talks to it.
 	DriverProcess *DriverProcess `protobuf:"bytes,20,opt,name=driver_process,json=driverProcess,proto3" json:"driver_process,omitempty"`

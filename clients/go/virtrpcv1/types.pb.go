@@ -1559,7 +1559,7 @@ const (
 	ErrorReason_ERROR_REASON_UNAUTHENTICATED ErrorReason = 120
 	// PERMISSION_DENIED: this server's policy does not let you do this, or not to this domain; nothing was done. The metadata say which "action" of
 	// the policy was asked for (the RPC's name, or ReachOutside, SetLabels, ControlOthersJobs), and which "rule" forbids it: empty where none permits it.
-	// A domain that you may not even see is DOMAIN_NOT_FOUND.
+	// A domain that you may not even see is DOMAIN_NOT_FOUND. A job is judged anew before its call, and ends so where you may not do this any more.
 	ErrorReason_ERROR_REASON_PERMISSION_DENIED ErrorReason = 121
 	// PERMISSION_DENIED: the hypervisor forbids this to the server's own account. Its administrator must act; `virtrpcd doctor` says more.
 	ErrorReason_ERROR_REASON_HYPERVISOR_PERMISSION_DENIED ErrorReason = 122
@@ -3235,7 +3235,7 @@ func (x *FilesystemsResult) GetFilesystems() int64 {
 // Result of MigrateDomain.
 type MigrateDomainResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The destination's name, where it is a configured host; empty for a destination given by URI.
+	// The destination's name, where it is a configured host, also where that was given by its URI; else empty.
 	Host string `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
 	// The destination's URI, without credentials.
 	Uri string `protobuf:"bytes,2,opt,name=uri,proto3" json:"uri,omitempty"`

@@ -1809,9 +1809,9 @@ class Host(_message.Message):
     libvirt_version: _builtins.str
     """libvirt's version at the daemon, or in the driver process where there is no daemon."""
     domains: _builtins.int
-    """Domains known on it; unset while UNKNOWN."""
+    """Domains known on it, of those that you may see; unset while UNKNOWN."""
     active_domains: _builtins.int
-    """Domains running on it; unset while UNKNOWN."""
+    """Domains running on it, of those that you may see; unset while UNKNOWN."""
     state_updates: Global___StateUpdates.ValueType
     """Whether the state of its domains is pushed or polled."""
     capabilities_xml: _builtins.str

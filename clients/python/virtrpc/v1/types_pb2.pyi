@@ -1034,7 +1034,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 121
     """PERMISSION_DENIED: this server's policy does not let you do this, or not to this domain; nothing was done. The metadata say which "action" of
     the policy was asked for (the RPC's name, or ReachOutside, SetLabels, ControlOthersJobs), and which "rule" forbids it: empty where none permits it.
-    A domain that you may not even see is DOMAIN_NOT_FOUND.
+    A domain that you may not even see is DOMAIN_NOT_FOUND. A job is judged anew before its call, and ends so where you may not do this any more.
     """
     ERROR_REASON_HYPERVISOR_PERMISSION_DENIED: _ErrorReason.ValueType  # 122
     """PERMISSION_DENIED: the hypervisor forbids this to the server's own account. Its administrator must act; `virtrpcd doctor` says more."""
@@ -1164,7 +1164,7 @@ ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 120
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 121
 """PERMISSION_DENIED: this server's policy does not let you do this, or not to this domain; nothing was done. The metadata say which "action" of
 the policy was asked for (the RPC's name, or ReachOutside, SetLabels, ControlOthersJobs), and which "rule" forbids it: empty where none permits it.
-A domain that you may not even see is DOMAIN_NOT_FOUND.
+A domain that you may not even see is DOMAIN_NOT_FOUND. A job is judged anew before its call, and ends so where you may not do this any more.
 """
 ERROR_REASON_HYPERVISOR_PERMISSION_DENIED: ErrorReason.ValueType  # 122
 """PERMISSION_DENIED: the hypervisor forbids this to the server's own account. Its administrator must act; `virtrpcd doctor` says more."""
@@ -2073,7 +2073,7 @@ class MigrateDomainResult(_message.Message):
     UUID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     host: _builtins.str
-    """The destination's name, where it is a configured host; empty for a destination given by URI."""
+    """The destination's name, where it is a configured host, also where that was given by its URI; else empty."""
     uri: _builtins.str
     """The destination's URI, without credentials."""
     uuid: _builtins.str

@@ -1700,14 +1700,14 @@ export type Host = Message<"virtrpc.v1.Host"> & {
   node?: NodeInfo | undefined;
 
   /**
-   * Domains known on it; unset while UNKNOWN.
+   * Domains known on it, of those that you may see; unset while UNKNOWN.
    *
    * @generated from field: optional int64 domains = 15;
    */
   domains?: bigint | undefined;
 
   /**
-   * Domains running on it; unset while UNKNOWN.
+   * Domains running on it, of those that you may see; unset while UNKNOWN.
    *
    * @generated from field: optional int64 active_domains = 16;
    */
