@@ -316,6 +316,31 @@ async def test_what_a_domain_is_called_now_is_not_told_to_who_had_a_job_on_it(tm
             assert "secret" not in denied.message + str(denied.info)
 
 
+async def test_labels_of_a_running_domain_do_not_come_to_count(tmp_path: Path) -> None:
+    """An old image brings old labels back, which count once the stored definition is gone or left behind: that needs the right to set them."""
+    rules = (
+        BY_LABEL
+        + """
+    permit(principal == Caller::"blue", action in [Action::"viewer", Action::"UndefineDomain", Action::"MigrateDomain"], resource)
+    when { resource is Domain && resource.hasTag("team") && resource.getTag("team") == "blue" };
+    """
+    )
+    async with bed(tmp_path, rules, *TWO) as server:
+        await server.label("guest-1", team="red")
+        element = types_pb2.MetadataElement(uri=LABELS_URI, key="v", xml=labelled(team="blue"))
+        change = job_pb2.SetMetadataRequest(domain=ref("guest-1"), element=element, scope=types_pb2.CHANGE_SCOPE_CONFIG)
+        await server.who("admin").ask("SetMetadata", change)
+        (entry,) = server.core.domains.by_name("guest-1")
+        await until(lambda: server.core.sight.resource(server.core.domains.get(entry.key) or entry).labels == (("team", "blue"),))
+        asked: list[tuple[str, Any]] = [("UndefineDomain", job_pb2.UndefineDomainRequest(domain=ref("guest-1"))), ("MigrateDomain", moving())]
+        for rpc, request in asked:
+            denied = await refused(server.who("blue"), rpc, request)
+            assert denied.info.metadata["action"] == "SetLabels"
+            assert "it runs with other labels than are stored" in denied.message
+        await server.label("guest-1", team="blue")
+        await server.who("blue").ask("UndefineDomain", asked[0][1])
+
+
 async def test_labels_are_not_shed_where_definitions_need_them(tmp_path: Path) -> None:
     """Who may undefine and define could make a domain anew without its labels: a rule that forbids definitions without prevents it."""
     makes = BY_LABEL + 'permit(principal == Caller::"red", action in [Action::"DefineDomain", Action::"UndefineDomain"], resource);'

@@ -35,6 +35,11 @@ def labels_of(config: DomainConfig | None) -> Labels:
     return _of_metadata(config.metadata if config.inactive_metadata is None else config.inactive_metadata)
 
 
+def labels_as_running(config: DomainConfig | None) -> Labels:
+    """Those of the running domain, which count once nothing is stored of it any more; of one that is off the stored ones."""
+    return NONE if config is None else _of_metadata(config.metadata)
+
+
 def labels_in(root: Element) -> Labels:
     """Those that a <domain> has."""
     if len(root.findall("metadata")) > 1:

@@ -21,7 +21,7 @@ from virtrpc_server.lookup import Lookup
 from virtrpc_server.policy.actions import REACH_OUTSIDE, SEE_DOMAIN, SET_LABELS
 from virtrpc_server.policy.decisions import denied
 from virtrpc_server.policy.engine import Resource
-from virtrpc_server.policy.labels import LABELS_URI, Labels, labels_in, labels_of, labels_of_element
+from virtrpc_server.policy.labels import LABELS_URI, Labels, labels_as_running, labels_in, labels_of, labels_of_element
 from virtrpc_server.policy.outside import reaching, sharing
 
 Element = ElementTree.Element
@@ -67,6 +67,10 @@ class Leave:
         if isinstance(operation, op.RevertToSnapshot) and self._sight.labels_matter:
             # The definition of then comes back, and nobody here knows which labels are in it.
             self._sight.demand(SET_LABELS, self._sight.resource(entry), "those of the snapshot come back")
+        if isinstance(operation, op.Undefine | op.Migrate) and (running := labels_as_running(config)) != had:
+            # What is stored stays behind, or goes: the labels of the running domain count then.
+            for each in (had, running):
+                self._sight.demand(SET_LABELS, self._sight.resource(entry)._replace(labels=each), "it runs with other labels than are stored")
         return self._granted(carried, self._sight.resource(entry))
 
     async def making(self, operation: op.AnyOperation, host: str, name: str) -> Labels:
