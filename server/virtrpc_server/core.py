@@ -27,7 +27,7 @@ from virtrpc_server.planning import Plans
 from virtrpc_server.policy.again import Again
 from virtrpc_server.policy.decisions import Decisions
 from virtrpc_server.policy.job_sight import JobSight
-from virtrpc_server.policy.leave import Leave
+from virtrpc_server.policy.leave import Leave, nothing_comes
 from virtrpc_server.policy.sight import Sight
 from virtrpc_server.query import QueryService
 from virtrpc_server.settings import Settings
@@ -73,7 +73,7 @@ class Core:
         pager = Pager()
         heartbeats = Heartbeats(self._settings.heartbeat)
         acceptance = Acceptance(self.jobs, lookup, self._seen, heartbeats, self._roots_of)
-        self.jobs.judged_anew = Again(self.jobs, self.sight, Leave(lookup, self._roots_of))
+        self.jobs.judged_anew = Again(self.jobs, self.sight, Leave(lookup, self._roots_of, nothing_comes))
         self.watches = watches = Watches(self.jobs, lookup, self._seen, heartbeats)
         migrations = Migrations(self.hosts, self._settings.migration_schemes)
         query_pb2_grpc.add_QueryServiceServicer_to_server(QueryService(self.hosts, self.domains, lookup, pager, watches), server)

@@ -36,6 +36,11 @@ _MORE = 5
 """Parts that reach outside, of which a refusal tells."""
 
 
+def nothing_comes(_host: str, _uuid: str) -> Iterable[Labels]:
+    """What has its turn waits behind no job."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Carried:
     """What an operation brings along."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import re
 
-
 _NO_HOSTS = frozenset({"unix", "unix-abstract", "vsock", "dns", "ipv4", "ipv6", "xds", "passthrough"})
 """What gRPC takes for the kind of an address. A caller by a socket that is opened so would pass for one by ours, whose file says who may."""
 
