@@ -12,5 +12,5 @@ Where what lives, from the outside in; a test holds that every module is named h
 - the life of one: running, calls, starting, reporting, progress, samples, schedule, convergence, judging, endings, telling
 - what outlives the server: store, journal, journal_file, beginning, recovery
 - hosts and the cache: hosts, domains, order, feed, news, refresh, due, rereading, sampling, host_sampling, suspicion, probing
-- what is told of all that: telemetry, tracing
+- what is told of all that: telemetry, tracing, printable
 """

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from google.protobuf import duration_pb2
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2  # type: ignore[import-untyped] # googleapis-common-protos has no py.typed
@@ -165,10 +166,13 @@ class Hidden:
         await until(lambda: (entry := domains.get((aim.host, aim.uuid))) and entry.active and self.server.core.sight.resource(entry).labels)
 
     async def _jobs(self, aim: Aim) -> None:
-        options = types_pb2.JobOptions(request_id=aim.request_id)
+        # Its state is compared in the end: it waits however long the machine takes for all that comes before.
+        patience = duration_pb2.Duration(seconds=3600)
+        options = types_pb2.JobOptions(request_id=aim.request_id, wait_timeout=patience)
+        other = types_pb2.JobOptions(wait_timeout=patience)
         asked: list[tuple[str, Any]] = [
-            ("ManagedSaveDomain", job_pb2.ManagedSaveDomainRequest(domain=ref(aim.name))),
-            ("SuspendDomain", job_pb2.SuspendDomainRequest(domain=ref(aim.name), options=options if aim.host == "a" else None)),
+            ("ManagedSaveDomain", job_pb2.ManagedSaveDomainRequest(domain=ref(aim.name), options=other)),
+            ("SuspendDomain", job_pb2.SuspendDomainRequest(domain=ref(aim.name), options=options if aim.host == "a" else other)),
         ]
         for rpc, verb in asked:
             self.streams.append(call := self.owner.call(rpc, verb))
