@@ -17,12 +17,14 @@ from virtrpc_drivers.values import (
     CancelAnswer,
     Checkpoints,
     DirtyRate,
+    FoundFile,
     Group,
     GuestInfo,
     GuestPart,
     GuestVcpu,
     HostStats,
     Listing,
+    NamedFile,
     Outcome,
     Pulses,
     Readings,
@@ -137,6 +139,11 @@ class Forwarding(ABC):
     async def save_image(self, path: str) -> SaveImage:
         """See Driver.save_image."""
         answer: SaveImage = await self._ask(wire.ReadSaveImage, path=path)
+        return answer
+
+    async def follow(self, files: Sequence[NamedFile]) -> tuple[FoundFile, ...]:
+        """See Driver.follow."""
+        answer: tuple[FoundFile, ...] = await self._ask(wire.FollowFiles, files=tuple(files))
         return answer
 
     async def guest_info(self, uuid: str, parts: Sequence[GuestPart]) -> GuestInfo:

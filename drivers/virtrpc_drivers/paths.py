@@ -33,10 +33,17 @@ def check_socket(path: str, *, local: bool) -> None:
         raise failure(Reason.ALREADY_EXISTS, f"{path!r} is there already, and is no socket")
 
 
+def place(path: str, roots: Sequence[str], *, local: bool) -> tuple[str, bool]:
+    """Where an absolute path leads, and whether that is below one of the directories: by the directory's own name then, whatever it leads to."""
+    real = Path(os.path.realpath(path)) if local else PurePosixPath(path)
+    named = [(Path(os.path.realpath(root)) if local else PurePosixPath(root), PurePosixPath(root)) for root in roots]
+    around = [(root, name) for root, name in named if real != root and real.is_relative_to(root)]
+    if not around:
+        return str(real), False
+    root, name = max(around, key=lambda each: len(each[0].parts))
+    return str(name / real.relative_to(root)), True
+
+
 def _allowed(path: str, roots: Sequence[str], *, local: bool) -> bool:
     plain = PurePosixPath(path)
-    if not plain.is_absolute() or ".." in plain.parts or "\0" in path:
-        return False
-    place = Path(os.path.realpath(path)) if local else plain
-    allowed = [Path(os.path.realpath(root)) if local else PurePosixPath(root) for root in roots]
-    return any(place != root and place.is_relative_to(root) for root in allowed)
+    return plain.is_absolute() and ".." not in plain.parts and "\0" not in path and place(path, roots, local=local)[1]

@@ -22,6 +22,7 @@ from virtrpc_drivers.values import (
     CancelAnswer,
     Checkpoints,
     DirtyRate,
+    FoundFile,
     Group,
     GuestInfo,
     GuestPart,
@@ -29,6 +30,7 @@ from virtrpc_drivers.values import (
     HostInfo,
     HostStats,
     Listing,
+    NamedFile,
     Outcome,
     Phase,
     Pulses,
@@ -254,6 +256,9 @@ class Driver(Protocol):
 
     async def save_image(self, path: str) -> SaveImage:
         """Whose memory a file holds (virDomainSaveImageGetXMLDesc). Raises PATH_NOT_ALLOWED outside the roots."""
+
+    async def follow(self, files: Sequence[NamedFile]) -> tuple[FoundFile, ...]:
+        """Where files lead, themselves included: see leads.follow. Asks no hypervisor, but the host must have been connected."""
 
     async def guest_info(self, uuid: str, parts: Sequence[GuestPart]) -> GuestInfo:
         """What a guest's agent tells (virDomainGetGuestInfo and its elders). Raises AGENT_UNRESPONSIVE. Can hang as the agent does."""

@@ -73,6 +73,8 @@ async def dispatch(driver: Driver, request: wire.AnyRequest) -> object:
             return await driver.sample(request.uuids)
         case wire.ReadSaveImage():
             return await driver.save_image(request.path)
+        case wire.FollowFiles():
+            return await driver.follow(request.files)
         case wire.ReadGuestInfo():
             return await driver.guest_info(request.uuid, request.parts)
         case wire.ReadManagedSaveImage():

@@ -20,12 +20,14 @@ from virtrpc_drivers.values import (
     Checkpoints,
     DirtyRate,
     Failed,
+    FoundFile,
     Group,
     GuestInfo,
     GuestPart,
     GuestVcpu,
     HostStats,
     Listing,
+    NamedFile,
     Outcome,
     Pulses,
     Readings,
@@ -159,6 +161,12 @@ class ReadSaveImage(Request, frozen=True):
     path: str
 
 
+class FollowFiles(Request, frozen=True):
+    """Driver.follow."""
+
+    files: tuple[NamedFile, ...]
+
+
 class ReadGuestInfo(Request, frozen=True):
     """Driver.guest_info."""
 
@@ -259,6 +267,7 @@ AnyRequest = (
     | ReadSnapshotXml
     | ReadCurrentSnapshot
     | ReadSaveImage
+    | FollowFiles
     | ReadGuestInfo
     | ReadManagedSaveImage
     | ReadGuestVcpus
@@ -292,6 +301,7 @@ ANSWERS: dict[type[Request], Any] = {
     ReadSnapshotXml: str,
     ReadCurrentSnapshot: str | None,
     ReadSaveImage: SaveImage,
+    FollowFiles: tuple[FoundFile, ...],
     ReadGuestInfo: GuestInfo,
     ReadManagedSaveImage: SaveImage,
     ReadGuestVcpus: tuple[GuestVcpu, ...],

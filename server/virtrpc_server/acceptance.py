@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -24,8 +25,9 @@ from virtrpc_server.listening import Listener
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.orders.common import invalid
 from virtrpc_server.policy.job_sight import JobSight
-from virtrpc_server.policy.labels import NONE, Labels
-from virtrpc_server.policy.leave import Leave, Roots
+from virtrpc_server.policy.labels import Labels
+from virtrpc_server.policy.leave import Granted, Leave, Roots, as_it_is
+from virtrpc_server.policy.using import Files
 from virtrpc_server.records import DEFAULT_WAIT_LIMIT, Job, OnDisconnect, Order, Origin
 from virtrpc_server.specs.site import Place, site_of_host
 from virtrpc_server.verbs import ASKING, ASKING_RUN_LIMIT
@@ -86,12 +88,12 @@ T = TypeVar("T")
 class Acceptance:
     """Turns requests into jobs, and jobs into streams."""
 
-    def __init__(self, jobs: Jobs, lookup: Lookup, seen: JobSight, heartbeats: Heartbeats, roots: Roots) -> None:
+    def __init__(self, jobs: Jobs, lookup: Lookup, seen: JobSight, heartbeats: Heartbeats, roots: Roots, files: Files) -> None:
         self._jobs = jobs
         self._lookup = lookup
         self._heartbeats = heartbeats
         self._seen = seen
-        self._leave = Leave(lookup, roots, self._coming)
+        self._leave = Leave(lookup, roots, files, self._coming)
 
     def existing(self, request: D, context: Context, make: Callable[[D, str], AnyOperation]) -> Updates:
         """Run a verb on a domain that exists."""
@@ -99,10 +101,25 @@ class Acceptance:
         async def order(digest: str) -> Order:
             entry = self._lookup.domain(request.domain)
             operation = await _made(request, lambda: make(request, entry.uuid))
-            labels = await self._leave.changing(operation, entry)
-            return _order(request, digest, operation, entry.host, entry.name, generation=entry.generation, labels=labels)
+            granted = await self._leave.changing(operation, entry)
+            return _order(request, digest, granted, entry.host, entry.name, generation=entry.generation)
 
         return self._run(request, context, order)
+
+    async def at_once(self, request: D, context: Context, make: Callable[[D, str], AnyOperation]) -> Updates:
+        """The same for a verb that brings nothing along and waits for nothing before it is a job: neither for a driver nor for a thread."""
+        silence = self._heartbeats.silence(request.options, "options.heartbeat")
+        digest = fingerprint(request)
+        listener = await self._again(request, digest)
+        with self._noted(listener or self._jobs.accept(self._order_at_once(request, digest, make))) as job:
+            async with aclosing(self._updates(job, context, silence)) as updates:
+                async for update in updates:
+                    yield update
+
+    def _order_at_once(self, request: D, digest: str, make: Callable[[D, str], AnyOperation]) -> Order:
+        entry = self._lookup.domain(request.domain)
+        granted = as_it_is(make(request, entry.uuid), entry)
+        return _order(request, digest, granted, entry.host, entry.name, generation=entry.generation)
 
     def changing(self, request: D, context: Context, make: Callable[[D, Entry], AnyOperation]) -> Updates:
         """The same for a verb whose order depends on what the domain has."""
@@ -110,8 +127,8 @@ class Acceptance:
         async def order(digest: str) -> Order:
             entry = self._lookup.domain(request.domain)
             operation = await _made(request, lambda: make(request, entry))
-            labels = await self._leave.changing(operation, entry)
-            return _order(request, digest, operation, entry.host, entry.name, generation=entry.generation, labels=labels)
+            granted = await self._leave.changing(operation, entry)
+            return _order(request, digest, granted, entry.host, entry.name, generation=entry.generation)
 
         return self._run(request, context, order)
 
@@ -121,8 +138,8 @@ class Acceptance:
         async def order(digest: str) -> Order:
             at = self._lookup.host(host).name
             operation = await _made(request, lambda: make(request))
-            labels = await self._leave.making(operation, at, operation.name)
-            return _order(request, digest, operation, at, operation.name, labels=labels)
+            granted = await self._leave.making(operation, at, operation.name)
+            return _order(request, digest, granted, at, operation.name)
 
         return self._run(request, context, order)
 
@@ -137,8 +154,8 @@ class Acceptance:
         self._leave.replacing(there, request.spec.name)
         at = Place(site_of_host(where.info), there)
         operation = await _made(request, lambda: make(request, at))
-        labels = await self._leave.making(operation, where.name, operation.name)
-        return _order(request, digest, operation, where.name, operation.name, labels=labels)
+        granted = await self._leave.making(operation, where.name, operation.name)
+        return _order(request, digest, granted, where.name, operation.name)
 
     def migrating(self, request: D, context: Context, make: Callable[[D, Entry], tuple[Migrate, str]]) -> Updates:
         """Run a migration: `make` gives the operation, and the destination where it is one of our hosts."""
@@ -146,8 +163,8 @@ class Acceptance:
         async def order(digest: str) -> Order:
             entry = self._lookup.domain(request.domain)
             operation, to = make(request, entry)
-            labels = await self._leave.moving(operation, entry, to)
-            return _order(request, digest, operation, entry.host, entry.name, generation=entry.generation, destination_host=to, labels=labels)
+            granted = await self._leave.moving(operation, entry, to)
+            return _order(request, digest, granted, entry.host, entry.name, generation=entry.generation, destination_host=to)
 
         return self._run(request, context, order)
 
@@ -162,12 +179,17 @@ class Acceptance:
     async def _run(self, request: VerbRequest, context: Context, make: MakeOrder) -> Updates:
         silence = self._heartbeats.silence(request.options, "options.heartbeat")
         with await self._accepted(request, make) as listener:
-            job = await self._stored(listener)
-            tracing.note({"virtrpc.job.id": job.id})
-            # From here on nothing ends in trailers only: a proxy would take that for "never began" and run the verb again.
-            await context.send_initial_metadata(((JOB_ID_METADATA, job.id),))
-            async for job in listener.updates(silence):  # the last one decides how the RPC ends
-                yield self._update(job)
+            async with aclosing(self._updates(listener, context, silence)) as updates:
+                async for update in updates:
+                    yield update
+
+    async def _updates(self, listener: Listener, context: Context, silence: float) -> AsyncGenerator[types_pb2.JobUpdate, None]:
+        job = await self._stored(listener)
+        tracing.note({"virtrpc.job.id": job.id})
+        # From here on nothing ends in trailers only: a proxy would take that for "never began" and run the verb again.
+        await context.send_initial_metadata(((JOB_ID_METADATA, job.id),))
+        async for job in listener.updates(silence):  # the last one decides how the RPC ends
+            yield self._update(job)
         problem = self._seen.told(job).problem
         if problem is not None:
             raise Refusal(problem)
@@ -184,18 +206,25 @@ class Acceptance:
             raise
 
     async def _accepted(self, request: VerbRequest, make: MakeOrder) -> Listener:
-        digest, options = fingerprint(request), request.options
-        this = call.get()
-        this.request_id = options.request_id[:MAX_REQUEST_ID]
+        digest = fingerprint(request)
+        listener = await self._again(request, digest)
+        return self._noted(listener or self._jobs.accept(await _kept(await make(digest), request.options)))
+
+    async def _again(self, request: VerbRequest, digest: str) -> Listener | None:
+        """The job of an earlier call with this request_id, if there was one."""
+        options = request.options
+        call.get().request_id = options.request_id[:MAX_REQUEST_ID]
         # Asked before the domain is looked up: the first call's job may have removed, moved or renamed it.
         begun = self._jobs.begun(caller_name(), options.request_id)
         same = await _sealed(digest, options) if begun is not None and is_sealed(begun.fingerprint) else digest
         listener = self._jobs.attach(caller_name(), options.request_id, same, _on_disconnect(options))
-        if listener is None:
-            listener = self._jobs.accept(await _kept(await make(digest), options))
-        else:
+        if listener is not None:
             self._check_again(listener)
-        this.accepted, this.job_id = True, listener.job.id
+        return listener
+
+    @staticmethod
+    def _noted(listener: Listener) -> Listener:
+        call.get().accepted, call.get().job_id = True, listener.job.id
         return listener
 
     def _check_again(self, listener: Listener) -> None:
@@ -227,15 +256,14 @@ async def _sealed(digest: str, options: types_pb2.JobOptions) -> str:
 def _order(
     request: VerbRequest,
     digest: str,
-    operation: AnyOperation,
+    granted: Granted,
     host: str,
     name: str,
     *,
     generation: int | None = None,
     destination_host: str = "",
-    labels: Labels = NONE,
 ) -> Order:
-    options = request.options
+    options, operation = request.options, granted.operation
     about(host, operation.uuid, name)
     return Order(
         host=host,
@@ -243,7 +271,7 @@ def _order(
         name=name,
         generation=generation,
         destination_host=destination_host,
-        labels=labels,
+        labels=granted.labels,
         owner=caller_name(),
         origin=_origin(),
         request_id=_request_id(options),

@@ -17,6 +17,7 @@ from virtrpc_server.budgets import Budgets
 from virtrpc_server.domains import Domains
 from virtrpc_server.heartbeats import Heartbeats
 from virtrpc_server.history import Retention
+from virtrpc_server.host_files import HostFiles
 from virtrpc_server.hosts import Host, HostConfig, Hosts
 from virtrpc_server.job import JobService
 from virtrpc_server.jobs import Ends, Jobs
@@ -29,6 +30,7 @@ from virtrpc_server.policy.decisions import Decisions
 from virtrpc_server.policy.job_sight import JobSight
 from virtrpc_server.policy.leave import Leave, nothing_comes
 from virtrpc_server.policy.sight import Sight
+from virtrpc_server.policy.using import Files
 from virtrpc_server.query import QueryService
 from virtrpc_server.settings import Settings
 from virtrpc_server.settings.hosts import HostSettings
@@ -72,16 +74,17 @@ class Core:
         lookup = Lookup(self.hosts, self.domains, self.sight)
         pager = Pager()
         heartbeats = Heartbeats(self._settings.heartbeat)
-        acceptance = Acceptance(self.jobs, lookup, self._seen, heartbeats, self._roots_of)
-        self.jobs.judged_anew = Again(self.jobs, self.sight, Leave(lookup, self._roots_of, nothing_comes))
+        slow = SlowReads(self.hosts)
+        files = Files(self.sight, HostFiles(self.hosts, slow))
+        acceptance = Acceptance(self.jobs, lookup, self._seen, heartbeats, self._roots_of, files)
+        self.jobs.judged_anew = Again(self.jobs, self.sight, Leave(lookup, self._roots_of, files, nothing_comes))
         self.watches = watches = Watches(self.jobs, lookup, self._seen, heartbeats)
         migrations = Migrations(self.hosts, self._settings.migration_schemes)
         query_pb2_grpc.add_QueryServiceServicer_to_server(QueryService(self.hosts, self.domains, lookup, pager, watches), server)
         verbs = JobService(self.jobs, lookup, self._seen, acceptance, migrations, pager, watches)
         job_pb2_grpc.add_JobServiceServicer_to_server(verbs, server)
-        slow = SlowReads(self.hosts)
         plans = Plans(self.jobs, self._seen, migrations, slow)
-        snapshots = SnapshotService(self.hosts, lookup, acceptance, slow, pager, plans)
+        snapshots = SnapshotService(self.hosts, lookup, acceptance, slow, pager, plans, files)
         snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server(snapshots, server)
 
     async def start(self, on_connection: Callable[[Host], None]) -> None:

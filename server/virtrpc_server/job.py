@@ -86,7 +86,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
     def DestroyDomain(self, request: job_pb2.DestroyDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainDestroyFlags, past whatever the domain is busy with."""
-        return self._accept.existing(request, context, lifecycle.destroy)
+        return self._accept.at_once(request, context, lifecycle.destroy)
 
     def ResetDomain(self, request: job_pb2.ResetDomainRequest, context: Context) -> AsyncIterator[types_pb2.JobUpdate]:
         """virDomainReset."""

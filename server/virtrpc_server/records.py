@@ -225,8 +225,11 @@ _NO_STATS = Stats()
 
 
 def operation_kept(operation: AnyOperation) -> AnyOperation:
-    """The operation as a finished job keeps it: without its XML, since thousands of finished jobs are kept."""
-    long = {field: "" for field in ("xml", "value", "destination_xml", "persistent_xml", "checkpoint_xml") if field in operation.__struct_fields__}
+    """The operation as a finished job keeps it: without its XML and where its files led, since thousands of finished jobs are kept."""
+    texts = ("xml", "value", "destination_xml", "persistent_xml", "checkpoint_xml")
+    long: dict[str, str | None] = {field: "" for field in texts if field in operation.__struct_fields__}
+    if operation.trail is not None:
+        long["trail"] = None
     return msgspec.structs.replace(operation, **long) if long else operation
 
 

@@ -27,6 +27,7 @@ from virtrpc_server.orders.files import path_of
 from virtrpc_server.orders.resources import asked_scope
 from virtrpc_server.paging import Pager
 from virtrpc_server.planning import Plans
+from virtrpc_server.policy.using import Files
 from virtrpc_server.slow import SlowReads
 from virtrpc_server.snapshot_filter import chosen
 
@@ -37,8 +38,9 @@ Unary = aio.ServicerContext[Any, Any]
 class SnapshotService(snapshot_pb2_grpc.SnapshotServiceServicer):
     """What is known of a domain's snapshots, asked of the hypervisor each time."""
 
-    def __init__(self, hosts: Hosts, lookup: Lookup, acceptance: Acceptance, slow: SlowReads, pager: Pager, plans: Plans) -> None:
+    def __init__(self, hosts: Hosts, lookup: Lookup, acceptance: Acceptance, slow: SlowReads, pager: Pager, plans: Plans, files: Files) -> None:
         self._hosts = hosts
+        self._files = files
         self._lookup = lookup
         self._accept = acceptance
         self._slow = slow
@@ -133,8 +135,7 @@ class SnapshotService(snapshot_pb2_grpc.SnapshotServiceServicer):
         """virDomainSaveImageGetXMLDesc, without secrets."""
         host = self._lookup.host(request.host)
         host.require("GetSaveImage")
-        path = path_of(request.path)
-        image = await self._slow.ask_host(host, lambda: host.driver.save_image(path))
+        image = await self._files.read(host.name, path_of(request.path))
         self._lookup.check_named(host.name, image.uuid, image.name)
         identity = types_pb2.DomainIdentity(host=host.name, uuid=image.uuid, name=image.name)
         return snapshot_pb2.GetSaveImageResponse(domain=identity, xml=image.xml)

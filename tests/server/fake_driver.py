@@ -19,6 +19,7 @@ from virtrpc_drivers.values import (
     DomainConfig,
     DomainReading,
     DomainState,
+    FoundFile,
     Group,
     GuestInfo,
     GuestPart,
@@ -28,6 +29,7 @@ from virtrpc_drivers.values import (
     Listed,
     Listing,
     Missing,
+    NamedFile,
     Outcome,
     Pulses,
     Readings,
@@ -135,6 +137,10 @@ class FakeDriver:
     async def save_image(self, path: str) -> SaveImage:
         """It has none."""
         raise failure(Reason.UNSUPPORTED, path)
+
+    async def follow(self, files: Sequence[NamedFile]) -> tuple[FoundFile, ...]:
+        """They lie where they are said to."""
+        return tuple(FoundFile(path=file.path, inside=True, named=file.path) for file in files)
 
     async def guest_info(self, uuid: str, parts: Sequence[GuestPart]) -> GuestInfo:
         """Its guests have no agents."""

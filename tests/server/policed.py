@@ -131,14 +131,16 @@ def ref(name: str, host: str = "") -> types_pb2.DomainRef:
 
 
 @asynccontextmanager
-async def bed(path: Path, rules: str = ROLES, *uris: str, roots_of_b: tuple[Path, ...] | None = None) -> AsyncIterator[Bed]:
+async def bed(
+    path: Path, rules: str = ROLES, *uris: str, roots: Path = Path("/images"), roots_of_b: tuple[Path, ...] | None = None
+) -> AsyncIterator[Bed]:
     """A server with these rules; its hosts are called a and b."""
     hosts = tuple(
         HostSettings(name=name, uri=uri, path_roots=roots_of_b if name == "b" else None)
         for name, uri in zip("ab", uris or ("sim://a/?domains=4&running=2",), strict=False)
     )
     network: dict[str, SimHypervisor] = {}
-    settings = Settings(hosts=hosts, socket=path / "s", path_roots=(Path("/images"),))
+    settings = Settings(hosts=hosts, socket=path / "s", path_roots=(roots,))
 
     def driver(wanted: Any) -> SimDriver:
         return SimDriver(wanted, SimHypervisor(from_uri(wanted.uri), deliverer=LoopDeliverer(), network=network))

@@ -14,9 +14,12 @@ from virtrpc_server.caller import caller_name
 from virtrpc_server.errors import Refusal
 from virtrpc_server.fingerprints import fingerprint
 from virtrpc_server.heartbeats import Heartbeats
+from virtrpc_server.host_files import HostFiles
 from virtrpc_server.lookup import Lookup
 from virtrpc_server.migration import Migrations
 from virtrpc_server.orders import agent, definition
+from virtrpc_server.policy.using import Files
+from virtrpc_server.slow import SlowReads
 
 ONCE = types_pb2.JobOptions(request_id="r1")
 DEFINITION = "<domain type='sim'><name>new</name><memory unit='MiB'>64</memory><vcpu>1</vcpu></domain>"
@@ -34,7 +37,9 @@ CALL = cast("Context", Call())
 
 def acceptance(world: World) -> Acceptance:
     """What the services give their verbs to."""
-    return Acceptance(world.jobs, Lookup(world.hosts, world.domains), all_seen(world.jobs), Heartbeats(), lambda _host: ())
+    lookup = Lookup(world.hosts, world.domains)
+    files = Files(lookup.sight, HostFiles(world.hosts, SlowReads(world.hosts)))
+    return Acceptance(world.jobs, lookup, all_seen(world.jobs), Heartbeats(), lambda _host: (), files)
 
 
 async def last(updates: Updates) -> types_pb2.Job:

@@ -405,7 +405,8 @@ async def test_page_tokens_tell_nothing_and_are_their_callers(tmp_path: Path) ->
 
 async def test_what_a_save_image_holds_is_judged_by_whose_it_is(tmp_path: Path) -> None:
     """The file is read first; who may not see that domain's image is told no more than that."""
-    async with bed(tmp_path, BY_NAME) as server:
+    rules = BY_NAME + 'permit(principal == Caller::"web", action in Action::"UseFile", resource);'
+    async with bed(tmp_path, rules) as server:
         await server.who("admin").ask("SaveDomain", job_pb2.SaveDomainRequest(domain=ref("guest-2"), path="/images/two"))
         request = snapshot_pb2.GetSaveImageRequest(host="a", path="/images/two")
         assert (await server.who("admin").ask("GetSaveImage", request)).domain.name == "guest-2"

@@ -17,7 +17,7 @@ from virtrpc_server.caller import Caller, Way
 from virtrpc_server.contract import METHODS
 from virtrpc_server.main import cli
 from virtrpc_server.policy import file as rule_file
-from virtrpc_server.policy.actions import ABOUT_HOSTS, ROLE_OF, ROLES
+from virtrpc_server.policy.actions import ABOUT_HOSTS, ROLE_OF, ROLES, kind_of
 from virtrpc_server.policy.decisions import Decisions
 from virtrpc_server.policy.engine import Policy, Resource
 from virtrpc_server.policy.file import PolicyFile
@@ -38,7 +38,7 @@ def someone(*names: str) -> Caller:
 def test_each_role_includes_those_before_it(action: str) -> None:
     """What a role may is what its RPCs' option says, and what lesser roles may."""
     rules = policy("\n".join(f'permit(principal == Caller::"{role}", action in Action::"{role}", resource);' for role in ROLES))
-    resource = Resource("a") if action in ABOUT_HOSTS else Resource("a", "u", "n")
+    resource = {"Host": Resource("a"), "File": Resource("a", path="/f"), "Domain": Resource("a", "u", "n")}[kind_of(action)]
     allowed = [role for role in ROLES if rules.decide(someone(role), [(action, resource)])[0].allowed]
     assert allowed == list(ROLES[ROLES.index(ROLE_OF[action]) :])
 
@@ -184,11 +184,15 @@ def test_a_case_that_is_not_as_expected_ends_it_with_1(tmp_path: Path) -> None:
 
 
 def test_one_question_by_flags(tmp_path: Path) -> None:
-    """Who, what and to which domain; a misspelt RPC is refused."""
+    """Who, what and to which domain or file; a misspelt RPC is refused, and so is one about something else."""
     red = ("--caller", "spiffe://example.org/red", "--rpc", "StartDomain", "--domain", "one/web", "--label", "team=red", "--json")
     (case,) = json.loads(checked(str(SHIPPED / "roles.cedar"), *red).stdout)["cases"]
     assert (case["allowed"], case["rules"]) == (True, ["red-team"])
-    assert checked(str(SHIPPED / "roles.cedar"), "--caller", "x", "--rpc", "StratDomain", "--domain", "d").exit_code == 1
+    files = ("--caller", "spiffe://example.org/red", "--rpc", "ReadFile", "--file", "one:/var/lib/libvirt/images/red/web", "--json")
+    (case,) = json.loads(checked(str(SHIPPED / "roles.cedar"), *files).stdout)["cases"]
+    assert (case["allowed"], case["resource"], case["rules"]) == (True, "file one:/var/lib/libvirt/images/red/web", ["red-team-files"])
+    for wrong in (("StratDomain", "--domain", "d"), ("ReadFile", "--domain", "d"), ("UseFile", "--file", "/f"), ("SaveDomain", "--file", "/f")):
+        assert checked(str(SHIPPED / "roles.cedar"), "--caller", "x", "--rpc", *wrong).exit_code == 1
 
 
 def test_rules_that_match_nothing_are_warned_of(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.structure.graph import ANY, Edge, Function, Graph, Kind, Step, Walk, 
 DRIVER = "virtrpc_drivers.protocol.Driver"
 READS = frozenset({
     "list", "read", "sample", "pulses", "snapshots", "snapshot_xml", "current_snapshot", "checkpoints", "checkpoint_xml",
-    "host_stats", "save_image", "guest_info", "screenshot",
+    "host_stats", "save_image", "follow", "guest_info", "screenshot",
     "domain_capabilities", "departure", "arrival", "managed_save_image", "guest_vcpus", "authorized_ssh_keys", "resource_parameters", "dirty_rate",
 })  # fmt: skip
 QUEUES = ("virtrpc_server.slots.Slots", "virtrpc_server.slots.Ticket", "virtrpc_server.slots.Conditions")

@@ -9,7 +9,7 @@ from typing import Any
 
 import libvirt
 
-from virtrpc_drivers import paths
+from virtrpc_drivers import leads, paths
 from virtrpc_drivers.errors import DriverError, Fault, Reason, failure
 from virtrpc_drivers.libvirt import (
     asking,
@@ -173,7 +173,8 @@ class Started:
             migration.check_target(operation, self.settings.migration_schemes)
 
     def _check_images(self, connection: Any, operation: AnyOperation) -> None:
-        """What is refused once the domain's own disks are known. Blocks."""
+        """What is refused once it is known where files lead, and which the domain's own disks are. Blocks."""
+        leads.hold(operation.trail, self.settings.path_roots, local=self.host_is_local)
         if isinstance(operation, CreateSnapshot | CopyBlock | Backup) and operation.reuse_external and self.host_is_local:
             xml = connection.lookupByUUIDString(operation.uuid).XMLDesc(0)
             chains.check([path for path in operation.files if path not in operation.no_images], xml, self.settings.path_roots)

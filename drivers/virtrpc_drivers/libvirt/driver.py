@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from virtrpc_drivers import paths
+from virtrpc_drivers import leads, paths
 from virtrpc_drivers.errors import DriverError
 from virtrpc_drivers.libvirt import (
     capabilities,
@@ -34,12 +34,14 @@ from virtrpc_drivers.values import (
     CancelAnswer,
     Checkpoints,
     DirtyRate,
+    FoundFile,
     Group,
     GuestInfo,
     GuestPart,
     GuestVcpu,
     HostStats,
     Listing,
+    NamedFile,
     Outcome,
     Pulses,
     Readings,
@@ -157,6 +159,10 @@ class LibvirtDriver:
         """virDomainSaveImageGetXMLDesc."""
         paths.check((path,), self._settings.path_roots, local=self._up.host_is_local)
         return await self._look(lambda connection: files.save_image(connection, path))
+
+    async def follow(self, files: Sequence[NamedFile]) -> tuple[FoundFile, ...]:
+        """Of the hypervisor's files, where this machine has them."""
+        return await asyncio.to_thread(leads.follow, files, self._settings.path_roots, local=self._up.host_is_local)
 
     async def guest_info(self, uuid: str, parts: Sequence[GuestPart]) -> GuestInfo:
         """virDomainGetGuestInfo, GetTime and InterfaceAddresses: through the agent."""

@@ -6,11 +6,15 @@ from enum import StrEnum
 
 import msgspec
 
+from virtrpc_drivers.values import Trail
+
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The base of all operations."""
 
     uuid: str
+    trail: Trail | None = None
+    """Where its files were found to lead when it was judged: it is not begun where they lead elsewhere by then. None: whatever they lead to."""
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 import msgspec
 
-from virtrpc_drivers import paths
+from virtrpc_drivers import leads, paths
 from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.migration import Arrival, Departure, Facts, TuneAnswer, Tuning
 from virtrpc_drivers.operations import Migrate, Scope
@@ -39,6 +39,7 @@ from virtrpc_drivers.values import (
     Checkpoints,
     DirtyRate,
     DomainReading,
+    FoundFile,
     Group,
     GuestInfo,
     GuestPart,
@@ -46,6 +47,7 @@ from virtrpc_drivers.values import (
     HostStats,
     Listing,
     Missing,
+    NamedFile,
     Outcome,
     Pulses,
     Readings,
@@ -87,6 +89,10 @@ class SimDriver(Connection):
         """See Driver.save_image."""
         paths.check((path,), self._settings.path_roots, local=True)
         return await self._query("save_image", ANY, lambda _: files.read(self.hypervisor, path))
+
+    async def follow(self, files: Sequence[NamedFile]) -> tuple[FoundFile, ...]:
+        """See Driver.follow. Those of this machine, with which the simulated ones share their names."""
+        return await self._within(asyncio.to_thread(leads.follow, files, self._settings.path_roots, local=True))
 
     async def guest_info(self, uuid: str, parts: Sequence[GuestPart]) -> GuestInfo:
         """See Driver.guest_info."""
@@ -135,6 +141,8 @@ class SimDriver(Connection):
         """See Driver.run."""
         self._check_up()
         self._refuse(call)
+        if call.operation.trail is not None:
+            await self._within(asyncio.to_thread(leads.hold, call.operation.trail, self._settings.path_roots, local=True))
         return await self._traced("sim", call, self._follow(self.hypervisor.begin(call)))
 
     async def resume(self, call: Call) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from virtrpc_drivers import leads
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason
 from virtrpc_drivers.protocol import Change
@@ -38,6 +39,7 @@ async def restore(hypervisor: SimHypervisor, job: JobHandle, operation: ops.Rest
     if image.uuid != operation.uuid or (not operation.xml and image.name != operation.name):
         words = f"the image {operation.path!r} does not hold {operation.name} ({operation.uuid}): GetSaveImage tells whose it is"
         raise sdk_error(Reason.INVALID_ARGUMENT, words)
+    leads.hold_image(operation.trail, operation.path, image)
     effects.check_identity(hypervisor, operation.uuid, operation.name)
     domain = hypervisor.domains.get(operation.uuid)
     if domain is not None and domain.active:

@@ -12,7 +12,7 @@ from virtrpc_drivers.values.base import Stamp, Value, to_builtins
 from virtrpc_drivers.values.checkpoints import Checkpoint, Checkpoints
 from virtrpc_drivers.values.definition import Address, DomainConfig, Metadata, MetadataElement
 from virtrpc_drivers.values.devices import DiskConfig, DiskPlace, GraphicsConfig, InterfaceConfig, NetworkHost
-from virtrpc_drivers.values.files import SaveImage
+from virtrpc_drivers.values.files import FoundFile, NamedFile, SaveImage, Trail
 from virtrpc_drivers.values.host import HostInfo, Slot, VerbSupport
 from virtrpc_drivers.values.readings import DomainReading, Failed, Group, Listed, Listing, Missing, Readings
 from virtrpc_drivers.values.runs import CancelAnswer, Outcome, Phase, Steering
@@ -52,6 +52,7 @@ __all__ = [
     "DomainReading",
     "DomainState",
     "Failed",
+    "FoundFile",
     "GraphicsConfig",
     "Group",
     "GuestFilesystem",
@@ -70,6 +71,7 @@ __all__ = [
     "Metadata",
     "MetadataElement",
     "Missing",
+    "NamedFile",
     "NetworkHost",
     "Outcome",
     "Phase",
@@ -86,6 +88,7 @@ __all__ = [
     "State",
     "StatsReading",
     "Steering",
+    "Trail",
     "Value",
     "VcpuStats",
     "VerbSupport",

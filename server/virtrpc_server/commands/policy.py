@@ -27,6 +27,7 @@ def check_rules(
     rpc: Annotated[str | None, typer.Option(metavar="RPC", help="What it would do: an RPC or a right.", show_default=False)] = None,
     domain: Annotated[str | None, typer.Option(metavar="[HOST/]NAME", help="To which domain, or host.", show_default=False)] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A label of that domain.", show_default=False)] = None,
+    path: Annotated[str | None, typer.Option("--file", metavar="[HOST:]PATH", help="Which file it would read or write.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Say what is wrong with rules, and what they decide. Ends with 1 where something is wrong, or not as a case expects."""
@@ -34,7 +35,7 @@ def check_rules(
     from virtrpc_server.policy.rules import PolicyError
 
     try:
-        asked = (check.single(caller or [], rpc, domain, label or []),) if rpc else ()
+        asked = (check.single(caller or [], rpc, domain, label or [], path),) if rpc else ()
         report = check.check(file, (*asked, *(check.read_cases(cases) if cases else ())))
     except PolicyError as error:
         raise typer.Exit(complain(error, EXIT_FAILED)) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid as uuids
+from typing import TypedDict
 
 from virtrpc.v1 import job_pb2, spec_pb2, types_pb2
 from virtrpc_drivers import operations as op
@@ -93,7 +94,13 @@ def set_metadata(request: job_pb2.SetMetadataRequest, uuid: str) -> op.SetMetada
             raise invalid("metadata", "a title, a description or an element is required")
 
 
-def _element(element: types_pb2.MetadataElement) -> dict[str, str]:
+class _Element(TypedDict, total=False):
+    uri: str
+    key: str
+    value: str
+
+
+def _element(element: types_pb2.MetadataElement) -> _Element:
     if not _URI.fullmatch(element.uri):
         raise invalid("element.uri", "an element's namespace is required, a URI: it has no blanks, quotes, &, < and >")
     if not element.xml:

@@ -51,7 +51,7 @@ class Again:
 
     async def _read(self, job: Job) -> Entry | None:
         entry = self._jobs.domains.get((job.host, job.uuid))
-        if entry is None or not self._sight.unread(entry):
+        if entry is None or entry.config is not None:
             return entry
         await self._jobs.hosts[job.host].refresher.refresh(job.uuid, READ_SECONDS)
         return self._jobs.domains.get((job.host, job.uuid))

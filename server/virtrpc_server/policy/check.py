@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from virtrpc_server.caller import BY_SOCKET, Caller, Way
-from virtrpc_server.policy.actions import ABOUT_HOSTS, ROLE_OF
+from virtrpc_server.policy.actions import ABOUT_FILES, ABOUT_HOSTS, ROLE_OF, USE_FILE, kind_of
 from virtrpc_server.policy.engine import Policy, Resource, Verdict
 from virtrpc_server.policy.rules import PolicyError, Rule
 
@@ -42,6 +42,8 @@ class Case(BaseModel):
     rpc: str
     domain: DomainCase | None = None
     host: str | None = None
+    """Of a host, or of a file."""
+    file: str | None = None
     expect: Literal["allow", "deny"] | None = None
     rule: str | None = None
 
@@ -49,13 +51,15 @@ class Case(BaseModel):
     @classmethod
     def _check_rpc(cls, rpc: str) -> str:
         if rpc not in ROLE_OF:
-            raise ValueError(f"there is no RPC or right {rpc!r}")
+            both = f": ask for {' or '.join(sorted(ABOUT_FILES))}" if rpc == USE_FILE else ""
+            raise ValueError(f"there is no RPC or right {rpc!r}{both}")
         return rpc
 
     @model_validator(mode="after")
     def _check_resource(self) -> Case:
-        if not self.caller or (self.domain is None) != (self.rpc in ABOUT_HOSTS):
-            raise ValueError(f"{self.rpc} is about a {'host' if self.rpc in ABOUT_HOSTS else 'domain'}: say which, and name a caller")
+        about = kind_of(self.rpc)
+        if not self.caller or (self.domain is None) != (about != "Domain") or (self.file is None) != (about != "File"):
+            raise ValueError(f"{self.rpc} is about a {about.lower()}: say which, and name a caller")
         return self
 
     @property
@@ -67,7 +71,7 @@ class Case(BaseModel):
     def resource(self) -> Resource:
         """What it is about."""
         if self.domain is None:
-            return Resource(self.host or SOME_HOST)
+            return Resource(self.host or SOME_HOST, path=self.file or "")
         return Resource(self.domain.host, self.domain.uuid, self.domain.name, tuple(sorted(self.domain.labels.items())))
 
 
@@ -126,13 +130,16 @@ def read_cases(path: Path) -> tuple[Case, ...]:
         raise PolicyError(f"{path}: {error}") from None
 
 
-def single(caller: list[str], rpc: str, domain: str | None, labels: list[str]) -> Case:
-    """The case of a command line: a domain as NAME or HOST/NAME, labels as NAME=VALUE. Raises PolicyError."""
+def single(caller: list[str], rpc: str, domain: str | None, labels: list[str], file: str | None = None) -> Case:
+    """The case of a command line: a domain as NAME or HOST/NAME, labels as NAME=VALUE, a file as PATH or HOST:PATH. Raises PolicyError."""
     host, _, name = (domain or "").rpartition("/")
     pairs = dict(label.partition("=")[::2] for label in labels)
-    given: dict[str, Any] = {"caller": tuple(caller), "rpc": rpc}
+    at, _, path = (file or "").partition("/")
+    given: dict[str, Any] = {"caller": tuple(caller), "rpc": rpc, "file": f"/{path}" if file else None}
     if rpc in ABOUT_HOSTS:
         given["host"] = name or SOME_HOST
+    elif rpc in ABOUT_FILES:
+        given["host"] = at.removesuffix(":") or SOME_HOST
     else:
         given["domain"] = DomainCase(name=name, host=host or SOME_HOST, labels=pairs)
     try:
@@ -201,6 +208,8 @@ def _expected(case: Case) -> str:
 
 
 def _shown(case: Case) -> str:
+    if case.file is not None:
+        return f"file {case.resource.host}:{case.file}"
     if case.domain is None:
         return f"host {case.resource.host}"
     labels = "".join(f" {name}={value}" for name, value in case.resource.labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from virtrpc_server.caller import Call, Caller, Way
 from virtrpc_server.errors import Refusal, refuse
@@ -85,6 +85,10 @@ class Decisions:
             self._make_room(len(new))
             verdicts = self.policy.decide(caller, [(action, resource) for resource in new])
             self._verdicts.setdefault((caller, action), {}).update(zip(new, verdicts, strict=True))
+
+    def decided(self, caller: Caller, asked: Sequence[tuple[str, Resource]]) -> list[Verdict]:
+        """What the rules say of what there is no end of, such as the files that callers name: nothing of it is remembered. Give it BATCH at most."""
+        return self.policy.decide(caller, asked) if self.policy is not None else [_EVERYTHING] * len(asked)
 
     def unknown(self, caller: Caller, action: str, resources: Iterable[Resource]) -> list[Resource]:
         """Those on which no verdict is known, each once."""

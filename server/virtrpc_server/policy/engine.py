@@ -19,12 +19,13 @@ _ACTIONS = cedarpy.Entities.from_json_str("[]", SCHEMA)
 
 
 class Resource(NamedTuple):
-    """What is asked about: a domain, or a host where it has no uuid. A domain that leaves this server's hosts has no host."""
+    """What is asked about: a file where it has a path, a domain where it has a uuid, else a host. What leaves this server's hosts has no host."""
 
     host: str
     uuid: str = ""
     name: str = ""
     labels: Labels = NONE
+    path: str = ""
 
 
 class Verdict(NamedTuple):
@@ -92,8 +93,8 @@ def _apart(asked: Sequence[tuple[str, Resource]]) -> Iterator[list[tuple[str, Re
     """The same in parts: a domain that is asked about under two names, as it was and as it is, can be only one of them at a time."""
     rest = list(dict.fromkeys(asked))
     while rest:
-        known: dict[tuple[str, str], Resource] = {}
-        part = [each for each in rest if known.setdefault(each[1][:2], each[1]) == each[1]]
+        known: dict[tuple[str, str, str], Resource] = {}
+        part = [each for each in rest if known.setdefault((each[1].host, each[1].uuid, each[1].path), each[1]) == each[1]]
         yield part
         chosen = set(part)
         rest = [each for each in rest if each not in chosen]
@@ -112,19 +113,19 @@ def _resources(resources: Iterable[Resource]) -> list[dict[str, Any]]:
     resources = list(resources)
     hosts = {resource.host for resource in resources if resource.host}
     found: list[dict[str, Any]] = [{"uid": {"type": "Host", "id": host}, "attrs": {"name": host}, "parents": []} for host in hosts]
-    return found + [_domain(resource) for resource in resources if resource.uuid]
+    return found + [_entity(resource) for resource in resources if resource.uuid or resource.path]
 
 
-def _domain(resource: Resource) -> dict[str, Any]:
-    return {
-        "uid": _uid(resource),
-        "attrs": {"name": resource.name, "uuid": resource.uuid, "host": resource.host},
-        "parents": [{"type": "Host", "id": resource.host}] if resource.host else [],
-        "tags": dict(resource.labels),
-    }
+def _entity(resource: Resource) -> dict[str, Any]:
+    known: dict[str, Any] = {"uid": _uid(resource), "parents": [{"type": "Host", "id": resource.host}] if resource.host else []}
+    if resource.path:
+        return known | {"attrs": {"path": resource.path, "host": resource.host}}
+    return known | {"attrs": {"name": resource.name, "uuid": resource.uuid, "host": resource.host}, "tags": dict(resource.labels)}
 
 
 def _uid(resource: Resource) -> dict[str, str]:
+    if resource.path:
+        return {"type": "File", "id": f"{resource.host}:{resource.path}"}
     if not resource.uuid:
         return {"type": "Host", "id": resource.host}
     return {"type": "Domain", "id": f"{resource.host}/{resource.uuid}"}

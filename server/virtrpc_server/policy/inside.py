@@ -86,6 +86,7 @@ DEVICES = Shape(
 """Devices, and what each may have."""
 IMAGES = {
     "domainsnapshot": Shape(_any("name description memory disks")),
+    "domaincheckpoint": Shape(_any("name description disks")),
     "domainbackup": Shape(_any("incremental disks server")),
 }
 """What else describes storage; which files it names, drivers check themselves."""

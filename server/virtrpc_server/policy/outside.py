@@ -37,6 +37,12 @@ def sharing(root: Element) -> str:
     return "" if alone else "the host's network, for want of an <interface> or <privnet>"
 
 
+def below_any(path: str, roots: Iterable[str]) -> bool:
+    """Whether a path lies below one of the roots, by its text."""
+    place = PurePosixPath(path)
+    return ".." not in place.parts and any(place != root and place.is_relative_to(root) for root in map(PurePosixPath, roots))
+
+
 def _units(look: _Look, root: Element) -> Iterator[tuple[Element | None, str]]:
     if root.tag == "domain":
         yield from _of_domain(look, root)
@@ -60,7 +66,7 @@ def _of_domain(look: _Look, root: Element) -> Iterator[tuple[Element | None, str
         elif child.tag == merging.THEN and look.patch:
             for later in child:
                 yield from _of_domain(look, later)
-        elif child.tag != "metadata":
+        elif child.tag != "metadata" and _plain(child) != _BY_ITSELF:
             yield child, look.within(child, inside.DOMAIN, "domain")
 
 
@@ -78,6 +84,10 @@ def _plain(unit: Element) -> str:
     return "<{} {}>".format(" ".join(parts), "".join(map(_plain, unit)))
 
 
+_BY_ITSELF = _plain(ElementTree.fromstring("<resource><partition>/machine</partition></resource>"))
+"""The place among control groups that every guest gets, which libvirt writes into the images of saved ones."""
+
+
 def _tag(element: Element) -> str:
     return element.tag.rpartition("}")[2] if not element.tag.startswith("{") else element.tag[1:].replace("}", " ")
 
@@ -86,7 +96,7 @@ class _Look:
     """Looks at parts of a definition; each answer is what reaches outside first, in words, or nothing."""
 
     def __init__(self, roots: Sequence[str], *, patch: bool) -> None:
-        self._roots = [PurePosixPath(root) for root in roots]
+        self._roots = roots
         self.patch = patch
 
     def device(self, element: Element) -> str:
@@ -134,8 +144,7 @@ class _Look:
         plain = text.strip()
         if not plain.startswith("/"):
             return path and bool(plain)
-        place = PurePosixPath(plain)
-        return ".." in place.parts or not any(place != root and place.is_relative_to(root) for root in self._roots)
+        return not below_any(plain, self._roots)
 
     def _source(self, element: Element, where: str) -> str:
         """What only some elements inside of devices have."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import libvirt
 
+from virtrpc_drivers import leads
 from virtrpc_drivers import operations as ops
 from virtrpc_drivers.errors import Reason, failure
 from virtrpc_drivers.libvirt import domain_xml, flags
@@ -34,6 +35,8 @@ def restore(connection: Any, operation: ops.Restore) -> Outcome:
         # Whose it is may not be the caller's business.
         words = f"the image {operation.path!r} does not hold {operation.name} ({operation.uuid}): GetSaveImage tells whose it is"
         raise failure(Reason.INVALID_ARGUMENT, words)
+    if image:
+        leads.hold_image(operation.trail, operation.path, image)
     wanted = flags.after_save(operation.after) | flags.union((operation.bypass_cache, libvirt.VIR_DOMAIN_SAVE_BYPASS_CACHE))
     if wanted or operation.xml:
         connection.restoreFlags(operation.path, operation.xml or None, wanted)

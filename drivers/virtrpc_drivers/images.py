@@ -1,0 +1,64 @@
+"""What an image names: a hypervisor opens its backing files, and what holds its data, with its own rights. Blocks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from virtrpc_drivers.errors import Reason, failure
+from virtrpc_drivers.values import NamedFile
+
+PLAIN = frozenset({"raw", "iso"})
+"""Formats of which nothing is read but data."""
+_SECONDS = 10
+"""How long an image may take to be looked into."""
+_MEMORY_BYTES = 1 << 30
+"""What that may need: guests write images, and a bad one would have it take all that there is."""
+
+
+def links(file: NamedFile) -> Iterator[NamedFile]:
+    """The files that an image names, with the formats that it says (qemu-img info). Texts that are no paths, such as URLs, come as they are.
+
+    Raises OPERATION_FAILED for an image that cannot be looked into, such as one that is not of its format.
+    """
+    info = _info(file)
+    backing = info.get("full-backing-filename") or info.get("backing-filename")
+    if backing and file.backing:
+        yield NamedFile(path=backing, format=info.get("backing-filename-format", ""))
+    data = info.get("format-specific", {}).get("data", {})
+    if data_file := data.get("data-file"):
+        yield NamedFile(path=str(Path(file.path).parent / data_file))
+    for name in (extent.get("filename") for extent in data.get("extents", ())):
+        if name and name != file.path:
+            yield NamedFile(path=str(Path(file.path).parent / name), format="")
+
+
+def is_image(path: str) -> bool:
+    """Whether it is a file or a block device that is seen from here."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISBLK(mode)
+
+
+def _info(file: NamedFile) -> dict[str, Any]:
+    program, limiter = shutil.which("qemu-img"), shutil.which("prlimit")
+    if program is None:
+        raise failure(Reason.FAILED, f"qemu-img is not there to look into {file.path!r}, which may lead to other files")
+    limits = [limiter, f"--as={_MEMORY_BYTES}", f"--cpu={_SECONDS}"] if limiter is not None else []
+    wanted = ["-f", file.format] if file.format else []
+    try:
+        command = [*limits, program, "info", "-U", *wanted, "--output=json", "--", file.path]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)
+    except subprocess.TimeoutExpired:
+        raise failure(Reason.FAILED, f"looking into {file.path!r} took longer than {_SECONDS} s") from None
+    except subprocess.CalledProcessError as error:
+        raise failure(Reason.FAILED, f"{file.path!r} cannot be looked into: {error.stderr.strip()}") from None
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
