@@ -6,7 +6,7 @@ Where what lives, from the outside in; a test holds that every module is named h
 - the wire: transport, unix_socket, tls, stamps, health, guard, errors, contract, messages, paging, opaque, serialised, slices, heartbeats
 - who calls, and what they may: caller, identity, certificates, forwarded, tokens, keys, limits, policy, audit, audit_file
 - the services, called as their .proto files: query, job, snapshot
-- what they read: lookup, devices, metadata, xml_forms, job_filter, watching, following, slow, checkpoints, snapshot_filter, planning
+- what they read: lookup, devices, metadata, xml_forms, job_filter, watching, following, slow, host_files, checkpoints, snapshot_filter, planning
 - how a request becomes a job: acceptance, fingerprints, orders, specs, snapshot_xml, migration, destinations
 - jobs: jobs, records, verbs, listening, history, waiting, slots, places, budgets, steering, tuning, sending
 - the life of one: running, calls, starting, reporting, progress, samples, schedule, convergence, judging, endings, telling
