@@ -75,7 +75,7 @@ class Core:
         pager = Pager()
         heartbeats = Heartbeats(self._settings.heartbeat)
         slow = SlowReads(self.hosts)
-        files = Files(self.sight, HostFiles(self.hosts, slow))
+        files = Files(self.sight, HostFiles(self.hosts))
         acceptance = Acceptance(self.jobs, lookup, self._seen, heartbeats, self._roots_of, files)
         self.jobs.judged_anew = Again(self.jobs, self.sight, Leave(lookup, self._roots_of, files, nothing_comes))
         self.watches = watches = Watches(self.jobs, lookup, self._seen, heartbeats)

@@ -135,7 +135,9 @@ class SnapshotService(snapshot_pb2_grpc.SnapshotServiceServicer):
         """virDomainSaveImageGetXMLDesc, without secrets."""
         host = self._lookup.host(request.host)
         host.require("GetSaveImage")
-        image = await self._files.read(host.name, path_of(request.path))
+        path = path_of(request.path)
+        await self._files.check_read(host.name, path)
+        image = await self._slow.ask_host(host, lambda: host.driver.save_image(path))
         self._lookup.check_named(host.name, image.uuid, image.name)
         identity = types_pb2.DomainIdentity(host=host.name, uuid=image.uuid, name=image.name)
         return snapshot_pb2.GetSaveImageResponse(domain=identity, xml=image.xml)

@@ -19,7 +19,6 @@ from virtrpc_server.lookup import Lookup
 from virtrpc_server.migration import Migrations
 from virtrpc_server.orders import agent, definition
 from virtrpc_server.policy.using import Files
-from virtrpc_server.slow import SlowReads
 
 ONCE = types_pb2.JobOptions(request_id="r1")
 DEFINITION = "<domain type='sim'><name>new</name><memory unit='MiB'>64</memory><vcpu>1</vcpu></domain>"
@@ -38,7 +37,7 @@ CALL = cast("Context", Call())
 def acceptance(world: World) -> Acceptance:
     """What the services give their verbs to."""
     lookup = Lookup(world.hosts, world.domains)
-    files = Files(lookup.sight, HostFiles(world.hosts, SlowReads(world.hosts)))
+    files = Files(lookup.sight, HostFiles(world.hosts))
     return Acceptance(world.jobs, lookup, all_seen(world.jobs), Heartbeats(), lambda _host: (), files)
 
 

@@ -93,7 +93,7 @@ async def test_a_label_that_is_set_while_a_job_waits(tmp_path: Path) -> None:
 
 async def test_an_image_of_a_domain_that_goes_while_its_restore_waits(tmp_path: Path) -> None:
     """Its definition is gone, so that the labels of the image would count: who may not set labels does not bring it back."""
-    rules = BY_LABEL + 'permit(principal == Caller::"restorer", action in [Action::"viewer", Action::"RestoreDomain"], resource);'
+    rules = BY_LABEL + 'permit(principal == Caller::"restorer", action in [Action::"viewer", Action::"RestoreDomain", Action::"UseFile"], resource);'
     async with bed(tmp_path, rules, "sim://a/?domains=2&running=2&save_seconds=0.01") as server:
         await server.label("guest-1", team="red")
         (entry,) = server.core.domains.by_name("guest-1")

@@ -93,10 +93,9 @@ class Files:
         outside = tuple(f"{each.path!r}: {_leading(each)}" for each in new if not each.inside and (each.by or each.named not in own))
         return Leads(outside, Trail(files=files, granted=tuple(dict.fromkeys(each.path for each in found))))
 
-    async def read(self, host: str, path: str) -> SaveImage:
-        """What a file holds. Raises PERMISSION_DENIED where the caller may not read it, and as Looking."""
+    async def check_read(self, host: str, path: str) -> None:
+        """Raises PERMISSION_DENIED where the caller may not read a file, and as Looking."""
         await self.judge(host, [Use(path, writes=False, described=False)])
-        return await self._looking.image(host, path)
 
     async def image(self, host: str, operation: op.Restore) -> SaveImage:
         """The image of this domain that the caller may read. Raises INVALID_ARGUMENT where it is another's, and as Looking."""
