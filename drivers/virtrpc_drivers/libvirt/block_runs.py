@@ -44,6 +44,8 @@ class BlockRun:
         self._finish = getattr(operation, "finish", "")
         self._finishing = ""
         """How it is being finished."""
+        self._sent = ""
+        """How libvirt was told to finish it, unless it has refused that. Set on a lane's thread."""
         self._trying: asyncio.Future[bool] | None = None
         """The try to finish it by itself whose answer was not seen yet."""
         self._refusals = Refusals()
@@ -63,7 +65,7 @@ class BlockRun:
     @property
     def finishes(self) -> bool:
         """See Steered."""
-        return bool(self._finishing) and not self.ended.is_set()
+        return bool(self._finishing or self._sent) and not self.ended.is_set()
 
     async def follow(self) -> Outcome:
         """Report it until it is over. Raises ABORTED, or OPERATION_FAILED where it failed or its guest ended."""
@@ -122,9 +124,7 @@ class BlockRun:
         self._gone_since = None
         self._mirrors = self._mirrors or seen.ready
         self._tell(Phase.READY if seen.ready else Phase.BACKGROUND, seen)
-        # Between two calls, never beside one: libvirt would let it wait for that one's job, for 30 s and with a place of the lane for aborts; and
-        # a change that merges what it has read must not find another disk in place when it is sent.
-        if seen.ready and self._finishes_by_itself and self._runs.alone(self._run):
+        if seen.ready and self._finishes_by_itself:
             await self._finish_by_itself(now)
         else:
             self._refusals.clear()
@@ -132,7 +132,12 @@ class BlockRun:
 
     @property
     def _finishes_by_itself(self) -> bool:
-        return self._finish in ("pivot", "stop") and not self._finishing and not self._run.unwanted
+        return self._finish in ("pivot", "stop") and not self._finishing and self._is_its_turn()
+
+    def _is_its_turn(self) -> bool:
+        # Between two calls, never beside one: libvirt would let it wait for that one's job, for 30 s and with a place of the lane for aborts; and
+        # a change that merges what it has read must not find another disk in place when it is sent.
+        return not self._run.unwanted and self._runs.alone(self._run)
 
     async def _finish_by_itself(self, now: float) -> None:
         """Try to. What may pass is told with the next look, which tries again. Raises FAILED where that has gone on for too long."""
@@ -148,7 +153,7 @@ class BlockRun:
     async def _try_to_finish(self) -> None:
         # One at a time: each that hangs keeps one of the few places for aborts, which all of the host's jobs share.
         if self._trying is None:
-            self._trying = asyncio.ensure_future(self._runs.lanes.abort.call(self._telling(self._end_by(self._finish))))
+            self._trying = asyncio.ensure_future(self._runs.lanes.abort.call(self._telling(self._end_by(self._finish), self._is_its_turn)))
             self._trying.add_done_callback(lambda done: done.cancelled() or done.exception())
         trying, self._finishing, sent = self._trying, self._finish, False
         try:
@@ -181,17 +186,27 @@ class BlockRun:
 
     def _end_by(self, how: str) -> Callable[[Any], object]:
         flags = _PIVOT if how == "pivot" else _BREAK_OFF
-        return lambda domain: blocks.end(domain, self._operation.disk, flags)
+
+        def end(domain: Any) -> None:
+            # Before it is sent: its answer may come after the end that it brings about, or when nobody waits for it any more.
+            before, self._sent = self._sent, how
+            try:
+                blocks.end(domain, self._operation.disk, flags)
+            except BaseException:
+                self._sent = before
+                raise
+
+        return end
 
     async def _tell_job(self, tell: Callable[[Any], object]) -> bool:
         """Tell our job something, where it is there; whether it was. Raises what libvirt refuses, and TimeoutError."""
         return await self._runs.lanes.abort.bounded(self._telling(tell))
 
-    def _telling(self, tell: Callable[[Any], object]) -> Callable[[Any], bool]:
+    def _telling(self, tell: Callable[[Any], object], may: Callable[[], bool] = lambda: True) -> Callable[[Any], bool]:
         def work(connection: Any) -> bool:
             # The lane may have been long in coming.
             domain = connection.lookupByUUIDString(self._operation.uuid)
-            if self.ended.is_set() or not blocks.job_of(domain, self._operation.disk).is_of(self._operation):
+            if self.ended.is_set() or not may() or not blocks.job_of(domain, self._operation.disk).is_of(self._operation):
                 return False
             tell(domain)
             return True
@@ -209,7 +224,7 @@ class BlockRun:
         return _answer(sent)
 
     async def _abort(self) -> bool:
-        sent = await self._tell_job(self._end_by("stop"))
+        sent = await self._tell_job(lambda domain: blocks.end(domain, self._operation.disk, _BREAK_OFF))
         self._aborted = self._aborted or sent
         return sent
 
@@ -236,7 +251,7 @@ class BlockRun:
         match self._end:
             case libvirt.VIR_DOMAIN_BLOCK_JOB_FAILED:
                 raise failure(Reason.FAILED, f"the block job on disk {disk} failed: an input or output error, or no space where it writes")
-            case libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED if self._finishing != "stop":
+            case libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED if self._sent != "stop":
                 if not self._aborted and (verdict := await self._runs.lanes.reads.bounded(self._judge)).proven:
                     # That was the end of another's job which ours has followed.
                     return verdict.outcome

@@ -105,9 +105,9 @@ class Runs:
             del self.by_id[run.call.id]
 
     def alone(self, run: Run) -> bool:
-        """Whether no other call of ours is inside libvirt on this run's domain: one that is has libvirt's job there, or is about to."""
+        """Whether no other call of ours is inside libvirt on this run's domain: one that is has libvirt's job there, or soon will. For any thread."""
         uuid = run.call.operation.uuid
-        others = (other for other in self.by_id.values() if other is not run and other.call.operation.uuid == uuid)
+        others = (other for other in tuple(self.by_id.values()) if other is not run and other.call.operation.uuid == uuid)
         return not any(not other.phase.on_its_own and not isinstance(other.call.operation, AnyAgent) for other in others)
 
     async def disks_settled(self, run: Run) -> None:

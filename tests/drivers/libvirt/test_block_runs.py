@@ -267,6 +267,53 @@ async def test_a_try_to_finish_that_hangs_is_not_repeated_beside_itself(monkeypa
     assert [fault is not None and fault.reason is Reason.FOREIGN_JOB for fault in troubles] == [False, True, True, True]
 
 
+@pytest.mark.parametrize("sent_by", ["itself", "a caller"])
+async def test_a_stop_that_is_answered_late_is_what_ended_the_copy(monkeypatch: pytest.MonkeyPatch, sent_by: str) -> None:
+    """Its event comes as that of any abort: the copy was finished all the same, also where nobody waited for the answer any more."""
+    monkeypatch.setattr(block_runs, "STUCK_SECONDS", 0.5)
+    asked, go_on, returned = threading.Event(), threading.Event(), threading.Event()
+    domain = Domain(OURS)
+
+    def stop(_disk: str, _flags: int) -> None:
+        asked.set()
+        go_on.wait()
+        returned.set()
+
+    monkeypatch.setattr(domain, "blockJobAbort", stop)
+    run = block_run(domain, "stop" if sent_by == "itself" else "wait")
+    if sent_by == "itself":
+        await run._is_over(READY)
+    else:
+        steering = asyncio.ensure_future(run.steer(Steering(finish="stop")))
+        await asyncio.to_thread(asked.wait)
+        steering.cancel()
+        await asyncio.wait([steering])
+    assert run.finishes
+    go_on.set()
+    await asyncio.to_thread(returned.wait)
+    domain.info, run._end = {}, libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED
+    assert (await run._outcome()).finish == "stop"
+
+
+@pytest.mark.parametrize("what", ["cancel", "call"])
+async def test_a_try_to_finish_whose_turn_comes_late_looks_again(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Where its cancel was asked for meanwhile, or another call is out on its domain, it is not sent."""
+    monkeypatch.setattr(block_runs, "STUCK_SECONDS", 0.01)
+    domain = Domain(OURS)
+    run = block_run(domain, "pivot")
+    lane, go_on = run._runs.lanes.abort, threading.Event()
+    others = [asyncio.ensure_future(lane.call(lambda _: go_on.wait())) for _ in range(lane.cap or 0)]
+    await asyncio.sleep(0)
+    assert not await run._is_over(READY)
+    run._run.unwanted = what == "cancel"
+    if what == "call":
+        run._runs.remember(out("d", DUMP, Phase.CALLING))
+    go_on.set()
+    assert run._trying is not None
+    await asyncio.gather(run._trying, *others)
+    assert (domain.told, run.finishes) == ([], False)
+
+
 @pytest.mark.parametrize("fault", [HELD, LANE_DOWN, block_runs._SILENT], ids=["held", "no connection", "occupied"])
 async def test_a_block_job_that_is_not_shown_says_why(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
     """Where that lasts it is told, and no longer once it is seen again; it is followed on all the while."""
