@@ -1558,7 +1558,7 @@ const (
 	// UNAUTHENTICATED: this server does not know who you are.
 	ErrorReason_ERROR_REASON_UNAUTHENTICATED ErrorReason = 120
 	// PERMISSION_DENIED: this server's policy does not let you do this, or not to this domain; nothing was done. The metadata say which "action" of
-	// the policy was asked for (the RPC's name, or ReachOutside, SetLabels, ControlOthersJobs), and which "rule" forbids it: empty where none permits it.
+	// the policy was asked for (the RPC's name, or ReachOutside, ReadFile, WriteFile, SetLabels, ControlOthersJobs), and which "rule" forbids it: empty where none permits it.
 	// A domain that you may not even see is DOMAIN_NOT_FOUND. A job is judged anew before its call, and ends so where you may not do this any more.
 	ErrorReason_ERROR_REASON_PERMISSION_DENIED ErrorReason = 121
 	// PERMISSION_DENIED: the hypervisor forbids this to the server's own account. Its administrator must act; `virtrpcd doctor` says more.

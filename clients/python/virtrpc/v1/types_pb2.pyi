@@ -1033,7 +1033,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAUTHENTICATED: this server does not know who you are."""
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 121
     """PERMISSION_DENIED: this server's policy does not let you do this, or not to this domain; nothing was done. The metadata say which "action" of
-    the policy was asked for (the RPC's name, or ReachOutside, SetLabels, ControlOthersJobs), and which "rule" forbids it: empty where none permits it.
+    the policy was asked for (the RPC's name, or ReachOutside, ReadFile, WriteFile, SetLabels, ControlOthersJobs), and which "rule" forbids it: empty where none permits it.
     A domain that you may not even see is DOMAIN_NOT_FOUND. A job is judged anew before its call, and ends so where you may not do this any more.
     """
     ERROR_REASON_HYPERVISOR_PERMISSION_DENIED: _ErrorReason.ValueType  # 122
@@ -1163,7 +1163,7 @@ ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 120
 """UNAUTHENTICATED: this server does not know who you are."""
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 121
 """PERMISSION_DENIED: this server's policy does not let you do this, or not to this domain; nothing was done. The metadata say which "action" of
-the policy was asked for (the RPC's name, or ReachOutside, SetLabels, ControlOthersJobs), and which "rule" forbids it: empty where none permits it.
+the policy was asked for (the RPC's name, or ReachOutside, ReadFile, WriteFile, SetLabels, ControlOthersJobs), and which "rule" forbids it: empty where none permits it.
 A domain that you may not even see is DOMAIN_NOT_FOUND. A job is judged anew before its call, and ends so where you may not do this any more.
 """
 ERROR_REASON_HYPERVISOR_PERMISSION_DENIED: ErrorReason.ValueType  # 122

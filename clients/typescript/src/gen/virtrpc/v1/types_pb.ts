@@ -4191,7 +4191,7 @@ export enum ErrorReason {
 
   /**
    * PERMISSION_DENIED: this server's policy does not let you do this, or not to this domain; nothing was done. The metadata say which "action" of
-   * the policy was asked for (the RPC's name, or ReachOutside, SetLabels, ControlOthersJobs), and which "rule" forbids it: empty where none permits it.
+   * the policy was asked for (the RPC's name, or ReachOutside, ReadFile, WriteFile, SetLabels, ControlOthersJobs), and which "rule" forbids it: empty where none permits it.
    * A domain that you may not even see is DOMAIN_NOT_FOUND. A job is judged anew before its call, and ends so where you may not do this any more.
    *
    * @generated from enum value: ERROR_REASON_PERMISSION_DENIED = 121;
