@@ -60,6 +60,7 @@ class Run:
         self._judge = Judge(jobs, host, operation, support.slot)
         limits = jobs.hosts.limits(job.verb, support.slot, job.host, job.destination_host)
         self._places = Places(job, operation, support.slot, host, limits, jobs.conditions)
+        self._judging: asyncio.Timeout | None = None
         self._out: OutstandingCall | None = None
         self._foreign = ""
         self._parked = False
@@ -141,6 +142,9 @@ class Run:
     def _stop_waiting(self) -> None:
         self._stop.set()
         self._places.give_up()
+        if self._judging is not None:
+            judging, self._judging = self._judging, None
+            judging.reschedule(asyncio.get_running_loop().time())
         if self._parked:
             self._parked = False
             self.task = asyncio.get_running_loop().create_task(self._end(self._stopped()))
@@ -272,9 +276,20 @@ class Run:
 
     async def _judge_anew(self) -> None:
         try:
-            await self._jobs.judged_anew(self.job, self._operation)
+            # It may ask a file system that hangs: who asks the job to stop does not wait for that.
+            async with asyncio.timeout(None) as self._judging:
+                await self._jobs.judged_anew(self.job, self._operation)
+        except TimeoutError:
+            if not self._stop.is_set():
+                raise
+            raise Over(self._stopped()) from None
         except Refusal as refusal:
             raise Over(Ending(JobState.FAILED, refusal.problem)) from None
+        except DriverError as error:
+            # What is in a file now that was not when it was asked for: XML that must not be sent.
+            raise Over(Ending(JobState.FAILED, problem_of(error.fault, host=self.job.host, domain=self.job.uuid))) from None
+        finally:
+            self._judging = None
 
     def _recheck(self) -> None:
         # After every wait: the same domain, in a state that makes sense, on a host that is there.

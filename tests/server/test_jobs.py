@@ -130,6 +130,30 @@ async def test_cancel_while_queued_withdraws() -> None:
 
 
 @virtual
+async def test_what_is_stopped_while_it_is_judged_anew_ends_at_once() -> None:
+    """Whoever is asked about files takes his time: the job is withdrawn or preempted meanwhile, never begins, and the domain is free."""
+    for state in (JobState.CANCELLED, JobState.PREEMPTED):
+        async with World() as world:
+
+            async def slowly(_job: Job, operation: op.AnyOperation) -> None:
+                await asyncio.sleep(60 if isinstance(operation, op.Suspend) else 0)
+
+            world.jobs.judged_anew = slowly
+            uuid = world.guest().uuid
+            judged = world.accept(op.Suspend(uuid=uuid))
+            await asyncio.sleep(1)
+            began = asyncio.get_running_loop().time()
+            if state is JobState.CANCELLED:
+                assert (await world.jobs.cancel(judged.job.id))[1] is CancelOutcome.WITHDRAWN
+            else:
+                await world.end(world.accept(op.Destroy(uuid=uuid)))
+            ended = await world.end(judged)
+            assert (ended.state, ended.attempts) == (state, 0)
+            await world.end(world.accept(op.SetMemory(uuid=uuid, memory_bytes=GIB // 2)))
+            assert asyncio.get_running_loop().time() - began < 5
+
+
+@virtual
 async def test_cancel_while_running_aborts_once_and_is_sticky() -> None:
     """A running save is aborted, the guest runs on, and a second cancel changes nothing."""
     async with World() as world:
