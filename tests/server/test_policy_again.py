@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from grpc import StatusCode, aio
+from msgspec.structs import replace
 
 from tests.server.policed import ROLES, Bed, Denied, bed, labelled, ref
 from tests.server.test_policy import BY_LABEL, BY_NAME, UUID, XML
@@ -89,6 +90,23 @@ async def test_a_label_that_is_set_while_a_job_waits(tmp_path: Path) -> None:
             job = await waiting(server, "red", "SuspendDomain", job_pb2.SuspendDomainRequest(domain=ref("guest-1")))
         denied = await job.refused()
         assert (denied.reason, denied.info.metadata["action"]) == ("PERMISSION_DENIED", "GetDomain")
+
+
+async def test_a_destroy_waits_for_no_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the definition was not read yet, which a host that hangs may never tell, it is judged as its acceptance was, and sent."""
+    async with bed(tmp_path, ROLES, "sim://a/?domains=1&running=1") as server:
+        (entry,) = server.core.domains.by_name("guest-1")
+        refresher, known = server.core.hosts["a"].refresher, server.core.domains.get
+        refresh, sent = refresher.refresh, list[int]()
+
+        async def noted(uuid: str, seconds: float) -> bool:
+            sent.extend(server.core.jobs.known(job_id).attempts for job_id in server.core.jobs.ids())
+            return await refresh(uuid, seconds)
+
+        monkeypatch.setattr(refresher, "refresh", noted)
+        monkeypatch.setattr(server.core.domains, "get", lambda key: replace(entry, config=None) if key == entry.key else known(key))
+        await server.who("admin").ask("DestroyDomain", job_pb2.DestroyDomainRequest(domain=ref("guest-1")))
+        assert set(sent) == {1}
 
 
 async def test_an_image_of_a_domain_that_goes_while_its_restore_waits(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from virtrpc_drivers.operations import AnyOperation, Create, Define, DefineSaveImage, Migrate, Restore
+from virtrpc_drivers.operations import AnyOperation, Create, Define, DefineSaveImage, Destroy, Migrate, Restore
 from virtrpc_server.caller import Call, Caller, Way, call
 from virtrpc_server.domains import Entry
 from virtrpc_server.errors import not_yet
@@ -40,7 +40,7 @@ class Again:
         if isinstance(operation, Define | Create | Restore | DefineSaveImage):
             await self._leave.making(operation, job.host, operation.name)
             return
-        entry = await self._read(job)
+        entry = await self._read(job, operation)
         if entry is None:
             return  # gone, which is for others to say
         self._check(job, entry)
@@ -49,9 +49,10 @@ class Again:
         else:
             await self._leave.changing(operation, entry)
 
-    async def _read(self, job: Job) -> Entry | None:
+    async def _read(self, job: Job, operation: AnyOperation) -> Entry | None:
         entry = self._jobs.domains.get((job.host, job.uuid))
-        if entry is None or entry.config is not None:
+        # A destroy waits for nothing: where what is not known decides, it is refused.
+        if entry is None or entry.config is not None or isinstance(operation, Destroy):
             return entry
         await self._jobs.hosts[job.host].refresher.refresh(job.uuid, READ_SECONDS)
         return self._jobs.domains.get((job.host, job.uuid))
