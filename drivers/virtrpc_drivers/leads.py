@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 
@@ -14,14 +15,17 @@ from virtrpc_drivers.values import FoundFile, NamedFile, SaveImage, Trail
 
 MAX_IMAGES = 256
 """Images that are looked into for one request: each takes some 20 ms."""
+LOOKING_SECONDS = 60.0
+"""After how long no further one is: a bad one takes seconds, and whoever looks may have a job's place at the hypervisor."""
 
 
 def follow(files: Iterable[NamedFile], roots: Sequence[str], *, local: bool) -> tuple[FoundFile, ...]:
     """All that these files lead to, themselves included. On another machine only their names are known.
 
     What lies outside the roots is not looked into. Raises PATH_NOT_ALLOWED beyond MAX_IMAGES and for images that are opened and not seen from here,
-    and as `images.links`.
+    OPERATION_FAILED beyond LOOKING_SECONDS, and as `images.links`.
     """
+    until = time.monotonic() + LOOKING_SECONDS
     waiting = deque((file, "") for file in files)
     found: list[FoundFile] = []
     seen: set[tuple[NamedFile, str]] = set()
@@ -40,6 +44,8 @@ def follow(files: Iterable[NamedFile], roots: Sequence[str], *, local: bool) -> 
         looked += 1
         if looked > MAX_IMAGES:
             raise failure(Reason.PATH_NOT_ALLOWED, f"these are more than {MAX_IMAGES} images, with those that lie behind them")
+        if time.monotonic() >= until:
+            raise failure(Reason.FAILED, f"looking into these images took longer than {LOOKING_SECONDS:g} s")
         waiting.extend((replace(link, opened=file.opened), file.path) for link in images.links(file))
     return tuple(found)
 

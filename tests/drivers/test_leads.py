@@ -101,6 +101,15 @@ def test_a_chain_that_bites_its_tail_ends(root: Path, monkeypatch: pytest.Monkey
     assert caught.value.reason is Reason.PATH_NOT_ALLOWED
 
 
+def test_images_that_take_long_take_one_request_no_longer_than_that(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guests write images, and one after another could keep whoever looks for an hour: the rest of the chain is not looked into."""
+    over = made(root / "over", "-b", str(made(root / "base")), "-F", "qcow2")
+    monkeypatch.setattr(leads, "LOOKING_SECONDS", 0.0)
+    with pytest.raises(DriverError, match="took longer than 0 s") as caught:
+        found(root, over)
+    assert caught.value.reason is Reason.FAILED
+
+
 def test_on_another_machine_names_are_all_that_is_known(root: Path) -> None:
     """They are told in one form, whatever lies there on this one."""
     over = made(root / "over", "-b", "/etc/shadow", "-F", "raw", "-u")

@@ -288,6 +288,7 @@ async def test_a_stop_that_is_answered_late_is_what_ended_the_copy(monkeypatch: 
         await asyncio.to_thread(asked.wait)
         steering.cancel()
         await asyncio.wait([steering])
+    await asyncio.to_thread(asked.wait)
     assert run.finishes
     go_on.set()
     await asyncio.to_thread(returned.wait)
