@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from msgspec.structs import replace
 
 from virtrpc_drivers import images, paths
-from virtrpc_drivers.errors import Reason, failure
+from virtrpc_drivers.errors import DriverError, Reason, failure
 from virtrpc_drivers.values import FoundFile, NamedFile, SaveImage, Trail
 
 MAX_IMAGES = 256
@@ -22,8 +22,8 @@ LOOKING_SECONDS = 60.0
 def follow(files: Iterable[NamedFile], roots: Sequence[str], *, local: bool) -> tuple[FoundFile, ...]:
     """All that these files lead to, themselves included. On another machine only their names are known.
 
-    What lies outside the roots is not looked into. Raises PATH_NOT_ALLOWED beyond MAX_IMAGES and for images that are opened and not seen from here,
-    OPERATION_FAILED beyond LOOKING_SECONDS, and as `images.links`.
+    What lies outside the roots is not looked into. Faults of single files come with these: PATH_NOT_ALLOWED of images that are opened and not seen
+    from here, and as `images.links`. Raises PATH_NOT_ALLOWED beyond MAX_IMAGES, OPERATION_FAILED beyond LOOKING_SECONDS.
     """
     until = time.monotonic() + LOOKING_SECONDS
     waiting = deque((file, "") for file in files)
@@ -38,26 +38,28 @@ def follow(files: Iterable[NamedFile], roots: Sequence[str], *, local: bool) -> 
         found.append(_found(file, by, roots, local=local))
         if not local or file.format in images.PLAIN or not found[-1].inside:
             continue
-        if not images.is_image(file.path):
-            _check_unseen(file)
-            continue
-        looked += 1
+        looked += images.is_image(file.path)
         if looked > MAX_IMAGES:
             raise failure(Reason.PATH_NOT_ALLOWED, f"these are more than {MAX_IMAGES} images, with those that lie behind them")
         if time.monotonic() >= until:
             raise failure(Reason.FAILED, f"looking into these images took longer than {LOOKING_SECONDS:g} s")
-        waiting.extend((replace(link, opened=file.opened), file.path) for link in images.links(file))
+        try:
+            waiting.extend((replace(link, opened=file.opened), file.path) for link in _links(file))
+        except DriverError as error:
+            found[-1] = replace(found[-1], fault=error.fault)
     return tuple(found)
 
 
 def hold(trail: Trail | None, roots: Sequence[str], *, local: bool) -> None:
-    """Raises PATH_NOT_ALLOWED where the files lead elsewhere by now than when it was judged whether they may be used."""
+    """Raises PATH_NOT_ALLOWED where the files lead elsewhere by now than when it was judged whether they may be used, and the first file's fault."""
     if trail is None:
         return
     for each in follow(trail.files, roots, local=local):
         if each.path not in trail.granted:
             words = f"{each.by or each.named!r} leads to {each.path!r} by now, which it did not when this was asked for: ask again"
             raise failure(Reason.PATH_NOT_ALLOWED, words)
+        if each.fault is not None:
+            raise DriverError(each.fault)
 
 
 def hold_image(trail: Trail | None, path: str, image: SaveImage) -> None:
@@ -66,11 +68,14 @@ def hold_image(trail: Trail | None, path: str, image: SaveImage) -> None:
         raise failure(Reason.PATH_NOT_ALLOWED, f"the image {path!r} holds another definition by now than when this was asked for: ask again")
 
 
-def _check_unseen(file: NamedFile) -> None:
+def _links(file: NamedFile) -> list[NamedFile]:
+    if images.is_image(file.path):
+        return list(images.links(file))
     if file.opened:
         # In a container the hypervisor may see it all the same.
         words = f"{file.path!r} is neither a file nor a block device, or this server does not see it, and cannot tell where it leads"
         raise failure(Reason.PATH_NOT_ALLOWED, words)
+    return []
 
 
 def _found(file: NamedFile, by: str, roots: Sequence[str], *, local: bool) -> FoundFile:

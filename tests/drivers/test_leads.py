@@ -81,13 +81,15 @@ def test_what_is_not_there_leads_nowhere(root: Path) -> None:
     """Nor does what is no image at all, unless it is to be opened; one that is not of its format is refused: nobody knows what is read of it."""
     os.mkfifo(root / "pipe")
     assert [found(root, root / name) for name in ("nothing", "pipe")] == [[(str(root / name), True)] for name in ("nothing", "pipe")]
-    with pytest.raises(DriverError) as unseen:
-        leads.follow([NamedFile(path=str(root / "nothing"), format="qcow2", opened=True)], [str(root)], local=True)
-    assert unseen.value.reason is Reason.PATH_NOT_ALLOWED
     (root / "empty").touch()
-    with pytest.raises(DriverError) as caught:
-        found(root, root / "empty")
-    assert caught.value.reason is Reason.FAILED
+    for name, reason in (("nothing", Reason.PATH_NOT_ALLOWED), ("empty", Reason.FAILED)):
+        asked = NamedFile(path=str(root / name), format="qcow2", opened=True)
+        (only,) = leads.follow([asked], [str(root)], local=True)
+        assert only.fault is not None
+        assert (only.path, only.fault.reason) == (asked.path, reason)
+        with pytest.raises(DriverError) as caught:
+            leads.hold(Trail(files=(asked,), granted=(asked.path,)), [str(root)], local=True)
+        assert caught.value.fault == only.fault
 
 
 def test_a_chain_that_bites_its_tail_ends(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

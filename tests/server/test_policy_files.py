@@ -210,6 +210,26 @@ async def test_what_was_kept_is_followed_when_it_comes_back(tmp_path: Path, root
         await server.who("spiffe://example.org/tenant-a").ask("StartDomain", job_pb2.StartDomainRequest(domain=ref("guest-1"), force_boot=True))
 
 
+@needs_images
+async def test_what_is_behind_an_image_is_not_told_to_whom_it_is_not_shown(tmp_path: Path, root: Path) -> None:
+    """Whether another's file is there, or what it holds, makes no difference to what the one hears whose image or link leads to it."""
+    others = root / "tenant-b/disk"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", str(others), "-F", "qcow2", str(root / "tenant-a/over"), "1M"], check=True)
+    (root / "tenant-a/link").symlink_to(others)
+    async with bed(tmp_path, tenants(root), SAVED, roots=root) as server:
+        await labelled_a(server)
+        for mine, action in ((root / "tenant-a/over", "ReadFile"), (root / "tenant-a/link", "WriteFile")):
+            asked = attach(mine, "qcow2")
+            asked.scope = types_pb2.CHANGE_SCOPE_LIVE
+            others.unlink(missing_ok=True)
+            told = [await denied_file(server, "AttachDevice", asked, action, others)]
+            others.touch()
+            told.append(await denied_file(server, "AttachDevice", asked, action, others))
+            image(others)
+            told.append(await denied_file(server, "AttachDevice", asked, action, others))
+            assert len(set(told)) == 1
+
+
 async def test_a_job_that_waited_uses_what_was_judged(tmp_path: Path, root: Path) -> None:
     """Where a file leads elsewhere by the time that the job runs, that is judged anew."""
     async with bed(tmp_path, tenants(root), "sim://a/?domains=3&running=2&save_seconds=1000", roots=root) as server:

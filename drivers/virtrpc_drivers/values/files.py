@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from virtrpc_drivers.errors import Fault
 from virtrpc_drivers.values.base import Value
 
 
@@ -42,6 +43,8 @@ class FoundFile(Value, frozen=True):
     named: str
     by: str = ""
     """The image that names it; empty: the request."""
+    fault: Fault | None = None
+    """Why it is not known what lies behind it. Of what is there that tells something: for who may use the file, and nobody else."""
 
 
 class Trail(Value, frozen=True):

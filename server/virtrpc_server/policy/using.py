@@ -9,7 +9,7 @@ from typing import Protocol
 
 from virtrpc_drivers import operations as op
 from virtrpc_drivers.values import FoundFile, NamedFile, SaveImage, Trail
-from virtrpc_server.errors import refuse
+from virtrpc_server.errors import Refusal, problem_of, refuse
 from virtrpc_server.policy.actions import REACH_OUTSIDE, READ_FILE, WRITE_FILE
 from virtrpc_server.policy.decisions import BATCH, denied
 from virtrpc_server.policy.engine import Resource
@@ -90,6 +90,8 @@ class Files:
         new = [each for each in further if each.path not in declared]
         await self._demand(host, {(each.path, not each.by and each.named in writes): _leading(each) for each in new if each.inside})
         own = {use.path for use in uses if not use.described}
+        if fault := next((each.fault for each in found if each.fault is not None), None):
+            raise Refusal(problem_of(fault, host=host))
         outside = tuple(f"{each.path!r}: {_leading(each)}" for each in new if not each.inside and (each.by or each.named not in own))
         return Leads(outside, Trail(files=files, granted=tuple(dict.fromkeys(each.path for each in found))))
 
