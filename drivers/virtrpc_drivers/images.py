@@ -55,10 +55,12 @@ def _info(file: NamedFile) -> dict[str, Any]:
     wanted = ["-f", file.format] if file.format else []
     try:
         command = [*limits, program, "info", "-U", *wanted, "--output=json", "--", file.path]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, errors="backslashreplace", timeout=_SECONDS, check=True)
     except subprocess.TimeoutExpired:
         raise failure(Reason.FAILED, f"looking into {file.path!r} took longer than {_SECONDS} s") from None
     except subprocess.CalledProcessError as error:
-        raise failure(Reason.FAILED, f"{file.path!r} cannot be looked into: {error.stderr.strip()}") from None
+        # It tells what the image holds, which a guest may have written.
+        words = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in error.stderr.strip())
+        raise failure(Reason.FAILED, f"{file.path!r} cannot be looked into: {words}") from None
     found: dict[str, Any] = json.loads(done.stdout)
     return found

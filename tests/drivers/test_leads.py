@@ -92,6 +92,19 @@ def test_what_is_not_there_leads_nowhere(root: Path) -> None:
         assert caught.value.fault == only.fault
 
 
+def test_what_an_image_has_qemu_say_is_text(root: Path) -> None:
+    """The name of a feature that QEMU does not know comes out of the image: whatever bytes these are, the fault can be told and shown."""
+    odd = made(root / "odd")
+    data = bytearray(odd.read_bytes())
+    data[72:80] = (1 << 40).to_bytes(8, "big")
+    table = data.index(bytes.fromhex("6803f857")) + 8
+    data[table : table + 48] = bytes([0, 40]) + b"\xff\x1b[31m".ljust(46, b"\0")
+    odd.write_bytes(data)
+    (file,) = leads.follow([NamedFile(path=str(odd), format="qcow2")], [str(root)], local=True)
+    assert file.fault is not None
+    assert (file.fault.reason, r"\xff\x1b[31m" in file.fault.message, file.fault.message.isprintable()) == (Reason.FAILED, True, True)
+
+
 def test_a_chain_that_bites_its_tail_ends(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And one request has only so many images looked into."""
     one = made(root / "one", "-b", str(root / "two"), "-F", "qcow2", "-u")
