@@ -230,6 +230,19 @@ async def test_what_is_behind_an_image_is_not_told_to_whom_it_is_not_shown(tmp_p
             assert len(set(told)) == 1
 
 
+async def test_files_of_another_host_are_not_looked_for_on_this_one(tmp_path: Path, root: Path) -> None:
+    """Where a domain's files lead at its destination is judged there; its own host, which may have them elsewhere, is not held to that."""
+    mover = 'permit(principal == Caller::"mover", action in [Action::"viewer", Action::"MigrateDomain", Action::"UseFile"], resource);'
+    there = tmp_path / "there"
+    there.symlink_to(root)
+    async with bed(tmp_path, ROLES + mover, SAVED, "sim://b/?domains=0", roots=root, roots_of_b=(there,)) as server:
+        admin, xml = server.who("admin"), XML.format("new", UUID, disk(there / "tenant-a/disk"))
+        await admin.ask("DefineDomain", job_pb2.DefineDomainRequest(host="a", xml=xml))
+        await admin.ask("StartDomain", job_pb2.StartDomainRequest(domain=ref("new")))
+        settings = types_pb2.MigrationSettings(host="b")
+        await server.who("mover").ask("MigrateDomain", job_pb2.MigrateDomainRequest(domain=ref("new", "a"), settings=settings))
+
+
 async def test_a_job_that_waited_uses_what_was_judged(tmp_path: Path, root: Path) -> None:
     """Where a file leads elsewhere by the time that the job runs, that is judged anew."""
     async with bed(tmp_path, tenants(root), "sim://a/?domains=3&running=2&save_seconds=1000", roots=root) as server:

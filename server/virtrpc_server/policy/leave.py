@@ -194,7 +194,8 @@ class Leave:
             image = await self._files.image(host, operation)
             held = await self._carried(structs.replace(operation, xml=image.xml), host, entry)
             leads += Leads(held.outside, Trail(holds=image.digest)) + await self._files.judge(host, held.uses, held.declared)
-        if leads.trail is not None:
+        # Its driver looks at the files of its own host: it cannot be held to where those of a destination lead.
+        if leads.trail is not None and (entry is None or entry.host == host):
             operation = structs.replace(operation, trail=leads.trail)
         return operation, replace(carried, outside=carried.outside + leads.outside)
 
