@@ -33,9 +33,9 @@ RUN /opt/build/bin/pip --python /opt/build/bin/python wheel --no-cache-dir -q --
 
 FROM $BASE
 ARG APT_CONFIG
-# libvirt-clients has virt-admin, which `virtrpcd doctor` reads a daemon's limits with.
+# libvirt-clients has virt-admin, which `virtrpcd doctor` reads a daemon's limits with; qemu-utils has qemu-img, which looks into images.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends libvirt-clients libvirt0 python3 \
+    && apt-get install -y --no-install-recommends libvirt-clients libvirt0 python3 qemu-utils \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/log/* \
     && useradd --uid 10100 --user-group --no-create-home --home-dir /var/lib/virtrpc --shell /usr/sbin/nologin virtrpc \
     && install -d -o virtrpc -g virtrpc /run/virtrpc \

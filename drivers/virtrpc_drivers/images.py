@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -15,6 +16,7 @@ from virtrpc_drivers.values import NamedFile
 
 PLAIN = frozenset({"raw", "iso"})
 """Formats of which nothing is read but data."""
+_PROGRAM = "qemu-img"
 _SECONDS = 10
 """How long an image may take to be looked into."""
 _MEMORY_BYTES = 1 << 30
@@ -38,23 +40,25 @@ def links(file: NamedFile) -> Iterator[NamedFile]:
             yield NamedFile(path=str(Path(file.path).parent / name), format="")
 
 
-def is_image(path: str) -> bool:
-    """Whether it is a file or a block device that is seen from here."""
+def hidden(path: str) -> str:
+    """Why a file cannot be looked into from here, in words; empty where it can."""
     try:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError):
-        return False
-    return stat.S_ISREG(mode) or stat.S_ISBLK(mode)
+        return "this server does not see it"
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        return "it is neither a file nor a block device"
+    if not os.access(path, os.R_OK, effective_ids=True):
+        return "this server may not read it"
+    return "" if shutil.which(_PROGRAM) else f"{_PROGRAM} is not installed where this server runs"
 
 
 def _info(file: NamedFile) -> dict[str, Any]:
-    program, limiter = shutil.which("qemu-img"), shutil.which("prlimit")
-    if program is None:
-        raise failure(Reason.FAILED, f"qemu-img is not there to look into {file.path!r}, which may lead to other files")
+    limiter = shutil.which("prlimit")
     limits = [limiter, f"--as={_MEMORY_BYTES}", f"--cpu={_SECONDS}"] if limiter is not None else []
     wanted = ["-f", file.format] if file.format else []
     try:
-        command = [*limits, program, "info", "-U", *wanted, "--output=json", "--", file.path]
+        command = [*limits, _PROGRAM, "info", "-U", *wanted, "--output=json", "--", file.path]
         done = subprocess.run(command, capture_output=True, text=True, errors="backslashreplace", timeout=_SECONDS, check=True)
     except subprocess.TimeoutExpired:
         raise failure(Reason.FAILED, f"looking into {file.path!r} took longer than {_SECONDS} s") from None

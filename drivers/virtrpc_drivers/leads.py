@@ -22,8 +22,8 @@ LOOKING_SECONDS = 60.0
 def follow(files: Iterable[NamedFile], roots: Sequence[str], *, local: bool) -> tuple[FoundFile, ...]:
     """All that these files lead to, themselves included. On another machine only their names are known.
 
-    What lies outside the roots is not looked into. Faults of single files come with these: PATH_NOT_ALLOWED of images that are opened and not seen
-    from here, and as `images.links`. Raises PATH_NOT_ALLOWED beyond MAX_IMAGES, OPERATION_FAILED beyond LOOKING_SECONDS.
+    What lies outside the roots is not looked into. Faults of single files come with these: PATH_NOT_ALLOWED of images that are opened and cannot
+    be looked into, and as `images.links`. Raises PATH_NOT_ALLOWED beyond MAX_IMAGES, OPERATION_FAILED beyond LOOKING_SECONDS.
     """
     until = time.monotonic() + LOOKING_SECONDS
     waiting = deque((file, "") for file in files)
@@ -38,7 +38,7 @@ def follow(files: Iterable[NamedFile], roots: Sequence[str], *, local: bool) -> 
         found.append(_found(file, by, roots, local=local))
         if not local or file.format in images.PLAIN or not found[-1].inside:
             continue
-        looked += images.is_image(file.path)
+        looked += not images.hidden(file.path)
         if looked > MAX_IMAGES:
             raise failure(Reason.PATH_NOT_ALLOWED, f"these are more than {MAX_IMAGES} images, with those that lie behind them")
         if time.monotonic() >= until:
@@ -69,11 +69,12 @@ def hold_image(trail: Trail | None, path: str, image: SaveImage) -> None:
 
 
 def _links(file: NamedFile) -> list[NamedFile]:
-    if images.is_image(file.path):
+    why = images.hidden(file.path)
+    if not why:
         return list(images.links(file))
     if file.opened:
         # In a container the hypervisor may see it all the same.
-        words = f"{file.path!r} is neither a file nor a block device, or this server does not see it, and cannot tell where it leads"
+        words = f"nobody can tell where the image {file.path!r} leads: {why}; mend that, or have somebody ask who may ReachOutside"
         raise failure(Reason.PATH_NOT_ALLOWED, words)
     return []
 

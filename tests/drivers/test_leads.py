@@ -142,3 +142,17 @@ def test_what_has_changed_since_is_refused(root: Path) -> None:
         leads.hold(trail, [str(root)], local=True)
     assert caught.value.reason is Reason.PATH_NOT_ALLOWED
     leads.hold(None, [], local=True)
+
+
+@pytest.mark.parametrize("why", ["this server may not read it", "qemu-img is not installed where this server runs"])
+def test_what_cannot_be_looked_into_leads_nowhere_until_it_is_opened(root: Path, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    """Why is told, since that is what can be mended."""
+    over = made(root / "over", "-b", "/etc/shadow", "-F", "raw", "-u")
+    if "read" in why:
+        monkeypatch.setattr(os, "access", lambda *_, **__: False)  # root may read everything
+    else:
+        monkeypatch.setenv("PATH", "/nowhere")
+    assert found(root, over) == [(str(over), True)]
+    (opened,) = leads.follow([NamedFile(path=str(over), format="qcow2", opened=True)], [str(root)], local=True)
+    assert opened.fault is not None
+    assert (opened.fault.reason, why in opened.fault.message) == (Reason.PATH_NOT_ALLOWED, True)

@@ -183,6 +183,25 @@ async def test_a_guest_that_has_written_a_header_gains_nothing(tmp_path: Path, r
         await tenant.ask("StartDomain", start)
 
 
+@needs_images
+async def test_an_image_that_cannot_be_looked_into(tmp_path: Path, root: Path) -> None:
+    """Who may use all files starts a domain with it; who may use some is told why not. Once it is seen to lead outside, neither starts it."""
+    async with bed(tmp_path, tenants(root) + ROLES, SAVED, roots=root) as server:
+        await labelled_a(server)
+        path, tenant, operator = root / "tenant-a/disk", server.who("spiffe://example.org/tenant-a"), server.who("operator")
+        (entry,) = server.core.domains.by_name("guest-3")
+        await tenant.ask("DefineDomain", job_pb2.DefineDomainRequest(xml=labelled_xml("guest-3", entry.uuid, disk(path, "qcow2"))))
+        await until(lambda: "qcow2" in _stored(server, "guest-3"))
+        start = job_pb2.StartDomainRequest(domain=ref("guest-3"))
+        assert "this server does not see it" in (await refused(tenant, "StartDomain", start, "PATH_NOT_ALLOWED")).message
+        await operator.ask("StartDomain", start)
+        await operator.ask("DestroyDomain", job_pb2.DestroyDomainRequest(domain=ref("guest-3")))
+        image(path, "/etc/shadow")
+        for caller in (tenant, operator):
+            denied = await refused(caller, "StartDomain", start, "PERMISSION_DENIED")
+            assert (denied.info.metadata["action"], "/etc/shadow" in denied.message) == ("ReachOutside", True)
+
+
 def _stored(server: Bed, name: str) -> str:
     (entry,) = server.core.domains.by_name(name)
     return "" if entry.config is None else entry.config.value.xml

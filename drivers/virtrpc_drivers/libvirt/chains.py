@@ -25,8 +25,8 @@ def check(files: Iterable[str], domain_xml: str, roots: Sequence[str]) -> None:
         if len(seen) > MAX_CHAIN:
             raise failure(Reason.PATH_NOT_ALLOWED, f"the image {path!r} has more than {MAX_CHAIN} files behind it")
         seen.add(path)
-        if not images.is_image(path):
-            raise failure(Reason.PATH_NOT_ALLOWED, f"{path!r} is neither a file nor a block device, or this server does not see it")
+        if why := images.hidden(path):
+            raise failure(Reason.PATH_NOT_ALLOWED, f"nobody can tell where the image {path!r} leads: {why}")
         names = [link.path for link in images.links(NamedFile(path=path, format=""))]
         further = [link for link in names if os.path.realpath(link) not in known]
         paths.check(further, roots, local=True)

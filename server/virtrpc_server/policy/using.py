@@ -83,7 +83,7 @@ class Files:
             return NOWHERE
         # Before anybody looks at the files: of those that are not the caller's nothing is told, not even whether they are there.
         await self._demand(host, {(use.path, use.writes): "" for use in uses if use.asked})
-        files = tuple(dict.fromkeys(NamedFile(path=use.path, format=use.format, backing=use.backing, opened=use.opened) for use in uses))
+        files = tuple(dict.fromkeys(self._named(use) for use in uses))
         found = await self._looking.follow(host, files)
         writes = {use.path for use in uses if use.writes}
         further = [each for each in found if each.path != each.named or each.by]
@@ -94,6 +94,11 @@ class Files:
             raise Refusal(problem_of(fault, host=host))
         outside = tuple(f"{each.path!r}: {_leading(each)}" for each in new if not each.inside and (each.by or each.named not in own))
         return Leads(outside, Trail(files=files, granted=tuple(dict.fromkeys(each.path for each in found))))
+
+    def _named(self, use: Use) -> NamedFile:
+        # Who may use all files starts what others have described also where this server cannot look into it.
+        opened = use.opened and (use.asked or not self.free)
+        return NamedFile(path=use.path, format=use.format, backing=use.backing, opened=opened)
 
     async def check_read(self, host: str, path: str) -> None:
         """Raises PERMISSION_DENIED where the caller may not read a file, and as Looking."""
