@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -107,6 +108,29 @@ async def test_a_destroy_waits_for_no_reading(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setattr(server.core.domains, "get", lambda key: replace(entry, config=None) if key == entry.key else known(key))
         await server.who("admin").ask("DestroyDomain", job_pb2.DestroyDomainRequest(domain=ref("guest-1")))
         assert set(sent) == {1}
+
+
+async def test_a_definition_waits_until_it_is_known_what_it_replaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As any other job whose domain was not read yet, such as soon after a restart: it does not end because it was first."""
+    rules = BY_LABEL + 'permit(principal == Caller::"definer", action in [Action::"viewer", Action::"DefineDomain"], resource);'
+    async with bed(tmp_path, rules, "sim://a/?domains=1&running=0") as server:
+        (entry,) = server.core.domains.by_name("guest-1")
+        refresher, known, read = server.core.hosts["a"].refresher, server.core.domains.get, asyncio.Event()
+        refresh, budget = refresher.refresh, server.core.hosts["a"].budget
+        budget.limit = 1
+        ticket = budget.take("the test")
+        request = job_pb2.DefineDomainRequest(xml=XML.format("guest-1", entry.uuid, ""))
+        job = await waiting(server, "definer", "DefineDomain", request)
+
+        async def reading(uuid: str, seconds: float) -> bool:
+            read.set()
+            return await refresh(uuid, seconds)
+
+        monkeypatch.setattr(refresher, "refresh", reading)
+        monkeypatch.setattr(server.core.domains, "get", lambda key: known(key) if read.is_set() else replace(entry, config=None))
+        ticket.release()
+        await until(lambda: server.core.jobs.known(job.id).finished)
+        assert server.core.jobs.known(job.id).state is JobState.SUCCEEDED
 
 
 async def test_an_image_of_a_domain_that_goes_while_its_restore_waits(tmp_path: Path) -> None:

@@ -37,10 +37,10 @@ class Again:
             call.reset(before)
 
     async def _judge(self, job: Job, operation: AnyOperation) -> None:
+        entry = await self._read(job, operation)
         if isinstance(operation, Define | Create | Restore | DefineSaveImage):
             await self._leave.making(operation, job.host, operation.name)
             return
-        entry = await self._read(job, operation)
         if entry is None:
             return  # gone, which is for others to say
         self._check(job, entry)
