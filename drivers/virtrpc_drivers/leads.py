@@ -56,7 +56,7 @@ def hold(trail: Trail | None, roots: Sequence[str], *, local: bool) -> None:
         return
     for each in follow(trail.files, roots, local=local):
         if each.path not in trail.granted:
-            words = f"{each.by or each.named!r} leads to {each.path!r} by now, which it did not when this was asked for: ask again"
+            words = f"{each.by or each.named!r} leads to {each.told!r} by now, which it did not when this was asked for: ask again"
             raise failure(Reason.PATH_NOT_ALLOWED, words)
         if each.fault is not None:
             raise DriverError(each.fault)

@@ -249,6 +249,18 @@ async def test_what_is_behind_an_image_is_not_told_to_whom_it_is_not_shown(tmp_p
             assert len(set(told)) == 1
 
 
+@needs_images
+async def test_where_others_links_lead_is_not_told(tmp_path: Path, root: Path) -> None:
+    """Of what an image names the name is told: it can be a link of anybody's, also outside the roots, where drivers see whatever there is."""
+    (tmp_path / "outside").symlink_to(tmp_path / "secret")
+    (root / "tenant-b/current").symlink_to(root / "tenant-b/secret")
+    async with bed(tmp_path, tenants(root), SAVED, roots=root) as server:
+        await labelled_a(server)
+        for link, action in ((root / "tenant-b/current", "ReadFile"), (tmp_path / "outside", "ReachOutside")):
+            asked = attach(image(root / "tenant-a/over", link), "qcow2")
+            assert "secret" not in await denied_file(server, "AttachDevice", asked, action, link)
+
+
 async def test_files_of_another_host_are_not_looked_for_on_this_one(tmp_path: Path, root: Path) -> None:
     """Where a domain's files lead at its destination is judged there; its own host, which may have them elsewhere, is not held to that."""
     mover = 'permit(principal == Caller::"mover", action in [Action::"viewer", Action::"MigrateDomain", Action::"UseFile"], resource);'

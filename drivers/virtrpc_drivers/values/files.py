@@ -46,6 +46,11 @@ class FoundFile(Value, frozen=True):
     fault: Fault | None = None
     """Why it is not known what lies behind it. Of what is there that tells something: for who may use the file, and nobody else."""
 
+    @property
+    def told(self) -> str:
+        """What the request's sender may hear of it. An image can name any link of the host's: where that leads is none of its writer's business."""
+        return self.named if self.by else self.path
+
 
 class Trail(Value, frozen=True):
     """The files of a request, and all that they were found to lead to when it was judged."""

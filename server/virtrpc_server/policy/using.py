@@ -82,17 +82,17 @@ class Files:
         if self.unasked or not uses:
             return NOWHERE
         # Before anybody looks at the files: of those that are not the caller's nothing is told, not even whether they are there.
-        await self._demand(host, {(use.path, use.writes): "" for use in uses if use.asked})
+        await self._demand(host, {(use.path, use.writes): (use.path, "") for use in uses if use.asked})
         files = tuple(dict.fromkeys(self._named(use) for use in uses))
         found = await self._looking.follow(host, files)
         writes = {use.path for use in uses if use.writes}
         further = [each for each in found if each.path != each.named or each.by]
         new = [each for each in further if each.path not in declared]
-        await self._demand(host, {(each.path, not each.by and each.named in writes): _leading(each) for each in new if each.inside})
+        await self._demand(host, {(each.path, not each.by and each.named in writes): (each.told, _leading(each)) for each in new if each.inside})
         own = {use.path for use in uses if not use.described}
         if fault := next((each.fault for each in found if each.fault is not None), None):
             raise Refusal(problem_of(fault, host=host))
-        outside = tuple(f"{each.path!r}: {_leading(each)}" for each in new if not each.inside and (each.by or each.named not in own))
+        outside = tuple(f"{each.told!r}: {_leading(each)}" for each in new if not each.inside and (each.by or each.named not in own))
         return Leads(outside, Trail(files=files, granted=tuple(dict.fromkeys(each.path for each in found))))
 
     def _named(self, use: Use) -> NamedFile:
@@ -121,20 +121,20 @@ class Files:
             return await self._looking.snapshot(host, operation.uuid, operation.name)
         return ""
 
-    async def _demand(self, host: str, asked: dict[tuple[str, bool], str]) -> None:
-        """Asks for each path and whether it is written; in words why it is asked about, where the request does not name it itself."""
+    async def _demand(self, host: str, asked: dict[tuple[str, bool], tuple[str, str]]) -> None:
+        """Asks for each path and whether it is written; with what is told of it, and why it is asked about where the request does not name it."""
         waiting = iter(() if self.free else asked.items())
         while batch := list(islice(waiting, BATCH)):
             self._ask(host, batch)
             await breathe()
 
-    def _ask(self, host: str, batch: Iterable[tuple[tuple[str, bool], str]]) -> None:
-        wanted = [(WRITE_FILE if writes else READ_FILE, path, why) for (path, writes), why in batch]
+    def _ask(self, host: str, batch: Iterable[tuple[tuple[str, bool], tuple[str, str]]]) -> None:
+        wanted = [(WRITE_FILE if writes else READ_FILE, path, words) for (path, writes), words in batch]
         caller = self._sight.caller
         verdicts = self._sight.decisions.decided(caller, [(action, Resource(host, path=path)) for action, path, _ in wanted])
-        for (action, path, why), verdict in zip(wanted, verdicts, strict=True):
+        for (action, _, (told, why)), verdict in zip(wanted, verdicts, strict=True):
             if not verdict.allowed:
-                raise denied(caller, action, verdict, f"{path!r} of host {host}", why)
+                raise denied(caller, action, verdict, f"{told!r} of host {host}", why)
 
 
 def _leading(found: FoundFile) -> str:
