@@ -88,6 +88,7 @@ class Started:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.host.lanes.refuse(Fault(reason=Reason.HOST_UNREACHABLE, message="the driver was closed"))
+        await self.host.parted()
 
     async def carry_out(self, call: Call) -> Outcome:
         support = self._support(call)

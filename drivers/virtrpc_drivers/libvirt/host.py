@@ -14,7 +14,7 @@ from virtrpc_drivers.libvirt import capabilities, shared
 from virtrpc_drivers.libvirt.connections import OPEN_SECONDS, Connection, Lanes, Link, close
 from virtrpc_drivers.libvirt.errors import driver_error
 from virtrpc_drivers.libvirt.events import Events, run_event_loop
-from virtrpc_drivers.libvirt.threads import in_thread, spawn
+from virtrpc_drivers.libvirt.threads import in_thread
 from virtrpc_drivers.protocol import Deliver, DriverSettings, HostDown, HostUp
 from virtrpc_drivers.values import HostInfo
 
@@ -24,6 +24,7 @@ CHECK_SECONDS = 5.0
 """How often a connection without a close callback is asked whether it lives."""
 DESCRIPTION_SECONDS = 1.0
 """HostUp does not wait longer for the slow part of a host's description."""
+PARTING_SECONDS = 2.0
 NOT_YET = Fault(reason=Reason.HOST_UNREACHABLE, message="the connection to the hypervisor has not been opened yet")
 LOST = Fault(reason=Reason.HOST_UNREACHABLE, message="the connection to the hypervisor was lost")
 
@@ -41,6 +42,7 @@ class Host:
         self._opener = shared.Shared(settings.uri, self._open).open if shared.is_needed(settings.uri) else self._open
         self.lanes = Lanes(self._opener) if capabilities.daemon_of(settings.uri) is None else Lanes(self._opener, per_link=1)
         self.lanes.refuse(NOT_YET)
+        self._partings: set[asyncio.Task[None]] = set()
         self.info: HostInfo | None = None
         """What the host said when it was last connected."""
 
@@ -98,7 +100,7 @@ class Host:
             events.open = False
             self.lanes.refuse(LOST)
             # Where the description is still out, it uses the connection.
-            described.add_done_callback(lambda _: _part(connection, events))
+            self._part(connection, events, described)
 
     async def _describe(self, described: asyncio.Future[HostInfo], brief: HostInfo, tell: Callable[[HostInfo], None]) -> None:
         """Deliver HostUp: soon with what is known, and again where the slow part of the description comes later."""
@@ -123,7 +125,7 @@ class Host:
             self.info = await asyncio.wait_for(asyncio.shield(introduced), OPEN_SECONDS)
         except BaseException as error:
             # One that hangs still uses the connection and may register yet: first it has to return.
-            introduced.add_done_callback(lambda _: _part(connection, events))
+            self._part(connection, events, introduced)
             if isinstance(error, TimeoutError):
                 raise DriverError(Fault(reason=Reason.HOST_UNREACHABLE, message="the hypervisor does not say what it is")) from None
             if isinstance(error, libvirt.libvirtError):
@@ -164,20 +166,34 @@ class Host:
             return False
         return True
 
+    def _part(self, connection: Connection, events: Events, user: asyncio.Future[HostInfo]) -> None:
+        """Let a connection go once its last user has returned, on a thread of its own: while anything is registered on it, libvirt keeps it open."""
+
+        def part() -> None:
+            events.deregister(connection)
+            close(connection)
+
+        async def later() -> None:
+            await asyncio.wait({user})
+            await in_thread(part, "libvirt-part")
+
+        parting = self._loop.create_task(later())
+        self._partings.add(parting)
+        parting.add_done_callback(self._partings.discard)
+
+    async def parted(self) -> None:
+        """Wait until the connections that were let go are closed; for PARTING_SECONDS at most, since that may hang.
+
+        A process must not end before: where a client with events is gone while a call of its is out, two threads of libvirt 9.0's daemon free
+        the same list (remoteClientFreePrivateCallbacks), and now and then it crashes.
+        """
+        if self._partings:
+            await asyncio.wait(self._partings, timeout=PARTING_SECONDS)
+
     def _despair(self) -> None:
         # An embedded driver whose start failed stays failed for as long as its process lives: libvirt starts it once.
         if self._give_up is not None and "/embed" in self._settings.uri:
             self._give_up()
-
-
-def _part(connection: Connection, events: Events) -> None:
-    """Let a connection go, on a thread of its own: while anything is registered on it, libvirt keeps it open."""
-
-    def part() -> None:
-        events.deregister(connection)
-        close(connection)
-
-    spawn(part, "libvirt-part")
 
 
 def _fault(error: Exception) -> Fault:

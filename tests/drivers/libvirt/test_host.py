@@ -16,6 +16,7 @@ from tests.drivers.bed import Notices, eventually
 from virtrpc_drivers.errors import DriverError, Reason
 from virtrpc_drivers.libvirt import capabilities
 from virtrpc_drivers.libvirt import host as host_module
+from virtrpc_drivers.libvirt.calls import Started
 from virtrpc_drivers.libvirt.connections import Link
 from virtrpc_drivers.libvirt.events import Events
 from virtrpc_drivers.libvirt.host import Host
@@ -187,3 +188,29 @@ async def test_an_opening_that_fails_unexpectedly_is_tried_again() -> None:
     with pytest.raises(ValueError, match="odd answer"):
         await link.open()
     assert isinstance(await link.take(), Connection)
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_a_driver_is_closed_once_its_connection_is(monkeypatch: pytest.MonkeyPatch, hangs: bool) -> None:
+    """Its process ends then, and libvirtd may crash where its client ends in the midst of a call. One that hangs is waited for for a while only."""
+    asked, answers, deregister = threading.Event(), threading.Event(), Connection.domainEventDeregisterAny
+
+    def slowly(connection: Connection, number: int) -> None:
+        asked.set()
+        hang(answers)
+        deregister(connection, number)
+
+    async with scene(monkeypatch) as made:
+        monkeypatch.setattr(Connection, "domainEventDeregisterAny", slowly)
+        monkeypatch.setattr(host_module, "PARTING_SECONDS", 0.01 if hangs else 60.0)
+        heard = Notices()
+        driver = Started(DriverSettings(uri="qemu:///system"), heard, Clock(0), None)
+        await heard.until(HostUp)
+        connection = made.opened[-1]
+        closing = asyncio.ensure_future(driver.close())
+        if not hangs:
+            await asyncio.to_thread(asked.wait)
+            answers.set()
+        await closing
+        assert connection.closed is not hangs
+        answers.set()
