@@ -52,7 +52,7 @@ beforeAll(async () => {
   page.on("pageerror", (error) => faults.push(String(error)));
   const { port } = server.address() as AddressInfo;
   await page.goto(`http://127.0.0.1:${String(port)}/?server=http://${play.envoy}`);
-  await page.getByRole("status").filter({ hasText: "8 domains" }).waitFor();
+  await page.getByRole("status").filter({ hasText: "10 domains" }).waitFor();
 });
 afterAll(async () => {
   await browser.close();
